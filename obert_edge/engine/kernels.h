@@ -1,0 +1,138 @@
+// The contract between the executor and the kernels of an implementation.
+//
+// Activations live in token panels [N/T][K][T]: N packed tokens are cut into panels of T = 64; the last
+// panel is 16, 32, 48 or 64 wide (N rounded up to 16; the extra lanes hold finite rubbish nobody reads).
+//
+//        token  0  1  2 ... T-1
+//   channel 0 [ .  .  .      . ]      one row = T consecutive elements, so a vector register
+//   channel 1 [ .  .  .      . ]      holds one channel of 16 (or 64) tokens
+//       ...
+//
+// Element (c, t) of a buffer with C channels is at base + 64*(t/64)*C + c*width(t/64) + t%64.
+// Every kernel computes exactly what docs/numerics.md says; the scalar ones are the reference.
+#ifndef OBERT_EDGE_KERNELS_H
+#define OBERT_EDGE_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace oe {
+
+constexpr int32_t kPanel = 64;       // tokens in a full panel
+constexpr int32_t kStep = 16;        // panel widths are multiples of this
+constexpr uint32_t kPadRow = 0xFFFFFFFFu;
+
+enum class DType : int32_t { U8 = 1, S8 = 2, F32 = 3 };
+enum class Format : int32_t { RowGather1 = 1, RowGather2 = 2, RowGather4 = 3, Dense4 = 4, Block1x4 = 5 };
+enum class Activation : int32_t { None = 0, Gelu = 1, GeluTanh = 2, Relu = 3, Tanh = 4 };
+
+// Width of panel `panel` when `columns` tokens (or sequences) are packed.
+inline int32_t panel_width(int32_t columns, int32_t panel) {
+  const int32_t padded = (columns + kStep - 1) / kStep * kStep;
+  const int32_t left = padded - panel * kPanel;
+  return left < kPanel ? left : kPanel;
+}
+inline int32_t panel_count(int32_t columns) { return (columns + kPanel - 1) / kPanel; }
+
+struct LinearArgs {
+  const uint8_t* input;         // U8 panels [k]
+  const float* params;          // F32 panels [2]: per-token scale, zero point; nullptr: static input
+  const float* residual;        // F32 panels [n], or nullptr; may alias output
+  void* output;                 // panels [n] of out_type
+  DType out_type;
+  Activation activation;
+  int32_t columns;              // packed tokens (or sequences)
+  int32_t k, n, groups;
+  const uint32_t* rows;         // [groups * R]
+  const uint32_t* offsets;      // [groups + 1]: first quad (row-gather) or block (1x4) of each group
+  const uint16_t* columns_of;   // [4 * quads] or [blocks]; nullptr for Dense4
+  const int8_t* weights;        // [quads][R][4], or [blocks][4]
+  const float* scale;           // [n]
+  const float* bias;            // [n]
+  const int32_t* correction;    // [n]
+  int32_t zero_point, lo, hi;   // of an 8-bit output
+  float inv_scale;
+};
+// Computes the rows of groups [group_begin, group_end) for one panel. `scratch` is this thread's own,
+// 64-byte aligned, at least Implementation::linear_scratch(args) bytes.
+using LinearFn = void (*)(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                          void* scratch);
+
+struct AttentionArgs {
+  const uint8_t* query;         // U8 panels [heads * head_dim]
+  const int8_t* key;            // S8 panels
+  const int8_t* value;          // S8 panels
+  void* output;                 // U8 or F32 panels
+  DType out_type;
+  int32_t columns;              // packed tokens
+  const int32_t* starts;        // [sequences + 1]
+  int32_t heads, head_dim, query_zero_point, zero_point;
+  float score_scale, context_scale;
+};
+// One head of one sequence. Writes only the lanes of its own tokens. `scratch` as above,
+// Implementation::attention_scratch(head_dim, longest sequence of the batch) bytes.
+using AttentionFn = void (*)(const AttentionArgs& args, int32_t sequence, int32_t head, void* scratch);
+
+// Kernels over tokens compute columns [begin, end): begin is a multiple of 16, the range lies inside one
+// panel, and end is a multiple of 16 (rubbish lanes included).
+struct LayerNormArgs {
+  const float* input;
+  float* output;                // or nullptr; may alias input
+  uint8_t* quantized;           // or nullptr
+  const float* gamma;
+  const float* beta;
+  int32_t columns, channels, zero_point;
+  float epsilon, inv_scale;
+};
+using LayerNormFn = void (*)(const LayerNormArgs& args, int32_t begin, int32_t end);
+
+struct QuantizeArgs {
+  const float* input;
+  uint8_t* output;
+  float* params;                // F32 panels [2] when dynamic, else nullptr
+  int32_t columns, channels, zero_point;
+  float inv_scale;
+};
+using QuantizeFn = void (*)(const QuantizeArgs& args, int32_t begin, int32_t end);
+
+struct EmbedArgs {
+  const int32_t* ids;           // [columns] real tokens only
+  const int32_t* positions;
+  const int32_t* token_types;   // or nullptr: all zero
+  const int8_t* word;
+  const float* word_scale;
+  const int8_t* position;
+  const float* position_scale;
+  const int8_t* token_type;     // or nullptr
+  const float* token_type_scale;
+  float* output;                // rubbish lanes are set to 0
+  int32_t columns, channels;
+};
+using EmbedFn = void (*)(const EmbedArgs& args, int32_t begin, int32_t end);
+
+struct PoolArgs {
+  const float* input;           // F32 panels over tokens
+  float* output;                // F32 panels over sequences
+  const int32_t* starts;
+  int32_t columns, sequences, channels;
+};
+// Pools (or selects the first token of) sequence `sequence`.
+using PoolFn = void (*)(const PoolArgs& args, int32_t sequence);
+
+// One implementation of every kernel: a row of implementations.inc.
+struct Implementation {
+  const char* name;
+  LinearFn linear[6];           // by Format; index 0 unused
+  AttentionFn attention;
+  LayerNormFn layer_norm;
+  QuantizeFn quantize;          // static
+  QuantizeFn quantize_dynamic;
+  EmbedFn embed;
+  PoolFn mean_pool;
+  PoolFn select_first;
+  size_t (*linear_scratch)(const LinearArgs& args);                    // bytes per thread
+  size_t (*attention_scratch)(int32_t head_dim, int32_t longest);     // bytes per thread
+};
+
+}  // namespace oe
+#endif

@@ -1,0 +1,71 @@
+/* obert-edge engine: the C ABI.
+ *
+ * One model = one compiled graph (program.bin) over one weights blob (weights.bin), both borrowed:
+ * the caller keeps them mapped while the model lives. Every function that can fail returns NULL or a
+ * non-zero status and leaves a message in oe_last_error() (thread-local). No function throws.
+ * A model may be used from one thread at a time; different models are independent.
+ */
+#ifndef OBERT_EDGE_H
+#define OBERT_EDGE_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define OE_API __attribute__((visibility("default")))
+#define OE_ABI_VERSION 1
+
+enum {
+  OE_OK = 0,
+  OE_INVALID_PROGRAM = 1, /* the blobs are not a program this engine can run */
+  OE_INVALID_INPUT = 2,   /* ids, positions or lengths out of range */
+  OE_OUT_OF_MEMORY = 3,
+  OE_UNSUPPORTED = 4, /* the implementation asked for cannot run on this CPU */
+};
+
+typedef struct oe_model oe_model;
+
+/* A batch of sequences, packed without padding. Sequence s owns tokens [starts[s], starts[s + 1]). */
+typedef struct oe_batch {
+  int32_t sequences;          /* >= 1 */
+  int32_t tokens;             /* starts[sequences] */
+  const int32_t* starts;      /* [sequences + 1], ascending, starts[0] == 0; no empty sequence */
+  const int32_t* ids;         /* [tokens] */
+  const int32_t* positions;   /* [tokens] */
+  const int32_t* token_types; /* [tokens], or NULL: all zero */
+} oe_batch;
+
+OE_API int32_t oe_abi_version(void);
+OE_API const char* oe_last_error(void);
+
+/* Names of the implementations this CPU can run, best first, comma-separated ("avx512vnni,avx2,scalar"). */
+OE_API const char* oe_implementations(void);
+
+/* `implementation` NULL: $OBERT_EDGE_IMPLEMENTATION if set, else the best. `threads` >= 1. */
+OE_API oe_model* oe_model_open(const void* program, uint64_t program_bytes, const void* weights,
+                               uint64_t weights_bytes, int32_t threads, const char* implementation);
+OE_API void oe_model_close(oe_model* model);
+OE_API const char* oe_model_implementation(const oe_model* model);
+
+/* outputs[i]: caller's float32 [rows][channels] of the program's i-th Output op, where rows is
+ * batch->tokens or batch->sequences by the domain of its buffer. */
+OE_API int32_t oe_model_run(oe_model* model, const oe_batch* batch, float* const* outputs, int32_t n_outputs);
+
+/* Bytes the activation arena and scratch take now (they grow to the largest batch seen, never shrink). */
+OE_API uint64_t oe_model_arena_bytes(const oe_model* model);
+
+/* Per-op time of the runs since profiling was switched on: nanoseconds[n_ops], summed over runs. */
+OE_API int32_t oe_model_profile(oe_model* model, int32_t enable);
+OE_API int32_t oe_model_profile_read(const oe_model* model, uint64_t* nanoseconds, int32_t n_ops, uint64_t* runs);
+
+/* For tests and microbenchmarks: run op `index` alone on the caller's buffers, `repeats` times.
+ * buffers[b] points at buffer b of the program in panel layout (unused ones may be NULL). */
+OE_API int32_t oe_model_run_op(oe_model* model, int32_t index, const oe_batch* batch, void* const* buffers,
+                               int32_t repeats, uint64_t* nanoseconds);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
