@@ -26,13 +26,16 @@ enum class DType : int32_t { U8 = 1, S8 = 2, F32 = 3 };
 enum class Format : int32_t { RowGather1 = 1, RowGather2 = 2, RowGather4 = 3, Dense4 = 4, Block1x4 = 5 };
 enum class Activation : int32_t { None = 0, Gelu = 1, GeluTanh = 2, Relu = 3, Tanh = 4 };
 
+// Inline functions of this header are `static`: each object file is compiled for its own instruction set,
+// and one merged copy could hold instructions the baseline code must not run.
+
 // Width of panel `panel` when `columns` tokens (or sequences) are packed.
-inline int32_t panel_width(int32_t columns, int32_t panel) {
+static inline int32_t panel_width(int32_t columns, int32_t panel) {
   const int32_t padded = (columns + kStep - 1) / kStep * kStep;
   const int32_t left = padded - panel * kPanel;
   return left < kPanel ? left : kPanel;
 }
-inline int32_t panel_count(int32_t columns) { return (columns + kPanel - 1) / kPanel; }
+static inline int32_t panel_count(int32_t columns) { return (columns + kPanel - 1) / kPanel; }
 
 struct LinearArgs {
   const uint8_t* input;         // U8 panels [k]
@@ -44,10 +47,14 @@ struct LinearArgs {
   int32_t columns;              // packed tokens (or sequences)
   int32_t k, n, groups;
   const uint32_t* rows;         // [groups * R]
-  const uint32_t* offsets;      // [groups + 1]: first quad (row-gather) or block (1x4) of each group
-  const uint16_t* columns_of;   // [4 * quads] or [blocks]; nullptr for Dense4
-  const int8_t* weights;        // [quads][R][4], or [blocks][4]
-  const float* scale;           // [n]
+  const uint32_t* offsets;      // [groups + 1]: first quad (row-gather) or block (1x4) of each group;
+                                // Dense4: do not read it, group g owns quads [g * q, (g + 1) * q), q = ceil(k / 4)
+  const uint16_t* columns_of;   // row-gather: [4 * quads] input channels, all < k (padding: weight 0, any channel);
+                                // 1x4: [blocks] the FIRST input channel of each block, channel + 3 < k;
+                                // Dense4: nullptr, quad q of a group is channels 4q .. 4q+3; weights of channels
+                                // >= k are zero and those channels must not be loaded
+  const int8_t* weights;        // [quads][R][4], or [blocks][4] (R = 1)
+  const float* scale;           // [n]; every output channel is in `rows` exactly once; arithmetic on sums wraps
   const float* bias;            // [n]
   const int32_t* correction;    // [n]
   int32_t zero_point, lo, hi;   // of an 8-bit output

@@ -1,0 +1,89 @@
+"""Writing whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from obert_edge.errors import ObertEdgeError, UsageError
+from obert_edge.files import atomic_file, atomic_folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_only_when_the_block_ends(tmp_path):
+    target = tmp_path / "model.oeb"
+    with atomic_file(target) as temporary:
+        temporary.write_bytes(b"whole")
+        assert not target.exists()
+    assert target.read_bytes() == b"whole"
+    assert names(tmp_path) == ["model.oeb"]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, failure):
+    target = tmp_path / "model.oeb"
+    target.write_bytes(b"old")
+    with pytest.raises(failure), atomic_file(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise failure
+    assert target.read_bytes() == b"old"
+    assert names(tmp_path) == ["model.oeb"]
+
+
+def test_a_full_disk_is_explained_and_leaves_nothing(tmp_path):
+    with pytest.raises(ObertEdgeError, match="disk is full") as caught, atomic_file(tmp_path / "m.oeb"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "free space" in caught.value.hint
+    assert names(tmp_path) == []
+
+
+def test_a_real_full_disk_is_explained():
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with pytest.raises(ObertEdgeError, match="disk is full"), atomic_file(Path("/tmp") / "oe-full-disk-test") as _:
+        full.open("wb", buffering=0).write(b"x")
+    assert not Path("/tmp/oe-full-disk-test").exists()
+
+
+def test_a_folder_appears_only_when_the_block_ends(tmp_path):
+    target = tmp_path / "pruned"
+    with atomic_folder(target) as temporary:
+        (temporary / "config.json").write_text("{}")
+        assert not target.exists()
+    assert names(target) == ["config.json"]
+    assert names(tmp_path) == ["pruned"]
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path):
+    target = tmp_path / "pruned"
+    target.mkdir()
+    (target / "old").write_text("kept")
+    with pytest.raises(KeyboardInterrupt), atomic_folder(target, overwrite=True) as temporary:
+        (temporary / "new").write_text("lost")
+        raise KeyboardInterrupt
+    assert names(target) == ["old"]
+    assert names(tmp_path) == ["pruned"]
+
+
+def test_overwriting_replaces_the_whole_folder(tmp_path):
+    target = tmp_path / "pruned"
+    target.mkdir()
+    (target / "old").write_text("gone")
+    with atomic_folder(target, overwrite=True) as temporary:
+        (temporary / "new").write_text("kept")
+    assert names(target) == ["new"]
+    assert names(tmp_path) == ["pruned"]
+
+
+def test_an_existing_folder_is_not_overwritten_unasked(tmp_path):
+    (tmp_path / "pruned").mkdir()
+    (tmp_path / "pruned" / "precious").write_text("kept")
+    with pytest.raises(UsageError, match="not an empty folder"), atomic_folder(tmp_path / "pruned"):
+        pass
+    assert (tmp_path / "pruned" / "precious").read_text() == "kept"
