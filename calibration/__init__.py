@@ -1,0 +1,42 @@
+"""Ranges of activations without training.
+
+Signatures (each documented where it is defined)::
+
+    calibrate(model, batches, observer="mse", activations="static") -> model
+        # in place; observer "minmax" | "percentile" | "mse"; activations "static" | "dynamic"
+        # batches: iterable of dicts of tensors (input_ids, attention_mask, ...), labels ignored
+    calibration_batches(texts, tokenizer, batch_size=8, max_length=128, limit=256) -> list of batches
+        # texts: iterable of str or (str, str) pairs
+    read_texts(file, columns=None, limit=256) -> list of str or (str, str)      # .txt .jsonl .tsv .csv
+    sensitivity(model, batches) -> list of LayerError      # model: a calibrated one; largest error first
+
+A calibrated model is saved with ``obert_edge.quantization.save_quantized(..., method="calibrate")``.
+"""
+
+from __future__ import annotations
+
+from obert_edge.calibration.calibrate import calibrate
+from obert_edge.calibration.observers import (
+    MinMaxObserver,
+    MovingAverageObserver,
+    MSEObserver,
+    Observer,
+    PercentileObserver,
+    make_observer,
+)
+from obert_edge.calibration.sensitivity import LayerError, sensitivity
+from obert_edge.calibration.sets import calibration_batches, read_texts
+
+__all__ = [
+    "LayerError",
+    "MSEObserver",
+    "MinMaxObserver",
+    "MovingAverageObserver",
+    "Observer",
+    "PercentileObserver",
+    "calibrate",
+    "calibration_batches",
+    "make_observer",
+    "read_texts",
+    "sensitivity",
+]

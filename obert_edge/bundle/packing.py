@@ -32,11 +32,11 @@ Rows that fill up the last group are ``PAD_ROW`` and have zero weights.
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple, Optional, Sequence
+from typing import Dict, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
-from obert_edge.bundle.program import WeightFormat
+from obert_edge.bundle.program import ABSENT, Const, Linear, Program, WeightFormat
 from obert_edge.errors import UsageError
 
 #: Marks a packed row that is no output channel.
@@ -142,9 +142,7 @@ def pack_linear(
     return _pack_row_gather(grouped, rows)
 
 
-def unpack_linear(
-    packed: Dict[str, np.ndarray], weight_format: WeightFormat, n: int, k: int
-) -> np.ndarray:
+def unpack_linear(packed: Dict[str, np.ndarray], weight_format: WeightFormat, n: int, k: int) -> np.ndarray:
     """The int8 [n, k] matrix that :func:`pack_linear` was given.
 
     Args:
@@ -177,7 +175,24 @@ def unpack_linear(
     return matrix
 
 
-def _check(weights: np.ndarray, weight_format: WeightFormat) -> "tuple[int, int]":
+def unpack_op(program: Program, op: Linear, weights: Union[bytes, memoryview]) -> np.ndarray:
+    """The int8 [n, k] weights of a linear op of a compiled graph.
+
+    Args:
+        program: the graph.
+        op: one of its linears.
+        weights: the weights blob of the same bundle.
+    """
+    dtypes = {"rows": "<u4", "offsets": "<u4", "columns": "<u2", "weights": "i1"}
+    packed: Dict[str, np.ndarray] = {}
+    for name, dtype in dtypes.items():
+        index = getattr(op, name)
+        span = program.consts[index] if index != ABSENT else Const(0, 0)
+        packed[name] = np.frombuffer(weights[span.offset : span.offset + span.bytes], dtype)
+    return unpack_linear(packed, WeightFormat(op.format), op.n, op.k)
+
+
+def _check(weights: np.ndarray, weight_format: WeightFormat) -> tuple[int, int]:
     if weights.ndim != 2 or weights.dtype != np.int8 or weights.shape[0] == 0:
         raise UsageError(
             f"packing takes an int8 matrix with at least one row; found {weights.dtype} {weights.shape}",
@@ -193,7 +208,7 @@ def _check(weights: np.ndarray, weight_format: WeightFormat) -> "tuple[int, int]
     return n, k
 
 
-def _by_size(rows: np.ndarray, counts: np.ndarray) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
+def _by_size(rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Order groups by units, most first: (permutation, rows in that order, offsets)."""
     order = np.argsort(-counts, kind="stable")
     offsets = np.zeros(len(counts) + 1, np.uint32)
@@ -214,7 +229,7 @@ def _pack_dense(grouped: np.ndarray, rows: np.ndarray) -> Dict[str, np.ndarray]:
 
 def _pack_blocks(matrix: np.ndarray, rows: np.ndarray) -> Dict[str, np.ndarray]:
     blocks = matrix.reshape(matrix.shape[0], -1, 4)
-    occupied = blocks.any(axis=2)
+    occupied = (blocks != 0).any(axis=2)
     order, rows, offsets = _by_size(rows, occupied.sum(axis=1))
     row, block = np.nonzero(occupied[order])
     return {
@@ -227,7 +242,7 @@ def _pack_blocks(matrix: np.ndarray, rows: np.ndarray) -> Dict[str, np.ndarray]:
 
 def _pack_row_gather(grouped: np.ndarray, rows: np.ndarray) -> Dict[str, np.ndarray]:
     size = grouped.shape[1]
-    occupied = grouped.any(axis=1)
+    occupied = (grouped != 0).any(axis=1)
     listed = occupied.sum(axis=1)
     order, rows, offsets = _by_size(rows, (listed + 3) // 4)
     group, column = np.nonzero(occupied[order])

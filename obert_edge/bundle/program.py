@@ -395,9 +395,7 @@ class Program:
                 f"the compiled graph has version {version}; this reader knows {VERSION}",
                 hint="use the obert-edge that built the bundle, or rebuild it",
             )
-        expected = (
-            _HEADER.size + n_buffers * _BUFFER.size + n_consts * _CONST.size + n_ops * _OP.size
-        )
+        expected = _HEADER.size + n_buffers * _BUFFER.size + n_consts * _CONST.size + n_ops * _OP.size
         if len(blob) != expected:
             raise BundleError(
                 f"the compiled graph has {len(blob)} bytes where its header implies {expected}",

@@ -2,7 +2,8 @@
  *
  * One model = one compiled graph (program.bin) over one weights blob (weights.bin), both borrowed:
  * the caller keeps them mapped while the model lives. Every function that can fail returns NULL or a
- * non-zero status and leaves a message in oe_last_error() (thread-local). No function throws.
+ * non-zero status and leaves a message in oe_last_error() and the status in oe_last_status() (both thread-local).
+ * No function throws. The weights must be at a 64-byte aligned address.
  * A model may be used from one thread at a time; different models are independent.
  */
 #ifndef OBERT_EDGE_H
@@ -39,6 +40,7 @@ typedef struct oe_batch {
 
 OE_API int32_t oe_abi_version(void);
 OE_API const char* oe_last_error(void);
+OE_API int32_t oe_last_status(void); /* of the last failed call on this thread; OE_OK when none failed */
 
 /* Names of the implementations this CPU can run, best first, comma-separated ("avx512vnni,avx2,scalar"). */
 OE_API const char* oe_implementations(void);
@@ -49,7 +51,9 @@ OE_API oe_model* oe_model_open(const void* program, uint64_t program_bytes, cons
 OE_API void oe_model_close(oe_model* model);
 OE_API const char* oe_model_implementation(const oe_model* model);
 
-/* outputs[i]: caller's float32 [rows][channels] of the program's i-th Output op, where rows is
+/* A program whose ops do not feed each other soundly opens (its ops can be run alone) but does not run:
+ * OE_INVALID_PROGRAM. ids and positions are needed only where the program has an Embed op.
+ * outputs[i]: caller's float32 [rows][channels] of the program's i-th Output op, where rows is
  * batch->tokens or batch->sequences by the domain of its buffer. */
 OE_API int32_t oe_model_run(oe_model* model, const oe_batch* batch, float* const* outputs, int32_t n_outputs);
 
@@ -61,7 +65,8 @@ OE_API int32_t oe_model_profile(oe_model* model, int32_t enable);
 OE_API int32_t oe_model_profile_read(const oe_model* model, uint64_t* nanoseconds, int32_t n_ops, uint64_t* runs);
 
 /* For tests and microbenchmarks: run op `index` alone on the caller's buffers, `repeats` times.
- * buffers[b] points at buffer b of the program in panel layout (unused ones may be NULL). */
+ * buffers[b] points at buffer b of the program in panel layout, 64-byte aligned (ones the op does not use may be
+ * NULL); sizes are the caller's duty. An Output op cannot be run alone. `nanoseconds` (of all repeats) may be NULL. */
 OE_API int32_t oe_model_run_op(oe_model* model, int32_t index, const oe_batch* batch, void* const* buffers,
                                int32_t repeats, uint64_t* nanoseconds);
 

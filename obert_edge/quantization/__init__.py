@@ -1,0 +1,37 @@
+"""Training and evaluating a transformers encoder with the engine's INT8 arithmetic.
+
+Signatures (each documented where it is defined)::
+
+    quantize_model(model, activations="static") -> model          # in place, "static" | "dynamic"
+    set_observers(model, "calibrating" | "collecting" | "frozen" | "float")
+    QATCallback(activations="static", observe=0.5)                # transformers.TrainerCallback
+    save_quantized(model, tokenizer, folder, method="qat", overwrite=False)
+    load_quantized(folder, model_class=None) -> model             # eval mode, ranges frozen
+    sites(model) -> {site name: ActivationQuantizer}              # names as in quantization.json
+    is_quantized(model) -> bool
+
+A typical quantisation-aware run::
+
+    callback = QATCallback(activations="static", observe=0.5)
+    trainer = Trainer(model, args, train_dataset=..., callbacks=[callback])   # converts the model
+    trainer.train()
+    save_quantized(model, tokenizer, folder, method="qat")
+
+The numbers computed are those of ``docs/numerics.md``.
+"""
+
+from __future__ import annotations
+
+from obert_edge.quantization.callback import QATCallback
+from obert_edge.quantization.checkpoint import load_quantized, save_quantized
+from obert_edge.quantization.convert import is_quantized, quantize_model, set_observers, sites
+
+__all__ = [
+    "QATCallback",
+    "is_quantized",
+    "load_quantized",
+    "quantize_model",
+    "save_quantized",
+    "set_observers",
+    "sites",
+]

@@ -142,7 +142,7 @@ def to_examples(
     rows: Iterable[Row],
     where: object,
     columns: Columns,
-    labels: Optional[Sequence[str]],
+    labels: Sequence[str],
     *,
     aliases: Optional[Mapping[str, str]] = None,
     labelled: bool = True,
@@ -153,22 +153,20 @@ def to_examples(
         rows: rows with their line numbers.
         where: the file or set they came from, for messages.
         columns: which columns hold texts and label.
-        labels: class names by id; one name means regression; ``None``: no labels.
+        labels: class names by id; one name means regression.
         aliases: other spellings of labels ("0" for "negative").
-        labelled: whether a row without label is an error.
+        labelled: whether to read labels; ``False`` for test splits.
 
     Raises:
         DataError: a column is missing or a label unknown; names the line.
     """
-    ids = {label: index for index, label in enumerate(labels or ())}
+    ids = {label: index for index, label in enumerate(labels)}
     for alias, label in (aliases or {}).items():
         ids.setdefault(alias, ids[label])
     examples: List[Example] = []
     for row in rows:
         texts = tuple(str(column(row, name, where)) for name in columns.texts)
-        label: Optional[float] = None
-        if labelled or row[1].get(columns.label) not in (None, "", "-1", -1):
-            label = _label(row, where, columns.label, labels or (), ids) if labelled else None
+        label = _label(row, where, columns.label, labels, ids) if labelled else None
         examples.append(Example(str(row[0]), texts, label))
     if not examples:
         raise DataError(f"{where} holds no rows", hint="add examples to the file")
@@ -194,7 +192,7 @@ def discover_labels(rows: Iterable[Row], where: object, label_column: str) -> Li
 
 def _label(
     row: Row, where: object, name: str, labels: Sequence[str], ids: Mapping[str, int]
-) -> Optional[float]:
+) -> float:
     number = row[0]
     value = column(row, name, where)
     if len(labels) == 1:

@@ -1,6 +1,7 @@
 """exp"""
 from __future__ import annotations
 from typing import Any, Dict, List, Optional
+import os
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, TensorProto as T
@@ -10,7 +11,8 @@ from obert_edge.runtime.baselines import dense as d
 MS = "com.microsoft"
 
 class B:
-    def __init__(self, m, att="Attention", int8="", skip=True, gelu="bias", mask=True):
+    def __init__(self, m, att="Attention", int8="", skip=True, gelu="bias", mask=True, flat=False):
+        self.flat=flat; self.flat3=False
         self.m=m; self.att=att; self.int8=int8; self.skip=skip; self.gelu=gelu; self.mask=mask
         self.nodes=[]; self.init=[]; self.n=0; self.cache={}
         self.val={}
@@ -27,18 +29,21 @@ class B:
         # w_q [n,k]
         if not self.int8:
             W=(w_q.astype(np.float32)*w_s[:,None]).T
+            if self.flat and bias is not None:
+                y=self.node("Gemm",[self.node("Reshape",[x,self.c(np.array([-1,w_q.shape[1]]))]),self.c(W),self.c(bias)])
+                return self.node("Reshape",[y,self.sh3]) if x in self.three else y
             y=self.node("MatMul",[x,self.c(W)])
             if bias is not None: y=self.node("Add",[y,self.c(bias)])
             return y
         if self.int8=="dqmm":
-            ins=[x,self.c(w_q.T),self.c(w_s),self.c(np.zeros(w_s.shape,np.int8))]
+            ins=[x,self.c(w_q.T),self.c(w_s),self.c(np.zeros((),np.int8)) if os.environ.get("ZP") else ""]
             if bias is not None: ins.append(self.c(bias))
             return self.node("DynamicQuantizeMatMul",ins,MS)
         if x not in self.cache:
             self.cache[x]=self.node("DynamicQuantizeLinear",[x],outs=3)
         q,s,z=self.cache[x]
         if self.int8=="mitf":
-            ins=[q,self.c(w_q.T),s,self.c(w_s),z,self.c(np.zeros(w_s.shape,np.int8))]
+            ins=[q,self.c(w_q.T),s,self.c(w_s),z,self.c(np.zeros((),np.int8)) if os.environ.get("ZP") else ""]
             if bias is not None: ins.append(self.c(bias))
             return self.node("MatMulIntegerToFloat",ins,MS)
         y=self.node("MatMulInteger",[q,self.c(w_q.T),z])
@@ -53,7 +58,8 @@ class B:
         qkv=set()
         for o in ops:
             if isinstance(o,d.SelfAttention): qkv|={o.query,o.key,o.value}
-        mask32=None
+        self.sh3=self.node("Concat",[self.node("Shape",["input_ids"]),self.c(np.array([-1]))],axis=0) if self.flat else None
+        self.three=type("All",(),{"__contains__":lambda s,x: x not in self.two})(); self.two=set()
         results=[]
         i=0
         mask_i32=self.node("Cast",["attention_mask"],to=T.INT32)
@@ -85,6 +91,8 @@ class B:
                     if self.gelu=="bias":
                         y=self.matmul(x,o.weight_q,o.weight_scale)
                         y=self.node("BiasGelu",[y,self.c(o.bias)],MS)
+                    elif self.gelu=="std":
+                        y=self.node("Gelu",[self.matmul(x,o.weight_q,o.weight_scale,o.bias)])
                     elif self.gelu=="ms":
                         y=self.node("Gelu",[self.matmul(x,o.weight_q,o.weight_scale,o.bias)],MS)
                     elif self.gelu=="erf":
@@ -112,7 +120,7 @@ class B:
                 elif self.att=="Attention":
                     if x not in self.cache: self.cache[x]=self.node("DynamicQuantizeLinear",[x],outs=3)
                     qq,s,z=self.cache[x]
-                    y=self.node("QAttention",[qq,self.c(Wq.T),self.c(bb),s,self.c(Ws),mk,z,self.c(np.zeros(Ws.shape,np.int8))],MS,num_heads=o.heads)
+                    y=self.node("QAttention",[qq,self.c(Wq.T),self.c(bb),s,self.c(Ws),mk,z,self.c(np.zeros((),np.int8)) if os.environ.get("ZP") else ""],MS,num_heads=o.heads)
                 elif self.att=="mha3":
                     Q,K,V=[self.matmul(x,l.weight_q,l.weight_scale,l.bias if self.int8 else None) for l in (q,k,v)]
                     y=self.node("MultiHeadAttention",[Q,K,V,"" if self.int8 else self.c(bb),mk],MS,num_heads=o.heads)
@@ -135,7 +143,7 @@ class B:
                     y=self.node("Reshape",[self.node("Transpose",[y],perm=[0,2,1,3]),self.c(np.array([0,0,h*D]))])
                 self.val[o.output]=y
             elif isinstance(o,d.Pool):
-                self.val[o.output]=self.node("Gather",[self.val[o.input],self.c(np.array(0))],axis=1)
+                self.val[o.output]=self.node("Gather",[self.val[o.input],self.c(np.array(0))],axis=1); self.two|={self.val[o.output]}; self.flat=False
             elif isinstance(o,d.Result):
                 self.nodes.append(helper.make_node("Identity",[self.val[o.input]],[o.name]))
                 results.append(helper.make_tensor_value_info(o.name,T.FLOAT,None))

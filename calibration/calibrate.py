@@ -1,0 +1,73 @@
+"""Quantising a model without training it: run texts through it, and set every site's range."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Dict, Iterable, Mapping
+
+import torch
+
+from obert_edge.calibration.observers import MovingAverageObserver, make_observer
+from obert_edge.errors import DataError
+from obert_edge.quantization.convert import quantize_model, set_observers, sites
+
+
+def calibrate(
+    model: Any,
+    batches: Iterable[Mapping[str, torch.Tensor]],
+    observer: str = "mse",
+    activations: str = "static",
+) -> Any:
+    """Quantise ``model`` in place with ranges found on ``batches``; padding is left out.
+
+    While observing, weights and embeddings are INT8 already and activations still float.
+
+    Args:
+        model: a float model (or one already quantised with the same ``activations``).
+        batches: what ``model(**batch)`` takes (``labels`` are ignored); a few hundred texts do.
+        observer: ``minmax``, ``percentile`` or ``mse``; see :mod:`obert_edge.calibration.observers`.
+        activations: ``static`` or ``dynamic`` (per token; only queries, keys and values are observed).
+
+    Returns:
+        ``model``, in eval mode with frozen ranges.
+
+    Raises:
+        DataError: there is no batch.
+        UsageError: no such observer or activations.
+    """
+    make_observer(observer)  # complain before the model is touched
+    quantize_model(model, activations)
+    model.eval()
+    device = next(model.parameters()).device
+    static = {name: site for name, site in sites(model).items() if not site.dynamic}
+    for site in static.values():
+        site.observer = make_observer(observer).to(device)
+    set_observers(model, "calibrating")
+    accepted = _arguments(model)
+    seen = 0
+    with torch.no_grad():
+        for batch in batches:
+            inputs = {key: value.to(device) for key, value in batch.items() if key in accepted}
+            mask = inputs.get("attention_mask")
+            for site in static.values():
+                site.valid = None if mask is None or bool(mask.all()) else mask.bool()
+            model(**inputs)
+            seen += 1
+    for site in static.values():
+        site.valid = None
+    if not seen:
+        raise DataError("there is no batch to calibrate with", hint="give at least one text")
+    for site in static.values():
+        site.update_params()
+        # The histogram has served; training may go on from the range it gave.
+        low, high = site.observer.range()
+        site.observer = MovingAverageObserver().to(device)
+        site.observer.observe(torch.tensor([low, high], device=device))
+    set_observers(model, "frozen")
+    return model
+
+
+def _arguments(model: Any) -> Dict[str, Any]:
+    """The arguments of the model's forward pass that are inputs."""
+    parameters = dict(inspect.signature(model.forward).parameters)
+    return {name: value for name, value in parameters.items() if name not in ("labels", "kwargs", "self")}

@@ -1,0 +1,131 @@
+"""Which layers lose most by being quantised."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Tuple
+
+import torch
+from torch import nn
+
+from obert_edge.calibration.calibrate import _arguments
+from obert_edge.errors import DataError, UsageError
+from obert_edge.quantization.attention import AttentionQuantizers
+from obert_edge.quantization.convert import is_quantized, sites
+from obert_edge.quantization.modules import QuantEmbedding, QuantLinear, quantized_modules
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """What quantising one layer alone does to the model's output.
+
+    Attributes:
+        name: path of the linear, embedding or self-attention module.
+        kind: ``linear``, ``embedding`` or ``attention`` (its two products).
+        error: root mean square change of the outputs, relative to their root mean square.
+    """
+
+    name: str
+    kind: str
+    error: float
+
+
+@torch.no_grad()
+def sensitivity(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> List[LayerError]:
+    """Quantise one layer at a time, and measure the change of the float model's output.
+
+    Takes one pass over ``batches`` per layer; a few batches tell enough.
+
+    Args:
+        model: a calibrated or trained quantised model; it is left as it was.
+        batches: as for ``calibrate``; positions masked out do not count.
+
+    Returns:
+        One entry per layer, the largest error first.
+
+    Raises:
+        UsageError: the model is not quantised.
+        DataError: there is no batch.
+    """
+    if not is_quantized(model):
+        raise UsageError("the model is not quantised", hint="pass the result of calibrate")
+    batches = list(batches)
+    if not batches:
+        raise DataError("there is no batch to measure with", hint="give at least one text")
+    training = model.training
+    model.eval()
+    try:
+        with _everything_float(model):
+            reference = _outputs(model, batches)
+            scale = float(reference.square().mean().sqrt().clamp(min=1e-30))
+            errors = []
+            for name, module in _layers(model):
+                with _quantised(module):
+                    change = float((_outputs(model, batches) - reference).square().mean().sqrt())
+                errors.append(LayerError(name, _kind(module), change / scale))
+    finally:
+        model.train(training)
+    return sorted(errors, key=lambda layer: -layer.error)
+
+
+def _layers(model: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
+    for name, module in model.named_modules():
+        if isinstance(module, (QuantLinear, QuantEmbedding, AttentionQuantizers)):
+            yield name[: -len(".quantizers")] if isinstance(module, AttentionQuantizers) else name, module
+
+
+def _kind(module: nn.Module) -> str:
+    if isinstance(module, AttentionQuantizers):
+        return "attention"
+    return "embedding" if isinstance(module, QuantEmbedding) else "linear"
+
+
+@contextlib.contextmanager
+def _everything_float(model: nn.Module) -> Iterator[None]:
+    modes: Dict[Any, str] = {site: site.mode for site in sites(model).values()}
+    layers = [module for _, module in quantized_modules(model)]
+    for site in modes:
+        site.mode = "float"
+    for layer in layers:
+        layer.quantize_weight = False
+    try:
+        yield
+    finally:
+        for site, mode in modes.items():
+            site.mode = mode
+        for layer in layers:
+            layer.quantize_weight = True
+
+
+@contextlib.contextmanager
+def _quantised(module: Any) -> Iterator[None]:
+    """One layer quantised: its weights and its input, or the operands of an attention's products."""
+    if isinstance(module, AttentionQuantizers):
+        chosen = [module.query, module.key, module.value]
+    else:
+        chosen = [module.input] if isinstance(module, QuantLinear) else []
+        module.quantize_weight = True
+    for site in chosen:
+        site.mode = "frozen"
+    try:
+        yield
+    finally:
+        for site in chosen:
+            site.mode = "float"
+        if not isinstance(module, AttentionQuantizers):
+            module.quantize_weight = False
+
+
+def _outputs(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> torch.Tensor:
+    """Every float output for every real token (or sequence), in one flat tensor."""
+    accepted = _arguments(model)
+    device = next(model.parameters()).device
+    parts: List[torch.Tensor] = []
+    for batch in batches:
+        inputs = {key: value.to(device) for key, value in batch.items() if key in accepted}
+        mask = inputs.get("attention_mask")
+        for output in model(**inputs).values():
+            per_token = mask is not None and output.shape[:2] == mask.shape
+            parts.append((output[mask.bool()] if per_token else output).flatten().double())
+    return torch.cat(parts)

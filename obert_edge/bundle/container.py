@@ -1,0 +1,236 @@
+"""A bundle file: written whole or not at all, opened only when it is what its manifest says."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import mmap
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Dict, List, Mapping, Optional, Type, Union
+
+from obert_edge.bundle.archive import Entry, read_archive, write_archive
+from obert_edge.bundle.cases import Case, read_cases
+from obert_edge.bundle.manifest import Manifest, MemberFacts
+from obert_edge.bundle.program import Program
+from obert_edge.errors import BundleError, UsageError
+from obert_edge.files import atomic_file
+
+MANIFEST = "manifest.json"
+PROGRAM = "program.bin"
+WEIGHTS = "weights.bin"
+CASES = "cases.bin"
+TOKENIZER = "tokenizer.json"
+ENGINE = "engine/libobert_edge.so"
+MAIN = "__main__.py"
+
+#: Members no bundle may lack, with the most bytes each may have.
+REQUIRED = {MANIFEST: 1 << 24, PROGRAM: 1 << 26, WEIGHTS: 1 << 32, CASES: 1 << 28}
+#: Members with a fixed name that may be absent.
+OPTIONAL = {TOKENIZER: 1 << 28, ENGINE: 1 << 28, MAIN: 1 << 20}
+#: Anything else must be Python source of the runner.
+RUNNER_PREFIX = "obert_edge/"
+MAX_SOURCE_BYTES = 1 << 20
+
+Data = Union[bytes, memoryview]
+
+
+def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, Data]) -> Path:
+    """Write a bundle; the same arguments give the same bytes.
+
+    Args:
+        path: where to; replaced only when everything has been written.
+        manifest: the facts; its ``members`` are filled in here.
+        members: name -> data, without the manifest.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        UsageError: a member's name is not one a bundle has, one is missing, or all are too big.
+        ObertEdgeError: the file cannot be written.
+    """
+    for name, data in members.items():
+        if name == MANIFEST or len(data) > _limit(name):
+            raise UsageError(
+                f"{name!r} ({len(data)} bytes) is not a member a bundle can have",
+                hint=f"members are {', '.join([*REQUIRED, *OPTIONAL])} and Python sources in {RUNNER_PREFIX}",
+            )
+    missing = [name for name in REQUIRED if name != MANIFEST and name not in members]
+    if missing:
+        raise UsageError(f"a bundle needs {', '.join(missing)}", hint="pass every required member")
+    facts = {
+        name: MemberFacts(hashlib.sha256(data).hexdigest(), len(data))
+        for name, data in sorted(members.items())
+    }
+    text = dataclasses.replace(manifest, members=facts).to_json()
+    path = Path(path)
+    with atomic_file(path) as temporary, temporary.open("wb") as stream:
+        write_archive(stream, {MANIFEST: text, **{name: members[name] for name in facts}})
+    return path
+
+
+class Bundle:
+    """An open bundle: members are views of one read-only memory map, never copies.
+
+    Use it as a context manager, or :meth:`close` it; views handed out (and arrays
+    made from them) stay valid as long as they are referenced.
+
+    Attributes:
+        path: the file.
+        manifest: its facts, checked.
+    """
+
+    def __init__(
+        self, path: Path, data: memoryview, entries: Mapping[str, Entry], manifest: Manifest
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._data: Optional[memoryview] = data
+        self._entries = dict(entries)
+
+    @classmethod
+    def open(cls, path: Union[str, Path], verify: str = "header") -> Bundle:
+        """Open and check a bundle.
+
+        Args:
+            path: the ``.oeb`` file.
+            verify: ``"header"`` checks the archive, the manifest, and the hash of every member
+                but the weights; ``"full"`` the hash of the weights too.
+
+        Raises:
+            UsageError: ``verify`` is neither.
+            BundleError: no such file, not a bundle, truncated, altered, or of a newer format.
+        """
+        if verify not in ("header", "full"):
+            raise UsageError(f"verify={verify!r} is neither 'header' nor 'full'", hint="pass one of the two")
+        path = Path(path)
+        data = _map(path)
+        entries = {entry.name: entry for entry in read_archive(data, str(path))}
+        manifest = Manifest.from_json(bytes(_manifest_bytes(data, entries, path)), str(path))
+        bundle = cls(path, data, entries, manifest)
+        bundle._check_members(verify)
+        return bundle
+
+    @property
+    def names(self) -> List[str]:
+        """Names of all members."""
+        return list(self._entries)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def member(self, name: str) -> memoryview:
+        """The bytes of a member, without copying.
+
+        Raises:
+            BundleError: the bundle has no such member, or is closed.
+        """
+        if self._data is None:
+            raise BundleError(f"{self.path} was closed", hint="open the bundle again")
+        if name not in self._entries:
+            raise BundleError(
+                f"{self.path} has no member {name!r}",
+                hint="rebuild the bundle from a model folder that has what this command needs",
+            )
+        return _view(self._data, self._entries[name])
+
+    @property
+    def program(self) -> Program:
+        """The compiled graph, parsed anew at each access."""
+        return Program.from_bytes(bytes(self.member(PROGRAM)))
+
+    @property
+    def weights(self) -> memoryview:
+        """The weights blob."""
+        return self.member(WEIGHTS)
+
+    @property
+    def cases(self) -> List[Case]:
+        """The embedded test cases."""
+        return read_cases(self.member(CASES))
+
+    def close(self) -> None:
+        """Let go of the file; the map goes when the last view does."""
+        self._data = None
+
+    def __enter__(self) -> Bundle:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def _check_members(self, verify: str) -> None:
+        listed = self.manifest.members
+        present = {name for name in self._entries if name != MANIFEST}
+        if set(listed) != present:
+            odd = sorted(set(listed) ^ present)
+            raise BundleError(
+                f"{self.path} and its manifest disagree about members: {', '.join(odd)}",
+                hint="rebuild the bundle with `obert-edge build`",
+            )
+        missing = [name for name in REQUIRED if name not in self._entries]
+        if missing:
+            raise BundleError(f"{self.path} lacks {', '.join(missing)}", hint="rebuild the bundle")
+        for name, facts in listed.items():
+            view = self.member(name)
+            if len(view) > _limit(name) or len(view) != facts.bytes:
+                raise BundleError(
+                    f"member {name!r} of {self.path} has {len(view)} bytes; its manifest says {facts.bytes}, "
+                    f"and at most {_limit(name)} are allowed",
+                    hint="rebuild the bundle with `obert-edge build`",
+                )
+            if (verify == "full" or name != WEIGHTS) and hashlib.sha256(view).hexdigest() != facts.sha256:
+                raise BundleError(
+                    f"member {name!r} of {self.path} is altered: its hash is not the manifest's",
+                    hint="copy the bundle again; it was changed on the way or on the disk",
+                )
+
+
+def _limit(name: str) -> int:
+    """The most bytes a member of that name may have; -1 for names no bundle has."""
+    if name in REQUIRED:
+        return REQUIRED[name]
+    if name in OPTIONAL:
+        return OPTIONAL[name]
+    plain = name.replace("/", "").replace("_", "").replace(".", "").isalnum()
+    is_source = name.startswith(RUNNER_PREFIX) and name.endswith(".py") and plain and ".." not in name
+    return MAX_SOURCE_BYTES if is_source else -1
+
+
+def _map(path: Path) -> memoryview:
+    try:
+        with path.open("rb") as stream:
+            if stream.seek(0, 2) == 0:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    except FileNotFoundError as error:
+        raise BundleError(f"there is no bundle at {path}", hint="check the path") from error
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"{path} cannot be read: {error}", hint="give the .oeb file that `obert-edge build` wrote"
+        ) from error
+
+
+def _manifest_bytes(data: memoryview, entries: Dict[str, Entry], path: Path) -> memoryview:
+    """The manifest is the root of all other checks, so the archive's own checksum covers it."""
+    entry = entries.get(MANIFEST)
+    if entry is None or entry.size > REQUIRED[MANIFEST]:
+        raise BundleError(
+            f"{path} has no {MANIFEST} of at most {REQUIRED[MANIFEST]} bytes",
+            hint="give the .oeb file that `obert-edge build` wrote",
+        )
+    text = _view(data, entry)
+    if zlib.crc32(text) != entry.crc:
+        raise BundleError(f"the manifest of {path} is altered", hint="copy the bundle again")
+    return text
+
+
+def _view(data: memoryview, entry: Entry) -> memoryview:
+    return data[entry.data_offset : entry.data_offset + entry.size]

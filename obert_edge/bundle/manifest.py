@@ -1,0 +1,231 @@
+"""``manifest.json``: what a bundle says about itself, typed and checked.
+
+The fields are documented in ``docs/bundle_format.md``; a field's Python type is
+its JSON type. Unknown fields are ignored, so that a later writer can add facts
+without locking out this reader; a change this reader cannot live with raises
+``minimum_reader``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, NoReturn, Optional, Type, TypeVar
+
+from obert_edge.errors import BundleError
+
+#: The version this package writes, and the newest it reads.
+FORMAT_VERSION = 1
+
+DOMAINS = ("tokens", "sequences")
+TASK_TYPES = ("sequence-classification", "question-answering", "token-classification", "masked-lm", "encoder")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Shape of the encoder.
+
+    Attributes:
+        architecture: ``bert``, ``distilbert``, ``roberta`` or ``electra``.
+        class_name: the transformers class, e.g. ``BertForSequenceClassification``.
+        max_length: the longest sequence, in tokens, special tokens included.
+        position_offset: position of the first token (RoBERTa: 2).
+        type_vocabulary: number of token types; 0 when the model has none.
+    """
+
+    architecture: str
+    class_name: str
+    hidden: int
+    layers: int
+    heads: int
+    intermediate: int
+    embedding: int
+    vocabulary: int
+    max_length: int
+    position_offset: int
+    pad_id: int
+    type_vocabulary: int
+    activation: str
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What the outputs mean.
+
+    Attributes:
+        type: one of ``TASK_TYPES``.
+        labels: names of the classes by index; empty where there are none.
+        problem_type: ``single_label``, ``multi_label`` or ``regression`` for classification, else "".
+        pooling: ``mean``, ``cls`` or ``pooler`` for an encoder, else "".
+        normalize: whether an embedding is to be divided by its length.
+    """
+
+    type: str
+    labels: List[str] = field(default_factory=list)
+    problem_type: str = ""
+    pooling: str = ""
+    normalize: bool = False
+
+
+@dataclass(frozen=True)
+class OutputFacts:
+    """One result of the model: float32 [tokens or sequences, channels]."""
+
+    name: str
+    domain: str
+    channels: int
+
+
+@dataclass(frozen=True)
+class QuantizationFacts:
+    """How the 8-bit scales were found: ``method`` (qat, calibrate...); ``activations`` static or dynamic."""
+
+    method: str
+    activations: str
+
+
+@dataclass(frozen=True)
+class LinearFacts:
+    """One packed linear.
+
+    Attributes:
+        n: output channels.
+        k: input channels.
+        sparsity: fraction of zero weights after quantisation, 0..1.
+        format: name of a ``WeightFormat``.
+        bytes: of the packed arrays (indices and weights).
+        cost: predicted time per 64-token panel, in the unit of the target's cost model.
+        dense_cost: the same, were the layer stored dense.
+        per_token: whether it runs on every token (else once per sequence).
+    """
+
+    name: str
+    n: int
+    k: int
+    sparsity: float
+    format: str
+    bytes: int
+    cost: float
+    dense_cost: float
+    per_token: bool
+
+
+@dataclass(frozen=True)
+class MemberFacts:
+    """What a member's bytes must be."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole manifest; ``members`` lists every other member of the bundle."""
+
+    target: str
+    model: ModelFacts
+    task: TaskFacts
+    outputs: List[OutputFacts]
+    quantization: QuantizationFacts
+    sparsity: float
+    linears: List[LinearFacts]
+    tokenizer: Dict[str, Any] = field(default_factory=dict)
+    tools: Dict[str, str] = field(default_factory=dict)
+    members: Dict[str, MemberFacts] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+    minimum_reader: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        """Serialise; deterministic."""
+        return (json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, text: bytes, source: str = "the bundle") -> Manifest:
+        """Parse and check.
+
+        Args:
+            text: ``manifest.json``.
+            source: what to call the bundle in errors.
+
+        Raises:
+            BundleError: not JSON, a field missing or of another type, or a newer format.
+        """
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(
+                f"the manifest of {source} is not JSON: {error}", hint="copy the bundle again"
+            ) from error
+        if not isinstance(fields, dict):
+            _refuse(source, "is not an object")
+        needed = fields.get("minimum_reader")
+        if not isinstance(needed, int) or not isinstance(fields.get("format_version"), int):
+            _refuse(source, "has no whole format_version and minimum_reader")
+        if needed > FORMAT_VERSION:
+            raise BundleError(
+                f"{source} has format version {fields['format_version']}, which needs a reader of version "
+                f"{needed}; this obert-edge reads versions up to {FORMAT_VERSION}",
+                hint="upgrade obert-edge on this device (pip install -U obert-edge), or run the bundle with "
+                "its own runner: python3 model.oeb",
+            )
+        manifest = _record(cls, fields, source, "manifest")
+        if manifest.task.type not in TASK_TYPES:
+            _refuse(source, f"names the task {manifest.task.type!r}; known are {', '.join(TASK_TYPES)}")
+        for output in manifest.outputs:
+            if output.domain not in DOMAINS:
+                _refuse(source, f"gives output {output.name!r} the domain {output.domain!r}")
+        return manifest
+
+    def output(self, name: str) -> Optional[OutputFacts]:
+        """The output of that name, or ``None``."""
+        return next((output for output in self.outputs if output.name == name), None)
+
+
+_T = TypeVar("_T")
+_SCALARS: Dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+}
+_NESTED: Dict[str, Any] = {
+    record.__name__: record
+    for record in (ModelFacts, TaskFacts, OutputFacts, QuantizationFacts, LinearFacts, MemberFacts)
+}
+
+
+def _record(record_type: Type[_T], value: Any, source: str, where: str) -> _T:
+    """Build a dataclass from JSON, checking every field against its annotation."""
+    if not isinstance(value, dict):
+        _refuse(source, f"has {where} that is no object")
+    values: Dict[str, Any] = {}
+    for spec in dataclasses.fields(record_type):  # type: ignore[arg-type]
+        if spec.name in value:
+            values[spec.name] = _value(str(spec.type), value[spec.name], source, f"{where}.{spec.name}")
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            _refuse(source, f"lacks {where}.{spec.name}")
+    return record_type(**values)
+
+
+def _value(annotation: str, value: Any, source: str, where: str) -> Any:
+    if annotation in _NESTED:
+        return _record(_NESTED[annotation], value, source, where)
+    if annotation.startswith("List["):
+        if not isinstance(value, list):
+            _refuse(source, f"has {where} that is no list")
+        return [_value(annotation[5:-1], item, source, f"{where}[{i}]") for i, item in enumerate(value)]
+    if annotation.startswith("Dict["):
+        if not isinstance(value, dict):
+            _refuse(source, f"has {where} that is no object")
+        of = annotation[len("Dict[str, ") : -1]
+        return {key: _value(of, item, source, f"{where}[{key!r}]") for key, item in value.items()}
+    if annotation == "Any":
+        return value
+    if not isinstance(value, _SCALARS[annotation]) or (isinstance(value, bool) and annotation != "bool"):
+        _refuse(source, f"has {where} = {value!r}, expected {annotation}")
+    return value
+
+
+def _refuse(source: str, found: str) -> NoReturn:
+    raise BundleError(f"the manifest of {source} {found}", hint="rebuild the bundle with `obert-edge build`")

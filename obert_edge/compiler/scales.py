@@ -1,0 +1,129 @@
+"""``quantization.json``: where each activation becomes 8 bit, and with what scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+import numpy as np
+
+from obert_edge.bundle.program import DType
+from obert_edge.compiler.checkpoint import read_json
+from obert_edge.errors import CheckpointError
+
+FILE = "quantization.json"
+_FORMAT = 1
+_HINT = "run `obert-edge quantize` on this model again, or delete quantization.json to calibrate at build time"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """An 8-bit grid: the real value of ``q`` is ``scale * (q - zero_point)``."""
+
+    scale: np.float32
+    zero_point: int
+    dtype: DType = DType.U8
+
+    @property
+    def inv_scale(self) -> float:
+        """``1 / scale``, one float32 division."""
+        return float(np.float32(1) / self.scale)
+
+    @property
+    def limits(self) -> Tuple[int, int]:
+        """Smallest and largest ``q``."""
+        return (0, 255) if self.dtype is DType.U8 else (-127, 127)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The grids of a model.
+
+    Attributes:
+        method: how they were found (``qat``, ``calibrate``, ...).
+        dynamic: inputs of linears get a grid per token on the device.
+    """
+
+    method: str
+    dynamic: bool
+    sites: Mapping[str, Tuple[float, int]]
+    prefix: str
+    source: str
+
+    @classmethod
+    def load(cls, folder: Path, prefix: str) -> Optional[Scales]:
+        """From a model folder, or ``None`` when it has no ``quantization.json``.
+
+        Args:
+            folder: the model folder.
+            prefix: of the encoder's modules in its full model (``"bert."``); a site is found with or
+                without it, as the same encoder may be quantised alone or with a head.
+
+        Raises:
+            CheckpointError: the file is not as docs/architecture.md says.
+        """
+        content = read_json(Path(folder) / FILE)
+        return None if content is None else cls.from_mapping(content, prefix, str(Path(folder) / FILE))
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any], prefix: str, source: str = "the ranges") -> Scales:
+        """From the content of a ``quantization.json``.
+
+        Raises:
+            CheckpointError: it is not as docs/architecture.md says.
+        """
+        if content.get("format") != _FORMAT:
+            raise CheckpointError(
+                f"{source} has format {content.get('format')!r}; this obert-edge reads {_FORMAT}", hint=_HINT
+            )
+        activations, sites = content.get("activations"), content.get("sites")
+        if activations not in ("static", "dynamic") or not isinstance(sites, Mapping):
+            raise CheckpointError(
+                f"{source} has activations {activations!r}, expected 'static' or 'dynamic', and an object 'sites'",
+                hint=_HINT,
+            )
+        parsed = {name: _site(name, value, source) for name, value in sites.items()}
+        return cls(str(content.get("method", "unknown")), activations == "dynamic", parsed, prefix, source)
+
+    def linear_input(self, module: str) -> Grid:
+        """The U8 grid of a linear's input."""
+        scale, zero_point = self._find(f"{module}:input")
+        return Grid(np.float32(scale), zero_point)
+
+    def attention(self, module: str) -> Dict[str, Grid]:
+        """The grids of ``query`` (U8), ``key`` and ``value`` (S8)."""
+        query, zero_point = self._find(f"{module}:query")
+        grids = {"query": Grid(np.float32(query), zero_point)}
+        for name in ("key", "value"):
+            scale, zero_point = self._find(f"{module}:{name}")
+            if zero_point != 0:
+                raise CheckpointError(
+                    f"{self.source} gives {module}:{name} the zero point {zero_point}; keys and values have 0",
+                    hint=_HINT,
+                )
+            grids[name] = Grid(np.float32(scale), 0, DType.S8)
+        return grids
+
+    def _find(self, site: str) -> Tuple[float, int]:
+        other = site[len(self.prefix) :] if site.startswith(self.prefix) else self.prefix + site
+        for name in (site, other):
+            if name in self.sites:
+                return self.sites[name]
+        raise CheckpointError(f"{self.source} has no scale for {site!r}", hint=_HINT)
+
+
+def _site(name: str, value: Any, source: str) -> Tuple[float, int]:
+    scale = value.get("scale") if isinstance(value, Mapping) else None
+    zero_point = value.get("zero_point") if isinstance(value, Mapping) else None
+    good_scale = isinstance(scale, (int, float)) and math.isfinite(scale) and np.float32(scale) > 0
+    good_zero = isinstance(zero_point, int) and not isinstance(zero_point, bool) and 0 <= zero_point <= 255
+    if not good_scale or not good_zero:
+        raise CheckpointError(
+            f"{source} gives the site {name!r} {value!r}; expected a positive scale and a zero point of 0..255",
+            hint=_HINT,
+        )
+    assert isinstance(scale, (int, float)) and isinstance(zero_point, int)
+    return float(scale), zero_point

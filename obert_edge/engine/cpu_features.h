@@ -1,0 +1,19 @@
+// What this CPU and operating system can run.
+#ifndef OBERT_EDGE_CPU_FEATURES_H
+#define OBERT_EDGE_CPU_FEATURES_H
+
+namespace oe {
+
+struct CpuFeatures {
+  bool avx2 = false;        // with FMA; the OS saves ymm registers
+  bool avxvnni = false;     // VEX-encoded VPDPBUSD, with avx2
+  bool avx512 = false;      // F, BW, DQ, VL, with avx2; the OS saves zmm registers
+  bool avx512vnni = false;  // with avx512
+  bool avx512vbmi = false;  // with avx512
+};
+
+// Asked of the CPU once, when the library is loaded.
+const CpuFeatures& cpu_features();
+
+}  // namespace oe
+#endif

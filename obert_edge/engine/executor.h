@@ -1,0 +1,88 @@
+// Runs a program: plans the arena for a batch, cuts every op into tasks, and hands them to the thread pool.
+#ifndef OBERT_EDGE_EXECUTOR_H
+#define OBERT_EDGE_EXECUTOR_H
+
+#include <stdint.h>
+
+#include "array.h"
+#include "kernels.h"
+#include "memory.h"
+#include "obert_edge.h"
+#include "program.h"
+#include "thread_pool.h"
+
+namespace oe {
+
+class Executor {
+ public:
+  Executor(const Program& program, const Implementation& implementation)
+      : program_(program), kernels_(implementation) {}
+
+  // Starts the threads and takes the fixed memory.
+  int32_t start(int32_t threads);
+
+  // Runs every op; outputs[i] receives the i-th Output. Allocates only when the batch is larger than any before.
+  int32_t run(const oe_batch& batch, float* const* outputs);
+
+  // Runs one op (not an Output) on the caller's buffers, `repeats` times.
+  int32_t run_op(int32_t index, const oe_batch& batch, void* const* buffers, int32_t repeats, uint64_t* nanoseconds);
+
+  uint64_t arena_bytes() const { return arena_.bytes() + scratch_.bytes(); }
+
+  void profile(bool enable);
+  const Array<uint64_t>& op_nanoseconds() const { return op_nanoseconds_; }
+  uint64_t profiled_runs() const { return profiled_runs_; }
+
+ private:
+  int32_t columns_of(const Buffer& buffer) const {
+    return buffer.domain == Domain::Tokens ? batch_.tokens : batch_.sequences;
+  }
+  size_t bytes_of_buffer(const Buffer& buffer) const;
+
+  void take_batch(const oe_batch& batch);
+  int32_t plan_arena();
+  int32_t plan_scratch();
+  size_t scratch_for(const Op& op) const;
+  void* scratch_of(int32_t thread) { return scratch_.data() + static_cast<size_t>(thread) * scratch_stride_; }
+
+  template <class T>
+  T* buffer(int32_t index) const {
+    return index == kAbsent ? nullptr : static_cast<T*>(addresses_[static_cast<size_t>(index)]);
+  }
+
+  EmbedArgs embed_args(const Op& op) const;
+  LayerNormArgs layer_norm_args(const Op& op) const;
+  QuantizeArgs quantize_args(const Op& op) const;
+  LinearArgs linear_args(const Op& op) const;
+  AttentionArgs attention_args(const Op& op) const;
+  PoolArgs pool_args(const Op& op) const;
+
+  void run_op(const Op& op);
+  void run_linear(const Op& op);
+  void run_attention(const Op& op);
+  void run_output(const Op& op, float* destination);
+
+  // Calls body(task, thread) for every task, on all threads.
+  template <class Body>
+  void parallel(int32_t tasks, const Body& body);
+  // Calls body(begin, end) for ranges of at most one panel that cover `columns` columns.
+  template <class Body>
+  void parallel_columns(int32_t columns, const Body& body);
+
+  const Program& program_;
+  const Implementation& kernels_;
+  ThreadPool pool_;
+  oe_batch batch_ = {};
+  int32_t longest_ = 0;       // tokens of the longest sequence of the batch
+  Array<void*> addresses_;    // of every buffer, for the batch at hand
+  Array<size_t> slot_bytes_;  // of every slot, for the batch at hand
+  Memory arena_;
+  Memory scratch_;
+  size_t scratch_stride_ = 0;
+  bool profiling_ = false;
+  Array<uint64_t> op_nanoseconds_;
+  uint64_t profiled_runs_ = 0;
+};
+
+}  // namespace oe
+#endif

@@ -1,0 +1,30 @@
+// A block of zeroed pages that only grows.
+#ifndef OBERT_EDGE_MEMORY_H
+#define OBERT_EDGE_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace oe {
+
+class Memory {
+ public:
+  Memory() = default;
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory();
+
+  // After true there are at least `bytes` bytes at data(), page aligned. What was there is lost when it grows: the
+  // old block is given back first, so that the two never add up.
+  [[nodiscard]] bool reserve(size_t bytes);
+
+  uint8_t* data() { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  uint8_t* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+}  // namespace oe
+#endif

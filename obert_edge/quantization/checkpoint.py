@@ -1,0 +1,164 @@
+"""A quantised model folder: what transformers writes, plus ``quantization.json``.
+
+The format is in ``docs/architecture.md``. The weights stay float under their usual names: any tool
+that reads the folder finds the master weights, and the INT8 ones follow from them by rule.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Union
+
+from torch import nn
+
+from obert_edge.errors import CheckpointError, ObertEdgeError
+from obert_edge.files import atomic_folder
+from obert_edge.quantization.attention import AttentionQuantizers
+from obert_edge.quantization.convert import activations_of, quantize_model, set_observers, sites
+from obert_edge.quantization.modules import ActivationQuantizer
+
+FILE = "quantization.json"
+FORMAT = 1
+
+
+def quantization_record(model: nn.Module, method: str) -> Dict[str, Any]:
+    """The content of ``quantization.json`` for a quantised model.
+
+    Raises:
+        ObertEdgeError: a site was never observed.
+    """
+    record: Dict[str, Any] = {}
+    unseen: List[str] = []
+    for name, site in sites(model).items():
+        if site.dynamic:
+            continue
+        if not site.ready:
+            unseen.append(name)
+        record[name] = {"scale": site.scale, "zero_point": site.zero_point}
+    if unseen:
+        raise ObertEdgeError(
+            f"{len(unseen)} of {len(record)} sites have no range, the first is {unseen[0]}",
+            hint="train with QATCallback or calibrate the model before saving it; a layer that no input "
+            "reaches cannot be quantised",
+        )
+    return {"format": FORMAT, "method": method, "activations": activations_of(model), "sites": record}
+
+
+def float_state_dict(model: nn.Module) -> Dict[str, Any]:
+    """``model.state_dict()`` without the quantizers' buffers: the key names of the float model."""
+    prefixes = tuple(
+        f"{name}."
+        for name, module in model.named_modules()
+        if isinstance(module, (ActivationQuantizer, AttentionQuantizers))
+    )
+    return {key: value for key, value in model.state_dict().items() if not key.startswith(prefixes)}
+
+
+def save_quantized(
+    model: Any,
+    tokenizer: Any,
+    folder: Union[str, Path],
+    method: str = "qat",
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a quantised model folder, whole or not at all.
+
+    Args:
+        model: a model of ``quantize_model`` whose ranges are known.
+        tokenizer: its tokenizer, or None to write none.
+        folder: the output; must not exist or be empty, unless ``overwrite``.
+        method: how the ranges were found: ``qat`` or ``calibrate``; kept for the reader.
+        overwrite: replace what is there.
+
+    Raises:
+        ObertEdgeError: a site has no range, or the folder cannot be written.
+        UsageError: the folder is not empty.
+    """
+    record = quantization_record(model, method)
+    with atomic_folder(Path(folder), overwrite=overwrite) as temporary:
+        model.save_pretrained(temporary, state_dict=float_state_dict(model))
+        if tokenizer is not None:
+            tokenizer.save_pretrained(temporary)
+        (temporary / FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def load_quantized(folder: Union[str, Path], model_class: Optional[Any] = None) -> Any:
+    """Rebuild the fake-quantised model of a folder of :func:`save_quantized`.
+
+    Args:
+        folder: the model folder.
+        model_class: a transformers class; default: the one ``config.json`` names.
+
+    Returns:
+        The model in eval mode with its ranges frozen.
+
+    Raises:
+        CheckpointError: the folder or its ``quantization.json`` is missing, broken or does not fit
+            the model.
+    """
+    folder = Path(folder)
+    record = _read(folder / FILE)
+    model_class = _model_class(folder) if model_class is None else model_class
+    try:
+        model = model_class.from_pretrained(folder)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{folder} cannot be loaded as {model_class.__name__}: {error}",
+            hint="check that the folder is complete; write it again with `obert-edge quantize`",
+        ) from error
+    quantize_model(model, record["activations"])
+    expected = {name: site for name, site in sites(model).items() if not site.dynamic}
+    if set(expected) != set(record["sites"]):
+        odd = sorted(set(expected) ^ set(record["sites"]))
+        raise CheckpointError(
+            f"{folder / FILE} does not fit the model: {len(odd)} sites differ, the first is {odd[0]}",
+            hint="quantise the model again with this version of obert-edge",
+        )
+    for name, site in expected.items():
+        try:
+            site.set_params(float(record["sites"][name]["scale"]), int(record["sites"][name]["zero_point"]))
+        except (KeyError, TypeError, ValueError, ObertEdgeError) as error:
+            raise CheckpointError(
+                f"{folder / FILE}: site {name} is not valid: {error}", hint="quantise the model again"
+            ) from error
+    set_observers(model, "frozen")
+    return model.eval()
+
+
+def _read(path: Path) -> Dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path.parent} holds no {path.name}: it is not a quantised model folder",
+            hint="make one with `obert-edge quantize`",
+        )
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found = record["format"]
+        if not isinstance(record["sites"], dict) or record["activations"] not in ("static", "dynamic"):
+            raise ValueError("sites or activations are not as expected")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is not a quantisation record: {error!r}", hint="quantise the model again"
+        ) from error
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {found}; this version reads format {FORMAT}",
+            hint="use the obert-edge that wrote it, or quantise the model again",
+        )
+    return dict(record)
+
+
+def _model_class(folder: Path) -> Any:
+    import transformers  # here: naming a class by hand should not need all of it
+
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        name = config["architectures"][0]
+        return getattr(transformers, name)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'} names no model class of transformers: {error!r}",
+            hint='give "architectures" in config.json, or pass model_class',
+        ) from error

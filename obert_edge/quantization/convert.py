@@ -1,0 +1,153 @@
+"""Turning a transformers encoder into its fake-quantised twin, in place."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional, Tuple
+
+from torch import nn
+
+from obert_edge.errors import CheckpointError, UsageError
+from obert_edge.quantization.attention import NAME as ATTENTION
+from obert_edge.quantization.attention import AttentionQuantizers
+from obert_edge.quantization.modules import (
+    MODES,
+    ActivationQuantizer,
+    QuantEmbedding,
+    QuantLinear,
+    quantized_modules,
+)
+
+#: ``config.model_type`` of the encoders whose every linear and attention is quantised.
+MODEL_TYPES = ("bert", "distilbert", "electra", "roberta")
+ACTIVATIONS = ("static", "dynamic")
+
+_PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"))
+
+
+def quantize_model(model: Any, activations: str = "static") -> Any:
+    """Swap every linear, embedding and self-attention of ``model`` for its INT8 twin, in place.
+
+    Parameters stay the same objects under the same names (tied weights stay tied), so an optimizer
+    made before or after works, and ``state_dict`` gains only the quantizers' buffers. The observers
+    start in mode ``collecting``: ranges follow the batches seen in training mode.
+
+    Args:
+        model: a Bert, DistilBert, Roberta or Electra model of transformers, with or without a head.
+        activations: ``static``: a fixed scale per site; ``dynamic``: inputs of linears get a scale
+            per token as they come (queries, keys and values stay static).
+
+    Returns:
+        ``model``.
+
+    Raises:
+        UsageError: ``activations`` is something else, or the model is quantised already in the
+            other way.
+        CheckpointError: the architecture is not supported.
+    """
+    if activations not in ACTIVATIONS:
+        raise UsageError(
+            f"activations is {activations!r}; expected one of {', '.join(ACTIVATIONS)}",
+            hint="choose static (fastest) or dynamic (needs the fewest calibration texts)",
+        )
+    if is_quantized(model):
+        if activations_of(model) != activations:
+            raise UsageError(
+                f"the model is already quantised with {activations_of(model)} activations",
+                hint=f"start again from the float model to get {activations} ones",
+            )
+        return model
+    _check_architecture(model)
+    model.float()
+    dynamic = activations == "dynamic"
+    device = next(model.parameters()).device
+    shared: Dict[nn.Module, ActivationQuantizer] = {}
+    for module in list(model.modules()):
+        projections = _projections(module)
+        if projections is not None:
+            module.quantizers = AttentionQuantizers(dynamic=dynamic).to(device).train(module.training)
+            shared.update((linear, module.quantizers.input) for linear in projections)
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear:
+                site = shared.get(child) or ActivationQuantizer(signed=False, dynamic=dynamic).to(device)
+                setattr(parent, name, QuantLinear.from_float(child, site))
+            elif type(child) is nn.Embedding:
+                setattr(parent, name, QuantEmbedding.from_float(child))
+    model.set_attn_implementation(ATTENTION)
+    for name, site in sites(model).items():
+        site.name = name
+    return model
+
+
+def is_quantized(model: nn.Module) -> bool:
+    """Whether :func:`quantize_model` was applied to ``model``."""
+    return any(True for _ in quantized_modules(model))
+
+
+def activations_of(model: nn.Module) -> str:
+    """``static`` or ``dynamic``: how the inputs of a quantised model's linears are quantised."""
+    dynamic = any(isinstance(module, QuantLinear) and module.input.dynamic for module in model.modules())
+    return "dynamic" if dynamic else "static"
+
+
+def sites(model: nn.Module) -> Dict[str, ActivationQuantizer]:
+    """Every place where an activation becomes 8 bit, by its name in ``quantization.json``.
+
+    ``<linear>:input`` for every linear (query, key and value of a layer share one quantizer) and
+    ``<self-attention>:query``, ``:key``, ``:value``; paths are ``model.named_modules()``'s.
+    """
+    found: Dict[str, ActivationQuantizer] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, QuantLinear):
+            found[f"{name}:input"] = module.input
+        elif isinstance(getattr(module, "quantizers", None), AttentionQuantizers):
+            found.update({f"{name}:{which}": getattr(module.quantizers, which) for which in _PROJECTIONS[0]})
+    return found
+
+
+def set_observers(model: nn.Module, mode: str) -> None:
+    """Set what every site does.
+
+    Args:
+        model: a quantised model.
+        mode: ``collecting``: observe (in training mode) and quantise; ``frozen``: quantise with the
+            ranges it has; ``calibrating``: observe, quantise weights only; ``float``: quantise
+            weights only.
+
+    Raises:
+        UsageError: no such mode.
+    """
+    if mode not in MODES:
+        raise UsageError(f"observer mode {mode!r} is not one of {', '.join(MODES)}", hint="use one of those")
+    for site in sites(model).values():
+        site.mode = mode
+
+
+def _projections(module: nn.Module) -> Optional[Tuple[nn.Linear, nn.Linear, nn.Linear]]:
+    """The query, key and value linears of a self-attention module; None for any other module."""
+    for names in _PROJECTIONS:
+        linears = tuple(getattr(module, name, None) for name in names)
+        if all(isinstance(linear, nn.Linear) for linear in linears):
+            return linears  # type: ignore[return-value]
+    return None
+
+
+def _check_architecture(model: Any) -> None:
+    config = getattr(model, "config", None)
+    model_type = getattr(config, "model_type", type(model).__name__)
+    if model_type not in MODEL_TYPES:
+        raise CheckpointError(
+            f"models of type {model_type!r} cannot be quantised; supported: {', '.join(MODEL_TYPES)}",
+            hint="convert the checkpoint to one of those architectures",
+        )
+    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
+        raise CheckpointError(
+            "the model is a decoder; only bidirectional encoders can be quantised",
+            hint="set is_decoder and add_cross_attention to false in config.json if it is an encoder",
+        )
+    position = getattr(config, "position_embedding_type", "absolute") or "absolute"
+    if position != "absolute":
+        raise CheckpointError(
+            f"position_embedding_type is {position!r}; only absolute positions are supported",
+            hint="use a checkpoint with absolute position embeddings",
+        )

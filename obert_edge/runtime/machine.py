@@ -1,0 +1,222 @@
+"""Facts about the machine, read from where Linux keeps them; every one may be unknown.
+
+Nothing here fails on another system or in a locked-down container: what cannot be read is ``None`` or empty.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Dict, List, Optional
+
+#: Root of the file system; tests point it at a made-up one.
+ROOT = Path("/")
+
+#: CPU flags that decide which kernels run, as ``/proc/cpuinfo`` spells them.
+_ISA_FLAGS = (
+    "ssse3",
+    "avx2",
+    "fma",
+    "avx_vnni",
+    "avx512f",
+    "avx512bw",
+    "avx512vl",
+    "avx512_vnni",
+    "amx_int8",
+    "neon",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "sve",
+)
+#: ARM's part numbers (``CPU part``) of the cores small boards and servers have.
+_ARM_PARTS = {
+    "0xc07": "Cortex-A7",
+    "0xc0f": "Cortex-A15",
+    "0xd03": "Cortex-A53",
+    "0xd05": "Cortex-A55",
+    "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72",
+    "0xd09": "Cortex-A73",
+    "0xd0a": "Cortex-A75",
+    "0xd0b": "Cortex-A76",
+    "0xd0c": "Neoverse-N1",
+    "0xd40": "Neoverse-V1",
+    "0xd41": "Cortex-A78",
+    "0xd49": "Neoverse-N2",
+    "0xd4f": "Neoverse-V2",
+}
+
+
+def read_text(path: str) -> Optional[str]:
+    """The stripped text of a file below :data:`ROOT`, or ``None``."""
+    try:
+        return (ROOT / path.lstrip("/")).read_text("utf-8", "replace").strip("\0\n ")
+    except OSError:
+        return None
+
+
+def architecture() -> str:
+    """``x86_64``, ``aarch64``, ``armv7l``...: what this Python was built for, not only what the kernel runs."""
+    machine = platform.machine()
+    if machine == "aarch64" and platform.architecture()[0] == "32bit":
+        return "armv7l"
+    return {"AMD64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+def affinity() -> int:
+    """How many CPUs this process may be scheduled on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return os.cpu_count() or 1
+
+
+def cpu_quota() -> Optional[float]:
+    """The container's limit in CPUs (cgroup v2 or v1), the tightest on the way up; ``None`` without one."""
+    quotas: List[float] = []
+    for folder in _cgroup_folders(""):
+        text = read_text(f"{folder}/cpu.max")
+        if text is not None and len(text.split()) == 2 and not text.startswith("max"):
+            quota, period = text.split()
+            quotas.append(float(quota) / float(period))
+    for folder in _cgroup_folders("cpu"):
+        quota_v1, period_v1 = read_text(f"{folder}/cpu.cfs_quota_us"), read_text(f"{folder}/cpu.cfs_period_us")
+        if quota_v1 and period_v1 and float(quota_v1) > 0 and float(period_v1) > 0:
+            quotas.append(float(quota_v1) / float(period_v1))
+    return min(quotas, default=None)
+
+
+def memory_limit() -> Optional[int]:
+    """The container's memory limit in bytes; ``None`` without one."""
+    limits: List[int] = []
+    names = [f"{folder}/memory.max" for folder in _cgroup_folders("")]
+    names += [f"{folder}/memory.limit_in_bytes" for folder in _cgroup_folders("memory")]
+    for name in names:
+        text = read_text(name)
+        # cgroup v1 says "no limit" with a number near 2**63
+        if text is not None and text.isdigit() and int(text) < 1 << 60:
+            limits.append(int(text))
+    return min(limits, default=None)
+
+
+def available_threads() -> int:
+    """Threads worth starting: the CPUs this process may use, no more than the container pays for."""
+    quota = cpu_quota()
+    count = affinity()
+    return count if quota is None else max(1, min(count, int(quota)))
+
+
+def available_memory() -> Optional[int]:
+    """Bytes that can be taken without swapping."""
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", read_text("/proc/meminfo") or "", re.MULTILINE)
+    return int(match.group(1)) * 1024 if match else None
+
+
+def peak_memory() -> Optional[int]:
+    """The most bytes this process has had resident (mapped files included).
+
+    ``ru_maxrss`` would be wrong: it survives ``exec``, so a worker would report its parent's peak.
+    """
+    match = re.search(r"^VmHWM:\s+(\d+) kB", read_text("/proc/self/status") or "", re.MULTILINE)
+    return int(match.group(1)) * 1024 if match else None
+
+
+def cpu_model() -> str:
+    """The CPU's name, and on a board the board's."""
+    info = _cpuinfo()
+    board = read_text("/proc/device-tree/model")
+    name = info.get("model name") or info.get("Hardware") or ""
+    part = _ARM_PARTS.get(info.get("CPU part", ""))
+    if part:
+        name = part
+    parts = [text for text in (board, name or platform.processor() or architecture()) if text]
+    return ", ".join(parts)
+
+
+def cpu_features() -> List[str]:
+    """The flags of ``/proc/cpuinfo`` that decide which kernels run."""
+    info = _cpuinfo()
+    flags = set((info.get("flags") or info.get("Features") or "").split())
+    return [flag for flag in _ISA_FLAGS if flag in flags]
+
+
+def governor() -> Optional[str]:
+    """The frequency governors in use, ``None`` where the system does not say."""
+    found = sorted(
+        {
+            text
+            for folder in _glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq")
+            if (text := read_text(f"{folder}/scaling_governor"))
+        }
+    )
+    return ", ".join(found) or None
+
+
+def temperature() -> Optional[float]:
+    """The hottest thermal zone in degrees Celsius."""
+    readings = [read_text(f"{zone}/temp") for zone in _glob("sys/class/thermal/thermal_zone*")]
+    degrees = [int(text) / 1000 for text in readings if text and text.lstrip("-").isdigit()]
+    return max(degrees, default=None)
+
+
+def throttled() -> Optional[str]:
+    """A Raspberry Pi's throttling word (``0x0``: never), ``None`` elsewhere.
+
+    Bits: 0 under-voltage now, 1 frequency capped, 2 throttled, 3 soft temperature limit; 16-19 the same since boot.
+    """
+    text = read_text("/sys/devices/platform/soc/soc:firmware/get_throttled")
+    return f"0x{int(text, 16):x}" if text else None
+
+
+def emulation() -> Optional[str]:
+    """Why timings mean nothing here: another CPU is being imitated. ``None`` on a real one.
+
+    User-mode QEMU answers for ``/proc/self/exe`` but not for ``/proc/thread-self/exe``, and (before version 8)
+    lets the host's ``/proc/cpuinfo`` show through.
+    """
+    if os.environ.get("OBERT_EDGE_ASSUME_EMULATED"):
+        return "OBERT_EDGE_ASSUME_EMULATED is set"
+    try:
+        program = (ROOT / "proc/thread-self/exe").readlink().name
+    except (OSError, AttributeError):  # Path.readlink came with Python 3.9
+        program = ""
+    if program.startswith("qemu-"):
+        return f"this Python runs under {program}"
+    info = _cpuinfo()
+    is_arm = architecture().startswith(("aarch64", "arm"))
+    if is_arm and "vendor_id" in info:
+        return f"this Python is for {architecture()}, but the CPU is a {info.get('model name', 'x86')}"
+    if architecture() == "x86_64" and "CPU implementer" in info:
+        return "this Python is for x86_64, but the CPU is an ARM"
+    if "VirtualApple" in (info.get("vendor_id") or "") or "QEMU TCG" in (info.get("model name") or ""):
+        return f"the CPU calls itself {info.get('model name') or info['vendor_id']}"
+    return None
+
+
+def _cpuinfo() -> Dict[str, str]:
+    """The first processor's lines; on ARM also the lines after the last."""
+    info: Dict[str, str] = {}
+    for line in (read_text("/proc/cpuinfo") or "").splitlines():
+        key, separator, value = line.partition(":")
+        if separator:
+            info.setdefault(key.strip(), value.strip())
+    return info
+
+
+def _cgroup_folders(controller: str) -> List[str]:
+    """Folders of this process's cgroup and its parents, for cgroup v2 (``""``) or a v1 controller."""
+    mount = "/sys/fs/cgroup" if not controller else f"/sys/fs/cgroup/{controller}"
+    folders = [mount]
+    for line in (read_text("/proc/self/cgroup") or "").splitlines():
+        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if controller in controllers.split(","):
+            parts = [part for part in path.split("/") if part and part != ".."]
+            folders += [f"{mount}/{'/'.join(parts[:count])}" for count in range(1, len(parts) + 1)]
+    return folders
+
+
+def _glob(pattern: str) -> List[str]:
+    return sorted("/" + str(path.relative_to(ROOT)) for path in ROOT.glob(pattern))

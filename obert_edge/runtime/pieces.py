@@ -1,0 +1,42 @@
+"""What a tokenizer makes of one text, before special tokens are put around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import List, Protocol, Tuple
+
+
+@dataclass
+class Pieces:
+    """Tokens of one text.
+
+    Args:
+        ids: one per token.
+        offsets: ``(start, end)`` of each token, in characters of the text.
+        words: the number of the word each token belongs to, from 0.
+    """
+
+    ids: List[int] = field(default_factory=list)
+    offsets: List[Tuple[int, int]] = field(default_factory=list)
+    words: List[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def append(self, identifier: int, start: int, end: int, word: int) -> None:
+        """Add one token."""
+        self.ids.append(identifier)
+        self.offsets.append((start, end))
+        self.words.append(word)
+
+    def cut(self, start: int, end: int) -> Pieces:
+        """Tokens ``start`` to ``end``."""
+        return Pieces(self.ids[start:end], self.offsets[start:end], self.words[start:end])
+
+
+class TextSplitter(Protocol):
+    """Anything that cuts a text into tokens."""
+
+    def tokenize(self, text: str) -> Pieces:
+        """Cut ``text`` into tokens, without special tokens around them."""
+        ...

@@ -1,0 +1,46 @@
+"""What every stage shares: a work folder that survives a kill, and a report of what was done."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Dict, Iterator
+
+from obert_edge.recipe import Training
+from obert_edge.tasks import Task
+from obert_edge.workflow.training import CHECKPOINTS, LOG_FILE
+
+REPORT = "stage.json"
+
+
+@contextlib.contextmanager
+def stage_work(output: Path) -> Iterator[Path]:
+    """The folder ``.<output>.work`` beside a stage's output: checkpoints and logs while it runs.
+
+    It is kept when the stage is interrupted, so that running the stage again goes on from the last
+    checkpoint, and removed when the stage succeeds.
+    """
+    work = output.parent / f".{output.name}.work"
+    work.mkdir(parents=True, exist_ok=True)
+    yield work
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def write_report(
+    folder: Path, work: Path, stage: str, task: Task, *, training: Training, figures: Dict[str, Any], **more: Any
+) -> Dict[str, Any]:
+    """Write ``stage.json`` and the training log into a finished stage's folder."""
+    report = {
+        "stage": stage,
+        "task": task.name,
+        "training": dataclasses.asdict(training),
+        "figures": figures,
+        **more,
+    }
+    (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if (work / LOG_FILE).is_file():
+        shutil.copyfile(work / LOG_FILE, folder / LOG_FILE)
+    return report

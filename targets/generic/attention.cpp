@@ -1,0 +1,92 @@
+// INT8 attention of one head of one sequence (docs/numerics.md, "Attention").
+#include "functions.h"
+#include "scalar.h"
+
+namespace oe {
+namespace generic {
+namespace {
+
+size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Copies one head of tokens [begin, end) from panels to rows [token][head_dim].
+void gather_head(const int8_t* panels, const AttentionArgs& args, int32_t head, int32_t begin, int32_t end,
+                 int8_t* rows) {
+  for (int32_t t = begin; t < end; ++t) {
+    for (int32_t d = 0; d < args.head_dim; ++d) {
+      *rows++ = panels[element(args.columns, args.heads * args.head_dim, head * args.head_dim + d, t)];
+    }
+  }
+}
+
+}  // namespace
+
+void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* scratch) {
+  const int32_t begin = args.starts[sequence], end = args.starts[sequence + 1];
+  const int32_t length = end - begin, depth = args.head_dim, channels = args.heads * args.head_dim;
+  const size_t rows = static_cast<size_t>(length) * static_cast<size_t>(depth);
+
+  const auto at = [depth](int32_t token, int32_t d) {
+    return static_cast<size_t>(token) * static_cast<size_t>(depth) + static_cast<size_t>(d);
+  };
+  uint8_t* free_bytes = static_cast<uint8_t*>(scratch);
+  const auto take = [&free_bytes](size_t bytes) {
+    uint8_t* taken = free_bytes;
+    free_bytes += aligned(bytes);
+    return taken;
+  };
+  int8_t* key = reinterpret_cast<int8_t*>(take(rows));
+  int8_t* value = reinterpret_cast<int8_t*>(take(rows));
+  int32_t* key_sum = reinterpret_cast<int32_t*>(take(static_cast<size_t>(length) * 4));
+  int32_t* score = reinterpret_cast<int32_t*>(take(static_cast<size_t>(length) * 4));
+  uint8_t* query = take(static_cast<size_t>(depth));
+  int32_t* context = reinterpret_cast<int32_t*>(take(static_cast<size_t>(depth) * 4));
+
+  gather_head(args.key, args, head, begin, end, key);
+  gather_head(args.value, args, head, begin, end, value);
+  for (int32_t j = 0; j < length; ++j) {
+    key_sum[j] = 0;
+    for (int32_t d = 0; d < depth; ++d) key_sum[j] += key[at(j, d)];
+  }
+
+  for (int32_t i = begin; i < end; ++i) {
+    for (int32_t d = 0; d < depth; ++d) query[d] = args.query[element(args.columns, channels, head * depth + d, i)];
+
+    int32_t largest = INT32_MIN;
+    for (int32_t j = 0; j < length; ++j) {
+      int32_t a = 0;
+      for (int32_t d = 0; d < depth; ++d) a += query[d] * key[at(j, d)];
+      a -= args.query_zero_point * key_sum[j];
+      score[j] = a;
+      if (a > largest) largest = a;
+    }
+
+    memset(context, 0, static_cast<size_t>(depth) * 4);
+    int32_t total = 0;
+    for (int32_t j = 0; j < length; ++j) {
+      const float x = static_cast<float>(score[j] - largest) * args.score_scale;
+      const int32_t p = round_even(exp2_of(x) * 255.0f);
+      total += p;
+      if (p == 0) continue;
+      for (int32_t d = 0; d < depth; ++d) context[d] += p * value[at(j, d)];
+    }
+
+    const float scale = args.context_scale / static_cast<float>(total);
+    for (int32_t d = 0; d < depth; ++d) {
+      const float t = static_cast<float>(context[d]) * scale;
+      const size_t out = element(args.columns, channels, head * depth + d, i);
+      if (args.out_type == DType::F32) {
+        static_cast<float*>(args.output)[out] = t;
+      } else {
+        static_cast<uint8_t*>(args.output)[out] = static_cast<uint8_t>(quantize_value(t, args.zero_point, 0, 255));
+      }
+    }
+  }
+}
+
+size_t attention_scratch(int32_t head_dim, int32_t longest) {
+  const size_t depth = static_cast<size_t>(head_dim), length = static_cast<size_t>(longest);
+  return 2 * aligned(length * depth) + 2 * aligned(length * 4) + aligned(depth) + aligned(depth * 4);
+}
+
+}  // namespace generic
+}  // namespace oe
