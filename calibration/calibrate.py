@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Dict, Iterable, Mapping
+from typing import Any, FrozenSet, Iterable, Mapping
 
 import torch
 
@@ -43,7 +43,7 @@ def calibrate(
     for site in static.values():
         site.observer = make_observer(observer).to(device)
     set_observers(model, "calibrating")
-    accepted = _arguments(model)
+    accepted = input_names(model)
     seen = 0
     with torch.no_grad():
         for batch in batches:
@@ -67,7 +67,7 @@ def calibrate(
     return model
 
 
-def _arguments(model: Any) -> Dict[str, Any]:
-    """The arguments of the model's forward pass that are inputs."""
-    parameters = dict(inspect.signature(model.forward).parameters)
-    return {name: value for name, value in parameters.items() if name not in ("labels", "kwargs", "self")}
+def input_names(model: Any) -> FrozenSet[str]:
+    """The arguments of a transformers model's forward pass that are inputs, not labels or options."""
+    known = {"input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds"}
+    return frozenset(known & set(inspect.signature(model.forward).parameters))

@@ -100,6 +100,7 @@ class PercentileObserver(HistogramObserver):
         self.percentile = percentile
 
     def range(self) -> Tuple[float, float]:
+        """From one percentile to the other, never wider than what was seen."""
         low, high = self.extremes.range()
         below = self.counts.cumsum(0) / self.counts.sum()
         width = 2 * self.limit / _BINS
@@ -135,10 +136,13 @@ class MSEObserver(HistogramObserver):
         return low, high
 
     def quant_params(self, symmetric: bool) -> Tuple[float, int]:
+        """The best U8 grid, or the best symmetric S8 one (its own search: the error differs)."""
         if not symmetric:
             return super().quant_params(False)
         low, high = self.extremes.range()
-        limits = torch.linspace(1, 1 / self.candidates, self.candidates, dtype=torch.float64) * max(-low, high)
+        limits = torch.linspace(1, 1 / self.candidates, self.candidates, dtype=torch.float64) * max(
+            -low, high
+        )
         limit = float(limits[int(self._errors(-limits, limits, limits / S8_MAX).argmin())])
         return quant_params(-limit, limit, symmetric=True)
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Tuple
 import torch
 from torch import nn
 
-from obert_edge.calibration.calibrate import _arguments
+from obert_edge.calibration.calibrate import input_names
 from obert_edge.errors import DataError, UsageError
 from obert_edge.quantization.attention import AttentionQuantizers
 from obert_edge.quantization.convert import is_quantized, sites
@@ -119,13 +119,14 @@ def _quantised(module: Any) -> Iterator[None]:
 
 def _outputs(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> torch.Tensor:
     """Every float output for every real token (or sequence), in one flat tensor."""
-    accepted = _arguments(model)
+    accepted = input_names(model)
     device = next(model.parameters()).device
     parts: List[torch.Tensor] = []
     for batch in batches:
         inputs = {key: value.to(device) for key, value in batch.items() if key in accepted}
         mask = inputs.get("attention_mask")
         for output in model(**inputs).values():
-            per_token = mask is not None and output.shape[:2] == mask.shape
-            parts.append((output[mask.bool()] if per_token else output).flatten().double())
+            if mask is not None and output.shape[:2] == mask.shape:
+                output = output[mask.bool()]
+            parts.append(output.flatten().double())
     return torch.cat(parts)

@@ -105,11 +105,11 @@ def _rows(file: Path) -> List[Dict[str, Any]]:
             rows.append(row if isinstance(row, dict) else {"text": row})
         return rows
     if file.suffix in (".tsv", ".csv"):
-        # GLUE's TSV files do not quote: a lone quotation mark is text.
-        quoting = csv.QUOTE_NONE if file.suffix == ".tsv" else csv.QUOTE_MINIMAL
         with file.open(encoding="utf-8", newline="") as lines:
-            delimiter = "\t" if file.suffix == ".tsv" else ","
-            return [dict(row) for row in csv.DictReader(lines, delimiter=delimiter, quoting=quoting)]
+            if file.suffix == ".csv":
+                return list(csv.DictReader(lines))
+            # GLUE's TSV files do not quote: a lone quotation mark is text.
+            return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     raise DataError(
         f"{file} has the ending {file.suffix!r}; expected .txt, .jsonl, .tsv or .csv",
         hint="rename the file, or convert it",

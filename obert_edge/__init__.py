@@ -2,4 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any, List
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from obert_edge.compiler import build as build
+    from obert_edge.runtime.session import load as load
+    from obert_edge.workflow import prune as prune
+    from obert_edge.workflow import quantize as quantize
+
+#: Public name -> module. Imported when first used (PEP 562), so that a device never imports the host's packages.
+_PUBLIC = {
+    "build": "obert_edge.compiler",
+    "load": "obert_edge.runtime.session",
+    "prune": "obert_edge.workflow",
+    "quantize": "obert_edge.workflow",
+}
+
+__all__ = ["__version__", "build", "load", "prune", "quantize"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> List[str]:
+    return sorted([*globals(), *_PUBLIC])

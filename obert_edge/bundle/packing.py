@@ -59,11 +59,13 @@ class StoredUnits(NamedTuple):
     Attributes:
         groups: groups of R rows.
         units: quads (row-gather, dense) or blocks (1x4), padding included.
+        weights: stored weights, padding included.
         bytes: bytes of ``rows``, ``offsets``, ``columns`` and ``weights`` together.
     """
 
     groups: int
     units: int
+    weights: int
     bytes: int
 
 
@@ -100,7 +102,7 @@ def count_units(weights: np.ndarray, weight_format: WeightFormat) -> StoredUnits
         units = int(((occupied.sum(axis=1) + 3) // 4).sum())
     listed = {WeightFormat.DENSE_4: 0, WeightFormat.BLOCK_1X4: units}.get(weight_format, 4 * units)
     stored = units * 4 * (1 if weight_format is WeightFormat.BLOCK_1X4 else size)
-    return StoredUnits(groups, units, 4 * groups * size + 4 * (groups + 1) + 2 * listed + stored)
+    return StoredUnits(groups, units, stored, 4 * groups * size + 4 * (groups + 1) + 2 * listed + stored)
 
 
 def pack_linear(

@@ -52,6 +52,7 @@ class DType(enum.IntEnum):
 
     @property
     def bytes(self) -> int:
+        """Size of one element."""
         return 4 if self is DType.F32 else 1
 
 

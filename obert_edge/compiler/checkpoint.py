@@ -102,9 +102,13 @@ def read_json(path: Path) -> Optional[Dict[str, Any]]:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, RecursionError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}", hint="save the model again") from error
+        raise CheckpointError(
+            f"{path} cannot be read as JSON: {error}", hint="save the model again"
+        ) from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds a {type(value).__name__}, not an object", hint="save the model again")
+        raise CheckpointError(
+            f"{path} holds a {type(value).__name__}, not an object", hint="save the model again"
+        )
     return value
 
 
@@ -173,7 +177,8 @@ def _read_safetensors(path: Path) -> Dict[str, Callable[[], Floats]]:
         def load() -> Floats:
             if spec["dtype"] not in _DTYPES:
                 raise CheckpointError(
-                    f"tensor {name!r} of {path} has dtype {spec['dtype']}; supported are {', '.join(_DTYPES)}",
+                    f"tensor {name!r} of {path} has dtype {spec['dtype']}; "
+                    f"supported are {', '.join(_DTYPES)}",
                     hint="save the model in float32 or bfloat16",
                 )
             raw = data[start + begin : start + end].view(_DTYPES[spec["dtype"]])
@@ -206,9 +211,12 @@ def _read_pickle(path: Path) -> Dict[str, Callable[[], Floats]]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{path} is not a whole checkpoint: {str(error).splitlines()[0]}", hint="copy or save the model again"
+            f"{path} is not a whole checkpoint: {str(error).splitlines()[0]}",
+            hint="copy or save the model again",
         ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(value, torch.Tensor) for value in tensors.values()
+    ):
         raise CheckpointError(f"{path} is not a dictionary of tensors", hint="save the model's state_dict()")
 
     def loader(tensor: Any) -> Callable[[], Floats]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import List, Optional, Set
 
 from obert_edge.bundle.program import Activation, Domain
@@ -69,7 +68,8 @@ class _Importer:
         if unknown:
             more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
             raise CheckpointError(
-                f"{self.checkpoint.folder} has tensors a {config.class_name} of {config.layers} layers does not: "
+                f"{self.checkpoint.folder} has tensors that a {config.class_name} of {config.layers} "
+                f"layers does not: "
                 f"{', '.join(unknown[:4])}{more}",
                 hint="use the config.json that was saved with these weights; adapters must be merged first",
             )
@@ -86,14 +86,18 @@ class _Importer:
         rows = self.graph.max_length + config.position_offset
         token_type = None
         if architecture.token_type:
-            token_type = self._tensor(f"{base}{architecture.token_type}.weight", (config.type_vocabulary, width))
+            token_type = self._tensor(
+                f"{base}{architecture.token_type}.weight", (config.type_vocabulary, width)
+            )
         output = ir.Tensor("embeddings", width)
         self.graph.nodes.append(
             ir.Embedding(
                 "embeddings",
                 output,
                 word=self._tensor(f"{base}{architecture.word}.weight", (config.vocabulary, width)),
-                position=self._tensor(f"{base}{architecture.position}.weight", (config.positions, width))[:rows],
+                position=self._tensor(f"{base}{architecture.position}.weight", (config.positions, width))[
+                    :rows
+                ],
                 token_type=token_type,
             )
         )
@@ -102,8 +106,8 @@ class _Importer:
             return output
         if architecture.projection is None:
             raise CheckpointError(
-                f"{self.checkpoint.folder} has embeddings of width {width} for a hidden size of {config.hidden}, "
-                f"and {architecture.model_type} has no projection between them",
+                f"{self.checkpoint.folder} has embeddings of width {width} for a hidden size of "
+                f"{config.hidden}, and {architecture.model_type} has no projection between them",
                 hint="use the config.json that was saved with the weights",
             )
         return self._linear(base + architecture.projection, output, config.hidden)
@@ -230,7 +234,6 @@ class _Importer:
         return output
 
 
-def result_names(graph: ir.Graph) -> Sequence[str]:
+def result_names(graph: ir.Graph) -> List[str]:
     """Names of the results, in order."""
-    names: List[str] = [node.name for node in graph.nodes if isinstance(node, ir.Result)]
-    return names
+    return [node.name for node in graph.nodes if isinstance(node, ir.Result)]

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Type
 import numpy as np
 import numpy.typing as npt
 
-from obert_edge.bundle.program import DType, Domain, Op
+from obert_edge.bundle.program import Domain, DType, Op
 
 
 @dataclass(frozen=True)

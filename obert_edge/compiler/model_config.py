@@ -64,12 +64,20 @@ class ModelConfig:
     normalize: bool = False
 
     @property
+    def class_for_task(self) -> str:
+        """The transformers class of the encoder with the head that is compiled."""
+        suffix = next(suffix for suffix, task in _CLASS_SUFFIXES.items() if task == self.task)
+        return self.architecture.class_prefix + suffix
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest sequence that the position table covers."""
         return self.positions - self.position_offset
 
 
-def read_config(checkpoint: Checkpoint, task: Optional[str] = None, pooling: Optional[str] = None) -> ModelConfig:
+def read_config(
+    checkpoint: Checkpoint, task: Optional[str] = None, pooling: Optional[str] = None
+) -> ModelConfig:
     """Interpret a checkpoint's configuration.
 
     Args:
@@ -205,7 +213,9 @@ def _sentence_transformers_pooling(checkpoint: Checkpoint) -> str:
     if config is None:
         _log.info("%s names no pooling: the mean over the tokens is used", checkpoint.folder)
         return "mean"
-    chosen = [name for name, value in sorted(config.items()) if name.startswith("pooling_mode") and value is True]
+    chosen = [
+        name for name, value in sorted(config.items()) if name.startswith("pooling_mode") and value is True
+    ]
     supported = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
     if isinstance(config.get("pooling_mode"), str):
         chosen, supported = [config["pooling_mode"]], {"mean": "mean", "cls": "cls"}

@@ -16,7 +16,9 @@ from obert_edge.errors import CheckpointError
 
 FILE = "quantization.json"
 _FORMAT = 1
-_HINT = "run `obert-edge quantize` on this model again, or delete quantization.json to calibrate at build time"
+_HINT = (
+    "run `obert-edge quantize` on this model again, or delete quantization.json to calibrate at build time"
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class Scales:
         activations, sites = content.get("activations"), content.get("sites")
         if activations not in ("static", "dynamic") or not isinstance(sites, Mapping):
             raise CheckpointError(
-                f"{source} has activations {activations!r}, expected 'static' or 'dynamic', and an object 'sites'",
+                f"{source} has activations {activations!r}, expected 'static' or 'dynamic', "
+                "and an object 'sites'",
                 hint=_HINT,
             )
         parsed = {name: _site(name, value, source) for name, value in sites.items()}
@@ -101,7 +104,7 @@ class Scales:
             scale, zero_point = self._find(f"{module}:{name}")
             if zero_point != 0:
                 raise CheckpointError(
-                    f"{self.source} gives {module}:{name} the zero point {zero_point}; keys and values have 0",
+                    f"{self.source} gives {module}:{name} the zero point {zero_point}; it must be 0",
                     hint=_HINT,
                 )
             grids[name] = Grid(np.float32(scale), 0, DType.S8)
@@ -122,7 +125,8 @@ def _site(name: str, value: Any, source: str) -> Tuple[float, int]:
     good_zero = isinstance(zero_point, int) and not isinstance(zero_point, bool) and 0 <= zero_point <= 255
     if not good_scale or not good_zero:
         raise CheckpointError(
-            f"{source} gives the site {name!r} {value!r}; expected a positive scale and a zero point of 0..255",
+            f"{source} gives the site {name!r} {value!r}; it takes a positive scale and a zero point "
+            "of 0..255",
             hint=_HINT,
         )
     assert isinstance(scale, (int, float)) and isinstance(zero_point, int)

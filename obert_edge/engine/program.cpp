@@ -95,12 +95,22 @@ int32_t read_consts(const uint8_t* at, uint64_t weights_bytes, Array<Const>* con
   return OE_OK;
 }
 
+// Names end up in messages and on terminals.
+bool printable(const char (&name)[64]) {
+  bool ended = false;
+  for (const char c : name) {
+    ended = ended || c == '\0';
+    if (ended ? c != '\0' : c < ' ' || c > '~') return false;
+  }
+  return ended;
+}
+
 int32_t read_ops(const uint8_t* at, Program* program) {
   size_t outputs = 0;
   for (size_t i = 0; i < program->ops.size(); ++i, at += sizeof(Op)) {
     Op& op = program->ops[i];
     memcpy(&op, at, sizeof op);
-    op.name[sizeof op.name - 1] = '\0';
+    if (!printable(op.name)) return fail(OE_INVALID_PROGRAM, "the name of op %zu is not printable ASCII", i);
     const uint32_t kind = static_cast<uint32_t>(op.kind);
     if (kind < 1 || kind > 9) {
       return fail(OE_INVALID_PROGRAM, "op %zu is of kind %u; this engine knows 1 to 9", i, kind);
@@ -121,7 +131,7 @@ int32_t parse_program(const void* blob, uint64_t blob_bytes, const void* weights
                       Program* program) {
   if (!blob) return fail(OE_INVALID_PROGRAM, "there is no program");
   if (!weights && weights_bytes) return fail(OE_INVALID_PROGRAM, "there are no weights");
-  if (reinterpret_cast<uintptr_t>(weights) % 64 != 0) {
+  if (weights_bytes && reinterpret_cast<uintptr_t>(weights) % 64 != 0) {
     return fail(OE_INVALID_PROGRAM, "the weights are not at a 64-byte aligned address");
   }
   const uint8_t* at = static_cast<const uint8_t*>(blob);

@@ -59,7 +59,9 @@ class OpCheck {
   Domain domain_of(int32_t buffer) const { return program_.buffers[static_cast<size_t>(buffer)].domain; }
 
   // ---- constants
+  // An empty constant may be absent.
   int32_t constant(const char* what, int32_t index, uint64_t bytes) const {
+    if (index == kAbsent && bytes == 0) return OE_OK;
     if (index < 0 || static_cast<size_t>(index) >= program_.consts.size()) {
       OE_REFUSE("its %s is constant %d; the program has %zu constants", what, index, program_.consts.size());
     }
@@ -209,7 +211,7 @@ int32_t OpCheck::packed_columns(Format format) const {
 
   if (format == Format::Dense4) {
     const uint64_t quads = (static_cast<uint64_t>(k) + 3) / 4;
-    if (consts[linear_op::kColumns] != kAbsent) OE_REFUSE("a dense linear has no %s", "columns");
+    OE_CHECK(constant("columns", consts[linear_op::kColumns], 0));
     if (consts[linear_op::kOffsets] != kAbsent) {
       OE_CHECK(constant("offsets", consts[linear_op::kOffsets], table_bytes));
     }

@@ -199,7 +199,7 @@ class PruningCallback(TrainerCallback):
                     assert self.masks is not None
                     return gradient.masked_fill(~self._mask(name, gradient), 0.0)
 
-                self._hooks.append(weight.register_hook(hook))
+                self._hooks.append(weight.register_hook(hook))  # type: ignore[no-untyped-call]
 
     def _mask(self, name: str, like: Tensor) -> Tensor:
         assert self.masks is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional, Tuple, Union
@@ -99,7 +100,7 @@ class Pattern:
             return
         for what, have, side in (("outputs", out, self.rows), ("inputs", inputs, self.columns)):
             if have % side:
-                fits = max(d for d in range(1, side + 1) if have % d == 0)
+                fits = math.gcd(have, side)
                 better = Pattern(
                     rows=fits if what == "outputs" else self.rows,
                     columns=fits if what == "inputs" else self.columns,

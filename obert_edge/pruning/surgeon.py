@@ -321,8 +321,9 @@ def _joint_update(matrix: Tensor, w: Tensor, before: Tensor, leaving: Tensor, _c
     w_p = (w * leaving).unsqueeze(-1)
     pull = (matrix @ w_p).squeeze(-1) * kept
     factor = _factor(_restrict(matrix, kept))
-    answer: Tensor = torch.cholesky_solve(pull.unsqueeze(-1), factor)
-    return (answer - w_p).squeeze(-1)
+    answer = torch.cholesky_solve(pull.unsqueeze(-1), factor)
+    change: Tensor = (answer - w_p).squeeze(-1)
+    return change
 
 
 def _separate_update(matrix: Tensor, w: Tensor, before: Tensor, leaving: Tensor, columns: int) -> Tensor:
@@ -348,7 +349,8 @@ def _solve_groups(inverse: Tensor, w_q: Tensor) -> Tensor:
         return w_q / inverse.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
     tiles = inverse.reshape(n, groups, columns, groups, columns)
     diagonal = tiles.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # [n, groups, columns, columns]
-    return torch.linalg.solve(diagonal, w_q.unsqueeze(-1)).squeeze(-1)
+    multipliers: Tensor = torch.linalg.solve(diagonal, w_q.unsqueeze(-1)).squeeze(-1)
+    return multipliers
 
 
 def _restrict(matrix: Tensor, kept: Tensor) -> Tensor:

@@ -49,8 +49,10 @@ class _Params(NamedTuple):
 
 
 class _Attention(torch.autograd.Function):
-    """Forward and backward by hand: the score matrix is the largest tensor of the model, and autograd
-    over single operations would pass over it, and keep it, several times more.
+    """Forward and backward by hand.
+
+    The score matrix is the largest tensor of the model; autograd over single operations would pass
+    over it, and keep it, several times more.
     """
 
     @staticmethod
@@ -78,9 +80,7 @@ class _Attention(torch.autograd.Function):
         context = torch.matmul(dropped, v)
         batch, heads, tokens, channels = context.shape
         output = torch.empty((batch, tokens, heads, channels), dtype=context.dtype, device=context.device)
-        torch.mul(
-            context.transpose(1, 2), (inverse_sum * params.value_scale).transpose(1, 2), out=output
-        )
+        torch.mul(context.transpose(1, 2), (inverse_sum * params.value_scale).transpose(1, 2), out=output)
         ctx.save_for_backward(query, key, value, q, k, v, p, dropped, inverse_sum, output)
         ctx.params = params
         return output
@@ -123,7 +123,9 @@ def int8_attention(
 
     Args:
         module: the self-attention module; ``quantize_model`` gave it ``quantizers``.
-        query: float ``[batch, heads, tokens, head_dim]``; so are ``key`` and ``value``.
+        query: float ``[batch, heads, tokens, head_dim]``.
+        key: of the same shape.
+        value: of the same shape.
         attention_mask: None, or broadcastable to ``[batch, heads, tokens, tokens]``: bool (True: attend)
             or float (0: attend, a large negative number: do not).
         scaling: factor of the scores; default ``1 / sqrt(head_dim)``.

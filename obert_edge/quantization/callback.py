@@ -12,7 +12,7 @@ from obert_edge.quantization.convert import quantize_model, set_observers
 from obert_edge.quantization.modules import QuantLinear
 
 
-class QATCallback(TrainerCallback):  # type: ignore[misc]
+class QATCallback(TrainerCallback):
     """Trains a model with the engine's INT8 arithmetic.
 
     The model is converted as soon as the Trainer has it (so a checkpoint resumed later finds its
@@ -33,7 +33,7 @@ class QATCallback(TrainerCallback):  # type: ignore[misc]
             raise UsageError(f"observe is {observe}; expected a part in (0, 1]", hint="try 0.5")
         self.activations = activations
         self.observe = observe
-        self._masks: Dict[torch.nn.Parameter, torch.Tensor] = {}
+        self._masks: Dict[torch.Tensor, torch.Tensor] = {}
 
     def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Convert the model before the optimizer, or a checkpoint, is there."""
@@ -64,9 +64,9 @@ class QATCallback(TrainerCallback):  # type: ignore[misc]
         set_observers(model, "collecting" if collecting else "frozen")
 
 
-def zero_masks(model: torch.nn.Module) -> Dict[torch.nn.Parameter, torch.Tensor]:
+def zero_masks(model: torch.nn.Module) -> Dict[torch.Tensor, torch.Tensor]:
     """Bool masks, False at zeros, of every linear weight of a quantised model that has any zero."""
-    masks = {}
+    masks: Dict[torch.Tensor, torch.Tensor] = {}
     for module in model.modules():
         if isinstance(module, QuantLinear):
             mask = module.weight.detach() != 0

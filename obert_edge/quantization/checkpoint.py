@@ -10,12 +10,14 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
+import transformers
+from safetensors import SafetensorError
 from torch import nn
 
 from obert_edge.errors import CheckpointError, ObertEdgeError
 from obert_edge.files import atomic_folder
 from obert_edge.quantization.attention import AttentionQuantizers
-from obert_edge.quantization.convert import activations_of, quantize_model, set_observers, sites
+from obert_edge.quantization.convert import MODEL_TYPES, activations_of, quantize_model, set_observers, sites
 from obert_edge.quantization.modules import ActivationQuantizer
 
 FILE = "quantization.json"
@@ -103,7 +105,7 @@ def load_quantized(folder: Union[str, Path], model_class: Optional[Any] = None) 
     model_class = _model_class(folder) if model_class is None else model_class
     try:
         model = model_class.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder} cannot be loaded as {model_class.__name__}: {error}",
             hint="check that the folder is complete; write it again with `obert-edge quantize`",
@@ -151,14 +153,15 @@ def _read(path: Path) -> Dict[str, Any]:
 
 
 def _model_class(folder: Path) -> Any:
-    import transformers  # here: naming a class by hand should not need all of it
-
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        name = config["architectures"][0]
-        return getattr(transformers, name)
+        model_class = getattr(transformers, config["architectures"][0])
+        # The folder may name a model of ours, not just anything transformers exports.
+        if model_class.config_class.model_type not in MODEL_TYPES:
+            raise ValueError(model_class)
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{folder / 'config.json'} names no model class of transformers: {error!r}",
+            f"{folder / 'config.json'} names no supported model class of transformers: {error!r}",
             hint='give "architectures" in config.json, or pass model_class',
         ) from error
+    return model_class

@@ -58,21 +58,8 @@ def quantize_model(model: Any, activations: str = "static") -> Any:
         return model
     _check_architecture(model)
     model.float()
-    dynamic = activations == "dynamic"
-    device = next(model.parameters()).device
-    shared: Dict[nn.Module, ActivationQuantizer] = {}
-    for module in list(model.modules()):
-        projections = _projections(module)
-        if projections is not None:
-            module.quantizers = AttentionQuantizers(dynamic=dynamic).to(device).train(module.training)
-            shared.update((linear, module.quantizers.input) for linear in projections)
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear:
-                site = shared.get(child) or ActivationQuantizer(signed=False, dynamic=dynamic).to(device)
-                setattr(parent, name, QuantLinear.from_float(child, site))
-            elif type(child) is nn.Embedding:
-                setattr(parent, name, QuantEmbedding.from_float(child))
+    shared = _insert_attention_quantizers(model, activations == "dynamic")
+    _swap_layers(model, activations == "dynamic", shared)
     model.set_attn_implementation(ATTENTION)
     for name, site in sites(model).items():
         site.name = name
@@ -121,6 +108,31 @@ def set_observers(model: nn.Module, mode: str) -> None:
         raise UsageError(f"observer mode {mode!r} is not one of {', '.join(MODES)}", hint="use one of those")
     for site in sites(model).values():
         site.mode = mode
+
+
+def _insert_attention_quantizers(model: Any, dynamic: bool) -> Dict[nn.Module, ActivationQuantizer]:
+    """Give every self-attention its sites; return the input site its three projections share."""
+    shared: Dict[nn.Module, ActivationQuantizer] = {}
+    for module in list(model.modules()):
+        projections = _projections(module)
+        if projections is not None:
+            quantizers = AttentionQuantizers(dynamic=dynamic).to(projections[0].weight.device)
+            module.quantizers = quantizers.train(module.training)
+            shared.update((linear, quantizers.input) for linear in projections)
+    return shared
+
+
+def _swap_layers(model: Any, dynamic: bool, shared: Dict[nn.Module, ActivationQuantizer]) -> None:
+    """Put a quantised twin in the place of every linear and embedding."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear:
+                site = shared.get(child)
+                if site is None:
+                    site = ActivationQuantizer(signed=False, dynamic=dynamic).to(child.weight.device)
+                setattr(parent, name, QuantLinear.from_float(child, site))
+            elif type(child) is nn.Embedding:
+                setattr(parent, name, QuantEmbedding.from_float(child))
 
 
 def _projections(module: nn.Module) -> Optional[Tuple[nn.Linear, nn.Linear, nn.Linear]]:

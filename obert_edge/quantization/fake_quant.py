@@ -36,7 +36,8 @@ class Codes(NamedTuple):
 def row_scales(weight: torch.Tensor) -> torch.Tensor:
     """``max |w| / 127`` of every row, 1 for a row of zeros; float32 ``[..., 1]`` for ``[..., k]``."""
     largest = weight.detach().abs().amax(-1, keepdim=True)
-    scales = largest / WEIGHT_MAX
+    # Divide by a tensor: by a number, a GPU multiplies by its inverse, which rounds twice.
+    scales = largest / torch.full_like(largest, WEIGHT_MAX)
     return torch.where(scales > 0, scales, torch.ones_like(scales))
 
 
@@ -80,9 +81,7 @@ class _Static(torch.autograd.Function):
         return pass_unclipped(gradient, x, ctx.bounds), None, None, None
 
 
-def pass_unclipped(
-    gradient: torch.Tensor, x: torch.Tensor, bounds: Tuple[float, float]
-) -> torch.Tensor:
+def pass_unclipped(gradient: torch.Tensor, x: torch.Tensor, bounds: Tuple[float, float]) -> torch.Tensor:
     """``gradient`` where ``x`` lies strictly inside ``bounds``, else 0; one pass over memory."""
     return cast(torch.Tensor, torch.ops.aten.hardtanh_backward(gradient, x, *bounds))
 
@@ -124,7 +123,8 @@ def dynamic_codes(x: torch.Tensor) -> Codes:
         span = high - low
         empty = span == 0
         # Tokens of nothing but zeros have span 0: any finite factor gives them codes of 0.
-        factor = 255 / torch.where(empty, torch.ones_like(span), span)
+        safe = torch.where(empty, torch.ones_like(span), span)
+        factor = torch.full_like(safe, 255) / safe  # `255 / safe` would round twice
         scale = torch.where(empty, torch.ones_like(span), span * float(np.float32(1) / np.float32(255)))
         zero_point = (-low * factor).clamp_(0, 255).round_()
         codes = torch.minimum(torch.maximum(x.detach() * factor, -zero_point), 255 - zero_point).round_()

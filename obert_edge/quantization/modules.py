@@ -134,6 +134,7 @@ class ActivationQuantizer(nn.Module):
         return scale, int(zero_point)
 
     def extra_repr(self) -> str:
+        """Type, scale and mode, for ``print(model)``."""
         kind = "dynamic" if self.dynamic else f"scale={self.scale:.4g}, zero_point={self.zero_point}"
         return f"{'S8' if self.signed else 'U8'}, {kind}, {self.mode}"
 
@@ -186,6 +187,7 @@ class QuantLinear(nn.Linear):
         return twin
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Float32 ``[..., out_features]`` of a float ``[..., in_features]``."""
         if torch.is_autocast_enabled(input.device.type):
             with _without_autocast(input):
                 return self._forward(input.float())
@@ -221,6 +223,7 @@ class QuantEmbedding(nn.Embedding):
         return twin
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Rows ``[..., embedding_dim]`` of whole-number ids ``[...]``."""
         if not self.quantize_weight:
             return super().forward(input)
         # Quantise whichever is smaller: the rows looked up, or the table.

@@ -78,10 +78,12 @@ class MinMaxObserver(Observer):
         self.register_buffer("bounds", torch.tensor([np.inf, -np.inf]))
 
     def observe(self, tensor: torch.Tensor) -> None:
+        """Widen the range to the values of ``tensor``."""
         if tensor.numel():
             self._update(torch.stack(torch.aminmax(tensor.detach())).to(self.bounds))
 
     def range(self) -> Tuple[float, float]:
+        """The extremes (or their averages)."""
         low, high = self.bounds.tolist()
         if low > high:
             raise ObertEdgeError(

@@ -13,27 +13,22 @@ import numpy as np
 
 from obert_edge.bundle.manifest import ModelFacts
 from obert_edge.errors import InputError
+from obert_edge.runtime.native import PackedBatch
 
 
 @dataclass(frozen=True)
-class PackedBatch:
-    """The unmasked tokens of a batch, as the engine takes them; all arrays int32 and contiguous.
+class PackedInputs:
+    """The unmasked tokens of a batch, and where they came from.
 
     Args:
         shape: ``(B, S)`` of the arrays it was made from.
         mask: bool ``[B, S]``, or ``None`` when every token is real.
-        starts: ``[B + 1]``; sequence ``s`` owns tokens ``starts[s]`` to ``starts[s + 1]``.
-        ids: ``[tokens]``.
-        positions: ``[tokens]``: the column each token had, counted as the model counts positions.
-        token_types: ``[tokens]``, or ``None``: all zero.
+        batch: what the engine takes; positions are the columns the tokens had, counted as the model counts.
     """
 
     shape: Tuple[int, int]
     mask: Optional[np.ndarray]
-    starts: np.ndarray
-    ids: np.ndarray
-    positions: np.ndarray
-    token_types: Optional[np.ndarray]
+    batch: PackedBatch
 
     def scatter(self, rows: np.ndarray) -> np.ndarray:
         """Put per-token rows back in their places.
@@ -58,7 +53,7 @@ def pack(
     token_type_ids: Any = None,
     *,
     uses_first_token: bool = False,
-) -> PackedBatch:
+) -> PackedInputs:
     """Check the arrays of a batch and pack their unmasked tokens.
 
     Args:
@@ -90,28 +85,29 @@ def pack(
     types = _token_types(token_type_ids, shape, model) if token_type_ids is not None else None
     positions = _positions(ids, model)
     if mask is None:
-        flat_types = None if types is None else _flat(types)
         starts = np.arange(0, ids.size + 1, shape[1], dtype=np.int32)
-        return PackedBatch(shape, None, starts, _flat(ids), _flat(positions), flat_types)
+        flat_types = None if types is None else _flat(types)
+        return PackedInputs(shape, None, PackedBatch(starts, _flat(ids), _flat(positions), flat_types))
     starts = np.zeros(shape[0] + 1, np.int32)
     np.cumsum(mask.sum(axis=1), out=starts[1:])
-    packed_types = None if types is None else _flat(types[mask])
-    return PackedBatch(shape, mask, starts, _flat(ids[mask]), _flat(positions[mask]), packed_types)
+    real_types = None if types is None else _flat(types[mask])
+    return PackedInputs(
+        shape, mask, PackedBatch(starts, _flat(ids[mask]), _flat(positions[mask]), real_types)
+    )
 
 
-def packed_positions(model: ModelFacts, ids: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Positions of sequences that are packed already and had no masked columns.
+def case_positions(model: ModelFacts, starts: np.ndarray) -> np.ndarray:
+    """Positions of the sequences of an embedded test case: they count every token, padding ids too.
 
     Args:
         model: the shape of the model.
-        ids: int32 ``[tokens]``.
         starts: int32 ``[B + 1]``.
 
     Returns:
         int32 ``[tokens]``.
     """
-    rows = [_positions(ids[a:b][None], model)[0] for a, b in zip(starts[:-1], starts[1:])]
-    return _flat(np.concatenate(rows))
+    columns = np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
+    return _flat(columns + model.position_offset)
 
 
 def _positions(ids: np.ndarray, model: ModelFacts) -> np.ndarray:
@@ -158,7 +154,8 @@ def _same_shape(array: np.ndarray, shape: Tuple[int, int], name: str) -> np.ndar
         array = array[None]
     if array.shape != shape:
         raise InputError(
-            f"{name} has shape {array.shape}; input_ids has {shape}", hint=f"give {name} the shape of input_ids"
+            f"{name} has shape {array.shape}; input_ids has {shape}",
+            hint=f"give {name} the shape of input_ids",
         )
     return array
 
@@ -195,5 +192,7 @@ def _token_types(value: Any, shape: Tuple[int, int], model: ModelFacts) -> Optio
                 hint="leave token_type_ids out",
             )
         return None
-    _check_range(array, model.type_vocabulary, "token_type_ids", "use the tokenizer the model was trained with")
+    _check_range(
+        array, model.type_vocabulary, "token_type_ids", "use the tokenizer the model was trained with"
+    )
     return array

@@ -133,9 +133,7 @@ class BytePairTokenizer:
             at = 0
             for identifier, token in self._merge(characters):
                 if identifier is not None:
-                    self._append(
-                        result, identifier, token, places[at], places[at + len(token) - 1] + 1, word
-                    )
+                    self._append(result, identifier, token, places[at], places[at + len(token) - 1] + 1, word)
                 at += len(token)
             word += 1
         return word

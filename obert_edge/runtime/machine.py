@@ -83,7 +83,10 @@ def cpu_quota() -> Optional[float]:
             quota, period = text.split()
             quotas.append(float(quota) / float(period))
     for folder in _cgroup_folders("cpu"):
-        quota_v1, period_v1 = read_text(f"{folder}/cpu.cfs_quota_us"), read_text(f"{folder}/cpu.cfs_period_us")
+        quota_v1, period_v1 = (
+            read_text(f"{folder}/cpu.cfs_quota_us"),
+            read_text(f"{folder}/cpu.cfs_period_us"),
+        )
         if quota_v1 and period_v1 and float(quota_v1) > 0 and float(period_v1) > 0:
             quotas.append(float(quota_v1) / float(period_v1))
     return min(quotas, default=None)

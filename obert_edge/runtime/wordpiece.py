@@ -164,7 +164,9 @@ class WordPieceTokenizer:
         return result
 
     def _normalize(self, text: str) -> Tuple[str, List[int]]:
-        return self._normalizer.apply(text) if self._normalizer is not None else (text, list(range(len(text))))
+        return (
+            self._normalizer.apply(text) if self._normalizer is not None else (text, list(range(len(text))))
+        )
 
     def _split_words(self, text: str, first: int, last: int) -> List[Tuple[int, int]]:
         """Spans of the words of ``text[first:last]``: white space parts them, punctuation stands alone."""

@@ -1,0 +1,39 @@
+"""The stages over model folders: fine-tune, prune, quantise, evaluate, compress.
+
+A stage reads a model folder and writes a model folder, whole or not at all. Importing this
+package does not import torch: names are loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, List
+
+if TYPE_CHECKING:
+    from obert_edge.workflow.compression import compress as compress
+    from obert_edge.workflow.evaluation import evaluate as evaluate
+    from obert_edge.workflow.finetuning import finetune as finetune
+    from obert_edge.workflow.pruning import prune as prune
+    from obert_edge.workflow.quantizing import quantize as quantize
+
+# Modules are not called like their functions: importing one would hide the function.
+_HOMES = {
+    "compress": "compression",
+    "evaluate": "evaluation",
+    "finetune": "finetuning",
+    "prune": "pruning",
+    "quantize": "quantizing",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a stage's function from its module on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> List[str]:
+    return sorted([*globals(), *_HOMES])

@@ -50,7 +50,7 @@ def load_model(folder: Path, task: Task, *, seed: int = 42) -> nn.Module:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     options = task.model_options()
-    if _has_head(config, task) and task.labels:
+    if has_head(config, task) and task.labels:
         _check_labels(folder, config, task)
     try:
         # The class is chosen here, so "architectures" of the folder cannot pick code of its own.
@@ -101,7 +101,7 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
             shutil.copyfile(Path(source) / name, Path(folder) / name)
 
 
-def _has_head(config: Dict[str, Any], task: Task) -> bool:
+def has_head(config: Dict[str, Any], task: Task) -> bool:
     """Whether the checkpoint was saved with the kind of head the task needs."""
     suffix = {
         SEQUENCE_CLASSIFICATION: "ForSequenceClassification",

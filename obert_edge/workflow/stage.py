@@ -7,10 +7,13 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Optional
 
-from obert_edge.recipe import Training
+from obert_edge.errors import CheckpointError
+from obert_edge.pruning import DistillationLoss
+from obert_edge.recipe import Distillation, Training
 from obert_edge.tasks import Task
+from obert_edge.workflow.models import has_head, load_model, read_config
 from obert_edge.workflow.training import CHECKPOINTS, LOG_FILE
 
 REPORT = "stage.json"
@@ -44,3 +47,27 @@ def write_report(
     if (work / LOG_FILE).is_file():
         shutil.copyfile(work / LOG_FILE, folder / LOG_FILE)
     return report
+
+
+def make_distillation(plan: Distillation, source: Path, task: Task) -> Optional[DistillationLoss]:
+    """The loss against a teacher, or ``None`` when ``plan.hardness`` is 0.
+
+    Args:
+        plan: teacher, hardness, temperature.
+        source: the folder the stage starts from; the teacher unless the plan names one.
+        task: of both.
+
+    Raises:
+        CheckpointError: the teacher is missing, is not fine-tuned on a task, or has other labels.
+    """
+    if plan.hardness == 0:
+        return None
+    folder = Path(plan.teacher) if plan.teacher is not None else source
+    if not has_head(read_config(folder), task):
+        raise CheckpointError(
+            f"the teacher {folder} has no {task.head} head to learn from",
+            hint="fine-tune it first (`obert-edge finetune`), name another --teacher, or set --hardness 0",
+        )
+    return DistillationLoss(
+        load_model(folder, task), hardness=plan.hardness, temperature=plan.temperature
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import inspect
 import math
 import sys
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from obert_edge.pruning import DistillationLoss, RewindingLearningRate
 from obert_edge.recipe import Training
 from obert_edge.tasks import Feature
 from obert_edge.workflow.batching import FeatureDataset, PadCollator
@@ -25,85 +24,49 @@ LOG_FILE = "train_log.csv"
 _LOG_FIELDS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "sparsity", "seconds")
 
 
-class StageTrainer(Trainer):
-    """Trainer whose loss may come from a teacher.
-
-    ``total = (1 - h) * task + h * T^2 * KL(teacher || student)``, the KL summed over classes and
-    averaged over the batch and over the output keys (oBERT: start and end logits alike); for
-    regression (one class) the mean squared difference of the outputs takes the place of the KL.
+class StageTrainer(Trainer):  # type: ignore[misc]
+    """Trainer whose loss may come from a teacher, and whose rate may rewind.
 
     Args:
-        teacher: a fine-tuned model of the same task, or ``None`` for the task's loss alone.
-        hardness: the weight ``h`` of the teacher; 1 leaves no label loss at all.
-        temperature: ``T``.
+        distillation: the loss that replaces the model's own; see ``pruning.DistillationLoss``.
+        rates: a learning rate that starts again at given steps, in place of one linear decay.
     """
 
     def __init__(
         self,
         *args: Any,
-        teacher: Optional[nn.Module] = None,
-        hardness: float = 1.0,
-        temperature: float = 2.0,
+        distillation: Optional[DistillationLoss] = None,
+        rates: Optional[RewindingLearningRate] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._teacher = teacher.eval().requires_grad_(False) if teacher is not None else None
-        if self._teacher is not None:
-            self._teacher.to(self.args.device)
-            self._teacher_inputs = set(inspect.signature(self._teacher.forward).parameters)
-        self._hardness = hardness
-        self._temperature = temperature
+        self._distillation = distillation
+        self._rates = rates
+        if distillation is not None:
+            # The distillation loss is a mean over the batch: the Trainer must divide it by the
+            # number of accumulated batches, which it does only without this flag.
+            self.model_accepts_loss_kwargs = False
 
     def compute_loss(
         self,
         model: nn.Module,
         inputs: Dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: Optional[torch.Tensor] = None,
+        num_items_in_batch: Any = None,
     ) -> Any:
-        """The loss of one batch; see the class."""
-        if self._teacher is None:
+        """The loss of one batch."""
+        if self._distillation is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        outputs = model(**inputs)
-        with torch.no_grad():
-            expected = self._teacher(**{k: v for k, v in inputs.items() if k in self._teacher_inputs})
-        loss = self._hardness * distillation_loss(
-            outputs, expected, self._temperature, inputs["attention_mask"]
-        ) + (1 - self._hardness) * outputs["loss"]
+        loss, outputs = self._distillation(model, inputs)
         return (loss, outputs) if return_outputs else loss
 
-
-def distillation_loss(
-    student: Any, teacher: Any, temperature: float, attention_mask: torch.Tensor
-) -> torch.Tensor:
-    """``T^2 * KL(teacher || student)`` of softened outputs, batch mean, mean over output keys.
-
-    Args:
-        student: model output with ``logits`` [batch, classes] or [batch, tokens, classes], or with
-            ``start_logits`` and ``end_logits`` [batch, tokens].
-        teacher: the same keys and shapes.
-        temperature: ``T``.
-        attention_mask: 0 where a token is padding; padding never counts.
-    """
-    losses = []
-    for key in (key for key in student if key.endswith("logits")):
-        ours, theirs = student[key].float(), teacher[key].float()
-        if ours.shape[-1] == 1:
-            losses.append(F.mse_loss(ours, theirs))
-            continue
-        if key in ("start_logits", "end_logits"):
-            padding = attention_mask == 0
-            ours, theirs = ours.masked_fill(padding, -1e4), theirs.masked_fill(padding, -1e4)
-        elif ours.ndim == 3:
-            ours, theirs = ours[attention_mask == 1], theirs[attention_mask == 1]
-        divergence = F.kl_div(
-            F.log_softmax(ours / temperature, dim=-1),
-            F.log_softmax(theirs / temperature, dim=-1),
-            log_target=True,
-            reduction="batchmean",
-        )
-        losses.append(divergence * temperature**2)
-    return torch.stack(losses).mean()
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The linear decay of the arguments, or the rates given."""
+        if self._rates is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            self.lr_scheduler = self._rates.scheduler(optimizer or self.optimizer, steps_per_epoch=1)
+        return self.lr_scheduler
 
 
 class LogCallback(TrainerCallback):  # type: ignore[misc]
@@ -215,9 +178,8 @@ def train(
     work: Path,
     *,
     title: str,
-    teacher: Optional[nn.Module] = None,
-    hardness: float = 1.0,
-    temperature: float = 2.0,
+    distillation: Optional[DistillationLoss] = None,
+    rates: Optional[RewindingLearningRate] = None,
     pad_token_id: int = 0,
     callbacks: Sequence[TrainerCallback] = (),
     log_extra: Optional[Callable[[], Dict[str, float]]] = None,
@@ -235,9 +197,8 @@ def train(
         options: steps, rates, precision.
         work: folder for checkpoints and ``train_log.csv``.
         title: shown beside the progress bar.
-        teacher: distil from it; see :class:`StageTrainer`.
-        hardness: weight of the teacher's loss.
-        temperature: of the teacher's loss.
+        distillation: loss against a teacher, in place of the model's own.
+        rates: learning rate per step with rewinds, in place of one linear decay.
         pad_token_id: of the tokenizer.
         callbacks: further Trainer callbacks (pruning, QAT).
         log_extra: values for the log's other columns.
@@ -280,9 +241,8 @@ def train(
         train_dataset=FeatureDataset(features),
         data_collator=PadCollator(pad_token_id),
         callbacks=extra + ([bar] if bar else []),
-        teacher=teacher,
-        hardness=hardness,
-        temperature=temperature,
+        distillation=distillation,
+        rates=rates,
     )
     from transformers.trainer_callback import PrinterCallback
 

@@ -43,7 +43,7 @@ def fuse(graph: ir.Graph) -> ir.Graph:
 
 
 def _linear_before(
-    nodes: List[ir.Node], value: ir.Tensor, readers: "dict[str, List[ir.Node]]", node: ir.Node
+    nodes: List[ir.Node], value: ir.Tensor, readers: dict[str, List[ir.Node]], node: ir.Node
 ) -> int:
     """Index of the linear that writes ``value`` for this node alone."""
     for at in reversed(range(len(nodes))):
@@ -57,6 +57,6 @@ def _linear_before(
 
 def _cannot(node: ir.Node) -> CheckpointError:
     return CheckpointError(
-        f"the engine cannot compute {node.name!r} on its own: it must follow a linear that nothing else reads",
+        f"the engine cannot compute {node.name!r} alone: it must follow a linear that nothing else reads",
         hint="this graph does not come from a supported architecture",
     )

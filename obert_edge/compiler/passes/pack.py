@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Tuple
+from collections.abc import Mapping
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 import numpy.typing as npt
 
 from obert_edge.bundle import program
 from obert_edge.bundle.manifest import LinearFacts
-from obert_edge.bundle.packing import count_units, pack_linear, supports
+from obert_edge.bundle.packing import StoredUnits, count_units, pack_linear, supports
 from obert_edge.bundle.program import Domain, WeightFormat
 from obert_edge.compiler.lowered import LoweredGraph, LoweredOp
 from obert_edge.errors import CheckpointError
+from obert_edge.targets import FormatCost
 
 Int8s = npt.NDArray[np.int8]
 
 
-class CostModel(Protocol):
-    """What a target says about its kernels (``obert_edge.targets.Target`` is one)."""
-
-    def linear_cost(self, weight_format: WeightFormat, units: int, groups: int, k: int) -> float:
-        """Predicted time of one linear per full token panel."""
+FormatCosts = Mapping[WeightFormat, FormatCost]
 
 
 class Choice(NamedTuple):
@@ -32,18 +30,21 @@ class Choice(NamedTuple):
     cost: float
 
 
-def choose_format(matrix: Int8s, costs: CostModel) -> Choice:
+def choose_format(matrix: Int8s, costs: FormatCosts) -> Choice:
     """The cheapest format that can hold an int8 [n, k] matrix.
+
+    Args:
+        matrix: the weights.
+        costs: ``format_costs`` of the target; only formats named there are used.
 
     Raises:
         CheckpointError: no format can, as k is too large.
     """
     choices: List[Choice] = []
-    for weight_format in WeightFormat:
+    for weight_format in sorted(costs):
         if supports(weight_format, matrix.shape[1]):
             stored = count_units(matrix, weight_format)
-            cost = costs.linear_cost(weight_format, stored.units, stored.groups, matrix.shape[1])
-            choices.append(Choice(weight_format, cost))
+            choices.append(Choice(weight_format, _estimate(costs, weight_format, stored)))
     if not choices:
         raise CheckpointError(
             f"a linear of {matrix.shape[1]} input channels is too wide for the engine",
@@ -52,7 +53,7 @@ def choose_format(matrix: Int8s, costs: CostModel) -> Choice:
     return min(choices, key=lambda choice: choice.cost)
 
 
-def pack(graph: LoweredGraph, costs: CostModel) -> Tuple[LoweredGraph, List[LinearFacts]]:
+def pack(graph: LoweredGraph, costs: FormatCosts) -> Tuple[LoweredGraph, List[LinearFacts]]:
     """Replace every linear's ``matrix`` by its packed arrays.
 
     Returns:
@@ -68,12 +69,12 @@ def pack(graph: LoweredGraph, costs: CostModel) -> Tuple[LoweredGraph, List[Line
     return dataclasses.replace(graph, ops=ops), facts
 
 
-def _pack_op(op: LoweredOp, costs: CostModel) -> Tuple[LoweredOp, LinearFacts]:
+def _pack_op(op: LoweredOp, costs: FormatCosts) -> Tuple[LoweredOp, LinearFacts]:
     matrix = op.arrays["matrix"]
     chosen = choose_format(matrix, costs)
     packed = pack_linear(matrix, chosen.format)
-    arrays: Dict[str, npt.NDArray[Any]] = {k: v for k, v in op.arrays.items() if k != "matrix"}
-    arrays.update({name: array for name, array in packed.items() if array.size or name == "weights"})
+    arrays: Dict[str, npt.NDArray[Any]] = {**op.arrays, **packed}
+    del arrays["matrix"]
     if chosen.format is WeightFormat.DENSE_4:
         del arrays["columns"]
     numbers = {**op.numbers, "format": int(chosen.format), "groups": len(packed["offsets"]) - 1}
@@ -91,9 +92,12 @@ def _pack_op(op: LoweredOp, costs: CostModel) -> Tuple[LoweredOp, LinearFacts]:
     return dataclasses.replace(op, arrays=arrays, numbers=numbers), about
 
 
-def _dense_cost(matrix: Int8s, costs: CostModel) -> float:
+def _dense_cost(matrix: Int8s, costs: FormatCosts) -> float:
     """Cost of the same layer with no zeros."""
     n, k = matrix.shape
-    full = WeightFormat.DENSE_4 if supports(WeightFormat.DENSE_4, k) else WeightFormat.ROW_GATHER_4
-    groups = -(-n // 4)
-    return costs.linear_cost(full, groups * -(-k // 4), groups, k)
+    return choose_format(np.ones((n, k), np.int8), costs).cost
+
+
+def _estimate(costs: FormatCosts, weight_format: WeightFormat, stored: StoredUnits) -> float:
+    cost = costs[weight_format]
+    return float(cost.estimate(weights=stored.weights, quads=stored.units, groups=stored.groups))

@@ -89,7 +89,7 @@ class _Blob:
         self.data += bytes(-len(self.data) % ALIGNMENT)
         little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         self.consts.append(Const(len(self.data), little_endian.nbytes))
-        self.data += memoryview(little_endian).cast("B") if little_endian.size else b""
+        self.data += little_endian.tobytes()
         return len(self.consts) - 1
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from obert_edge.bundle import program
-from obert_edge.bundle.program import Activation, DType, Domain
+from obert_edge.bundle.program import Activation, Domain, DType
 from obert_edge.compiler import ir
 from obert_edge.compiler.lowered import LoweredGraph, LoweredOp, Value, as_f32
 from obert_edge.compiler.scales import Grid, Scales
@@ -116,7 +116,7 @@ class _Lowering:
         alone = len(forms) == 1 and tensor.name not in self.float_readers
         return forms[0] if alone and forms[0] is not PER_TOKEN else None
 
-    def _emit(self, op_type: "type[program.Op]", name: str, **parts: Any) -> None:
+    def _emit(self, op_type: type[program.Op], name: str, **parts: Any) -> None:
         values = {key: part for key, part in parts.items() if isinstance(part, Value)}
         arrays = {key: part for key, part in parts.items() if isinstance(part, np.ndarray)}
         numbers = {key: part for key, part in parts.items() if isinstance(part, (int, float))}
@@ -267,7 +267,7 @@ class _Lowering:
     def _lower_meanpool(self, node: ir.MeanPool) -> None:
         self._pool(program.MeanPool, node)
 
-    def _pool(self, op_type: "type[program.Op]", node: "ir.SelectFirst | ir.MeanPool") -> None:
+    def _pool(self, op_type: type[program.Op], node: ir.SelectFirst | ir.MeanPool) -> None:
         assert node.output.domain is Domain.SEQUENCES
         self._emit(
             op_type,

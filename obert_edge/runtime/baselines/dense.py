@@ -13,13 +13,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Union, cast
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Union, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from obert_edge.bundle import program as ir
-from obert_edge.bundle.packing import unpack_linear
+from obert_edge.bundle.container import Bundle
+from obert_edge.bundle.packing import unpack_op
 from obert_edge.errors import BundleError
 
 Floats = npt.NDArray[np.float32]
@@ -149,7 +151,7 @@ class DenseModel:
 
     ops: List[DenseOp]
     max_positions: int
-    position_offset: int = 0
+    position_offset: int
 
     @property
     def results(self) -> List[Result]:
@@ -162,41 +164,57 @@ class DenseModel:
         return next(op for op in self.ops if isinstance(op, Embedding))
 
 
+def read_dense_model(path: Path) -> DenseModel:
+    """The dense model of a bundle.
+
+    Raises:
+        BundleError: not a bundle, or one this version cannot translate.
+    """
+    with Bundle.open(path) as bundle:
+        names = [output.name for output in bundle.manifest.outputs]
+        offset = bundle.manifest.model.position_offset
+        return dense_model(bundle.program, bundle.weights, names, position_offset=offset)
+
+
 def dense_model(
-    program: ir.Program, weights: bytes, *, position_offset: int = 0, names: Optional[List[str]] = None
+    program: ir.Program,
+    weights: Union[bytes, memoryview],
+    names: Sequence[str],
+    *,
+    position_offset: int = 0,
 ) -> DenseModel:
     """Translate a compiled program op by op.
 
     Args:
         program: the compiled graph.
         weights: the blob its constants point into.
+        names: of the results, in the order of the program's outputs.
         position_offset: position of the first token of a sequence (RoBERTa counts from 2).
-        names: names of the results in order; ``output_<i>`` when absent.
 
     Raises:
         BundleError: the program holds an op, or a wiring of ops, that no encoder produces.
     """
-    return _Translation(program, weights, names or []).model(position_offset)
+    translation = _Translation(program, weights, names)
+    for op in program.ops:
+        translation.add(op)
+    return DenseModel(translation.ops, program.max_positions, position_offset)
 
 
 class _Translation:
     """Walks the program once. Buffers are reused, so each write gets a new value name."""
 
-    def __init__(self, program: ir.Program, weights: bytes, names: List[str]) -> None:
+    def __init__(
+        self, program: ir.Program, weights: Union[bytes, memoryview], names: Sequence[str]
+    ) -> None:
         self.program = program
         self.weights = weights
-        self.result_names = names
+        self.names = names
         self.ops: List[DenseOp] = []
         self.values: Dict[int, str] = {}  # buffer -> name of the value it holds now
         self.grids: Dict[int, Optional[Grid]] = {}  # buffer -> its grid when it holds 8-bit values
         self.producers: Dict[str, int] = {}  # value -> index of the Dense op that writes it
 
-    def model(self, position_offset: int) -> DenseModel:
-        for op in self.program.ops:
-            self._translate(op)
-        return DenseModel(self.ops, self.program.max_positions - position_offset, position_offset)
-
-    def _translate(self, op: ir.Op) -> None:
+    def add(self, op: ir.Op) -> None:
         if isinstance(op, ir.Embed):
             self._embed(op)
         elif isinstance(op, ir.LayerNorm):
@@ -282,7 +300,7 @@ class _Translation:
                 input=source,
                 residual=residual,
                 output=output,
-                weight_q=unpack_linear(self.program, op, self.weights),
+                weight_q=unpack_op(self.program, op, self.weights),
                 weight_scale=scale,
                 bias=bias,
                 activation=ir.Activation(op.activation),
@@ -314,6 +332,5 @@ class _Translation:
 
     def _output(self, op: ir.Output) -> None:
         index = len([done for done in self.ops if isinstance(done, Result)])
-        name = self.result_names[index] if index < len(self.result_names) else f"output_{index}"
         per_token = self.program.buffers[op.input].domain is ir.Domain.TOKENS
-        self.ops.append(Result(self.values[op.input], name, op.channels, per_token))
+        self.ops.append(Result(self.values[op.input], self.names[index], op.channels, per_token))

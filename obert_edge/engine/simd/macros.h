@@ -1,0 +1,21 @@
+// What the vector headers and kernels of every instruction set are written with.
+#ifndef OBERT_EDGE_SIMD_MACROS_H
+#define OBERT_EDGE_SIMD_MACROS_H
+
+// Vectors are passed in registers, never through memory.
+#define OE_INLINE static inline __attribute__((always_inline))
+#define OE_INLINE_LAMBDA __attribute__((always_inline))
+#define OE_NOINLINE static __attribute__((noinline))
+
+// Keeps an integer in a scalar register: clang's SLP vectoriser would compute four addresses in a vector and extract
+// them again, on the ports the kernel is bound by.
+#define OE_SCALAR(integer) __asm__("" : "+r"(integer))
+
+// Before a loop over an array of vectors: unrolled, the array is in registers.
+#if defined(__clang__)
+#define OE_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define OE_UNROLL _Pragma("GCC unroll 64")
+#endif
+
+#endif

@@ -1,0 +1,99 @@
+"""What a baseline is: another engine that runs the same model, made from the same bundle."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Callable, ClassVar, List, Sequence, Tuple
+
+import numpy as np
+
+from obert_edge.errors import UnsupportedDeviceError, UsageError
+
+#: ``run(ids, mask, types)``, integer arrays [batch, sequence], to the model's results in the bundle's order.
+Run = Callable[[Any, Any, Any], List[np.ndarray]]
+
+
+class Baseline(ABC):
+    """An engine to compare with.
+
+    ``prepare`` and ``load`` may run in different processes: what one leaves on disk is all the other needs.
+    """
+
+    #: As it is named on the command line.
+    name: ClassVar[str]
+    #: The distribution whose version is reported.
+    package: ClassVar[str]
+    #: What must be importable, as (module, distribution).
+    needs: ClassVar[Sequence[Tuple[str, str]]]
+
+    @property
+    def version(self) -> str:
+        """The version of the engine's package.
+
+        Raises:
+            UnsupportedDeviceError: it is not installed.
+        """
+        self.require_packages()
+        return importlib.metadata.version(self.package)
+
+    def require_packages(self) -> None:
+        """Check that the baseline can run here.
+
+        Raises:
+            UnsupportedDeviceError: a package it needs is not installed.
+        """
+        missing = [name for module, name in self.needs if importlib.util.find_spec(module) is None]
+        if missing:
+            raise UnsupportedDeviceError(
+                f"the baseline {self.name} needs {' and '.join(missing)}, which this Python does not have",
+                hint=f"run `pip install {' '.join(missing)}`, or measure without --baseline {self.name}",
+            )
+
+    @abstractmethod
+    def prepare(
+        self, bundle: Path, workdir: Path, *, batch_size: int = 1, sequence_length: int = 128
+    ) -> Path:
+        """Translate a bundle into the engine's own format.
+
+        Args:
+            bundle: the ``.oeb`` file.
+            workdir: an existing folder; everything is written below it.
+            batch_size: sequences per run; an engine with dynamic shapes ignores it.
+            sequence_length: tokens per sequence; likewise.
+
+        Returns:
+            A folder in ``workdir`` to give to :meth:`load`.
+
+        Raises:
+            UnsupportedDeviceError: a package is not installed.
+            UsageError: the model cannot take such sequences.
+            BundleError: not a bundle, or one this version cannot translate.
+        """
+
+    @abstractmethod
+    def load(self, artefact: Path, threads: int) -> Run:
+        """Make the engine ready to run.
+
+        Args:
+            artefact: what :meth:`prepare` returned.
+            threads: threads the engine may use.
+
+        Raises:
+            UnsupportedDeviceError: a package is not installed.
+        """
+
+
+def check_length(sequence_length: int, longest: int) -> None:
+    """Refuse sequences longer than the position table.
+
+    Raises:
+        UsageError: it is.
+    """
+    if not 1 <= sequence_length <= longest:
+        raise UsageError(
+            f"a sequence length of {sequence_length} was asked for; this model takes 1 to {longest} tokens",
+            hint=f"use a sequence length of at most {longest}",
+        )

@@ -1,0 +1,154 @@
+"""Writing a .tflite file: tensors, constants and operators of one subgraph, then a flatbuffer.
+
+Uses the object API that ai-edge-litert ships (``schema_py_generated``), so no TensorFlow.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from obert_edge.files import atomic_file
+
+_FILE_IDENTIFIER = b"TFL3"
+_SCHEMA_VERSION = 3
+#: Operator versions that differ from 1: the least that allows the types used here.
+_VERSIONS = {"DEQUANTIZE": 2, "GATHER": 2, "CAST": 2}
+_VERSION_FULLY_CONNECTED_INT8 = 12  # per-channel weights
+
+
+class TfliteWriter:
+    """Collects a graph; tensors are numbers."""
+
+    def __init__(self) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+
+        self._schema: Any = schema
+        self._buffers: List[Any] = [schema.BufferT()]  # buffer 0 is the empty one by convention
+        self._tensors: List[Any] = []
+        self._operators: List[Any] = []
+        self._codes: Dict[Tuple[int, int], int] = {}
+
+    def tensor(
+        self,
+        shape: Sequence[int],
+        dtype: Any = np.float32,
+        *,
+        name: str = "",
+        scale: Optional[Any] = None,
+        zero_point: int = 0,
+        buffer: int = 0,
+    ) -> int:
+        """Add a tensor.
+
+        Args:
+            shape: all sizes.
+            dtype: of numpy.
+            name: for inputs and outputs.
+            scale: float, or one per row of a per-channel weight; absent: not quantized.
+            zero_point: of the quantization.
+            buffer: index of its data; 0: computed.
+        """
+        schema = self._schema
+        tensor = schema.TensorT()
+        tensor.shape = [int(size) for size in shape]
+        tensor.type = getattr(schema.TensorType, np.dtype(dtype).name.upper())
+        tensor.buffer = buffer
+        tensor.name = name or f"tensor_{len(self._tensors)}"
+        if scale is not None:
+            scales = np.atleast_1d(np.asarray(scale, np.float32))
+            quantization = schema.QuantizationParametersT()
+            quantization.scale = scales
+            quantization.zeroPoint = np.full(scales.shape, zero_point, np.int64)
+            quantization.quantizedDimension = 0
+            tensor.quantization = quantization
+        self._tensors.append(tensor)
+        return len(self._tensors) - 1
+
+    def constant(self, array: Any, *, scale: Optional[Any] = None) -> int:
+        """Add a tensor with data."""
+        array = np.ascontiguousarray(array)
+        buffer = self._schema.BufferT()
+        buffer.data = array.reshape(-1).view(np.uint8)
+        self._buffers.append(buffer)
+        return self.tensor(array.shape, array.dtype, scale=scale, buffer=len(self._buffers) - 1)
+
+    def shape(self, tensor: int) -> List[int]:
+        """The shape a tensor was given."""
+        shape: List[int] = self._tensors[tensor].shape
+        return shape
+
+    def op(
+        self,
+        code: str,
+        inputs: Sequence[int],
+        shape: Sequence[int],
+        options: str = "",
+        *,
+        output: Optional[int] = None,
+        dtype: Any = np.float32,
+        **attributes: Any,
+    ) -> int:
+        """Add an operator with one output.
+
+        Args:
+            code: its name in ``BuiltinOperator``.
+            inputs: tensors.
+            shape: of the output.
+            options: name of its options table without ``Options``; absent: it has none.
+            output: the tensor to write; absent: a new one of ``dtype``.
+            attributes: fields of the options.
+
+        Returns:
+            The output tensor.
+        """
+        schema = self._schema
+        operator = schema.OperatorT()
+        is_int8 = self._tensors[inputs[0]].type == schema.TensorType.INT8
+        version = _VERSIONS.get(code, 1)
+        if code == "FULLY_CONNECTED" and is_int8:
+            version = _VERSION_FULLY_CONNECTED_INT8
+        key = (getattr(schema.BuiltinOperator, code), version)
+        operator.opcodeIndex = self._codes.setdefault(key, len(self._codes))
+        operator.inputs = list(inputs)
+        result = self.tensor(shape, dtype) if output is None else output
+        operator.outputs = [result]
+        if options:
+            table = getattr(schema, f"{options}OptionsT")()
+            for name, value in attributes.items():
+                setattr(table, name, value)
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, f"{options}Options")
+            operator.builtinOptions = table
+        self._operators.append(operator)
+        return result
+
+    def write(self, path: Path, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        """Write the file, whole or not at all."""
+        import flatbuffers
+
+        schema = self._schema
+        subgraph = schema.SubGraphT()
+        subgraph.tensors = self._tensors
+        subgraph.operators = self._operators
+        subgraph.inputs, subgraph.outputs = list(inputs), list(outputs)
+        subgraph.name = "main"
+        model = schema.ModelT()
+        model.version = _SCHEMA_VERSION
+        model.description = "obert-edge baseline"
+        model.subgraphs = [subgraph]
+        model.buffers = self._buffers
+        model.operatorCodes = [self._code(*key) for key in self._codes]
+        size = sum(len(buffer.data) for buffer in self._buffers if buffer.data is not None)
+        builder = flatbuffers.Builder(size + (1 << 20))
+        builder.Finish(model.Pack(builder), file_identifier=_FILE_IDENTIFIER)
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(builder.Output())
+
+    def _code(self, builtin: int, version: int) -> Any:
+        code = self._schema.OperatorCodeT()
+        code.builtinCode = builtin
+        code.deprecatedBuiltinCode = min(builtin, 127)  # old readers look here; 127: see the new field
+        code.version = version
+        return code

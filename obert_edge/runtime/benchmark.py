@@ -1,0 +1,284 @@
+"""Measuring: our engine and the baselines, turn by turn, each in its own process.
+
+All engines get the same token ids and the same number of threads. They take turns, round after round, so that
+whatever disturbs the machine disturbs all; a speed-up is the median over rounds of the ratio within a round,
+given with its spread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from obert_edge.bundle.container import Bundle
+from obert_edge.errors import UnsupportedDeviceError, UsageError
+from obert_edge.runtime import machine
+from obert_edge.runtime.contender import Contender
+from obert_edge.runtime.environment import Environment
+from obert_edge.runtime.profile import Profile
+from obert_edge.runtime.report import Latency, Measurement, Report, paired_ratios
+
+#: Called with what is being done, how many steps are done, and how many there are.
+Progress = Callable[[str, int, int], None]
+
+_ENGINE = "obert-edge"
+
+
+@dataclass
+class _Entry:
+    """A contender and what is known of it so far."""
+
+    contender: Contender
+    model_bytes: int
+    facts: Dict[str, Any] = field(default_factory=dict)
+    rounds: List[List[int]] = field(default_factory=list)
+
+    def measurement(self, batch_size: int) -> Measurement:
+        latency = Latency.from_nanoseconds([time for turn in self.rounds for time in turn])
+        return Measurement(
+            name=self.contender.name,
+            implementation=self.facts["implementation"],
+            latency_ms=latency,
+            throughput=batch_size * 1e3 / latency.p50,
+            load_ms=self.facts["load_ms"],
+            first_run_ms=self.facts["first_run_ms"],
+            peak_memory=self.facts["peak_memory"],
+            start_memory=self.facts["start_memory"],
+            model_bytes=self.model_bytes,
+        )
+
+
+def benchmark(
+    bundle: Union[str, Path],
+    *,
+    batch_size: int = 1,
+    sequence_length: int = 128,
+    threads: Optional[int] = None,
+    implementation: Optional[str] = None,
+    baselines: Sequence[str] = (),
+    duration: float = 3.0,
+    iterations: Optional[int] = None,
+    rounds: int = 15,
+    warmup: int = 2,
+    min_speedup: Optional[Union[float, Mapping[str, float]]] = None,
+    profile: bool = False,
+    seed: int = 0,
+    progress: Optional[Progress] = None,
+) -> Report:
+    """Measure a bundle, and baselines beside it.
+
+    Args:
+        bundle: the ``.oeb`` file.
+        batch_size: sequences per run.
+        sequence_length: tokens per sequence, none masked.
+        threads: of every engine; ``None``: as many as this process may use.
+        implementation: of our kernels; ``None``: the best.
+        baselines: names such as ``"onnxruntime-fp32"``; ``"onnxruntime"`` is both of its baselines. One that is
+            not installed is reported as missing, unless it was named exactly.
+        duration: seconds of timed runs per engine, over all rounds.
+        iterations: timed runs per engine instead of a duration.
+        rounds: how many turns each engine takes.
+        warmup: untimed runs before each turn.
+        min_speedup: fail unless ours is this many times faster than the first baseline (or, as a mapping,
+            than each named one).
+        profile: also measure each op, after the rounds.
+        seed: of the random token ids.
+        progress: told about each step.
+
+    Returns:
+        The report.
+
+    Raises:
+        UsageError: an argument out of range, or an unknown baseline.
+        BundleError: the bundle is not one.
+        UnsupportedDeviceError: this machine cannot run the bundle, or a baseline named exactly.
+        VerificationError: the speed-up is less than ``min_speedup``.
+    """
+    threads = machine.available_threads() if threads is None else threads
+    tell = progress or (lambda what, done, total: None)
+    environment = Environment.current()
+    with Bundle.open(bundle) as opened:
+        facts = _bundle_facts(opened)
+        program = opened.program if profile else None
+        vocabulary, longest = opened.manifest.model.vocabulary, opened.manifest.model.max_length
+    _check_arguments(batch_size, sequence_length, longest, threads, rounds, duration, iterations)
+    ids = _random_ids(vocabulary, batch_size, sequence_length, seed)
+    wanted, missing = _wanted_baselines(baselines, environment)
+    with contextlib.ExitStack() as stack:
+        workdir = stack.enter_context(tempfile.TemporaryDirectory(prefix="obert-edge-bench-"))
+        steps = 1 + len(wanted)
+        tell(f"loading {_ENGINE}", 0, steps)
+        entries = [_load_engine(stack, str(bundle), threads, implementation, ids)]
+        for step, (name, required) in enumerate(wanted, start=1):
+            tell(f"preparing {name}", step, steps)
+            try:
+                entries.append(_load_baseline(stack, name, str(bundle), workdir, threads, ids))
+            except UnsupportedDeviceError as error:
+                if required:
+                    raise
+                missing[name] = f"{error.message}; {error.hint}"
+        _take_turns(entries, rounds, duration, iterations, warmup, tell)
+        for entry in entries:
+            entry.facts.update(entry.contender.call("memory"))
+        profiled: Optional[Profile] = None
+        if program is not None:
+            raw = entries[0].contender.call("profile", runs=_profile_runs(entries[0]))
+            lengths = [sequence_length] * batch_size
+            profiled = Profile.from_nanoseconds(program, raw["nanoseconds"], raw["runs"], lengths)
+    ours, *others = entries
+    report = Report(
+        bundle=facts,
+        batch_size=batch_size,
+        sequence_length=sequence_length,
+        threads=threads,
+        engine=ours.measurement(batch_size),
+        baselines={entry.contender.name: entry.measurement(batch_size) for entry in others},
+        ratios=paired_ratios(ours.rounds, {entry.contender.name: entry.rounds for entry in others}),
+        missing=missing,
+        environment=_with_baselines(environment, others),
+        temperature_after_c=machine.temperature(),
+        throttled_after=machine.throttled(),
+        profile=profiled,
+    )
+    if min_speedup is not None:
+        report.require(min_speedup)
+    return report
+
+
+def _check_arguments(
+    batch_size: int,
+    sequence_length: int,
+    longest: int,
+    threads: int,
+    rounds: int,
+    duration: float,
+    iterations: Optional[int],
+) -> None:
+    for name, value in (
+        ("batch_size", batch_size),
+        ("sequence_length", sequence_length),
+        ("threads", threads),
+        ("rounds", rounds),
+        ("iterations", 1 if iterations is None else iterations),
+    ):
+        if value < 1:
+            raise UsageError(f"{name} is {value}; expected 1 or more", hint=f"give a positive {name}")
+    if duration <= 0:
+        raise UsageError(f"duration is {duration}; expected more than 0", hint="give seconds, for instance 3")
+    if sequence_length > longest:
+        raise UsageError(
+            f"sequence_length is {sequence_length}; this model takes up to {longest} tokens",
+            hint=f"use a sequence length of at most {longest}",
+        )
+
+
+def _bundle_facts(bundle: Bundle) -> Dict[str, Any]:
+    manifest = bundle.manifest
+    return {
+        "path": str(bundle.path),
+        "bytes": bundle.path.stat().st_size,
+        "target": manifest.target,
+        "architecture": manifest.model.architecture,
+        "layers": manifest.model.layers,
+        "hidden": manifest.model.hidden,
+        "task": manifest.task.type,
+        "sparsity": manifest.sparsity,
+        "quantization": dataclasses.asdict(manifest.quantization),
+    }
+
+
+def _random_ids(vocabulary: int, batch_size: int, sequence_length: int, seed: int) -> List[List[int]]:
+    """Ordinary tokens only: the special ones have low ids, and padding would shift RoBERTa's positions."""
+    low = min(1000, vocabulary // 2)
+    ids = np.random.default_rng(seed).integers(low, vocabulary, (batch_size, sequence_length))
+    rows: List[List[int]] = ids.tolist()
+    return rows
+
+
+def _wanted_baselines(
+    names: Sequence[str], environment: Environment
+) -> Tuple[List[Tuple[str, bool]], Dict[str, str]]:
+    """Baselines to run, each with whether it was named exactly, and those left out with the reason."""
+    if not names:
+        return [], {}
+    from obert_edge.runtime.baselines import expand_baselines
+
+    wanted: Dict[str, bool] = {}
+    for name in names:
+        for full in expand_baselines(name):
+            wanted[full] = wanted.get(full, False) or full == name
+    if environment.emulation:
+        reason = f"not measured: {environment.emulation}, so times cannot be compared"
+        return [], dict.fromkeys(wanted, reason)
+    return list(wanted.items()), {}
+
+
+def _load_engine(
+    stack: contextlib.ExitStack,
+    bundle: str,
+    threads: int,
+    implementation: Optional[str],
+    ids: List[List[int]],
+) -> _Entry:
+    contender = stack.enter_context(Contender(_ENGINE))
+    facts = contender.call("load_bundle", path=bundle, threads=threads, implementation=implementation)
+    facts.update(contender.call("first_run", input_ids=ids))
+    return _Entry(contender, Path(bundle).stat().st_size, facts)
+
+
+def _load_baseline(
+    stack: contextlib.ExitStack, name: str, bundle: str, workdir: str, threads: int, ids: List[List[int]]
+) -> _Entry:
+    folder = Path(workdir) / name
+    folder.mkdir()
+    with Contender(name) as preparer:
+        prepared = preparer.call(
+            "prepare_baseline",
+            name=name,
+            path=bundle,
+            workdir=str(folder),
+            batch_size=len(ids),
+            sequence_length=len(ids[0]),
+        )
+    contender = stack.enter_context(Contender(name))
+    facts = contender.call("load_baseline", name=name, artefact=prepared["artefact"], threads=threads)
+    facts.update(contender.call("first_run", input_ids=ids))
+    return _Entry(contender, prepared["bytes"], facts)
+
+
+def _take_turns(
+    entries: Sequence[_Entry],
+    rounds: int,
+    duration: float,
+    iterations: Optional[int],
+    warmup: int,
+    tell: Progress,
+) -> None:
+    """Let the engines run in turn; who begins changes from round to round."""
+    rounds = rounds if iterations is None else min(rounds, iterations)
+    seconds = duration / rounds if iterations is None else 0.0
+    for number in range(rounds):
+        tell("measuring", number, rounds)
+        count = 1 if iterations is None else iterations // rounds + (number < iterations % rounds)
+        shift = number % len(entries)
+        for entry in [*entries[shift:], *entries[:shift]]:
+            turn = entry.contender.call("turn", seconds=seconds, iterations=count, warmup=warmup)
+            entry.rounds.append(turn["nanoseconds"])
+    tell("measuring", rounds, rounds)
+
+
+def _profile_runs(entry: _Entry) -> int:
+    """About half a second's worth."""
+    median = float(np.median([time for turn in entry.rounds for time in turn]))
+    return int(np.clip(0.5e9 / median, 3, 200))
+
+
+def _with_baselines(environment: Environment, entries: Sequence[_Entry]) -> Environment:
+    versions = {entry.contender.name: entry.facts["implementation"] for entry in entries}
+    return dataclasses.replace(environment, packages={**environment.packages, **versions})

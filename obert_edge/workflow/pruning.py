@@ -1,0 +1,190 @@
+"""Stage 2: the encoder's weights become zeros, at once or gradually with distillation."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Union
+
+import torch
+from torch import nn
+
+from obert_edge.errors import UsageError
+from obert_edge.files import atomic_folder
+from obert_edge.pruning import (
+    CubicSchedule,
+    Masks,
+    Pattern,
+    PruningCallback,
+    RewindingLearningRate,
+    make_criterion,
+    prune_one_shot,
+)
+from obert_edge.recipe import Distillation, Pruning, Training
+from obert_edge.tasks import Feature, Task, load_tokenizer
+from obert_edge.workflow.batching import PadCollator
+from obert_edge.workflow.models import load_model, read_config, save_model
+from obert_edge.workflow.stage import make_distillation, stage_work, write_report
+from obert_edge.workflow.training import total_steps, train
+
+
+def prune(
+    model: Union[str, Path],
+    task: Task,
+    output: Union[str, Path],
+    *,
+    sparsity: Optional[float] = None,
+    pattern: Optional[str] = None,
+    method: Optional[str] = None,
+    pruning: Optional[Pruning] = None,
+    training: Optional[Training] = None,
+    distillation: Optional[Distillation] = None,
+    limit: Optional[int] = None,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> Dict[str, Any]:
+    """Prune a fine-tuned model folder.
+
+    With ``training.epochs`` (or ``max_steps``) at 0 the weights go in one step and nothing is
+    trained. Otherwise they go in ``pruning.steps`` steps over the first part of training, the
+    learning rate rewinds at each of them, and the model learns from the teacher.
+
+    Args:
+        model: folder of the dense model, fine-tuned on the task.
+        task: from :func:`obert_edge.tasks.load_task`.
+        output: folder to write; appears only when everything is in it.
+        sparsity: short for ``pruning.sparsity``; so are ``pattern`` and ``method``.
+        pattern: see ``sparsity``.
+        method: see ``sparsity``.
+        pruning: what is pruned, how and when.
+        training: steps and rates.
+        distillation: the teacher; default: ``model`` itself, hardness 1.
+        limit: use only the first rows of train.
+        progress: show progress on stderr.
+        overwrite: replace an existing output.
+
+    Returns:
+        What ``stage.json`` of the output holds.
+
+    Raises:
+        UsageError: a value is out of range, or the output exists.
+        CheckpointError: the model cannot be used.
+        DataError: the data cannot be used.
+    """
+    short = {"sparsity": sparsity, "pattern": pattern, "method": method}
+    plan = dataclasses.replace(
+        pruning or Pruning(), **{key: value for key, value in short.items() if value is not None}
+    )
+    options = training or Training()
+    shape = Pattern.parse(plan.pattern)
+    criterion = make_criterion(plan.method, **_criterion_options(plan, shape))
+    source, target = Path(model), Path(output)
+    pad = read_config(source).get("pad_token_id") or 0
+    with atomic_folder(target, overwrite=overwrite) as folder, stage_work(target) as work:
+        features = task.features("train", load_tokenizer(source), max_length=options.max_length, limit=limit)
+        network = load_model(source, task, seed=options.seed)
+        one_shot = options.epochs == 0 or options.max_steps == 0
+        if one_shot:
+            report = prune_one_shot(
+                network,
+                gradient_batches(features, plan, options.seed, pad),
+                sparsity=plan.sparsity,
+                pattern=shape,
+                criterion=criterion,
+                gradients=plan.gradients,
+            )
+            figures: Dict[str, Any] = {"pruning_steps": [report.to_dict()]}
+        else:
+            steps = total_steps(options, len(features))
+            schedule = make_schedule(plan, steps)
+            callback = PruningCallback(
+                schedule,
+                criterion=criterion,
+                pattern=shape,
+                gradients=plan.gradients,
+                gradient_batch_size=plan.gradient_batch_size,
+                seed=options.seed,
+            )
+            teacher = distillation or Distillation()
+            trained = train(
+                network,
+                features,
+                options,
+                work,
+                title=f"prune {task.name}",
+                distillation=make_distillation(teacher, source, task),
+                rates=make_rates(options, schedule, steps),
+                pad_token_id=pad,
+                callbacks=[callback],
+                log_extra=lambda: {"sparsity": callback.masks.sparsity if callback.masks else 0.0},
+                progress=progress,
+            )
+            figures = {**trained, "pruning_steps": [report.to_dict() for report in callback.reports]}
+        figures["sparsity"] = Masks.from_weights(network).sparsity
+        save_model(network, source, folder)
+        return write_report(
+            folder,
+            work,
+            "prune",
+            task,
+            training=options,
+            figures=figures,
+            pruning=dataclasses.asdict(plan),
+            distillation=None if one_shot else dataclasses.asdict(distillation or Distillation()),
+        )
+
+
+def make_schedule(plan: Pruning, steps: int) -> CubicSchedule:
+    """Pruning steps evenly over the first ``plan.until`` of training, the first before it begins.
+
+    Raises:
+        UsageError: training is shorter than the pruning steps need.
+    """
+    count = plan.steps
+    spacing = int(plan.until * steps / count)
+    if spacing < 1:
+        raise UsageError(
+            f"{count} pruning steps do not fit into {plan.until:.0%} of {steps} training steps",
+            hint="train longer, or use fewer pruning steps",
+        )
+    first = plan.sparsity if count == 1 else min(plan.initial_sparsity, plan.sparsity)
+    return CubicSchedule(first, plan.sparsity, 0, (count - 1) * spacing, spacing, unit="steps")
+
+
+def make_rates(options: Training, schedule: CubicSchedule, steps: int) -> RewindingLearningRate:
+    """The rate falls linearly from its peak after every pruning step (paper section 4.1)."""
+    moments = sorted(moment for moment in schedule.resolve(1) if 0 < moment < steps)
+    warmup = min(round(options.warmup * steps), moments[0] if moments else steps)
+    return RewindingLearningRate(
+        options.learning_rate,
+        options.final_learning_rate,
+        rewinds=moments,
+        end=steps,
+        unit="steps",
+        warmup=warmup,
+    )
+
+
+def gradient_batches(
+    features: List[Feature], plan: Pruning, seed: int, pad_token_id: int
+) -> Iterator[Dict[str, torch.Tensor]]:
+    """Random batches with labels for the gradients of a one-shot step, ``plan.gradients`` of them."""
+    collate = PadCollator(pad_token_id)
+    generator = torch.Generator().manual_seed(seed)
+    drawn: List[int] = []
+    for _ in range(plan.gradients):
+        while len(drawn) < plan.gradient_batch_size:
+            drawn += torch.randperm(len(features), generator=generator).tolist()
+        rows, drawn = drawn[: plan.gradient_batch_size], drawn[plan.gradient_batch_size :]
+        yield collate([features[row] for row in rows])
+
+
+def _criterion_options(plan: Pruning, shape: Any) -> Dict[str, Any]:
+    if plan.method != "obert":
+        return {}
+    return {
+        "block_size": plan.block_size,
+        "dampening": plan.dampening,
+        "solver": plan.solver,
+        "recomputations": plan.recomputations,
+    }

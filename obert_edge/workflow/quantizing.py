@@ -1,0 +1,113 @@
+"""Stage 3: the model learns to live with the engine's INT8 arithmetic, or is calibrated for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Union
+
+import torch
+
+from obert_edge.calibration.calibrate import calibrate
+from obert_edge.errors import UsageError
+from obert_edge.files import atomic_folder
+from obert_edge.quantization import QATCallback, save_quantized
+from obert_edge.recipe import Distillation, Quantization, Training
+from obert_edge.tasks import Feature, Task, load_tokenizer
+from obert_edge.workflow.batching import PadCollator
+from obert_edge.workflow.models import copy_tokenizer, load_model, read_config
+from obert_edge.workflow.stage import make_distillation, stage_work, write_report
+from obert_edge.workflow.training import train
+
+_CALIBRATION_BATCH = 8
+
+
+def quantize(
+    model: Union[str, Path],
+    task: Task,
+    output: Union[str, Path],
+    *,
+    method: Optional[str] = None,
+    quantization: Optional[Quantization] = None,
+    training: Optional[Training] = None,
+    distillation: Optional[Distillation] = None,
+    limit: Optional[int] = None,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> Dict[str, Any]:
+    """Quantise a model folder, dense or pruned; zeros stay zero.
+
+    Args:
+        model: folder of a float model of the task.
+        task: from :func:`obert_edge.tasks.load_task`.
+        output: folder to write; appears only when everything is in it.
+        method: short for ``quantization.method``: ``qat`` or ``calibrate``.
+        quantization: method, activations, observers.
+        training: steps and rates of QAT.
+        distillation: the teacher of QAT; default: ``model`` itself, hardness 1.
+        limit: use only the first rows of train.
+        progress: show progress on stderr.
+        overwrite: replace an existing output.
+
+    Returns:
+        What ``stage.json`` of the output holds.
+
+    Raises:
+        UsageError: a value is out of range, or the output exists.
+        CheckpointError: the model cannot be used.
+        DataError: the data cannot be used.
+    """
+    plan = quantization or Quantization()
+    if method is not None:
+        plan = dataclasses.replace(plan, method=method)
+    options = training or Training()
+    source, target = Path(model), Path(output)
+    pad = read_config(source).get("pad_token_id") or 0
+    qat = plan.method == "qat"
+    if qat and (options.epochs == 0 or options.max_steps == 0):
+        raise UsageError(
+            "quantisation-aware training of 0 steps finds no ranges",
+            hint="use method calibrate, or give --epochs or --max-steps",
+        )
+    with atomic_folder(target, overwrite=overwrite) as folder, stage_work(target) as work:
+        features = task.features("train", load_tokenizer(source), max_length=options.max_length, limit=limit)
+        network = load_model(source, task, seed=options.seed)
+        if qat:
+            figures: Dict[str, Any] = train(
+                network,
+                features,
+                options,
+                work,
+                title=f"quantise {task.name}",
+                distillation=make_distillation(distillation or Distillation(), source, task),
+                pad_token_id=pad,
+                callbacks=[QATCallback(plan.activations, plan.observe)],
+                progress=progress,
+            )
+        else:
+            batches = calibration_batches(features, plan.calibration_examples, options.seed, pad)
+            calibrate(network, batches, plan.observer, plan.activations)
+            figures = {"examples": min(plan.calibration_examples, len(features))}
+        save_quantized(network, None, folder, plan.method)
+        copy_tokenizer(source, folder)
+        return write_report(
+            folder,
+            work,
+            "quantize",
+            task,
+            training=options,
+            figures=figures,
+            quantization=dataclasses.asdict(plan),
+            distillation=dataclasses.asdict(distillation or Distillation()) if qat else None,
+        )
+
+
+def calibration_batches(
+    features: List[Feature], count: int, seed: int, pad_token_id: int
+) -> Iterator[Dict[str, torch.Tensor]]:
+    """Batches of ``count`` random features, rows of similar length together."""
+    chosen = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))[:count]
+    rows = sorted((features[index] for index in chosen.tolist()), key=lambda f: len(f["input_ids"]))
+    collate = PadCollator(pad_token_id)
+    for start in range(0, len(rows), _CALIBRATION_BATCH):
+        yield collate(rows[start : start + _CALIBRATION_BATCH])

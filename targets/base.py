@@ -1,0 +1,137 @@
+"""What a target is, and the registry of targets.
+
+A target is a kind of machine a bundle is built for: its engine library, compiled beforehand, and what the
+compiler needs to know to choose weight formats for it. Third parties add their own with an entry point::
+
+    [project.entry-points."obert_edge.targets"]
+    my-board = "my_package.target:TARGET"
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Dict, Mapping, Tuple
+
+from obert_edge.bundle.program import WeightFormat
+from obert_edge.errors import UsageError
+
+ENTRY_POINT_GROUP = "obert_edge.targets"
+
+#: Our own targets: name -> module with a TARGET.
+_OWN = {"x86": "obert_edge.targets.x86_avx"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One C++ file of a target's library.
+
+    Args:
+        path: relative to ``targets/``, or ``engine/...`` for a file of the engine.
+        flags: compiler flags beyond the common ones, such as the instruction set.
+    """
+
+    path: str
+    flags: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FormatCost:
+    """A linear model of one thread's time for one panel of 64 tokens, in nanoseconds.
+
+    Args:
+        ns_per_weight: per stored weight, padding included (its multiply-adds).
+        ns_per_quad: per quad or 1x4 block (loads and interleave shared by the rows of a group).
+        ns_per_group: per group of rows (loop end, epilogue).
+    """
+
+    ns_per_weight: float
+    ns_per_quad: float
+    ns_per_group: float
+
+    def estimate(self, *, weights: int, quads: int, groups: int) -> float:
+        """Nanoseconds for a matrix that stores that much (``bundle.packing.count_units``)."""
+        return self.ns_per_weight * weights + self.ns_per_quad * quads + self.ns_per_group * groups
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of machine to build bundles for.
+
+    Args:
+        name: what ``--target`` takes.
+        description: one line for people.
+        triple: zig's name of the machine, with the oldest glibc the library runs on.
+        library: path of the compiled engine library.
+        sources: what the library is compiled from.
+        implementations: names of its kernel implementations, best first.
+        format_costs: time of each weight format; the packer uses only formats named here.
+    """
+
+    name: str
+    description: str
+    triple: str
+    library: Path
+    sources: Tuple[Source, ...]
+    implementations: Tuple[str, ...]
+    format_costs: Mapping[WeightFormat, FormatCost]
+
+
+def available_targets() -> Tuple[str, ...]:
+    """Names of all targets, ours first."""
+    return tuple(_OWN) + tuple(sorted(name for name in _entry_points() if name not in _OWN))
+
+
+def get_target(name: str) -> Target:
+    """The target called ``name``.
+
+    Raises:
+        UsageError: there is no such target, or its package does not provide one.
+    """
+    if name in _OWN:
+        found = importlib.import_module(_OWN[name]).TARGET
+    else:
+        entry_points = _entry_points()
+        if name not in entry_points:
+            raise UsageError(
+                f"there is no target {name!r}; there are: {', '.join(available_targets())}",
+                hint="pass one of them to --target, or install the package that provides it",
+            )
+        try:
+            found = entry_points[name].load()
+        except Exception as error:
+            raise UsageError(
+                f"the target {name!r} could not be loaded from {entry_points[name].value}: {error}",
+                hint="repair or reinstall the package that provides it",
+            ) from error
+    if not isinstance(found, Target):
+        raise UsageError(
+            f"the target {name!r} is a {type(found).__name__}, not an obert_edge.targets.Target",
+            hint="report this to the package that provides it",
+        )
+    return found
+
+
+def library_path(target: Target) -> Path:
+    """The target's compiled engine library.
+
+    Raises:
+        UsageError: it was not compiled.
+    """
+    if not target.library.is_file():
+        raise UsageError(
+            f"the engine library of target {target.name!r} is not there: {target.library}",
+            hint="reinstall obert-edge, or in a checkout run `python targets/build.py`",
+        )
+    return target.library
+
+
+def _entry_points() -> Dict[str, Any]:
+    if sys.version_info >= (3, 10):
+        found = metadata.entry_points(group=ENTRY_POINT_GROUP)
+    else:
+        found = metadata.entry_points().get(ENTRY_POINT_GROUP, [])
+    return {entry_point.name: entry_point for entry_point in found}

@@ -1,0 +1,187 @@
+// AVX-512-VNNI vectors: 16 tokens are one zmm register. Included inside an anonymous namespace by a kernel file;
+// simd/README.md says what a vector header has to offer.
+//
+// Two ports (p0, p5) execute 512-bit instructions; VPDPBUSD runs on both, every shuffle only on p5. So the quad
+// gathers below count the instructions on both: per quad of channels, 16 tokens cost
+//     4 units: 2   (8 unpacks for 64 tokens)       2 units: 3   (2 inserts, 2 VPERMT2D, 2 VPSHUFB for 32)
+//     1 unit:  5   (3 inserts, VPERMD, VPSHUFB)
+// and R = 4 rows cost 4 VPDPBUSD.
+
+struct F16 {
+  __m512 v;
+};
+struct I16 {
+  __m512i v;
+};
+struct Q16 {  // 16 tokens x 4 channels, one dword per token
+  __m512i v;
+};
+struct W4 {  // 4 weights, in every dword
+  __m512i v;
+};
+
+OE_INLINE F16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+OE_INLINE void store(float* p, F16 x) { _mm512_storeu_ps(p, x.v); }
+OE_INLINE F16 splat(float x) { return {_mm512_set1_ps(x)}; }
+OE_INLINE F16 operator+(F16 a, F16 b) { return {_mm512_add_ps(a.v, b.v)}; }
+OE_INLINE F16 operator-(F16 a, F16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+OE_INLINE F16 operator*(F16 a, F16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+OE_INLINE F16 operator/(F16 a, F16 b) { return {_mm512_div_ps(a.v, b.v)}; }
+OE_INLINE F16 fma(F16 a, F16 b, F16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+OE_INLINE F16 max(F16 a, F16 b) { return {_mm512_max_ps(a.v, b.v)}; }  // a > b ? a : b, also for NaN
+OE_INLINE F16 min(F16 a, F16 b) { return {_mm512_min_ps(a.v, b.v)}; }
+OE_INLINE F16 sqrt(F16 a) { return {_mm512_sqrt_ps(a.v)}; }
+OE_INLINE F16 abs(F16 a) { return {_mm512_abs_ps(a.v)}; }
+OE_INLINE F16 copysign(F16 magnitude, F16 sign) {  // bit by bit: sign where the mask is set
+  return {_mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_set1_epi32(INT32_MIN), _mm512_castps_si512(sign.v),
+                                                        _mm512_castps_si512(magnitude.v), 0xCA))};
+}
+// b where x > 0, else a.
+OE_INLINE F16 if_positive(F16 x, F16 a, F16 b) {
+  return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_GT_OQ), a.v, b.v)};
+}
+
+OE_INLINE I16 load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+OE_INLINE void store(int32_t* p, I16 x) { _mm512_storeu_si512(p, x.v); }
+OE_INLINE I16 splat(int32_t x) { return {_mm512_set1_epi32(x)}; }
+OE_INLINE I16 operator+(I16 a, I16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+OE_INLINE I16 operator-(I16 a, I16 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+OE_INLINE I16 operator*(I16 a, I16 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+OE_INLINE I16 max(I16 a, I16 b) { return {_mm512_max_epi32(a.v, b.v)}; }
+OE_INLINE I16 shift_to_exponent(I16 a) { return {_mm512_slli_epi32(a.v, 23)}; }
+OE_INLINE F16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+OE_INLINE I16 round(F16 a) { return {_mm512_cvtps_epi32(a.v)}; }  // out of range: INT32_MIN
+OE_INLINE I16 bits_of(F16 a) { return {_mm512_castps_si512(a.v)}; }
+OE_INLINE F16 from_bits(I16 a) { return {_mm512_castsi512_ps(a.v)}; }
+OE_INLINE I16 load_s8(const int8_t* p) { return {_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
+
+// ---- bytes
+
+// acc[token] += the dot product of the token's 4 channels and the 4 weights
+OE_INLINE I16 dot(I16 acc, Q16 x, W4 w) { return {_mm512_dpbusd_epi32(acc.v, x.v, w.v)}; }
+OE_INLINE W4 load_weights(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return {_mm512_set1_epi32(four)};
+}
+OE_INLINE Q16 load_quad(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+// acc[token] += the sum of its 4 signed bytes
+OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) {
+  return {_mm512_dpbusd_epi32(acc.v, _mm512_set1_epi8(1), _mm512_loadu_si512(p))};
+}
+
+constexpr int kWidestTile = 4;     // units of 16 tokens a row-gather tile may have: 4 rows x 4 units = 16 registers
+constexpr int kWidestStored = 4;   // the same for tiles that read interleaved activations
+OE_INLINE constexpr bool is_scrambled(int units) { return units == 4; }
+
+OE_INLINE __m512i load_bytes(const void* p) { return _mm512_loadu_si512(p); }
+OE_INLINE __m256i load_half(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
+OE_INLINE __m128i load_quarter(const void* p) { return _mm_loadu_si128((const __m128i*)p); }
+
+// In every 128-bit lane: 4 channels x 4 tokens to 4 tokens x 4 channels.
+OE_INLINE __m512i transpose_bytes(__m512i x) {
+  const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_shuffle_epi8(x, _mm512_broadcast_i32x4(order));
+}
+
+// Four channels, 16 tokens each, to one dword per token.
+//   c0 [t0 .. t15]                 lane 0 (tokens 0-3)   lane 1 (4-7)   ...
+//   c1 [t0 .. t15]   --VPERMD-->   c0 c1 c2 c3 dwords    ...            --VPSHUFB--> token-major
+OE_INLINE void gather_quad(Q16 (&out)[1], const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  __m512i x = _mm512_castsi128_si512(load_quarter(c0));
+  x = _mm512_inserti32x4(x, load_quarter(c1), 1);
+  x = _mm512_inserti32x4(x, load_quarter(c2), 2);
+  x = _mm512_inserti32x4(x, load_quarter(c3), 3);
+  const __m512i lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  out[0].v = transpose_bytes(_mm512_permutexvar_epi32(lanes, x));
+}
+
+// Four channels, 32 tokens each.
+OE_INLINE void gather_quad(Q16 (&out)[2], const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  const __m512i x = _mm512_inserti64x4(_mm512_castsi256_si512(load_half(c0)), load_half(c1), 1);
+  const __m512i y = _mm512_inserti64x4(_mm512_castsi256_si512(load_half(c2)), load_half(c3), 1);
+  const __m512i low = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
+  const __m512i high = _mm512_setr_epi32(4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31);
+  out[0].v = transpose_bytes(_mm512_permutex2var_epi32(x, low, y));
+  out[1].v = transpose_bytes(_mm512_permutex2var_epi32(x, high, y));
+}
+
+// Four channels, 64 tokens each. The unpacks stay in 128-bit lanes, so lane l of out[u] holds tokens
+// 16 l + 4 u .. + 3 ("scrambled"): the packs of store_bytes undo it for free.
+OE_INLINE void gather_quad(Q16 (&out)[4], const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  const __m512i a = load_bytes(c0), b = load_bytes(c1), c = load_bytes(c2), d = load_bytes(c3);
+  const __m512i ab_low = _mm512_unpacklo_epi8(a, b), ab_high = _mm512_unpackhi_epi8(a, b);
+  const __m512i cd_low = _mm512_unpacklo_epi8(c, d), cd_high = _mm512_unpackhi_epi8(c, d);
+  out[0].v = _mm512_unpacklo_epi16(ab_low, cd_low);
+  out[1].v = _mm512_unpackhi_epi16(ab_low, cd_low);
+  out[2].v = _mm512_unpacklo_epi16(ab_high, cd_high);
+  out[3].v = _mm512_unpackhi_epi16(ab_high, cd_high);
+}
+
+// Four channels of 16 tokens to 64 bytes, one dword per token, in token order.
+OE_INLINE void interleave(uint8_t* out, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  Q16 quad[1];
+  gather_quad(quad, c0, c1, c2, c3);
+  _mm512_storeu_si512(out, quad[0].v);
+}
+
+// The scrambled order of gather_quad to token order, and back: a transposition of the 4 x 4 lanes.
+OE_INLINE void unscramble(I16 (&)[1]) {}
+OE_INLINE void unscramble(I16 (&)[2]) {}
+OE_INLINE void unscramble(I16 (&x)[4]) {
+  const __m512i a = _mm512_shuffle_i32x4(x[0].v, x[1].v, 0x44), b = _mm512_shuffle_i32x4(x[0].v, x[1].v, 0xEE);
+  const __m512i c = _mm512_shuffle_i32x4(x[2].v, x[3].v, 0x44), d = _mm512_shuffle_i32x4(x[2].v, x[3].v, 0xEE);
+  x[0].v = _mm512_shuffle_i32x4(a, c, 0x88);
+  x[1].v = _mm512_shuffle_i32x4(a, c, 0xDD);
+  x[2].v = _mm512_shuffle_i32x4(b, d, 0x88);
+  x[3].v = _mm512_shuffle_i32x4(b, d, 0xDD);
+}
+
+// ---- int32 to 8 bit: clamp(q + zero_point, lo, hi), by saturation. q may be INT32_MIN, which gives lo.
+
+struct ByteRange {
+  __m512i zero_point;  // int16
+  __m512i lo, hi;      // bytes
+  bool is_signed;
+};
+OE_INLINE ByteRange byte_range(int32_t zero_point, int32_t lo, int32_t hi) {
+  return {_mm512_set1_epi16((int16_t)zero_point), _mm512_set1_epi8((int8_t)lo), _mm512_set1_epi8((int8_t)hi), lo < 0};
+}
+OE_INLINE __m512i words_to_bytes(__m512i low, __m512i high, const ByteRange& range) {
+  low = _mm512_adds_epi16(low, range.zero_point);
+  high = _mm512_adds_epi16(high, range.zero_point);
+  if (range.is_signed) {
+    return _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(low, high), range.lo), range.hi);
+  }
+  return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(low, high), range.lo), range.hi);
+}
+template <bool kScrambled>
+OE_INLINE void store_bytes(void* out, const I16 (&q)[4], const ByteRange& range) {
+  __m512i bytes =
+      words_to_bytes(_mm512_packs_epi32(q[0].v, q[1].v), _mm512_packs_epi32(q[2].v, q[3].v), range);
+  if (!kScrambled) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    bytes = _mm512_permutexvar_epi32(order, bytes);
+  }
+  _mm512_storeu_si512(out, bytes);
+}
+template <bool>
+OE_INLINE void store_bytes(void* out, const I16 (&q)[2], const ByteRange& range) {
+  const __m512i words = _mm512_packs_epi32(q[0].v, q[1].v);
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
+  const __m512i bytes = _mm512_permutexvar_epi32(order, words_to_bytes(words, words, range));
+  _mm256_storeu_si256((__m256i*)out, _mm512_castsi512_si256(bytes));
+}
+template <bool>
+OE_INLINE void store_bytes(void* out, const I16 (&q)[1], const ByteRange& range) {
+  const __m512i words = _mm512_packs_epi32(q[0].v, q[0].v);
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+  const __m512i bytes = _mm512_permutexvar_epi32(order, words_to_bytes(words, words, range));
+  _mm_storeu_si128((__m128i*)out, _mm512_castsi512_si128(bytes));
+}
+
+// Probabilities of 4 keys (0..255 each) x 16 queries to one dword per query.
+OE_INLINE void store_quad(uint8_t* out, const I16 (&key)[4]) {
+  const __m512i low = _mm512_packs_epi32(key[0].v, key[1].v), high = _mm512_packs_epi32(key[2].v, key[3].v);
+  _mm512_storeu_si512(out, transpose_bytes(_mm512_packus_epi16(low, high)));
+}

@@ -1,0 +1,129 @@
+"""Whole graphs: the same bits for every implementation, thread count and packing; memory that settles."""
+
+from __future__ import annotations
+
+from typing import List
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from obert_edge.errors import BundleError, InputError
+from obert_edge.runtime.native import Library, PackedBatch
+from tests.engine.models import HIDDEN, LABELS, EncoderBuilder, batch_of, split
+
+ENCODERS = {dynamic: EncoderBuilder(dynamic=dynamic) for dynamic in (False, True)}
+
+
+def run(library: Library, batch: PackedBatch, *, dynamic: bool = False, **options: object) -> List[np.ndarray]:
+    builder = ENCODERS[dynamic]
+    with library.open(builder.program.to_bytes(), builder.weights, **options) as model:
+        return model.run(batch)
+
+
+def same_bits(a: List[np.ndarray], b: List[np.ndarray]) -> bool:
+    return all(x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in zip(a, b))
+
+
+def test_output_shapes(library: Library) -> None:
+    logits, embedding, hidden = run(library, batch_of([3, 17, 1]))
+    assert logits.shape == (3, LABELS)
+    assert embedding.shape == (3, HIDDEN)
+    assert hidden.shape == (21, HIDDEN)
+    np.testing.assert_allclose(embedding[1], hidden[3:20].mean(axis=0), atol=1e-5)
+    assert np.isfinite(hidden).all() and hidden.std() > 0.1
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("lengths", [[1], [64], [7, 130, 64, 1, 33], [1] * 70], ids=["one", "panel", "unequal", "many"])
+def test_implementations_and_threads_agree(library: Library, lengths: List[int], dynamic: bool) -> None:
+    batch = batch_of(lengths)
+    expected = run(library, batch, dynamic=dynamic, implementation="scalar")
+    for name in library.implementations():
+        for threads in (1, 2, 3):
+            found = run(library, batch, dynamic=dynamic, implementation=name, threads=threads)
+            assert same_bits(found, expected), (name, threads)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    lengths=st.lists(st.integers(1, 150), min_size=1, max_size=12),
+    dynamic=st.booleans(),
+    threads=st.integers(1, 3),
+)
+def test_a_batch_gives_what_its_sequences_give_alone(
+    library: Library, lengths: List[int], dynamic: bool, threads: int
+) -> None:
+    batch = batch_of(lengths)
+    builder = ENCODERS[dynamic]
+    with library.open(builder.program.to_bytes(), builder.weights, threads=threads) as model:
+        together = model.run(batch)
+        alone = [np.concatenate(parts) for parts in zip(*(model.run(part) for part in split(batch)))]
+    assert same_bits(together, alone)
+
+
+def test_the_arena_grows_to_the_largest_batch_and_stays(library: Library) -> None:
+    builder = ENCODERS[False]
+    sizes = []
+    with library.open(builder.program.to_bytes(), builder.weights, threads=2) as model:
+        assert model.arena_bytes == 0
+        small = model.run(batch_of([5]))
+        for lengths in ([5], [150, 100], [5], [150, 100], [150] * 20, [3]):
+            model.run(batch_of(lengths))
+            sizes.append(model.arena_bytes)
+        assert same_bits(model.run(batch_of([5])), small)
+    assert sizes == sorted(sizes)
+    assert sizes[1] == sizes[3] < sizes[4] == sizes[5]
+
+
+def test_token_types_default_to_zero(library: Library) -> None:
+    plain = batch_of([9, 4], types=False)
+    zeros = PackedBatch(plain.starts, plain.ids, plain.positions, np.zeros(13, np.int32))
+    assert same_bits(run(library, plain), run(library, zeros))
+
+
+def test_input_arrays_of_any_integer_type(library: Library) -> None:
+    batch = batch_of([9, 4])
+    wide = PackedBatch(*(getattr(batch, name).astype(np.int64)
+                         for name in ("starts", "ids", "positions", "token_types")))  # fmt: skip
+    assert same_bits(run(library, wide), run(library, batch))
+
+
+def test_profile_counts_runs_and_ops(library: Library) -> None:
+    builder = ENCODERS[False]
+    with library.open(builder.program.to_bytes(), builder.weights) as model:
+        model.run(batch_of([40]))
+        assert model.profile()[1] == 0
+        model.start_profile()
+        for _ in range(3):
+            model.run(batch_of([40]))
+        model.stop_profile()
+        model.run(batch_of([40]))
+        nanoseconds, runs = model.profile()
+    assert runs == 3
+    assert len(nanoseconds) == len(builder.program.ops)
+    assert nanoseconds.sum() > 0
+
+
+def test_a_closed_model_says_so(library: Library) -> None:
+    builder = ENCODERS[False]
+    model = library.open(builder.program.to_bytes(), builder.weights)
+    model.close()
+    with pytest.raises(InputError, match="closed"):
+        model.run(batch_of([2]))
+
+
+def test_unaligned_weights_are_copied(library: Library) -> None:
+    builder = ENCODERS[False]
+    shifted = memoryview(b"x" + builder.weights)[1:]
+    with library.open(builder.program.to_bytes(), shifted) as model:
+        assert same_bits(model.run(batch_of([11])), run(library, batch_of([11])))
+
+
+def test_an_op_that_reads_what_nobody_wrote_does_not_run(library: Library) -> None:
+    builder = EncoderBuilder(layers=1)
+    del builder.program.ops[0]
+    with library.open(builder.program.to_bytes(), builder.weights) as model:  # noqa: SIM117 - python 3.9
+        with pytest.raises(BundleError, match=r"op 0 \(embeddings.norm\): it reads buffer 0, which no earlier op"):
+            model.run(batch_of([2]))

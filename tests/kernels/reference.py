@@ -1,0 +1,49 @@
+"""The kernels' functions in numpy float64, written from their definitions and not from docs/numerics.md."""
+
+from __future__ import annotations
+
+import math
+from typing import Tuple
+
+import numpy as np
+
+from obert_edge.bundle.program import Activation
+
+
+def activate(y: np.ndarray, activation: Activation) -> np.ndarray:
+    if activation is Activation.GELU:
+        erf = np.vectorize(math.erf, otypes=[np.float64])
+        return y * 0.5 * (1 + erf(y / math.sqrt(2)))
+    if activation is Activation.GELU_TANH:
+        return 0.5 * y * (1 + np.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3)))
+    if activation is Activation.RELU:
+        return np.maximum(y, 0)
+    if activation is Activation.TANH:
+        return np.tanh(y)
+    return y
+
+
+def quantize(t: np.ndarray, zero_point: int, lo: int, hi: int) -> np.ndarray:
+    """In float64, so that a tie in float32 may round to the neighbour: compare within 1."""
+    return np.clip(np.rint(t) + zero_point, lo, hi)
+
+
+def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float) -> np.ndarray:
+    x = x.astype(np.float64)
+    normal = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + epsilon)
+    return normal * gamma[:, None] + beta[:, None]
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    """Over the last axis, of base-2 exponents."""
+    e = np.exp2(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def dynamic_scale(x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Scale and zero point per token of float32 [channels, tokens]."""
+    lo = np.minimum(x.min(axis=0), 0).astype(np.float64)
+    hi = np.maximum(x.max(axis=0), 0).astype(np.float64)
+    spread = hi - lo
+    scale = np.where(spread == 0, 1.0, spread / 255)
+    return scale, np.rint(np.where(spread == 0, 0.0, -lo / scale))

@@ -1,0 +1,116 @@
+"""Attention: every length, head size, packing and thread count gives the scalar kernels' bits."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from obert_edge.bundle.program import Attention, DType
+from obert_edge.runtime.native import Library, PackedBatch
+from tests.kernels import reference
+from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
+
+
+def check(
+    library: Library,
+    lengths: Sequence[int],
+    heads: int = 2,
+    head_dim: int = 32,
+    out: DType = DType.U8,
+    sharpness: float = 3.0,
+    seed: int = 0,
+    threads: Sequence[int] = (1, 2, 3),
+    query_zero_point: int = 128,
+) -> None:
+    rng = np.random.default_rng(seed)
+    channels, tokens = heads * head_dim, sum(lengths)
+    query = rng.integers(0, 256, (channels, tokens)).astype(np.uint8)
+    key = rng.integers(-127, 128, (channels, tokens)).astype(np.int8)
+    value = rng.integers(-127, 128, (channels, tokens)).astype(np.int8)
+    # Scores of random vectors spread by about 74 * 73 * sqrt(head_dim); sharpness is the spread wanted, in bits.
+    score_scale = float(np.float32(sharpness / (74 * 73 * head_dim**0.5)))
+    zero_point = 120
+    context_scale = float(np.float32(1.7 if out is DType.U8 else 0.02))
+
+    builder = ProgramBuilder(max_positions=max(512, *lengths))
+    buffers = [builder.buffer(t, channels) for t in (DType.U8, DType.S8, DType.S8, out)]
+    builder.add(
+        Attention("attention", *buffers, heads, head_dim, query_zero_point, zero_point, score_scale, context_scale)
+    )
+    inputs = dict(zip(buffers, (query, key, value)))
+    batch = PackedBatch(starts_of(lengths))
+    (found,) = run_everywhere(library, builder, batch, inputs, [buffers[3]], threads=threads)
+
+    expected = np.empty((channels, tokens))
+    for begin, end in zip(batch.starts, batch.starts[1:]):
+        for head in range(heads):
+            at = np.s_[head * head_dim : (head + 1) * head_dim, begin:end]
+            scores = (query[at].astype(np.int64) - query_zero_point).T @ key[at].astype(np.int64)
+            p = reference.softmax(scores * score_scale)
+            # Probabilities are steps of 1/255 of the largest: compute with those, then compare closely.
+            q = np.rint(p / p.max(axis=1, keepdims=True) * 255)
+            expected[at] = value[at].astype(np.float64) @ (q / q.sum(axis=1, keepdims=True)).T
+    expected *= context_scale
+    if out is DType.U8:
+        assert np.abs(found - reference.quantize(expected, zero_point, 0, 255)).max() <= 1
+    else:
+        # One probability that rounds the other way moves a context by one step of its row.
+        np.testing.assert_allclose(found, expected, atol=127 * context_scale / 255)
+        assert np.abs(found - expected).mean() < 1e-4 * context_scale * 127
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 200])
+def test_lengths(library: Library, length: int) -> None:
+    check(library, [length])
+    check(library, [length], out=DType.F32)
+
+
+@pytest.mark.parametrize("length", [384, 512])
+def test_long_sequences(library: Library, length: int) -> None:
+    check(library, [length], heads=1, head_dim=64, threads=(1,))
+
+
+@pytest.mark.parametrize("out", [DType.U8, DType.F32], ids=lambda x: x.name)
+@pytest.mark.parametrize("head_dim", [1, 2, 4, 6, 16, 26, 32, 48, 64, 80, 96, 128])
+def test_head_sizes(library: Library, head_dim: int, out: DType) -> None:
+    check(library, [41, 7], heads=3, head_dim=head_dim, out=out)
+
+
+@pytest.mark.parametrize(
+    "lengths", [[1] * 20, [5, 60, 3], [64, 64], [63, 2, 65, 1], [100, 1, 30, 64, 17], [16, 16, 16, 16, 16]], ids=str
+)
+def test_packed_sequences(library: Library, lengths: Sequence[int]) -> None:
+    """Sequences begin and end anywhere in a panel, and write only their own lanes."""
+    check(library, lengths)
+    check(library, lengths, head_dim=64, heads=1, out=DType.F32)
+
+
+@pytest.mark.parametrize("sharpness", [1e-6, 0.1, 30.0, 3000.0])
+def test_flat_and_sharp_rows(library: Library, sharpness: float) -> None:
+    check(library, [130], sharpness=sharpness, out=DType.F32)
+
+
+@pytest.mark.parametrize("zero_point", [0, 1, 255])
+def test_query_zero_points(library: Library, zero_point: int) -> None:
+    check(library, [30], query_zero_point=zero_point)
+
+
+def test_twelve_heads(library: Library) -> None:
+    check(library, [70, 20], heads=12, head_dim=64)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    lengths=st.lists(st.integers(1, 100), min_size=1, max_size=5),
+    heads=st.integers(1, 4),
+    head_dim=st.integers(1, 70),
+    out=st.sampled_from([DType.U8, DType.F32]),
+    sharpness=st.floats(0.01, 100),
+    seed=st.integers(0, 2**16),
+)
+def test_any_attention(library: Library, **values: object) -> None:
+    check(library, threads=(1, 3), **values)

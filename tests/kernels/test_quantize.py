@@ -1,0 +1,67 @@
+"""Float to 8 bit: static, and with a scale and zero point per token."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from obert_edge.bundle.program import DType, Quantize, QuantizeDynamic
+from obert_edge.runtime.native import Library, PackedBatch
+from tests.kernels import reference
+from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
+
+SHAPES = [(1, 1), (3, 16), (4, 17), (5, 64), (64, 65), (100, 200), (313, 48)]
+
+
+@pytest.mark.parametrize("channels, columns", SHAPES)
+@pytest.mark.parametrize("zero_point", [0, 120, 255])
+def test_static(library: Library, channels: int, columns: int, zero_point: int) -> None:
+    x = np.random.default_rng(1).normal(0, 2, (channels, columns)).astype(np.float32)
+    x.flat[:: max(1, x.size // 5)] = 1e30  # far beyond the clamp
+    builder = ProgramBuilder()
+    source, output = builder.buffer(DType.F32, channels), builder.buffer(DType.U8, channels)
+    builder.add(Quantize("quantize", source, output, channels, zero_point, 30.0))
+    (found,) = run_everywhere(library, builder, PackedBatch(starts_of([columns])), {source: x}, [output])
+    expected = reference.quantize(x.astype(np.float64) * 30.0, zero_point, 0, 255)
+    assert np.abs(found - expected).max() <= 1
+    assert (found != expected).mean() < 0.01
+
+
+def test_ties_round_to_even(library: Library) -> None:
+    x = (np.arange(-8, 8, dtype=np.float32) + 0.5).reshape(1, -1)
+    builder = ProgramBuilder()
+    source, output = builder.buffer(DType.F32, 1), builder.buffer(DType.U8, 1)
+    builder.add(Quantize("quantize", source, output, 1, 100, 1.0))
+    (found,) = run_everywhere(library, builder, PackedBatch(starts_of([16])), {source: x}, [output])
+    np.testing.assert_array_equal(found, np.rint(x).astype(int) + 100)
+
+
+def quantize_dynamic(library: Library, x: np.ndarray) -> tuple:
+    channels, columns = x.shape
+    builder = ProgramBuilder()
+    source = builder.buffer(DType.F32, channels)
+    output, params = builder.buffer(DType.U8, channels), builder.buffer(DType.F32, 2)
+    builder.add(QuantizeDynamic("quantize", source, output, params, channels))
+    batch = PackedBatch(starts_of([columns]))
+    return tuple(run_everywhere(library, builder, batch, {source: x}, [output, params]))
+
+
+@pytest.mark.parametrize("channels, columns", SHAPES)
+@pytest.mark.parametrize("offset", [-5.0, 0.0, 5.0])
+def test_dynamic(library: Library, channels: int, columns: int, offset: float) -> None:
+    rng = np.random.default_rng(2)
+    x = (rng.normal(0, 1, (channels, columns)) * rng.uniform(0.1, 10, columns) + offset).astype(np.float32)
+    found, params = quantize_dynamic(library, x)
+    scale, zero_point = reference.dynamic_scale(x)
+    np.testing.assert_allclose(params[0], scale, rtol=1e-6)
+    assert np.abs(params[1] - zero_point).max() <= 1
+    error = np.abs((found.astype(np.float64) - params[1]) * params[0] - x)
+    assert (error <= params[0] * 0.51 + 1e-6).all() or (error <= params[0] * 1.01).mean() > 0.999
+
+
+def test_dynamic_of_zeros_is_zero(library: Library) -> None:
+    x = np.zeros((7, 20), np.float32)
+    x[:, 3] = 1.0
+    found, params = quantize_dynamic(library, x)
+    assert (found[:, [0, 1, 2, 4]] == 0).all() and (found[:, 3] == 255).all()
+    np.testing.assert_array_equal(params[:, 0], [1.0, 0.0])

@@ -1,0 +1,79 @@
+"""Tiny random transformers models and batches for the pruning tests."""
+
+from __future__ import annotations
+
+import torch
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+_SIZES = {"vocab_size": 50, "max_position_embeddings": 40, "num_labels": 3}
+_BERT_SIZES = {
+    **_SIZES,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+
+
+def make_bert(seed: int = 0, **changes):
+    torch.manual_seed(seed)
+    config = BertConfig(**{**_BERT_SIZES, "hidden_dropout_prob": 0.1, **changes})
+    return BertForSequenceClassification(config)
+
+
+def make_bert_qa():
+    torch.manual_seed(0)
+    return BertForQuestionAnswering(BertConfig(**{**_BERT_SIZES, "num_labels": 2}))
+
+
+def make_distilbert():
+    torch.manual_seed(0)
+    config = DistilBertConfig(dim=16, n_layers=2, n_heads=2, hidden_dim=32, **_SIZES)
+    return DistilBertForSequenceClassification(config)
+
+
+def make_roberta():
+    torch.manual_seed(0)
+    return RobertaForSequenceClassification(RobertaConfig(**_BERT_SIZES))
+
+
+def make_electra():
+    torch.manual_seed(0)
+    return ElectraForSequenceClassification(ElectraConfig(**_BERT_SIZES, embedding_size=8))
+
+
+ARCHITECTURES = {
+    "bert": make_bert,
+    "distilbert": make_distilbert,
+    "roberta": make_roberta,
+    "electra": make_electra,
+}
+
+
+def make_batches(count: int = 24, batch_size: int = 4, length: int = 7, seed: int = 1):
+    """Batches of random ids (2 and up: Roberta pads with 1) and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        {
+            "input_ids": torch.randint(2, 50, (batch_size, length), generator=generator),
+            "attention_mask": torch.ones(batch_size, length, dtype=torch.long),
+            "labels": torch.randint(0, 3, (batch_size,), generator=generator),
+        }
+        for _ in range(count)
+    ]
+
+
+def make_examples(count: int = 64, length: int = 7):
+    """A data set for the Trainer: a list of dictionaries, one per example."""
+    batch = make_batches(1, batch_size=count, length=length)[0]
+    return [{key: value[i] for key, value in batch.items()} for i in range(count)]

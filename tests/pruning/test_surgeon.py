@@ -1,0 +1,366 @@
+"""The surgeon against closed forms on quadratics, where the loss increase is known exactly."""
+
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from obert_edge.errors import UsageError
+from obert_edge.pruning import Masks, Pattern, Surgeon, prunable_weights, prune_one_shot
+from obert_edge.pruning.surgeon import (
+    _factor,
+    _joint_update,
+    _restrict,
+    _separate_update,
+    _solve_groups,
+)
+
+from .models import ARCHITECTURES, make_batches, make_bert
+
+
+def quadratic(seed, size=8, samples=20, dampening=1e-3):
+    """Weights [1, B] and a dampened Fisher block [1, B, B], float64."""
+    generator = torch.Generator().manual_seed(seed)
+    gradients = torch.randn(samples, size, generator=generator, dtype=torch.float64)
+    matrix = gradients.T @ gradients / samples + dampening * torch.eye(size).double()
+    return torch.randn(1, size, generator=generator, dtype=torch.float64), matrix[None]
+
+
+def cost(matrix, dw):
+    return 0.5 * float(dw[0] @ matrix[0] @ dw[0])
+
+
+def everything(w):
+    return torch.ones(w.shape, dtype=torch.bool)
+
+
+def leaving(w, indices):
+    mask = torch.zeros(w.shape, dtype=torch.bool)
+    mask[0, list(indices)] = True
+    return mask
+
+
+def definition(matrix, w, indices):
+    """Equation 3's solution, literally: dw and rho for the group Q = indices."""
+    inverse = torch.linalg.inv(matrix[0])
+    e_q = torch.eye(w.shape[1], dtype=torch.float64)[list(indices)]
+    middle = torch.linalg.inv(e_q @ inverse @ e_q.T)
+    dw = -inverse @ e_q.T @ middle @ e_q @ w[0]
+    rho = 0.5 * (e_q @ w[0]) @ middle @ (e_q @ w[0])
+    return dw[None], float(rho)
+
+
+@given(seed=st.integers(0, 999), index=st.integers(0, 7))
+def test_removing_one_weight_is_obs(seed, index):
+    """rho = w_j^2 / (2 [F^-1]_jj) is exactly what the loss of the quadratic rises by."""
+    w, matrix = quadratic(seed)
+    inverse = torch.linalg.inv(matrix[0])
+    expected = -w[0, index] / inverse[index, index] * inverse[:, index]
+    for update in (_joint_update, _separate_update):
+        dw = update(matrix, w, everything(w), leaving(w, [index]), 1)
+        assert torch.allclose(dw[0], expected, rtol=1e-6, atol=1e-9)
+        assert cost(matrix, dw) == pytest.approx(float(w[0, index] ** 2 / (2 * inverse[index, index])))
+
+
+@given(seed=st.integers(0, 999), indices=st.sets(st.integers(0, 7), min_size=1, max_size=8))
+def test_the_joint_update_is_equation_3_for_all_removed_weights(seed, indices):
+    w, matrix = quadratic(seed)
+    dw = _joint_update(matrix, w, everything(w), leaving(w, indices), 1)
+    expected, rho = definition(matrix, w, sorted(indices))
+    assert torch.allclose(dw, expected, rtol=1e-6, atol=1e-9)
+    assert cost(matrix, dw) == pytest.approx(rho)
+
+
+@given(
+    seed=st.integers(0, 9999),
+    indices=st.sets(st.integers(0, 7), min_size=1, max_size=8),
+    columns=st.sampled_from([1, 2, 4]),
+)
+def test_the_joint_update_never_costs_more_than_the_papers(seed, indices, columns):
+    w, matrix = quadratic(seed, samples=5)
+    whole_groups = {i // columns * columns + k for i in indices for k in range(columns)}
+    removed = leaving(w, whole_groups)
+    joint = _joint_update(matrix, w, everything(w), removed, columns)
+    paper = _separate_update(matrix, w, everything(w), removed, columns)
+    paper = torch.where(removed, -w, paper)  # what is removed is set to zero by hand
+    assert cost(matrix, joint) <= cost(matrix, paper) * (1 + 1e-9)
+
+
+@given(seed=st.integers(0, 999), group=st.integers(0, 1))
+def test_a_group_along_the_row_is_equation_3_with_either_solver(seed, group):
+    w, matrix = quadratic(seed)
+    indices = range(4 * group, 4 * group + 4)
+    expected, rho = definition(matrix, w, indices)
+    for update in (_joint_update, _separate_update):
+        dw = update(matrix, w, everything(w), leaving(w, indices), 4)
+        assert torch.allclose(dw, expected, rtol=1e-6, atol=1e-9)
+    w_q = w.reshape(1, 2, 4)
+    saliency = 0.5 * (w_q * _solve_groups(torch.linalg.inv(matrix), w_q)).sum(-1)
+    assert float(saliency[0, group]) == pytest.approx(rho)
+
+
+@given(seed=st.integers(0, 999), gone=st.sets(st.integers(0, 7), min_size=1, max_size=6))
+def test_weights_pruned_before_do_not_move_and_do_not_help(seed, gone):
+    w, matrix = quadratic(seed)
+    before = ~leaving(w, gone)
+    w = w * before
+    index = next(i for i in range(8) if i not in gone)
+    for update in (_joint_update, _separate_update):
+        dw = update(matrix, w, before, leaving(w, [index]), 1)
+        assert not dw[~before].any()
+        kept = [i for i in range(8) if i not in gone]
+        inverse = torch.linalg.inv(matrix[0][kept][:, kept])
+        best = float(w[0, index] ** 2 / (2 * inverse[kept.index(index), kept.index(index)]))
+        assert cost(matrix, dw) == pytest.approx(best)
+
+
+def test_removing_in_two_parts_costs_the_same_as_at_once():
+    """The premise of rescoring: from a constrained optimum, the rest is again equation 3."""
+    w, matrix = quadratic(3)
+    first = _joint_update(matrix, w, everything(w), leaving(w, [1, 4]), 1)
+    halfway = torch.where(leaving(w, [1, 4]), 0.0, w + first)
+    second = _joint_update(matrix, halfway, ~leaving(w, [1, 4]), leaving(w, [0, 6]), 1)
+    at_once = _joint_update(matrix, w, everything(w), leaving(w, [0, 1, 4, 6]), 1)
+    assert torch.allclose(first + second, at_once, atol=1e-9)
+    assert cost(matrix, first) + cost(matrix, second) == pytest.approx(cost(matrix, at_once))
+
+
+def test_blocks_that_rounding_made_indefinite_are_still_factored():
+    good = torch.eye(4).double()
+    vector = torch.tensor([1.0, 2.0, 3.0, 4.0]).double()
+    bad = torch.outer(vector, vector) - 1e-6 * torch.eye(4).double()
+    factor = _factor(torch.stack([good, bad]))
+    assert torch.equal(factor[0], good)
+    assert torch.allclose(factor[1] @ factor[1].T, bad, atol=1e-3)
+
+
+def test_restricting_leaves_the_identity_where_weights_are_gone():
+    matrix = torch.full((1, 3, 3), 2.0).double()
+    restricted = _restrict(matrix, torch.tensor([[True, False, True]]))
+    assert restricted[0].tolist() == [[2, 0, 2], [0, 1, 0], [2, 0, 2]]
+
+
+def literal_fisher(model, batches, name, size, dampening):
+    """Row blocks of equation 2 by plain backward passes, float64 [out, in / size, size, size]."""
+    weight = prunable_weights(model)[name]
+    model.eval()
+    total = 0.0
+    for batch in batches:
+        model.zero_grad()
+        model(**batch).loss.backward()
+        g = weight.grad.double().reshape(weight.shape[0], -1, size)
+        total = total + g.unsqueeze(-1) * g.unsqueeze(-2)
+    model.zero_grad()
+    return total / len(batches) + dampening * torch.eye(size).double()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "solver"),
+    [
+        ("unstructured", "joint"),
+        ("4x1", "joint"),
+        ("2x1", "joint"),
+        ("1x4", "joint"),
+        ("2x2", "joint"),
+        ("4x1", "paper"),
+        ("1x4", "paper"),
+    ],
+)
+def test_a_whole_model_is_pruned_as_the_equations_say(pattern, solver):
+    """Every mask and every weight of a small model, against a plain loop over groups."""
+    size, dampening, sparsity = 8, 1e-4, 0.6
+    shape = Pattern.parse(pattern)
+    model, reference = make_bert(num_hidden_layers=1), make_bert(num_hidden_layers=1)
+    batches = make_batches(10)
+    report = prune_one_shot(
+        model,
+        batches,
+        sparsity=sparsity,
+        pattern=pattern,
+        block_size=size,
+        dampening=dampening,
+        solver=solver,
+    )
+    assert report.gradients == 10
+    weights = prunable_weights(reference)
+    scores, blocks = [], {}
+    for name, weight in weights.items():
+        fisher = literal_fisher(reference, batches, name, size, dampening)
+        blocks[name] = fisher
+        w = weight.detach().double()
+        for i in range(0, w.shape[0], shape.rows):
+            for j in range(0, w.shape[1], shape.columns):
+                rho = 0.0
+                for row in range(i, i + shape.rows):
+                    b, k = divmod(j, size)
+                    block_w = w[row, b * size : (b + 1) * size][None]
+                    rho += definition(fisher[row, b][None], block_w, range(k, k + shape.columns))[1]
+                scores.append((rho, name, i, j))
+    scores.sort(key=lambda entry: entry[0])
+    removed = {name: torch.zeros(weight.shape, dtype=torch.bool) for name, weight in weights.items()}
+    for _, name, i, j in scores[: int(sparsity * len(scores) + 0.5)]:
+        removed[name][i : i + shape.rows, j : j + shape.columns] = True
+    increase = 0.0
+    for name, pruned in prunable_weights(model).items():
+        assert torch.equal(pruned == 0, removed[name])
+        w = weights[name].detach().double()
+        for row in range(w.shape[0]):
+            for b in range(w.shape[1] // size):
+                span = slice(b * size, (b + 1) * size)
+                gone = removed[name][row, span].nonzero().flatten().tolist()
+                block_w, fisher = w[row, span][None], blocks[name][row, b][None]
+                groups = [gone] if solver == "joint" else _chunks(gone, shape.columns)
+                dw = sum((definition(fisher, block_w, q)[0] for q in groups if q), torch.zeros(1, size))
+                dw = torch.where(removed[name][row, span], -block_w[0], dw[0])
+                assert torch.allclose(pruned[row, span].double(), block_w[0] + dw, atol=1e-6, rtol=1e-4)
+                increase += 0.5 * float(dw @ fisher[0] @ dw)
+    assert report.loss_increase == pytest.approx(increase, rel=1e-3)
+
+
+def _chunks(indices, columns):
+    return [indices[i : i + columns] for i in range(0, len(indices), columns)]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("pattern", ["unstructured", "4x1", "1x4", "2:4"])
+def test_all_architectures_get_the_exact_sparsity_in_the_shape_of_the_pattern(architecture, pattern):
+    model = ARCHITECTURES[architecture]()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    report = prune_one_shot(model, make_batches(4), sparsity=0.5, pattern=pattern, block_size=16)
+    assert report.sparsity == 0.5
+    shape = Pattern.parse(pattern)
+    weights = prunable_weights(model)
+    assert all(shape.holds(weight) for weight in weights.values())
+    assert Masks.from_weights(model).sparsity == 0.5
+    for name, value in model.state_dict().items():
+        if name.removesuffix(".weight") not in weights:
+            assert torch.equal(value, before[name])
+
+
+def test_layer_scope_prunes_every_matrix_alike():
+    report = prune_one_shot(
+        make_bert(), make_batches(4), sparsity=0.75, pattern="4x1", scope="layer", block_size=16
+    )
+    assert {layer.sparsity for layer in report.layers} == {0.75}
+
+
+def test_what_is_pruned_stays_pruned_and_counts():
+    model, batches = make_bert(), make_batches(4)
+    prune_one_shot(model, batches, sparsity=0.5, pattern="4x1", block_size=8)
+    first = Masks.from_weights(model)
+    report = prune_one_shot(model, batches, sparsity=0.75, pattern="4x1", block_size=8)
+    second = Masks.from_weights(model)
+    assert report.sparsity == second.sparsity == 0.75
+    assert all(not (second[name] & ~first[name]).any() for name in first)
+
+
+def test_a_model_that_is_sparse_enough_is_not_touched():
+    model, batches = make_bert(), make_batches(4)
+    prune_one_shot(model, batches, sparsity=0.5, pattern="2x1", block_size=8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    report = prune_one_shot(model, batches, sparsity=0.4, pattern="2x1", block_size=8)
+    assert report.sparsity == 0.5
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_tight_memory_budget_takes_more_passes_and_gives_the_same_weights():
+    one, many, batches = make_bert(), make_bert(), make_batches(5)
+    passes = []
+
+    def progress(stage, done, total):
+        if stage == "gradients" and done == total:
+            passes.append(total)
+
+    prune_one_shot(one, batches, sparsity=0.7, block_size=8)
+    prune_one_shot(many, batches, sparsity=0.7, block_size=8, memory_budget=1, progress=progress)
+    assert len(passes) == 12  # a matrix at a time
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, many.state_dict()[name])
+
+
+@pytest.mark.parametrize("option", ["rescorings", "recomputations"])
+def test_cutting_a_step_into_parts_ends_at_the_same_sparsity(option):
+    report = prune_one_shot(
+        make_bert(), make_batches(6), sparsity=0.8, pattern="2x1", block_size=8, **{option: 3}
+    )
+    assert report.sparsity == pytest.approx(0.8, abs=1e-3)
+
+
+def test_rescoring_finds_a_cheaper_set_on_average():
+    """Groups that go later know of those before; with one Fisher matrix the costs are comparable."""
+    wins = 0
+    for seed in range(4):
+        costs = [
+            prune_one_shot(
+                make_bert(seed),
+                make_batches(12, seed=seed),
+                sparsity=0.7,
+                pattern="unstructured",
+                block_size=16,
+                dampening=1e-3,
+                relative_dampening=True,
+                rescorings=parts,
+            ).loss_increase
+            for parts in (1, 4)
+        ]
+        wins += costs[1] < costs[0]
+    assert wins == 4
+
+
+def test_relative_dampening_does_not_depend_on_the_scale_of_the_loss():
+    small, large, batches = make_bert(), make_bert(), make_batches(6)
+    options = {"sparsity": 0.6, "block_size": 8, "dampening": 1e-2, "relative_dampening": True}
+    prune_one_shot(small, batches, **options)
+    prune_one_shot(large, batches, loss_fn=lambda m, b: 64 * m(**b).loss, **options)
+    for name, weight in prunable_weights(small).items():
+        assert torch.equal(weight == 0, prunable_weights(large)[name] == 0)
+        assert torch.allclose(weight, prunable_weights(large)[name], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"block_size": 0},
+        {"dampening": 0.0},
+        {"dampening": -1e-7},
+        {"layout": "column"},
+        {"solver": "exact"},
+        {"rescorings": 0},
+        {"recomputations": 0},
+    ],
+)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(UsageError):
+        Surgeon(**options)
+
+
+def test_a_fisher_block_must_not_cut_through_a_block_of_the_pattern():
+    with pytest.raises(UsageError, match="50") as error:
+        prune_one_shot(make_bert(), make_batches(1), sparsity=0.5, pattern="1x4", block_size=50)
+    assert "multiple of 4" in error.value.hint
+
+
+def test_the_papers_flat_blocks_of_50_straddle_rows():
+    model = make_bert()
+    report = prune_one_shot(
+        model,
+        make_batches(8),
+        sparsity=0.5,
+        pattern="unstructured",
+        block_size=50,
+        layout="flat",
+        solver="paper",
+    )
+    assert report.sparsity == 0.5
+
+
+def test_the_pair_with_the_lowest_joint_cost_exists_where_single_saliencies_mislead():
+    """Why the joint solve matters: two nearly equal inputs are each free to remove, but not both."""
+    matrix = torch.tensor([[[1.0, 0.999, 0.0], [0.999, 1.0, 0.0], [0.0, 0.0, 0.05]]]).double()
+    w = torch.ones(1, 3).double()
+    costs = {pair: definition(matrix, w, pair)[1] for pair in combinations(range(3), 2)}
+    singles = [definition(matrix, w, [i])[1] for i in range(3)]
+    assert sorted(range(3), key=singles.__getitem__)[:2] == [0, 1]
+    assert min(costs, key=costs.get) != (0, 1)

@@ -1,0 +1,57 @@
+"""Tiny random encoders of every architecture and head, and batches for them."""
+
+from __future__ import annotations
+
+import torch
+import transformers
+
+ARCHITECTURES = ("Bert", "DistilBert", "Roberta", "Electra")
+HEADS = (
+    "ForSequenceClassification",
+    "ForQuestionAnswering",
+    "ForTokenClassification",
+    "ForMaskedLM",
+    "Model",
+)
+VOCABULARY = 90
+_COMMON = {"vocab_size": VOCABULARY, "max_position_embeddings": 66, "pad_token_id": 0}
+_BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+_SIZES = {
+    "Bert": _BERT,
+    "Roberta": {**_BERT, "type_vocab_size": 1, "pad_token_id": 1},
+    "Electra": {**_BERT, "embedding_size": 16},
+    "DistilBert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+}
+
+
+def make_model(architecture="Bert", head="ForSequenceClassification", seed=0, **changes):
+    """A model in eval mode whose layers, attention included, all matter to the output."""
+    labels = {} if head in ("Model", "ForMaskedLM", "ForQuestionAnswering") else {"num_labels": 3}
+    sizes = {**_COMMON, **_SIZES[architecture], **labels, **changes}
+    config = getattr(transformers, f"{architecture}Config")(**sizes)
+    torch.manual_seed(seed)
+    model = getattr(transformers, f"{architecture}{head}")(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "LayerNorm.weight" in name or "layer_norm.weight" in name:
+                parameter.uniform_(0.7, 1.3)
+            elif parameter.dim() == 1:
+                parameter.normal_(0, 0.1)
+            else:
+                parameter.normal_(0, 1.6 * parameter.shape[1] ** -0.5)
+    return model.eval()
+
+
+def make_batch(seed=0, sequences=4, tokens=12, padding=True):
+    """Ids and a mask; with ``padding``, all sequences but the first are shorter."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(5, VOCABULARY, (sequences, tokens), generator=generator)
+    mask = torch.ones_like(ids)
+    if padding:
+        for i in range(1, sequences):
+            mask[i, int(torch.randint(3, tokens, (), generator=generator)) :] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def make_batches(count=3, **options):
+    return [make_batch(seed, **options) for seed in range(count)]
