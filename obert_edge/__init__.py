@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, List
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from obert_edge.compiler import build as build
+    from obert_edge.compiler.build import build as build
     from obert_edge.runtime.session import load as load
     from obert_edge.workflow import prune as prune
     from obert_edge.workflow import quantize as quantize
 
-#: Public name -> module. Imported when first used (PEP 562), so that a device never imports the host's packages.
+#: Public name -> module, imported when first used (PEP 562): a device never imports the host's packages.
 _PUBLIC = {
-    "build": "obert_edge.compiler",
+    "build": "obert_edge.compiler.build",
     "load": "obert_edge.runtime.session",
     "prune": "obert_edge.workflow",
     "quantize": "obert_edge.workflow",

@@ -70,7 +70,9 @@ class Training:
     def __post_init__(self) -> None:
         _check(self.epochs >= 0, "epochs", self.epochs, "0 (no training) or more")
         _check(self.max_steps is None or self.max_steps >= 0, "max_steps", self.max_steps, "0 or more")
-        _check(0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "between 0 and 1, such as 5e-5")
+        _check(
+            0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "between 0 and 1, such as 5e-5"
+        )
         _check(
             0 <= self.final_learning_rate <= self.learning_rate,
             "final_learning_rate",
@@ -79,7 +81,9 @@ class Training:
         )
         _check(0 <= self.warmup < 1, "warmup", self.warmup, "a share of the steps in [0, 1)")
         _check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
-        _check(self.max_length is None or self.max_length >= 8, "max_length", self.max_length, "8 or more tokens")
+        _check(
+            self.max_length is None or self.max_length >= 8, "max_length", self.max_length, "8 or more tokens"
+        )
         _check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         _one_of("precision", self.precision, ("fp32", "bf16"))
         _check(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
@@ -288,7 +292,9 @@ class Recipe:
         except FileNotFoundError as error:
             raise UsageError(f"there is no recipe {path}", hint="check the path") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"{path} is not YAML: {error}", hint="compare it with docs/recipes.md") from error
+            raise UsageError(
+                f"{path} is not YAML: {error}", hint="compare it with docs/recipes.md"
+            ) from error
         recipe = cls.from_dict(content)
         return dataclasses.replace(
             recipe,
@@ -296,7 +302,9 @@ class Recipe:
             output=_beside(path, recipe.output),
             task=dataclasses.replace(
                 recipe.task,
-                data=recipe.task.data if recipe.task.data.startswith("hub:") else _beside(path, recipe.task.data),
+                data=recipe.task.data
+                if recipe.task.data.startswith("hub:")
+                else _beside(path, recipe.task.data),
             ),
         )
 
@@ -355,9 +363,7 @@ def _build(kind: Type[T], content: Any, where: str) -> T:
     ]
     missing = [name for name in required if content.get(name) is None]
     if missing:
-        raise UsageError(
-            f"{where} lacks {', '.join(missing)}", hint=f"add `{missing[0]}: ...` below {where}"
-        )
+        raise UsageError(f"{where} lacks {', '.join(missing)}", hint=f"add `{missing[0]}: ...` below {where}")
     hints = typing.get_type_hints(kind)
     values = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in content.items()}
     try:

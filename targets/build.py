@@ -104,7 +104,8 @@ def toolchain(triple: str) -> Toolchain:
     system = os.environ.get("OBERT_EDGE_CXX")
     if system:
         command = tuple(shlex.split(system))
-        return Toolchain(command, command)
+        # GCC 12 warns of its own intrinsics (its bug 105593).
+        return Toolchain((*command, "-Wno-maybe-uninitialized"), command)
     if importlib.util.find_spec("ziglang") is None:
         raise BuildError(
             "no compiler: the package 'ziglang' is not installed and OBERT_EDGE_CXX is not set\n"
@@ -203,7 +204,7 @@ def _forget_stale(folder: Path, current: set[Path]) -> None:
 
 def _headers_hash(plan: Plan) -> bytes:
     folders = {source_path(path).parent for path, _ in plan.sources} | {ENGINE}
-    headers = sorted(path for folder in folders for path in folder.glob("*") if path.suffix in (".h", ".inc"))
+    headers = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in (".h", ".inc"))
     return _hash(*(path.name.encode() + b"\0" + path.read_bytes() for path in headers)).encode()
 
 

@@ -206,12 +206,12 @@ def _read_pickle(path: Path) -> Dict[str, Callable[[], Floats]]:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than tensors and was not loaded: {str(error).splitlines()[0]}",
+            f"{path} holds more than tensors, or is damaged, and was not loaded: {_first_line(error)}",
             hint="do not use a checkpoint you do not trust; ask for one in safetensors",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the restricted unpickler lets any error of damaged bytes through
         raise CheckpointError(
-            f"{path} is not a whole checkpoint: {str(error).splitlines()[0]}",
+            f"{path} is not a whole checkpoint: {_first_line(error)}",
             hint="copy or save the model again",
         ) from error
     if not isinstance(tensors, dict) or not all(
@@ -223,3 +223,7 @@ def _read_pickle(path: Path) -> Dict[str, Callable[[], Floats]]:
         return lambda: np.asarray(tensor.detach().to(torch.float32).contiguous().numpy())
 
     return {str(name): loader(tensor) for name, tensor in tensors.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or repr(error)).splitlines()[0]

@@ -158,9 +158,8 @@ int32_t OpCheck::layer_norm() const {
   OE_CHECK(floats("gamma", op_.consts[layer_norm_op::kGamma], channels));
   OE_CHECK(floats("beta", op_.consts[layer_norm_op::kBeta], channels));
   OE_CHECK(positive("epsilon", op_.floats[layer_norm_op::kEpsilon]));
-  if (quantized == kAbsent) return OE_OK;
-  OE_CHECK(in_range("zero_point", op_.ints[layer_norm_op::kZeroPoint], 0, 255));
-  return positive("inv_scale", op_.floats[layer_norm_op::kInvScale]);
+  OE_CHECK(in_range("zero_point", op_.ints[layer_norm_op::kZeroPoint], 0, 255));  // kernels may derive from it anyhow
+  return quantized == kAbsent ? OE_OK : positive("inv_scale", op_.floats[layer_norm_op::kInvScale]);
 }
 
 int32_t OpCheck::quantize(bool dynamic) const {
@@ -271,15 +270,15 @@ int32_t OpCheck::linear() const {
   OE_CHECK(domain("output", output, domain_of(input)));
   OE_CHECK(distinct("input", input, "output", output));
   OE_CHECK(distinct("params", params, "output", output));
+  // Checked for a float output too, where kernels may derive from them all the same.
   const DType type = program_.buffers[static_cast<size_t>(output)].dtype;
+  const int32_t lowest = type == DType::U8 ? 0 : -128, highest = type == DType::S8 ? 127 : 255;
+  const int32_t lo = op_.ints[linear_op::kLo], hi = op_.ints[linear_op::kHi];
+  OE_CHECK(in_range("lo", lo, lowest, highest));
+  OE_CHECK(in_range("hi", hi, lo, highest));
+  OE_CHECK(in_range("zero_point", op_.ints[linear_op::kZeroPoint], lowest, highest));
   if (type != DType::F32) {
-    const bool is_signed = type == DType::S8;
-    const int32_t lowest = is_signed ? -128 : 0, highest = is_signed ? 127 : 255;
-    const int32_t lo = op_.ints[linear_op::kLo], hi = op_.ints[linear_op::kHi];
     OE_CHECK(distinct("residual", residual, "8-bit output", output));
-    OE_CHECK(in_range("lo", lo, lowest, highest));
-    OE_CHECK(in_range("hi", hi, lo, highest));
-    OE_CHECK(in_range("zero_point", op_.ints[linear_op::kZeroPoint], lowest, highest));
     OE_CHECK(positive("inv_scale", op_.floats[linear_op::kInvScale]));
   }
   const Format format = static_cast<Format>(op_.ints[linear_op::kFormat]);

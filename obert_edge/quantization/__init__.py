@@ -7,6 +7,7 @@ Signatures (each documented where it is defined)::
     QATCallback(activations="static", observe=0.5)                # transformers.TrainerCallback
     save_quantized(model, tokenizer, folder, method="qat", overwrite=False)
     load_quantized(folder, model_class=None) -> model             # eval mode, ranges frozen
+    quantization_record(model, method) -> dict                    # the content of quantization.json
     sites(model) -> {site name: ActivationQuantizer}              # names as in quantization.json
     is_quantized(model) -> bool
 
@@ -23,13 +24,14 @@ The numbers computed are those of ``docs/numerics.md``.
 from __future__ import annotations
 
 from obert_edge.quantization.callback import QATCallback
-from obert_edge.quantization.checkpoint import load_quantized, save_quantized
+from obert_edge.quantization.checkpoint import load_quantized, quantization_record, save_quantized
 from obert_edge.quantization.convert import is_quantized, quantize_model, set_observers, sites
 
 __all__ = [
     "QATCallback",
     "is_quantized",
     "load_quantized",
+    "quantization_record",
     "quantize_model",
     "save_quantized",
     "set_observers",

@@ -1,0 +1,1 @@
+"""The device side: sessions, tokenizers, tasks, benchmarks. Needs numpy only."""

@@ -116,7 +116,7 @@ def _positions(ids: np.ndarray, model: ModelFacts) -> np.ndarray:
         return np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape)
     real = ids != model.pad_id
     counted = np.cumsum(real, axis=1, dtype=np.int32)
-    return counted * real + np.int32(model.position_offset - 1)
+    return np.asarray(counted * real + np.int32(model.position_offset - 1))
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

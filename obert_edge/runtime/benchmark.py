@@ -79,8 +79,8 @@ def benchmark(
         sequence_length: tokens per sequence, none masked.
         threads: of every engine; ``None``: as many as this process may use.
         implementation: of our kernels; ``None``: the best.
-        baselines: names such as ``"onnxruntime-fp32"``; ``"onnxruntime"`` is both of its baselines. One that is
-            not installed is reported as missing, unless it was named exactly.
+        baselines: names such as ``"onnxruntime-fp32"``; ``"onnxruntime"`` is both of its baselines. One that
+            is not installed is reported as missing, unless it was named exactly.
         duration: seconds of timed runs per engine, over all rounds.
         iterations: timed runs per engine instead of a duration.
         rounds: how many turns each engine takes.

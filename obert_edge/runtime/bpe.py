@@ -86,10 +86,10 @@ class BytePairTokenizer:
         """Build from a parsed ``tokenizer.json`` whose parts are RoBERTa's (the caller checks)."""
         model = description["model"]
         post = description.get("post_processor") or {}
-        merges = [tuple(m.split(" ")) if isinstance(m, str) else (m[0], m[1]) for m in model["merges"]]
+        split = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
         return cls(
             vocabulary=model["vocab"],
-            merges=merges,
+            merges=[(first, second) for first, second in split],
             added_tokens=[AddedToken.from_json(entry) for entry in description.get("added_tokens", [])],
             add_prefix_space=bool(description["pre_tokenizer"].get("add_prefix_space", False)),
             trim_offsets=bool(post.get("trim_offsets", False)),

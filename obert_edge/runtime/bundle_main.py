@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import signal
 import sys
 from typing import List, Optional
+
+from obert_edge.errors import ObertEdgeError
+from obert_edge.runtime import commands
 
 
 def main(arguments: Optional[List[str]] = None, bundle: Optional[str] = None) -> int:
@@ -21,13 +25,7 @@ def main(arguments: Optional[List[str]] = None, bundle: Optional[str] = None) ->
     """
     path = bundle if bundle is not None else sys.argv[0]
     options = _parser(path).parse_args(arguments)
-    try:
-        # Imported here, so that a missing numpy gets a sentence and not a traceback.
-        from obert_edge.errors import ObertEdgeError
-        from obert_edge.runtime import commands
-    except ImportError as error:
-        if error.name is None or error.name.split(".")[0] != "numpy":
-            raise
+    if importlib.util.find_spec("numpy") is None:
         return _complain(
             "error: numpy is not installed\n  fix: pip install numpy, or apt install python3-numpy", 3
         )
@@ -42,9 +40,7 @@ def main(arguments: Optional[List[str]] = None, bundle: Optional[str] = None) ->
     return _complain(outcome.text, outcome.exit_code)
 
 
-def _dispatch(path: str, options: argparse.Namespace):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    from obert_edge.runtime import commands
-
+def _dispatch(path: str, options: argparse.Namespace) -> commands.Outcome:
     if options.verb == "bench":
         return commands.bench(
             path,
@@ -86,7 +82,7 @@ def _parser(path: str) -> argparse.ArgumentParser:
         "3 unsupported device.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    bench = verbs.add_parser("bench", parents=[common, engine], help="measure latency, and baselines beside it")
+    bench = verbs.add_parser("bench", parents=[common, engine], help="measure, with baselines beside it")
     bench.add_argument("--batch-size", type=int, default=1)
     bench.add_argument("--sequence-length", type=int, default=128)
     bench.add_argument(

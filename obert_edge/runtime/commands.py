@@ -64,9 +64,7 @@ def bench(
         report.require(min_speedup)
     except ObertEdgeError as error:
         failed = failure(error)
-        return Outcome(
-            failed.exit_code, f"{outcome.text}\n\n{failed.text}", {**outcome.data, **failed.data}
-        )
+        return Outcome(failed.exit_code, f"{outcome.text}\n\n{failed.text}", {**outcome.data, **failed.data})
     return outcome
 
 
@@ -102,8 +100,8 @@ def run(
         path: the bundle.
         texts: one text; or two: a pair, or a question and its context.
         input_file: JSON lines instead (or besides): each a text, a list of two, or an object such as
-            ``{"question": ..., "context": ...}``; in a file whose name does not end in ``.jsonl`` or ``.json``,
-            each line is a text.
+            ``{"question": ..., "context": ...}``; in a file whose name ends otherwise than in ``.jsonl`` or
+            ``.json``, each line is a text.
         threads: see :func:`obert_edge.runtime.session.load`.
         implementation: the same.
         options: the task's own, such as ``{"top_k": 3}``.

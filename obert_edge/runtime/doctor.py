@@ -23,7 +23,7 @@ from obert_edge.runtime.tokenizer import Tokenizer
 #: From harmless to fatal.
 SEVERITIES = ("ok", "info", "warning", "error")
 
-#: Instructions without which only the slowest kernels run, by architecture: any of them, and how much it matters.
+#: Instructions the kernels use, by architecture, the most useful first; the last is what they all need.
 _USEFUL_FEATURES: Dict[str, Tuple[str, ...]] = {
     "x86_64": ("avx512_vnni", "avx_vnni", "avx2"),
     "aarch64": ("i8mm", "asimddp", "asimd"),
@@ -251,7 +251,7 @@ def _check_bundle(path: Path) -> Iterator[Finding]:
 
 def _check_memory(bundle: Bundle) -> Finding:
     manifest = bundle.manifest
-    # Activations of the longest sequence: hidden state, Q, K, V, context and the intermediate, float at worst.
+    # Activations of the longest sequence: hidden state, Q, K, V, context, intermediate; float at worst.
     channels = 5 * manifest.model.hidden + manifest.model.intermediate
     need = len(bundle.member(WEIGHTS)) + len(bundle.member(CASES)) + 4 * channels * manifest.model.max_length
     available = machine.available_memory()

@@ -61,7 +61,7 @@ class Environment:
             temperature_c=machine.temperature(),
             throttled=machine.throttled(),
             emulation=machine.emulation(),
-            system=f"{platform.system()} {platform.release()}, {' '.join(platform.libc_ver()) or 'libc unknown'}",
+            system=f"{platform.system()} {platform.release()}, {' '.join(platform.libc_ver())}",
             python=sys.version.split()[0],
             packages={"obert-edge": obert_edge.__version__, "numpy": np.__version__},
         )

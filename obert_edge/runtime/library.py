@@ -7,7 +7,7 @@ import os
 import struct
 import tempfile
 from pathlib import Path
-from typing import Optional
+from typing import Dict, Optional
 
 import obert_edge
 from obert_edge.bundle.container import ENGINE, Bundle
@@ -17,6 +17,8 @@ from obert_edge.runtime.native import Library
 
 #: ``e_machine`` of an ELF header -> the architecture as ``platform.machine()`` says it.
 _ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
+#: Libraries loaded out of bundles, by their hash.
+_carried_libraries: Dict[str, Library] = {}
 #: Architecture -> the target to build for.
 _TARGETS = {"x86_64": "x86", "aarch64": "arm64"}
 
@@ -75,20 +77,28 @@ def _check_architecture(bundle: Bundle, library: memoryview) -> None:
         target = _TARGETS.get(expected)
         fix = f"build it with `obert-edge build --target {target}`" if target else "use a 64-bit system"
         raise UnsupportedDeviceError(
-            f"{bundle.path} was built for {found} (target {bundle.manifest.target}); this machine is {expected}",
+            f"{bundle.path} was built for {found} (target {bundle.manifest.target}); this is {expected}",
             hint=fix,
         )
 
 
 def _load_carried(bundle: Bundle, library: memoryview) -> Library:
     """Load a library from memory: nothing is left on the disk, which may be read-only."""
+    key = bundle.manifest.members[ENGINE].sha256
+    if key not in _carried_libraries:
+        _carried_libraries[key] = _load_from_memory(bundle, library)
+    return _carried_libraries[key]
+
+
+def _load_from_memory(bundle: Bundle, library: memoryview) -> Library:
     try:
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("obert_edge")
             try:
                 with os.fdopen(os.dup(descriptor), "wb") as stream:
                     stream.write(library)
-                return Library(f"/proc/self/fd/{descriptor}")
+                # The loader takes an equal name for the same library, and descriptors are used again.
+                return Library(f"/proc/self/fd/{'./' * len(_carried_libraries)}{descriptor}")
             finally:
                 os.close(descriptor)
         with tempfile.NamedTemporaryFile(prefix="obert_edge", suffix=".so") as stream:  # private: mode 0600

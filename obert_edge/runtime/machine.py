@@ -59,7 +59,7 @@ def read_text(path: str) -> Optional[str]:
 
 
 def architecture() -> str:
-    """``x86_64``, ``aarch64``, ``armv7l``...: what this Python was built for, not only what the kernel runs."""
+    """``x86_64``, ``aarch64``, ``armv7l``...: what this Python was built for, whatever the kernel is."""
     machine = platform.machine()
     if machine == "aarch64" and platform.architecture()[0] == "32bit":
         return "armv7l"
@@ -168,7 +168,7 @@ def temperature() -> Optional[float]:
 def throttled() -> Optional[str]:
     """A Raspberry Pi's throttling word (``0x0``: never), ``None`` elsewhere.
 
-    Bits: 0 under-voltage now, 1 frequency capped, 2 throttled, 3 soft temperature limit; 16-19 the same since boot.
+    Bits: 0 under-voltage now, 1 frequency capped, 2 throttled, 3 too hot; 16-19 the same since boot.
     """
     text = read_text("/sys/devices/platform/soc/soc:firmware/get_throttled")
     return f"0x{int(text, 16):x}" if text else None
@@ -177,14 +177,14 @@ def throttled() -> Optional[str]:
 def emulation() -> Optional[str]:
     """Why timings mean nothing here: another CPU is being imitated. ``None`` on a real one.
 
-    User-mode QEMU answers for ``/proc/self/exe`` but not for ``/proc/thread-self/exe``, and (before version 8)
-    lets the host's ``/proc/cpuinfo`` show through.
+    User-mode QEMU answers for ``/proc/self/exe`` but not for ``/proc/thread-self/exe``, and (before
+    version 8) lets the host's ``/proc/cpuinfo`` show through.
     """
     if os.environ.get("OBERT_EDGE_ASSUME_EMULATED"):
         return "OBERT_EDGE_ASSUME_EMULATED is set"
     try:
         program = (ROOT / "proc/thread-self/exe").readlink().name
-    except (OSError, AttributeError):  # Path.readlink came with Python 3.9
+    except OSError:
         program = ""
     if program.startswith("qemu-"):
         return f"this Python runs under {program}"

@@ -39,9 +39,9 @@ def load(
         path: the ``.oeb`` file.
         threads: threads to compute with; ``None``: as many CPUs as this process may use (its affinity and its
             container's quota count).
-        implementation: name of the kernels, for instance ``"avx2"`` or ``"scalar"``; ``None``: the best this CPU
-            runs, or ``$OBERT_EDGE_IMPLEMENTATION``.
-        verify: ``"full"`` checks the hash of every member; ``"header"`` all but the weights', which is faster.
+        implementation: name of the kernels, for instance ``"avx2"`` or ``"scalar"``; ``None``: the best this
+            CPU runs, or ``$OBERT_EDGE_IMPLEMENTATION``.
+        verify: ``"full"`` checks the hash of every member; ``"header"`` of all but the weights (faster).
 
     Returns:
         A session; close it, or use it as a context manager, to give memory and threads back.
@@ -139,12 +139,12 @@ class Session:
 
         Returns:
             Float32 arrays by name, with the batch as first axis: ``logits`` ``[B, labels]`` or
-            ``[B, S, labels]``, ``start_logits`` and ``end_logits`` ``[B, S]``, and so on. Per-token results are 0
-            where the mask is 0.
+            ``[B, S, labels]``, ``start_logits`` and ``end_logits`` ``[B, S]``, and so on. Per-token results
+            are 0 where the mask is 0.
 
         Raises:
-            InputError: ids out of range, a sequence too long, shapes that differ, a dtype that is no integer, an
-                empty batch, a row without a token, or column 0 masked where the model reads it.
+            InputError: ids out of range, a sequence too long, shapes that differ, a dtype that is no integer,
+                an empty batch, a row without a token, or column 0 masked where the model reads it.
         """
         inputs = pack(
             self.manifest.model,
@@ -156,7 +156,7 @@ class Session:
         return self._named(inputs, self.run_packed(inputs.batch))
 
     def run_packed(self, batch: PackedBatch) -> List[np.ndarray]:
-        """Run a batch that is packed already; what the engine gives, in the order of the manifest's outputs."""
+        """Run a batch that is packed already; the engine's results in the order of the manifest's outputs."""
         with self._lock:
             return self._model.run(batch)
 
@@ -187,8 +187,8 @@ class Session:
 
         Args:
             inputs: a text; a pair ``(text, text)`` or ``(question, context)``; a dict of them
-                (``{"question": ..., "context": ...}`` or ``{"text": ..., "text_pair": ...}``); or a list of any
-                of these.
+                (``{"question": ..., "context": ...}`` or ``{"text": ..., "text_pair": ...}``); or a list of
+                any of these.
             **options: the task's own, for instance ``top_k`` or ``stride`` (see ``runtime/tasks``).
 
         Returns:

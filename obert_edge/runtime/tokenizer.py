@@ -1,7 +1,7 @@
 """The tokenizer of a bundle: text to ids, with truncation, pairs and windows over long texts.
 
-The ``tokenizers`` library cuts the text where it is installed; elsewhere plain Python does, with the same ids and
-offsets. Special tokens, truncation and windows are done here for both, so they cannot differ.
+The ``tokenizers`` library cuts the text where it is installed; elsewhere plain Python does, with the same ids
+and offsets. Special tokens, truncation and windows are done here for both, so they cannot differ.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Tokenizer:
 
     Raises:
         BundleError: the description is not a ``tokenizer.json``.
-        UnsupportedDeviceError: it uses parts that only the ``tokenizers`` library has, which is not installed.
+        UnsupportedDeviceError: it uses parts only the ``tokenizers`` library has, which is not installed.
     """
 
     def __init__(self, description: Union[str, bytes, Mapping[str, Any]], backend: str = "auto") -> None:
@@ -153,7 +153,7 @@ class Tokenizer:
         room = self._room(max_length, pair is not None) - sum(map(len, kept))
         if room < 1:
             raise InputError(
-                f"the first text has {len(kept[0])} tokens, which leaves no room for the second in {max_length}",
+                f"the first text has {sum(map(len, kept))} tokens: no room for the second in {max_length}",
                 hint="shorten the question",
             )
         step = room - min(stride, room - 1)
@@ -250,8 +250,8 @@ def _python_splitter(description: Mapping[str, Any]) -> TextSplitter:
     if parts == ("none", "ByteLevel", "BPE"):
         return BytePairTokenizer.from_json(description)
     raise UnsupportedDeviceError(
-        f"this bundle's tokenizer ({', '.join(parts)}) is neither BERT's WordPiece nor RoBERTa's byte-level BPE, "
-        "the two that run without the tokenizers library",
+        f"this bundle's tokenizer ({', '.join(parts)}) is neither BERT's WordPiece nor RoBERTa's byte-level "
+        "BPE, the two that run without the tokenizers library",
         hint="run `pip install tokenizers` on this device, or give token ids to `Session.run`",
     )
 

@@ -68,8 +68,8 @@ class Verification:
         for check in self.checks:
             if check.failures:
                 raise VerificationError(
-                    f"{check.implementation} with {check.threads} threads gives other results than the bundle "
-                    f"holds: {check.failures[0]}",
+                    f"{check.implementation} with {check.threads} threads gives other results than the "
+                    f"bundle holds: {check.failures[0]}",
                     hint="run `obert-edge doctor`, and report the line above with this machine's CPU",
                 )
 
@@ -98,8 +98,8 @@ def verify(
 ) -> Verification:
     """Check a bundle on this machine.
 
-    Every implementation of the kernels that this CPU runs must give the embedded outputs exactly, on one thread
-    and on all, each case as a batch and each of its sequences alone.
+    Every implementation of the kernels that this CPU runs must give the embedded outputs exactly, on one
+    thread and on all, each case as a batch and each of its sequences alone.
 
     Args:
         path: the ``.oeb`` file.

@@ -32,8 +32,8 @@ _WORD, _SPACE, _PUNCTUATION = 0, 1, 2
 class BertNormalizer(Dict[str, str]):
     """Maps a character to what the normaliser makes of it, and remembers it.
 
-    Every step (cleaning, spaces around Chinese characters, NFD without non-spacing marks, lower case) looks at
-    one character at a time, so the whole normaliser is a dictionary that fills itself.
+    Every step (cleaning, spaces around Chinese characters, NFD without non-spacing marks, lower case) looks
+    at one character at a time, so the whole normaliser is a dictionary that fills itself.
 
     Args:
         clean_text: drop control characters, make all white space a space.
@@ -186,7 +186,7 @@ class WordPieceTokenizer:
         return words
 
     def _pieces(self, word: str) -> List[Tuple[int, int, int]]:
-        """``(id, start, end)`` of the longest pieces from the left, or one unknown token for the whole word."""
+        """``(id, start, end)`` of the longest pieces from the left, or one unknown token for all of it."""
         known = self._words.get(word)
         if known is None:
             known = self._find_pieces(word)

@@ -99,7 +99,9 @@ class Task(abc.ABC):
             )
 
 
-def truncate(tokenizer: Tokenizer, max_length: int, *, stride: int = 0, strategy: str = "longest_first") -> None:
+def truncate(
+    tokenizer: Tokenizer, max_length: int, *, stride: int = 0, strategy: str = "longest_first"
+) -> None:
     """Set a tokenizer to cut at ``max_length`` tokens and never to pad."""
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length, stride=stride, strategy=strategy)

@@ -76,6 +76,7 @@ class SequenceClassification(Task):
 
     @property
     def splits(self) -> Tuple[str, ...]:
+        """The splits there is data for."""
         return tuple(self._splits)
 
     @property
@@ -96,6 +97,7 @@ class SequenceClassification(Task):
         max_length: Optional[int] = None,
         limit: Optional[int] = None,
     ) -> List[Feature]:
+        """One feature per example; see :meth:`Task.features`."""
         examples = self.examples(split)[:limit]
         truncate(tokenizer, max_length or self.default_length)
         features: List[Feature] = []
@@ -111,6 +113,7 @@ class SequenceClassification(Task):
         return features
 
     def score(self, split: str, features: Sequence[Feature], answers: Sequence[Answer]) -> Dict[str, float]:
+        """The task's metrics; see :meth:`Task.score`."""
         if any("labels" not in feature for feature in features):
             raise DataError(
                 f"split {split!r} of task {self.name!r} has rows without a label",
@@ -123,6 +126,7 @@ class SequenceClassification(Task):
     def predictions(
         self, split: str, features: Sequence[Feature], answers: Sequence[Answer]
     ) -> List[Tuple[str, Any]]:
+        """(id, label name) per example, or (id, number) for regression."""
         values = self._predict(answers)
         ids = [feature["_id"] for feature in features]
         if self.regression:
@@ -130,6 +134,7 @@ class SequenceClassification(Task):
         return [(key, self.labels[int(value)]) for key, value in zip(ids, values)]
 
     def model_options(self) -> Dict[str, Any]:
+        """Options of the head, with the problem type."""
         kind = "regression" if self.regression else "single_label_classification"
         return {**super().model_options(), "problem_type": kind}
 
@@ -161,8 +166,8 @@ def to_examples(
         DataError: a column is missing or a label unknown; names the line.
     """
     ids = {label: index for index, label in enumerate(labels)}
-    for alias, label in (aliases or {}).items():
-        ids.setdefault(alias, ids[label])
+    for alias, name in (aliases or {}).items():
+        ids.setdefault(alias, ids[name])
     examples: List[Example] = []
     for row in rows:
         texts = tuple(str(column(row, name, where)) for name in columns.texts)
@@ -190,9 +195,7 @@ def discover_labels(rows: Iterable[Row], where: object, label_column: str) -> Li
     return sorted(found)
 
 
-def _label(
-    row: Row, where: object, name: str, labels: Sequence[str], ids: Mapping[str, int]
-) -> float:
+def _label(row: Row, where: object, name: str, labels: Sequence[str], ids: Mapping[str, int]) -> float:
     number = row[0]
     value = column(row, name, where)
     if len(labels) == 1:

@@ -79,7 +79,9 @@ DEFINITIONS: Dict[str, Definition] = {
         hub=("question1", "question2"),
         aliases={"0": "not_duplicate", "1": "duplicate"},
     ),
-    "stsb": Definition(Columns(("sentence1", "sentence2"), "score"), ("similarity",), ("spearman", "pearson")),
+    "stsb": Definition(
+        Columns(("sentence1", "sentence2"), "score"), ("similarity",), ("spearman", "pearson")
+    ),
 }
 
 

@@ -114,7 +114,8 @@ def squad(predictions: Dict[str, str], references: Dict[str, Sequence[str]]) -> 
 def _ranks(values: NDArray[np.generic]) -> NDArray[np.float64]:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    return (last - (counts - 1) / 2.0)[inverse].astype(np.float64)
+    ranks: NDArray[np.float64] = (last - (counts - 1) / 2.0)[inverse]
+    return ranks
 
 
 def _same_length(predictions: NDArray[np.generic], labels: NDArray[np.generic]) -> None:

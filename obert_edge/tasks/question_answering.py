@@ -69,6 +69,7 @@ class QuestionAnswering(Task):
 
     @property
     def splits(self) -> Tuple[str, ...]:
+        """The splits there is data for."""
         return tuple(self._splits)
 
     def questions(self, split: str) -> Sequence[Question]:
@@ -107,8 +108,9 @@ class QuestionAnswering(Task):
         return features
 
     def score(self, split: str, features: Sequence[Feature], answers: Sequence[Answer]) -> Dict[str, float]:
+        """Official ``exact_match`` and ``f1``; see :meth:`Task.score`."""
         asked = {feature["_id"] for feature in features}
-        references = {key: self._contexts[key].answers for key in asked}
+        references: Dict[str, Sequence[str]] = {key: self._contexts[key].answers for key in asked}
         return metrics.squad(dict(self.predictions(split, features, answers)), references)
 
     def predictions(
@@ -213,7 +215,7 @@ def read_squad(path: Path) -> List[Question]:
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is not SQuAD v1.1: {error!r} at question {len(questions) + 1}",
-            hint='expected {"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "answers"}]}]}]}',
+            hint='expected {"data": [{"title", "paragraphs": [{"context", "qas": [...]}]}]} as on the SQuAD site',
         ) from error
     if not questions:
         raise DataError(f"{path} holds no questions", hint="pass the SQuAD JSON with its questions")
@@ -245,7 +247,10 @@ def _from_folder(folder: Path) -> Dict[str, List[Question]]:
     if division.is_file() and "dev" in splits:
         with open_text(division) as stream:
             titles: Dict[str, List[str]] = json.load(stream)
-        train, evaluation = _titles(division, titles, "train_titles"), _titles(division, titles, "eval_titles")
+        train, evaluation = (
+            _titles(division, titles, "train_titles"),
+            _titles(division, titles, "eval_titles"),
+        )
         if train & evaluation:
             raise DataError(
                 f"{division}: {', '.join(sorted(train & evaluation))} is in train_titles and in eval_titles",
@@ -259,7 +264,9 @@ def _from_folder(folder: Path) -> Dict[str, List[Question]]:
 
 def _titles(path: Path, content: Any, key: str) -> Set[str]:
     if not isinstance(content, dict) or not isinstance(content.get(key), list):
-        raise DataError(f"{path} has no list {key!r}", hint="write the article titles under train_titles and eval_titles")
+        raise DataError(
+            f"{path} has no list {key!r}", hint="write article titles under train_titles and eval_titles"
+        )
     return set(content[key])
 
 
@@ -307,7 +314,9 @@ def _hold_out_contexts(splits: Dict[str, List[Question]], count: int) -> Dict[st
     }
 
 
-def _encode(tokenizer: Tokenizer, questions: Sequence[Question], length: int, stride: int) -> Iterable[Encoding]:
+def _encode(
+    tokenizer: Tokenizer, questions: Sequence[Question], length: int, stride: int
+) -> Iterable[Encoding]:
     """Question and context, the context in windows; a very long question is cut to its first quarter."""
     room = max(8, (length - stride - 3))
     truncate(tokenizer, room)
@@ -317,7 +326,7 @@ def _encode(tokenizer: Tokenizer, questions: Sequence[Question], length: int, st
         for q, e in zip(questions, bare)
     ]
     truncate(tokenizer, length, stride=stride, strategy="only_second")
-    return tokenizer.encode_batch([(text, q.context) for text, q in zip(texts, questions)])  # type: ignore[no-any-return]
+    return tokenizer.encode_batch([(text, q.context) for text, q in zip(texts, questions)])
 
 
 def _feature(question: Question, window: Encoding) -> Feature:

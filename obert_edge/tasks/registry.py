@@ -42,7 +42,11 @@ def load_task(
     """
     source = str(data)
     if name in DEFINITIONS:
-        return load_hub_glue(name, tune=tune) if source.startswith(HUB) else load_glue(name, Path(data), tune=tune)
+        return (
+            load_hub_glue(name, tune=tune)
+            if source.startswith(HUB)
+            else load_glue(name, Path(data), tune=tune)
+        )
     if name == "squad":
         from obert_edge.tasks.question_answering import load_squad
 

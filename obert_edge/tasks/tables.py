@@ -82,9 +82,9 @@ def read_rows(path: Path, header: Optional[Sequence[str]] = None) -> Iterator[Ro
 def open_text(path: Path) -> Iterator[TextIO]:
     """Open a UTF-8 file, gzipped or not; reading errors become :class:`DataError`."""
     try:
-        raw = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
         # newline="\n": GLUE rows may hold a bare carriage return inside a sentence.
-        with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n") as stream:  # type: ignore[type-var]
+        opener: Any = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rb") as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n") as stream:
             yield stream
     except FileNotFoundError as error:
         raise DataError(f"the data file {path} does not exist", hint="check the path") from error
@@ -129,7 +129,7 @@ def column(row: Row, name: str, where: object) -> Any:
     number, values = row
     if name not in values or values[name] is None:
         raise DataError(
-            f"{where}, line {number}: there is no column {name!r}; the columns are {', '.join(map(str, values))}",
+            f"{where}, line {number}: there is no column {name!r}; there are {', '.join(map(str, values))}",
             hint="add the column, or name the right one with --text-column / --label-column",
         )
     return values[name]

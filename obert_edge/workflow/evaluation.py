@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 import numpy as np
 from tokenizers import Tokenizer
 
-from obert_edge.errors import CheckpointError
+from obert_edge.errors import CheckpointError, UsageError, VerificationError
 from obert_edge.files import atomic_file
 from obert_edge.tasks import Answer, Feature, Task, load_tokenizer
 from obert_edge.workflow.batching import answer_features
@@ -63,7 +63,9 @@ def evaluate(
         "metrics": task.score(split, features, answers),
     }
     if against is not None:
-        others = task.predictions(split, *answer(against, task, split, max_length, batch_size, limit, threads)[:2])
+        others = task.predictions(
+            split, *answer(against, task, split, max_length, batch_size, limit, threads)[:2]
+        )
         result["against"] = str(against)
         result["agreement"] = agreement(predicted, others)
     if predictions is not None:
@@ -114,6 +116,23 @@ def agreement(ours: List[Tuple[str, Any]], theirs: List[Tuple[str, Any]]) -> flo
     return 100.0 * sum(same(value, other.get(key)) for key, value in ours) / max(1, len(ours))
 
 
+def require_agreement(result: Dict[str, Any], percent: float) -> None:
+    """Check the agreement :func:`evaluate` found.
+
+    Raises:
+        UsageError: no other model was given.
+        VerificationError: it is below ``percent``.
+    """
+    if "agreement" not in result:
+        raise UsageError("an agreement needs two models", hint="name the other one with --against")
+    if result["agreement"] < percent:
+        raise VerificationError(
+            f"{result['model']} and {result['against']} agree on {result['agreement']:.2f} % of "
+            f"{result['n']} examples; at least {percent:g} % was asked for",
+            hint="rebuild the bundle from this very folder; if it stays, report it with both files",
+        )
+
+
 def _bundle_answers(
     path: Path,
     task: Task,
@@ -124,7 +143,7 @@ def _bundle_answers(
     threads: Optional[int],
 ) -> Tuple[List[Feature], List[Answer], str]:
     from obert_edge.bundle.container import TOKENIZER, Bundle
-    from obert_edge.runtime import load
+    from obert_edge.runtime.session import load
 
     with Bundle.open(path, "header") as bundle:
         tokenizer = Tokenizer.from_str(bytes(bundle.member(TOKENIZER)).decode("utf-8"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Iterator
 
 import torch
 from torch import nn
@@ -47,19 +48,36 @@ def load_model(folder: Path, task: Task, *, seed: int = 42) -> nn.Module:
             hint="start from the float checkpoint this one was made from",
         )
     torch.manual_seed(seed)
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
     options = task.model_options()
     if has_head(config, task) and task.labels:
         _check_labels(folder, config, task)
     try:
         # The class is chosen here, so "architectures" of the folder cannot pick code of its own.
-        return classes[task.head].from_pretrained(str(folder), attn_implementation="sdpa", **options)  # type: ignore[no-any-return]
+        with quiet_transformers():
+            model: nn.Module = classes[task.head].from_pretrained(str(folder), **options)
+        return model
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise CheckpointError(
             f"{folder} cannot be loaded: {_first_line(error)}",
             hint="check that it is a complete checkpoint of a BERT-family encoder, or download it again",
         ) from error
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers' bars and its table of missing keys: a new head is what is wanted."""
+    from transformers.utils import logging
+
+    verbosity: int = logging.get_verbosity()
+    bars: bool = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def read_config(folder: Path) -> Dict[str, Any]:
@@ -90,7 +108,8 @@ def quantised(folder: Path) -> bool:
 
 def save_model(model: nn.Module, source: Path, folder: Path) -> None:
     """Write ``model`` and the tokenizer files of ``source`` into an existing folder."""
-    model.save_pretrained(str(folder))  # type: ignore[operator]
+    with quiet_transformers():
+        model.save_pretrained(str(folder))  # type: ignore[operator]
     copy_tokenizer(source, folder)
 
 

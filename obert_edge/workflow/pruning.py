@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Union
 
 import torch
-from torch import nn
 
 from obert_edge.errors import UsageError
 from obert_edge.files import atomic_folder
@@ -71,7 +70,7 @@ def prune(
         CheckpointError: the model cannot be used.
         DataError: the data cannot be used.
     """
-    short = {"sparsity": sparsity, "pattern": pattern, "method": method}
+    short: Dict[str, Any] = {"sparsity": sparsity, "pattern": pattern, "method": method}
     plan = dataclasses.replace(
         pruning or Pruning(), **{key: value for key, value in short.items() if value is not None}
     )

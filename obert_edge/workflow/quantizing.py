@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional, Union
 
 import torch
 
-from obert_edge.calibration.calibrate import calibrate
+from obert_edge.calibration import calibrate
 from obert_edge.errors import UsageError
 from obert_edge.files import atomic_folder
 from obert_edge.quantization import QATCallback, save_quantized

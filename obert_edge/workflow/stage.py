@@ -14,7 +14,7 @@ from obert_edge.pruning import DistillationLoss
 from obert_edge.recipe import Distillation, Training
 from obert_edge.tasks import Task
 from obert_edge.workflow.models import has_head, load_model, read_config
-from obert_edge.workflow.training import CHECKPOINTS, LOG_FILE
+from obert_edge.workflow.training import LOG_FILE
 
 REPORT = "stage.json"
 
@@ -33,7 +33,14 @@ def stage_work(output: Path) -> Iterator[Path]:
 
 
 def write_report(
-    folder: Path, work: Path, stage: str, task: Task, *, training: Training, figures: Dict[str, Any], **more: Any
+    folder: Path,
+    work: Path,
+    stage: str,
+    task: Task,
+    *,
+    training: Training,
+    figures: Dict[str, Any],
+    **more: Any,
 ) -> Dict[str, Any]:
     """Write ``stage.json`` and the training log into a finished stage's folder."""
     report = {
@@ -68,6 +75,4 @@ def make_distillation(plan: Distillation, source: Path, task: Task) -> Optional[
             f"the teacher {folder} has no {task.head} head to learn from",
             hint="fine-tune it first (`obert-edge finetune`), name another --teacher, or set --hardness 0",
         )
-    return DistillationLoss(
-        load_model(folder, task), hardness=plan.hardness, temperature=plan.temperature
-    )
+    return DistillationLoss(load_model(folder, task), hardness=plan.hardness, temperature=plan.temperature)

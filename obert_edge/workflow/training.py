@@ -7,10 +7,11 @@ import csv
 import math
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, cast
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -18,13 +19,14 @@ from obert_edge.pruning import DistillationLoss, RewindingLearningRate
 from obert_edge.recipe import Training
 from obert_edge.tasks import Feature
 from obert_edge.workflow.batching import FeatureDataset, PadCollator
+from obert_edge.workflow.models import quiet_transformers
 
 CHECKPOINTS = "checkpoints"
 LOG_FILE = "train_log.csv"
 _LOG_FIELDS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "sparsity", "seconds")
 
 
-class StageTrainer(Trainer):  # type: ignore[misc]
+class StageTrainer(Trainer):
     """Trainer whose loss may come from a teacher, and whose rate may rewind.
 
     Args:
@@ -65,11 +67,13 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         if self._rates is None:
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:
-            self.lr_scheduler = self._rates.scheduler(optimizer or self.optimizer, steps_per_epoch=1)
+            self.lr_scheduler = self._rates.scheduler(
+                cast(Optimizer, optimizer or self.optimizer), steps_per_epoch=1
+            )
         return self.lr_scheduler
 
 
-class LogCallback(TrainerCallback):  # type: ignore[misc]
+class LogCallback(TrainerCallback):
     """Append loss, learning rate and whatever ``extra`` returns to a CSV file, every logged step."""
 
     def __init__(self, path: Path, extra: Optional[Callable[[], Dict[str, float]]] = None) -> None:
@@ -89,7 +93,7 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
             writer.writerow(row)
 
 
-class ProgressCallback(TrainerCallback):  # type: ignore[misc]
+class ProgressCallback(TrainerCallback):
     """A bar with loss and time left, on stderr."""
 
     def __init__(self, title: str) -> None:
@@ -248,9 +252,13 @@ def train(
 
     trainer.remove_callback(PrinterCallback)
     checkpoints = work / CHECKPOINTS
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    last = (
+        get_last_checkpoint(str(checkpoints))  # type: ignore[no-untyped-call]
+        if checkpoints.is_dir()
+        else None
+    )
     try:
-        with training_mode(model, options):
+        with training_mode(model, options), quiet_transformers():
             result = trainer.train(resume_from_checkpoint=last)
     finally:
         if bar:

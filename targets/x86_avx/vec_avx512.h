@@ -74,6 +74,12 @@ constexpr int kWidestTile = 4;     // units of 16 tokens a row-gather tile may h
 constexpr int kWidestStored = 4;   // the same for tiles that read interleaved activations
 OE_INLINE constexpr bool is_scrambled(int units) { return units == 4; }
 
+// Hides how a vector was made: clang would merge the shuffles of a gather into others that cost more.
+OE_INLINE __m512i opaque(__m512i x) {
+  __asm__("" : "+v"(x));
+  return x;
+}
+
 OE_INLINE __m512i load_bytes(const void* p) { return _mm512_loadu_si512(p); }
 OE_INLINE __m256i load_half(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
 OE_INLINE __m128i load_quarter(const void* p) { return _mm_loadu_si128((const __m128i*)p); }
@@ -81,7 +87,7 @@ OE_INLINE __m128i load_quarter(const void* p) { return _mm_loadu_si128((const __
 // In every 128-bit lane: 4 channels x 4 tokens to 4 tokens x 4 channels.
 OE_INLINE __m512i transpose_bytes(__m512i x) {
   const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm512_shuffle_epi8(x, _mm512_broadcast_i32x4(order));
+  return _mm512_shuffle_epi8(x, opaque(_mm512_broadcast_i32x4(order)));
 }
 
 // Four channels, 16 tokens each, to one dword per token.
@@ -89,19 +95,19 @@ OE_INLINE __m512i transpose_bytes(__m512i x) {
 //   c1 [t0 .. t15]   --VPERMD-->   c0 c1 c2 c3 dwords    ...            --VPSHUFB--> token-major
 OE_INLINE void gather_quad(Q16 (&out)[1], const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
   __m512i x = _mm512_castsi128_si512(load_quarter(c0));
-  x = _mm512_inserti32x4(x, load_quarter(c1), 1);
-  x = _mm512_inserti32x4(x, load_quarter(c2), 2);
-  x = _mm512_inserti32x4(x, load_quarter(c3), 3);
-  const __m512i lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  x = opaque(_mm512_inserti32x4(x, load_quarter(c1), 1));
+  x = opaque(_mm512_inserti32x4(x, load_quarter(c2), 2));
+  x = opaque(_mm512_inserti32x4(x, load_quarter(c3), 3));
+  const __m512i lanes = opaque(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
   out[0].v = transpose_bytes(_mm512_permutexvar_epi32(lanes, x));
 }
 
 // Four channels, 32 tokens each.
 OE_INLINE void gather_quad(Q16 (&out)[2], const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
-  const __m512i x = _mm512_inserti64x4(_mm512_castsi256_si512(load_half(c0)), load_half(c1), 1);
-  const __m512i y = _mm512_inserti64x4(_mm512_castsi256_si512(load_half(c2)), load_half(c3), 1);
-  const __m512i low = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
-  const __m512i high = _mm512_setr_epi32(4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31);
+  const __m512i x = opaque(_mm512_inserti64x4(_mm512_castsi256_si512(load_half(c0)), load_half(c1), 1));
+  const __m512i y = opaque(_mm512_inserti64x4(_mm512_castsi256_si512(load_half(c2)), load_half(c3), 1));
+  const __m512i low = opaque(_mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27));
+  const __m512i high = opaque(_mm512_setr_epi32(4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31));
   out[0].v = transpose_bytes(_mm512_permutex2var_epi32(x, low, y));
   out[1].v = transpose_bytes(_mm512_permutex2var_epi32(x, high, y));
 }

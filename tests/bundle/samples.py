@@ -34,7 +34,7 @@ def sample_manifest(**changes: Any) -> Manifest:
     return Manifest(**{**fields, **changes})
 
 
-def sample_cases() -> "list[Case]":
+def sample_cases() -> list[Case]:
     outputs = {"logits": np.array([[0.5, -1.25]], np.float32)}
     starts, ids = np.array([0, 3], np.int32), np.array([2, 5, 3], np.int32)
     return [Case(starts, ids, np.zeros(3, np.int32), outputs)]

@@ -17,7 +17,7 @@ BLOB = write_cases(sample_cases() * 2)
 
 
 @given(st.lists(st.floats(width=32), min_size=1, max_size=8), st.integers(1, 3))
-def test_every_bit_comes_back(values: "list[float]", cases: int) -> None:
+def test_every_bit_comes_back(values: list[float], cases: int) -> None:
     logits = np.array(values, np.float32).reshape(1, -1)
     case = Case(
         np.array([0, 1], np.int32), np.array([7], np.int32), np.array([1], np.int32), {"logits": logits}

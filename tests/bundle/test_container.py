@@ -27,7 +27,7 @@ def bundle_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return write_sample(tmp_path_factory.mktemp("bundle") / "m.oeb").read_bytes()
 
 
-def rewritten(members: Dict[str, bytes], manifest_changes: "dict | None" = None) -> bytes:
+def rewritten(members: Dict[str, bytes], manifest_changes: dict | None = None) -> bytes:
     """A bundle of our own container with any members at all, hashed correctly."""
     facts = {name: MemberFacts(hashlib.sha256(data).hexdigest(), len(data)) for name, data in members.items()}
     manifest = sample_manifest(members=facts, **(manifest_changes or {}))

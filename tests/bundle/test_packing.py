@@ -115,7 +115,7 @@ def test_weights_of_a_program_are_read_back(matrix: np.ndarray, weight_format: W
     for name in names:
         consts.append(Const(len(blob), packed[name].nbytes))
         blob += packed[name].tobytes()
-    fields = {f: 0 for f in (*Linear.INPUTS, *Linear.OUTPUTS, *Linear.INTS)}
+    fields = dict.fromkeys((*Linear.INPUTS, *Linear.OUTPUTS, *Linear.INTS), 0)
     fields.update({name: i for i, name in enumerate(names)}, n=n, k=k, format=int(weight_format))
     op = Linear("x", **{**fields, "scale": ABSENT, "bias": ABSENT, "correction": ABSENT, "inv_scale": 1.0})
     np.testing.assert_array_equal(unpack_op(Program(consts=consts, ops=[op]), op, blob), matrix)

@@ -22,7 +22,7 @@ FUNCTIONS = {
 
 
 def evaluate(
-    graph: ir.Graph, ids: List[int], token_types: List[int], values: "Dict[str, np.ndarray] | None" = None
+    graph: ir.Graph, ids: List[int], token_types: List[int], values: Dict[str, np.ndarray] | None = None
 ) -> Dict[str, np.ndarray]:
     """Results of one sequence by name, [tokens or 1, channels]; ``values`` collects every value."""
     values = {} if values is None else values

@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 from obert_edge.quantization import fake_quant
 from tests.quantization import integer_model
 
-floats = st.floats(-1e4, 1e4, width=32)
+sizes = st.floats(np.float32(1e-4), np.float32(1e4), width=32)
+floats = st.one_of(st.just(0.0), sizes, sizes.map(lambda size: -size))
 matrices = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=floats)
 scales = st.floats(np.float32(1e-3), np.float32(1e3), width=32)
 

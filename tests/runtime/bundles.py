@@ -10,7 +10,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from obert_edge.compiler import build
 
-WORDS = "the film is good bad fun hello world new york lives in paris anna bob and a b c . , ? ! ##s ##ny".split()
+SENTENCE = "the film is good bad fun hello world new york lives in paris anna bob and a b c . , ? ! ##s ##ny"
+WORDS = SENTENCE.split(" ")
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXTS = ["the film is good.", "anna lives in new york", "bob and anna, hello world!", "is paris fun?"] * 2
 MAX_LENGTH = 96

@@ -26,7 +26,9 @@ def build_bundle(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def classifier(build_bundle) -> Path:
-    return build_bundle("BertForSequenceClassification", num_labels=3, id2label={0: "bad", 1: "so-so", 2: "good"})
+    return build_bundle(
+        "BertForSequenceClassification", num_labels=3, id2label={0: "bad", 1: "so-so", 2: "good"}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""From logits to answers. The logits are given by a function of the tokens, so that the right answer is known."""
+"""From logits to answers: the logits are a function of the tokens, so that the right answer is known."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ class Scripted:
         for name in rows[0]:
             arrays = [np.asarray(row[name], np.float32) for row in rows]
             if arrays[0].ndim and len(arrays[0]) == len(encodings[0]):  # per token: pad, as a session does
-                arrays = [
-                    np.pad(a, [(0, width - len(a)), *[(0, 0)] * (a.ndim - 1)]) for a in arrays
-                ]
+                arrays = [np.pad(a, [(0, width - len(a)), *[(0, 0)] * (a.ndim - 1)]) for a in arrays]
             results[name] = np.stack(arrays)
         return results
 
@@ -51,9 +49,7 @@ def predictor(facts):
     def make(function, options=None, max_length=None, **task):
         runner = Scripted(function)
         model = dataclasses.replace(manifest.model, max_length=max_length or manifest.model.max_length)
-        changed = dataclasses.replace(
-            manifest, task=dataclasses.replace(manifest.task, **task), model=model
-        )
+        changed = dataclasses.replace(manifest, task=dataclasses.replace(manifest.task, **task), model=model)
         return create_predictor(changed, tokenizer, runner, options or {}), runner
 
     return make
@@ -191,9 +187,7 @@ def test_entities_join_words_by_their_bio_labels(predictor, facts):
 
 def test_entities_are_found_in_texts_longer_than_the_model(predictor, facts):
     function = tags(facts[1], {"new": "B-LOC", "york": "I-LOC"})
-    finder, _ = predictor(
-        function, {"stride": 8}, type="token-classification", labels=LABELS, max_length=32
-    )
+    finder, _ = predictor(function, {"stride": 8}, type="token-classification", labels=LABELS, max_length=32)
     text = " ".join("hello " * n + "new york" for n in (3, 10, 17, 29, 50))
     (entities,) = predict(finder, text)
     assert [e.text for e in entities] == ["new york"] * 5
@@ -225,7 +219,9 @@ def test_embeddings_are_normalised_when_the_manifest_says_so(predictor, facts):
     output = manifest.outputs[0].name  # one row per sequence
 
     def embed(**task):
-        embedder, _ = predictor(lambda e: {output: [3.0, 4.0]}, task.pop("options", {}), type="encoder", **task)
+        embedder, _ = predictor(
+            lambda e: {output: [3.0, 4.0]}, task.pop("options", {}), type="encoder", **task
+        )
         return predict(embedder, "hello")[0].vector.tolist()
 
     assert embed() == [3.0, 4.0]

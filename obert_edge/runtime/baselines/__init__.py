@@ -1,7 +1,7 @@
 """Other engines that run the model of a bundle, dense: what a speed-up is measured against.
 
-Every baseline is made from the bundle alone (no torch, no checkpoint) and has exactly the bundle's weights, zeros
-included: the question they answer is how fast the *same* model would be elsewhere.
+Every baseline is made from the bundle alone (no torch, no checkpoint) and has exactly the bundle's weights,
+zeros included: the question they answer is how fast the *same* model would be elsewhere.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ exact without knowing a single activation scale, because the float function does
 intermediate value is measured in: an 8-bit value whose producer divides by ``s`` becomes the float it was
 before rounding, and a value whose scale was folded away (queries, keys, values, contexts) stays in whatever
 unit the program left it, with the weights of its neighbours in that unit too. So the dense model computes
-what the engine computes, short of rounding activations to 8 bit, with weights ``W = weight_scale * weight_q``.
+what the engine computes, short of rounding activations to 8 bit, with ``W = weight_scale * weight_q``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Int8s = npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Grid:
-    """The static 8-bit grid of a value: ``x = scale * (q - zero_point)``, q in 0..255 (S8 is shifted by 128)."""
+    """The static 8-bit grid of a value, ``x = scale * (q - zero_point)`` with q in 0..255 (S8: plus 128)."""
 
     scale: float
     zero_point: int
@@ -128,7 +128,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Result:
-    """A result of the model; ``per_token`` results are [batch, sequence, channels], others [batch, channels]."""
+    """A result of the model, [batch, sequence, channels] where it is ``per_token``, else [batch, channels]."""
 
     input: str
     name: str
@@ -203,9 +203,7 @@ def dense_model(
 class _Translation:
     """Walks the program once. Buffers are reused, so each write gets a new value name."""
 
-    def __init__(
-        self, program: ir.Program, weights: Union[bytes, memoryview], names: Sequence[str]
-    ) -> None:
+    def __init__(self, program: ir.Program, weights: Union[bytes, memoryview], names: Sequence[str]) -> None:
         self.program = program
         self.weights = weights
         self.names = names

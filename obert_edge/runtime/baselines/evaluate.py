@@ -77,7 +77,8 @@ def _activate(x: Floats, activation: Activation) -> Floats:
         return np.float32(0.5) * x * (1 + _erf(x / np.float32(math.sqrt(2))))
     if activation is Activation.GELU_TANH:
         inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
-        return np.float32(0.5) * x * (1 + np.tanh(inner))
+        result: Floats = np.float32(0.5) * x * (1 + np.tanh(inner))
+        return result
     return x
 
 
@@ -88,7 +89,8 @@ def _erf(x: Floats) -> Floats:
     polynomial = np.zeros_like(t)
     for coefficient in reversed(coefficients):
         polynomial = (polynomial + np.float32(coefficient)) * t
-    return np.copysign(1 - polynomial * np.exp(-x * x), x)
+    result: Floats = np.copysign(1 - polynomial * np.exp(-x * x), x)
+    return result
 
 
 def _attention(query: Floats, key: Floats, value: Floats, mask: Any, op: SelfAttention) -> Floats:

@@ -60,7 +60,7 @@ def write_tflite(
 
 
 def observe_grids(model: DenseModel, cases: Sequence[Case]) -> LinearGrids:
-    """The 8-bit grids of every linear: the engine's own where it has them, else the range seen on the cases."""
+    """The 8-bit grids of every linear: the engine's own, or where it has none the range seen on the cases."""
     inputs: Dict[str, Tuple[float, float]] = {}
     outputs: Dict[str, Tuple[float, float]] = {}
 
@@ -181,7 +181,7 @@ class _Graph:
         return self.elementwise("ADD", scaled, self.writer.constant(op.beta))
 
     def dense(self, op: Dense) -> int:
-        """A linear with what follows it. Queries take the factor 1 / sqrt(head_dim) here, where it is free."""
+        """A linear with what follows it. Queries take the factor 1 / sqrt(head_dim) here, for free."""
         factor = 1 / math.sqrt(self.queries[op.output]) if op.output in self.queries else 1.0
         linear = op.scaled(factor)
         result = self._linear_fp32(linear) if self.grids is None else self._linear_int8(linear, factor)

@@ -210,7 +210,7 @@ class _FloatGraph:
         from onnx import TensorProto, helper
 
         self.nodes.append(helper.make_node("Identity", [self.values[op.input]], [op.name]))
-        shape = ["batch", "sequence", op.channels] if op.per_token else ["batch", op.channels]
+        shape: List[Any] = ["batch", "sequence", op.channels] if op.per_token else ["batch", op.channels]
         self.outputs.append(helper.make_tensor_value_info(op.name, TensorProto.FLOAT, shape))
 
 
@@ -231,7 +231,7 @@ class _Int8Graph(_FloatGraph):
         return self.node("Mul", [self.node("Cast", [rows], to=TensorProto.FLOAT), scale])
 
     def linear(self, op: Dense) -> str:
-        """``x W^T + b`` on integers. No zero point is given for the weights: ORT is slower when it has one."""
+        """``x W^T + b`` on integers; the weights have no zero point, not even a zero one: ORT is faster so."""
         source = self.values[op.input]
         if source not in self.quantized:
             self.quantized[source] = self.node_with_outputs(3, "DynamicQuantizeLinear", [source])

@@ -98,7 +98,8 @@ class TfliteWriter:
             inputs: tensors.
             shape: of the output.
             options: name of its options table without ``Options``; absent: it has none.
-            output: the tensor to write; absent: a new one of ``dtype``.
+            output: the tensor to write; absent: a new one.
+            dtype: of a new output.
             attributes: fields of the options.
 
         Returns:
@@ -126,7 +127,7 @@ class TfliteWriter:
 
     def write(self, path: Path, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         """Write the file, whole or not at all."""
-        import flatbuffers
+        import flatbuffers  # type: ignore[import-untyped]
 
         schema = self._schema
         subgraph = schema.SubGraphT()

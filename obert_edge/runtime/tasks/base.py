@@ -66,7 +66,8 @@ class Predictor:
             unknown = [key for key in item if key not in self.KEYS]
             if first not in item or unknown:
                 raise InputError(
-                    f"an input has the keys {sorted(map(str, item))}; expected {first!r} and, for a pair, {second!r}",
+                    f"an input has the keys {sorted(map(str, item))}; expected {first!r} and, for a pair, "
+                    f"{second!r}",
                     hint=f'pass {{"{first}": ...}}',
                 )
             text, pair = item[first], item.get(second)

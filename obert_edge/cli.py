@@ -1,0 +1,410 @@
+"""The ``obert-edge`` command: one function per verb, no logic.
+
+Human text goes to stderr, ``--json`` to stdout. Exit codes: 0 ok, 1 a check failed, 2 usage,
+3 unsupported device, 130 interrupted. What a verb needs is imported when it runs, so the device
+verbs work where torch is absent.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, TypeVar
+
+import click
+
+from obert_edge import __version__
+from obert_edge.errors import ObertEdgeError, UsageError
+from obert_edge.recipe import Distillation, Pruning, Quantization, Recipe, Training
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+_HOST_PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "yaml")
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    sys.exit(run_command(arguments))
+
+
+def run_command(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run the command line and return its exit code; errors become one friendly line and the fix."""
+    try:
+        result = cli.main(
+            args=list(arguments) if arguments is not None else None,
+            prog_name="obert-edge",
+            standalone_mode=False,
+        )
+    except ObertEdgeError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; nothing was half-written. Run the command again to go on.", err=True)
+        return 130
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in _HOST_PACKAGES:
+            raise
+        click.echo(f"error: {error.name} is not installed\n  fix: pip install 'obert-edge[host]'", err=True)
+        return UsageError.exit_code
+    return result if isinstance(result, int) else 0
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="obert-edge")
+def cli() -> None:
+    """From a Hugging Face BERT checkpoint to a measured speed-up on a small CPU."""
+
+
+def _options(*decorators: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """Several click options as one decorator, in the order given."""
+
+    def decorate(function: Function) -> Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+_model = click.argument("model", type=click.Path(path_type=Path))
+_bundle = click.argument("bundle", type=click.Path(path_type=Path))
+_task = _options(
+    click.option("--task", "task_name", required=True, help="sst2, mrpc, ..., squad, text or tokens."),
+    click.option("--data", required=True, help="Folder or file of the data, or hub:owner/set."),
+    click.option(
+        "--text-column",
+        "text_columns",
+        multiple=True,
+        help="text: the column(s) of the text.  [default: text]",
+    ),
+    click.option("--label-column", default="label", show_default=True, help="text: the column of the label."),
+    click.option("--tune", default=0, help="Rows of train to hold out as split 'tune'."),
+)
+_stage = _options(
+    click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write."),
+    click.option("--epochs", type=float, help="Passes over train; 0: no training.  [default: 3]"),
+    click.option("--max-steps", type=int, help="Optimiser steps, in place of --epochs."),
+    click.option("--learning-rate", type=float, help="Peak rate.  [default: 5e-5]"),
+    click.option("--final-learning-rate", type=float, help="Where the rate ends.  [default: 0]"),
+    click.option("--batch-size", type=int, help="Examples per step.  [default: 32]"),
+    click.option("--max-length", type=int, help="Tokens per example.  [default: the task's]"),
+    click.option("--precision", help="fp32 or bf16.  [default: fp32]"),
+    click.option("--dropout", type=float, help="In training.  [default: the checkpoint's]"),
+    click.option("--freeze-embeddings", is_flag=True, default=None, help="Train the encoder and head only."),
+    click.option("--seed", type=int, help="[default: 42]"),
+    click.option("--limit", type=int, help="Use only the first rows of train."),
+    _json,
+)
+_TRAINING = (
+    "epochs",
+    "max_steps",
+    "learning_rate",
+    "final_learning_rate",
+    "batch_size",
+    "max_length",
+    "precision",
+    "dropout",
+    "freeze_embeddings",
+    "seed",
+)
+_teacher = _options(
+    click.option("--teacher", help="Fine-tuned model to learn from.  [default: MODEL]"),
+    click.option("--hardness", type=float, help="Weight of the teacher's loss, 0 to 1.  [default: 1]"),
+    click.option("--temperature", type=float, help="Of the teacher's loss.  [default: 2]"),
+)
+_DISTILLATION = ("teacher", "hardness", "temperature")
+_engine = _options(
+    click.option("--threads", type=int, help="Threads.  [default: as many as this process may use]"),
+    click.option("--implementation", help="Kernels to force, such as avx2 or scalar.  [default: the best]"),
+)
+
+
+@cli.command()
+@_model
+@_task
+@_stage
+def finetune(model: Path, output: Path, limit: Optional[int], as_json: bool, **options: Any) -> None:
+    """Fine-tune the pretrained checkpoint MODEL on a task."""
+    from obert_edge.workflow import finetune as stage
+
+    training = Training(**_given(options, _TRAINING))
+    _tell(stage(model, _load_task(options), output, training=training, limit=limit), output, as_json)
+
+
+@cli.command()
+@_model
+@_task
+@click.option("--sparsity", type=float, help="Share of zeros in the encoder's linears.  [default: 0.8]")
+@click.option("--pattern", help="unstructured, 4x1, 2x1, 1x4, 2:4, ... (OUTxIN).  [default: 4x1]")
+@click.option("--method", help="obert or magnitude.  [default: obert]")
+@click.option("--initial-sparsity", type=float, help="Of the first pruning step.  [default: 0.5]")
+@click.option("--steps", type=int, help="Pruning steps.  [default: 4]")
+@click.option("--until", type=float, help="Share of training after which nothing is pruned.  [default: 0.5]")
+@click.option("--gradients", type=int, help="Gradients per pruning step.  [default: 256]")
+@click.option("--gradient-batch-size", type=int, help="Examples per gradient.  [default: 16]")
+@_teacher
+@_stage
+def prune(model: Path, output: Path, limit: Optional[int], as_json: bool, **options: Any) -> None:
+    """Prune the fine-tuned MODEL; with --epochs 0 in one shot."""
+    from obert_edge.workflow import prune as stage
+
+    keys = (
+        "sparsity",
+        "pattern",
+        "method",
+        "initial_sparsity",
+        "steps",
+        "until",
+        "gradients",
+        "gradient_batch_size",
+    )
+    report = stage(
+        model,
+        _load_task(options),
+        output,
+        pruning=Pruning(**_given(options, keys)),
+        training=Training(**_given(options, _TRAINING)),
+        distillation=Distillation(**_given(options, _DISTILLATION)),
+        limit=limit,
+    )
+    _tell(report, output, as_json)
+
+
+@cli.command()
+@_model
+@_task
+@click.option("--method", help="qat (train) or calibrate.  [default: qat]")
+@click.option("--activations", help="static or dynamic scales.  [default: static]")
+@click.option("--observer", help="calibrate: minmax, percentile or mse.  [default: mse]")
+@_teacher
+@_stage
+def quantize(model: Path, output: Path, limit: Optional[int], as_json: bool, **options: Any) -> None:
+    """Quantise MODEL to INT8; what is pruned stays pruned."""
+    from obert_edge.workflow import quantize as stage
+
+    report = stage(
+        model,
+        _load_task(options),
+        output,
+        quantization=Quantization(**_given(options, ("method", "activations", "observer"))),
+        training=Training(**_given(options, _TRAINING)),
+        distillation=Distillation(**_given(options, _DISTILLATION)),
+        limit=limit,
+    )
+    _tell(report, output, as_json)
+
+
+@cli.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@_json
+def compress(recipe: Path, as_json: bool) -> None:
+    """Run all stages of RECIPE (YAML); run it again to go on where it was interrupted."""
+    from obert_edge.workflow import compress as stages
+
+    summary = stages(Recipe.load(recipe))
+    lines = [_score_line(stage) for stage in summary["stages"]]
+    _print("\n".join(lines), summary, as_json)
+
+
+@cli.command()
+@_model
+@_task
+@click.option("--split", default="dev", show_default=True, help="Rows to score.")
+@click.option("--max-length", type=int, help="Tokens per example.  [default: the task's]")
+@click.option("--batch-size", default=32, show_default=True)
+@click.option("--limit", type=int, help="Only the first rows.")
+@click.option(
+    "--against", type=click.Path(path_type=Path), help="Another model: how often both answer alike."
+)
+@click.option("--min-agreement", type=float, help="Exit with 1 below this agreement, in percent.")
+@click.option("--predictions", type=click.Path(path_type=Path), help="JSON Lines file to write answers to.")
+@click.option("--threads", type=int, help="Of the engine.")
+@_json
+def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **options: Any) -> None:
+    """Score MODEL, a folder or a bundle, on a split of a task."""
+    from obert_edge.workflow.evaluation import evaluate as score
+    from obert_edge.workflow.evaluation import require_agreement
+
+    keys = ("split", "max_length", "batch_size", "limit", "against", "predictions", "threads")
+    result = score(model, _load_task(options), **_given(options, keys))
+    _print(_score_line(result), result, as_json)
+    if min_agreement is not None:
+        require_agreement(result, min_agreement)
+
+
+@cli.command()
+@_model
+@click.option("--target", default="x86", show_default=True, help="What to build for.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Bundle to write (.oeb)."
+)
+@click.option("--calibration-data", type=click.Path(path_type=Path), help="Texts to find ranges with.")
+@click.option("--task", "head", help="The head to compile.  [default: the checkpoint's]")
+@click.option("--pooling", help="Of an encoder: mean, cls or pooler.  [default: the checkpoint's]")
+@click.option("--max-length", type=int, help="Longest sequence.  [default: the model's]")
+@_json
+def build(model: Path, target: str, output: Path, as_json: bool, **options: Any) -> None:
+    """Compile MODEL, dense or sparse, quantised or not, into a bundle."""
+    from obert_edge.compiler.build import build as compile_model
+
+    with _Bar() as bar:
+        path = compile_model(
+            model,
+            target,
+            output,
+            calibration=options["calibration_data"],
+            task=options["head"],
+            pooling=options["pooling"],
+            max_length=options["max_length"],
+            progress=lambda stage, fraction: bar.show(stage, int(1000 * fraction), 1000),
+        )
+    size = path.stat().st_size
+    _print(f"{path}: {size / 1e6:.1f} MB", {"bundle": str(path), "bytes": size, "target": target}, as_json)
+
+
+@cli.command()
+@_bundle
+@_json
+def inspect(bundle: Path, as_json: bool) -> int:
+    """Show what BUNDLE holds: layers, sparsity, formats, bytes."""
+    from obert_edge.runtime import commands
+
+    return _outcome(commands.inspect(bundle), as_json)
+
+
+@cli.command()
+@_bundle
+@_engine
+@_json
+def verify(bundle: Path, as_json: bool, **options: Any) -> int:
+    """Check hashes, and that the embedded cases reproduce bit for bit."""
+    from obert_edge.runtime import commands
+
+    with _Bar() as bar:
+        outcome = commands.verify(bundle, progress=bar.show, **options)
+    return _outcome(outcome, as_json)
+
+
+@cli.command()
+@_bundle
+@click.argument("text", nargs=-1)
+@click.option(
+    "--input", "input_file", type=click.Path(path_type=Path), help="One input per line (.jsonl: JSON)."
+)
+@_engine
+@_json
+def run(bundle: Path, text: Tuple[str, ...], as_json: bool, **options: Any) -> int:
+    """Answer for TEXT (two texts: a pair, or question and context)."""
+    from obert_edge.runtime import commands
+
+    return _outcome(commands.run(bundle, text, **options), as_json)
+
+
+@cli.command()
+@_bundle
+@click.option("--batch-size", default=1, show_default=True)
+@click.option("--sequence-length", default=128, show_default=True)
+@click.option("--baseline", "baselines", multiple=True, help="onnxruntime, litert, or a variant; repeatable.")
+@click.option("--duration", default=3.0, show_default=True, help="Seconds of timed runs per engine.")
+@click.option("--iterations", type=int, help="Timed runs per engine, in place of --duration.")
+@click.option("--min-speedup", type=float, help="Exit with 1 below this speed-up over the first baseline.")
+@click.option("--profile", is_flag=True, help="Time of every op.")
+@_engine
+@_json
+def bench(bundle: Path, as_json: bool, **options: Any) -> int:
+    """Measure BUNDLE, and baselines beside it."""
+    from obert_edge.runtime import commands
+
+    with _Bar() as bar:
+        outcome = commands.bench(bundle, progress=bar.show, **options)
+    return _outcome(outcome, as_json)
+
+
+@cli.command()
+@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@_json
+def doctor(bundle: Optional[Path], as_json: bool) -> int:
+    """What this machine can run, and the fix for each finding."""
+    from obert_edge.runtime import commands
+
+    return _outcome(commands.doctor(bundle), as_json)
+
+
+class _Bar:
+    """A progress bar on stderr for work that reports (what, done, total)."""
+
+    def __enter__(self) -> _Bar:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=sys.stderr),
+            transient=True,
+        )
+        self._row = self._progress.add_task("", total=None)
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Move the bar."""
+        self._progress.update(self._row, description=what, completed=done, total=total)
+
+
+def _given(options: Dict[str, Any], names: Sequence[str]) -> Dict[str, Any]:
+    """Those options the user set; the others keep the defaults of where they are used."""
+    return {name: options[name] for name in names if options.get(name) is not None}
+
+
+def _load_task(options: Dict[str, Any]) -> Any:
+    from obert_edge.tasks import load_task
+
+    return load_task(
+        options["task_name"],
+        options["data"],
+        text_columns=options["text_columns"],
+        label_column=options["label_column"],
+        tune=options["tune"],
+    )
+
+
+def _tell(report: Dict[str, Any], output: Path, as_json: bool) -> None:
+    figures: List[str] = [
+        f"{key} {value:.4g}" for key, value in report["figures"].items() if isinstance(value, (int, float))
+    ]
+    _print(
+        f"{report['stage']}: wrote {output} ({', '.join(figures)})",
+        {**report, "output": str(output)},
+        as_json,
+    )
+
+
+def _score_line(score: Dict[str, Any]) -> str:
+    metrics = ", ".join(f"{name} {value:.2f}" for name, value in score["metrics"].items())
+    agreement = f", agreement {score['agreement']:.2f} %" if "agreement" in score else ""
+    return f"{score['model']} ({score['kind']}): {metrics} on {score['n']} of {score['split']}{agreement}"
+
+
+def _outcome(outcome: Any, as_json: bool) -> int:
+    _print(outcome.text, outcome.data, as_json)
+    return int(outcome.exit_code)
+
+
+def _print(text: str, data: Any, as_json: bool) -> None:
+    click.echo(text, err=True)
+    if as_json:
+        click.echo(json.dumps(data, indent=1, ensure_ascii=False, default=str))
+
+
+if __name__ == "__main__":
+    main()
