@@ -136,7 +136,9 @@ def build(
     extra: Tuple[str, ...] = ()
     if sanitize:
         if not os.environ.get("OBERT_EDGE_CXX"):
-            raise BuildError("--sanitize needs a system compiler\n  fix: set OBERT_EDGE_CXX, for instance to g++")
+            raise BuildError(
+                "--sanitize needs a system compiler\n  fix: set OBERT_EDGE_CXX, for instance to g++"
+            )
         extra = (f"-fsanitize={sanitize}", "-fno-sanitize-recover=all", "-g", "-O1")
     folder = (cache or _cache_folder()) / plan.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,12 +178,16 @@ def _run_to(result: Path, command: Sequence[str]) -> None:
             [*command, "-o", name], capture_output=True, text=True, env=_compiler_environment(), check=False
         )
         if done.returncode:
-            raise BuildError(f"the compiler failed ({done.returncode}): {shlex.join(command)}\n{done.stderr.strip()}")
+            raise BuildError(
+                f"the compiler failed ({done.returncode}): {shlex.join(command)}\n{done.stderr.strip()}"
+            )
         if done.stderr.strip():
             print(done.stderr.strip(), file=sys.stderr)  # noqa: T201 - warnings
         Path(name).replace(result)
     except FileNotFoundError as error:
-        raise BuildError(f"the compiler {command[0]!r} was not found\n  fix: correct OBERT_EDGE_CXX") from error
+        raise BuildError(
+            f"the compiler {command[0]!r} was not found\n  fix: correct OBERT_EDGE_CXX"
+        ) from error
     finally:
         Path(name).unlink(missing_ok=True)
 
@@ -204,7 +210,9 @@ def _forget_stale(folder: Path, current: set[Path]) -> None:
 
 def _headers_hash(plan: Plan) -> bytes:
     folders = {source_path(path).parent for path, _ in plan.sources} | {ENGINE}
-    headers = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in (".h", ".inc"))
+    headers = sorted(
+        path for folder in folders for path in folder.rglob("*") if path.suffix in (".h", ".inc")
+    )
     return _hash(*(path.name.encode() + b"\0" + path.read_bytes() for path in headers)).encode()
 
 
@@ -251,7 +259,9 @@ def main(arguments: Sequence[str]) -> None:
     """
     available = plans()
     parser = argparse.ArgumentParser(description="Compile the engine library of every target.")
-    parser.add_argument("--target", action="append", choices=sorted(available), help="only this one (repeatable)")
+    parser.add_argument(
+        "--target", action="append", choices=sorted(available), help="only this one (repeatable)"
+    )
     parser.add_argument("--out", type=Path, help="write the libraries to this folder")
     parser.add_argument("--sanitize", default="", help="address,undefined: needs OBERT_EDGE_CXX")
     options = parser.parse_args(arguments)

@@ -96,10 +96,10 @@ def count_units(weights: np.ndarray, weight_format: WeightFormat) -> StoredUnits
     if weight_format is WeightFormat.DENSE_4:
         units = groups * (k // 4)
     elif weight_format is WeightFormat.BLOCK_1X4:
-        units = int((weights.reshape(n, k // 4, 4) != 0).any(axis=2).sum())
+        units = int(np.count_nonzero(np.ascontiguousarray(weights).view(np.int32)))
     else:
-        occupied = np.logical_or.reduceat(weights != 0, np.arange(0, n, size), axis=0)
-        units = int(((occupied.sum(axis=1) + 3) // 4).sum())
+        listed_of = np.count_nonzero(_union_of_rows(weights, size), axis=1)
+        units = int(((listed_of + 3) // 4).sum())
     listed = {WeightFormat.DENSE_4: 0, WeightFormat.BLOCK_1X4: units}.get(weight_format, 4 * units)
     stored = units * 4 * (1 if weight_format is WeightFormat.BLOCK_1X4 else size)
     return StoredUnits(groups, units, stored, 4 * groups * size + 4 * (groups + 1) + 2 * listed + stored)
@@ -192,6 +192,15 @@ def unpack_op(program: Program, op: Linear, weights: Union[bytes, memoryview]) -
         span = program.consts[index] if index != ABSENT else Const(0, 0)
         packed[name] = np.frombuffer(weights[span.offset : span.offset + span.bytes], dtype)
     return unpack_linear(packed, WeightFormat(op.format), op.n, op.k)
+
+
+def _union_of_rows(weights: np.ndarray, size: int) -> np.ndarray:
+    """Non-zero where any of ``size`` consecutive rows is: int8 [groups, k]."""
+    union = weights[::size].copy()
+    for row in range(1, size):
+        part = weights[row::size]
+        union[: len(part)] |= part
+    return union
 
 
 def _check(weights: np.ndarray, weight_format: WeightFormat) -> tuple[int, int]:

@@ -32,6 +32,7 @@ from obert_edge.compiler.passes.plan import plan
 from obert_edge.compiler.passes.quantize import quantize
 from obert_edge.compiler.ranges import Texts, find_scales
 from obert_edge.compiler.runner import runner_members
+from obert_edge.compiler.scales import Scales
 from obert_edge.compiler.tokenizer import check_vocabulary, read_tokenizer, tokenizer_facts
 from obert_edge.targets import get_target, library_path
 
@@ -94,9 +95,9 @@ def build(
     packed, linears = pack(quantize(graph, scales), chosen.format_costs)
     program, weights = plan(packed)
     names = result_names(graph)
+    manifest = describe_model(checkpoint, config, scales, program, names, linears, chosen.name)
     tell("running the embedded test cases", 0.6)
-    model = _model_facts(config, program)
-    cases = make_cases(program, weights, names, model, library)
+    cases = make_cases(program, weights, names, manifest.model, library)
     tell("writing the bundle", 0.9)
     members: Dict[str, container.Data] = {
         container.PROGRAM: program.to_bytes(),
@@ -107,9 +108,35 @@ def build(
     }
     if tokenizer is not None:
         members[container.TOKENIZER] = tokenizer
-    manifest = Manifest(
-        target=chosen.name,
-        model=model,
+    path = container.write_bundle(Path(output), manifest, members)
+    _log.info("wrote %s: %d bytes, sparsity %.3f", path, path.stat().st_size, manifest.sparsity)
+    tell("done", 1.0)
+    return path
+
+
+def describe_model(
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    scales: Scales,
+    program: Program,
+    names: List[str],
+    linears: List[LinearFacts],
+    target: str,
+) -> Manifest:
+    """The manifest of a compiled model.
+
+    Args:
+        checkpoint: where it came from.
+        config: what was compiled of it.
+        scales: what it was quantised with.
+        program: the compiled graph.
+        names: of the program's outputs, in order.
+        linears: what the packer chose.
+        target: name of the target.
+    """
+    return Manifest(
+        target=target,
+        model=_model_facts(config, program),
         task=_task_facts(checkpoint, config, program),
         outputs=_output_facts(program, names),
         quantization=QuantizationFacts(scales.method, "dynamic" if scales.dynamic else "static"),
@@ -118,10 +145,6 @@ def build(
         tokenizer=tokenizer_facts(checkpoint.folder),
         tools={"obert_edge": obert_edge.__version__, "numpy": np.__version__},
     )
-    path = container.write_bundle(Path(output), manifest, members)
-    _log.info("wrote %s: %d bytes, sparsity %.3f", path, path.stat().st_size, manifest.sparsity)
-    tell("done", 1.0)
-    return path
 
 
 def _model_facts(config: ModelConfig, program: Program) -> ModelFacts:

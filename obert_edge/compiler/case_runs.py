@@ -16,7 +16,8 @@ from obert_edge.runtime.batching import case_positions
 from obert_edge.runtime.native import Library, PackedBatch
 
 _SEED = 20250601
-_LONGEST = 128
+#: More than one panel of 64 tokens, and a part of another; longer would make `verify` slow on small boards.
+_LONGEST = 80
 #: Lengths of the sequences of each case, cut to what the model takes.
 CASE_LENGTHS = ((1,), (7,), (_LONGEST,), (5, 33, 2))
 #: A language model's logits are wide: shorter cases keep the bundle small.

@@ -99,7 +99,7 @@ class BlockFisher:
         Equation 2: ``F = lambda * I + 1/m * sum_i g_i g_i^T`` with lambda the dampening and m the
         number of gradients added.
         """
-        matrix = self.total[start:stop].double() / max(self.count, 1)
+        matrix = self.total[start:stop].double().div_(max(self.count, 1))
         matrix.diagonal(dim1=-2, dim2=-1).add_(dampening)
         return matrix
 
@@ -171,7 +171,7 @@ class GradientSampler:
                     loss = self._loss_fn(model, on_device)
                     if not bool(torch.isfinite(loss)):
                         raise ObertEdgeError(
-                            f"the loss of gradient batch {index} is {float(loss)}",
+                            f"the loss of gradient batch {index} is {loss.item()}",
                             hint="check the labels of the data, and that the model is trained",
                         )
                     # autograd.grad leaves .grad alone: a training step may be under way.

@@ -2,7 +2,7 @@
 
 ``AttentionInterface.register`` makes ``obert_edge_int8`` an attention implementation like ``sdpa``;
 models call it with float queries, keys and values. It computes the Attention section of
-``docs/numerics.md``, with ``exp`` instead of the engine's polynomial (3e-6 apart).
+``docs/numerics.md``; in training with ``torch.exp``, which is 3e-6 from the engine's polynomial.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from obert_edge.quantization.fake_quant import WEIGHT_MAX, clip_bounds, pass_unclipped, to_codes
 from obert_edge.quantization.modules import ActivationQuantizer
+from obert_edge.quantization.polynomials import exp2_
 
 NAME = "obert_edge_int8"
 
@@ -24,6 +25,7 @@ NAME = "obert_edge_int8"
 MASKED = -1e30
 
 _LOG_255 = math.log(255.0)
+_LOG2_E = math.log2(math.e)
 
 
 class AttentionQuantizers(nn.Module):
@@ -46,6 +48,7 @@ class _Params(NamedTuple):
     value_scale: float
     scaling: float
     dropout: float
+    training: bool
 
 
 class _Attention(torch.autograd.Function):
@@ -71,10 +74,7 @@ class _Attention(torch.autograd.Function):
         scores = torch.matmul(q, k.transpose(-1, -2))  # exact integers
         if mask is not None:
             scores.add_(mask)
-        # 255 exp(scale * (score - max)) as exp(scale * score + offset): one pass and the exponential.
-        scale = params.query_scale * params.key_scale * params.scaling
-        offset = scores.amax(-1, keepdim=True).mul_(-scale).add_(_LOG_255)
-        p = torch.add(offset, scores, alpha=scale, out=scores).exp_().round_()
+        p = _probabilities(scores, params)
         inverse_sum = p.sum(-1, keepdim=True).reciprocal_()
         dropped = torch.dropout(p, params.dropout, True) if params.dropout > 0 else p
         context = torch.matmul(dropped, v)
@@ -107,6 +107,17 @@ class _Attention(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _probabilities(scores: torch.Tensor, params: _Params) -> torch.Tensor:
+    """``rne(255 * exp(scale * (score - max)))`` of whole-number scores, which are overwritten."""
+    scale = params.query_scale * params.key_scale * params.scaling
+    largest = scores.amax(-1, keepdim=True)
+    if not params.training:
+        return exp2_(scores.sub_(largest).mul_(scale * _LOG2_E)).mul_(255).round_()
+    # As exp(scale * score + offset): one pass and the exponential.
+    offset = largest.mul_(-scale).add_(_LOG_255)
+    return torch.add(offset, scores, alpha=scale, out=scores).exp_().round_()
 
 
 def int8_attention(
@@ -154,6 +165,7 @@ def int8_attention(
         quantizers.value.static_params()[0],
         scaling,
         dropout,
+        module.training,
     )
     with torch.autocast(query.device.type, enabled=False):
         output = _Attention.apply(query, key, value, attention_mask, params)  # type: ignore[no-untyped-call]

@@ -16,6 +16,7 @@ from obert_edge.quantization.modules import (
     QuantLinear,
     quantized_modules,
 )
+from obert_edge.quantization.polynomials import swap_gelus
 
 #: ``config.model_type`` of the encoders whose every linear and attention is quantised.
 MODEL_TYPES = ("bert", "distilbert", "electra", "roberta")
@@ -60,6 +61,7 @@ def quantize_model(model: Any, activations: str = "static") -> Any:
     model.float()
     shared = _insert_attention_quantizers(model, activations == "dynamic")
     _swap_layers(model, activations == "dynamic", shared)
+    swap_gelus(model)
     model.set_attn_implementation(ATTENTION)
     for name, site in sites(model).items():
         site.name = name

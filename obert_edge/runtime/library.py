@@ -92,13 +92,13 @@ def _load_carried(bundle: Bundle, library: memoryview) -> Library:
 
 def _load_from_memory(bundle: Bundle, library: memoryview) -> Library:
     try:
-        if hasattr(os, "memfd_create"):
-            descriptor = os.memfd_create("obert_edge")
+        descriptor = _memory_file()
+        if descriptor is not None:
             try:
                 with os.fdopen(os.dup(descriptor), "wb") as stream:
                     stream.write(library)
                 # The loader takes an equal name for the same library, and descriptors are used again.
-                return Library(f"/proc/self/fd/{'./' * len(_carried_libraries)}{descriptor}")
+                return Library(f"/proc/self/fd/{'../fd/' * len(_carried_libraries)}{descriptor}")
             finally:
                 os.close(descriptor)
         with tempfile.NamedTemporaryFile(prefix="obert_edge", suffix=".so") as stream:  # private: mode 0600
@@ -111,3 +111,11 @@ def _load_from_memory(bundle: Bundle, library: memoryview) -> Library:
             f"the engine library of {bundle.path} cannot be loaded here: {reason}",
             hint="use 64-bit Linux with glibc 2.28 or newer, or install obert-edge on this device",
         ) from error
+
+
+def _memory_file() -> Optional[int]:
+    """A descriptor of a file that exists in memory only, or ``None`` where the system has or allows none."""
+    try:
+        return os.memfd_create("obert_edge")
+    except (AttributeError, OSError):
+        return None

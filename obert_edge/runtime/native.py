@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, Union, cast
 
 import numpy as np
 
@@ -150,7 +150,7 @@ class NativeModel:
         self._handle: Optional[int] = None
         self._functions = library._functions
         self._library = library
-        blob = memoryview(weights)
+        blob = memoryview(cast(Any, weights))
         self._weights = _aligned(np.frombuffer(blob, np.uint8) if blob.nbytes else np.zeros(0, np.uint8))
         handle = self._functions.oe_model_open(
             program,
@@ -284,7 +284,7 @@ def aligned_empty(shape: Union[int, Sequence[int]], dtype: Any) -> np.ndarray:
     size = np.dtype(dtype).itemsize
     block = np.empty(count * size + ALIGNMENT, np.uint8)
     start = -block.ctypes.data % ALIGNMENT
-    return block[start : start + count * size].view(dtype).reshape(shape)
+    return cast(np.ndarray, block[start : start + count * size].view(dtype).reshape(shape))
 
 
 def _aligned(blob: np.ndarray) -> np.ndarray:
@@ -333,7 +333,9 @@ def _as_int32(what: str, values: np.ndarray) -> np.ndarray:
     if array.dtype == np.int32:
         return np.ascontiguousarray(array)
     if array.dtype.kind not in "iu":
-        raise InputError(f"{what} has dtype {array.dtype}; it must be an integer type", hint="pass int32 or int64")
+        raise InputError(
+            f"{what} has dtype {array.dtype}; it must be an integer type", hint="pass int32 or int64"
+        )
     limits = np.iinfo(np.int32)
     if array.size and (array.max() > limits.max or array.min() < limits.min):
         raise InputError(f"{what} holds {array.max()}, which is no 32-bit integer", hint="check the array")

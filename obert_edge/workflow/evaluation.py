@@ -13,7 +13,7 @@ from obert_edge.errors import CheckpointError, UsageError, VerificationError
 from obert_edge.files import atomic_file
 from obert_edge.tasks import Answer, Feature, Task, load_tokenizer
 from obert_edge.workflow.batching import answer_features
-from obert_edge.workflow.models import load_model, quantised, read_config
+from obert_edge.workflow.models import load_model, quantised, quiet_transformers, read_config
 
 
 def evaluate(
@@ -95,7 +95,8 @@ def answer(
     if quantised(path):
         from obert_edge.quantization import load_quantized
 
-        network, kind = load_quantized(path), "fake-quant"
+        with quiet_transformers():
+            network, kind = load_quantized(path), "fake-quant"
     else:
         network, kind = load_model(path, task), "float"
     answers = answer_features(

@@ -15,7 +15,7 @@ from obert_edge.quantization import QATCallback, save_quantized
 from obert_edge.recipe import Distillation, Quantization, Training
 from obert_edge.tasks import Feature, Task, load_tokenizer
 from obert_edge.workflow.batching import PadCollator
-from obert_edge.workflow.models import copy_tokenizer, load_model, read_config
+from obert_edge.workflow.models import copy_tokenizer, load_model, quiet_transformers, read_config
 from obert_edge.workflow.stage import make_distillation, stage_work, write_report
 from obert_edge.workflow.training import train
 
@@ -88,7 +88,8 @@ def quantize(
             batches = calibration_batches(features, plan.calibration_examples, options.seed, pad)
             calibrate(network, batches, plan.observer, plan.activations)
             figures = {"examples": min(plan.calibration_examples, len(features))}
-        save_quantized(network, None, folder, plan.method)
+        with quiet_transformers():
+            save_quantized(network, None, folder, plan.method)
         copy_tokenizer(source, folder)
         return write_report(
             folder,

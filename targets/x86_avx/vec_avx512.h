@@ -53,6 +53,7 @@ OE_INLINE F16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 OE_INLINE I16 round(F16 a) { return {_mm512_cvtps_epi32(a.v)}; }  // out of range: INT32_MIN
 OE_INLINE I16 bits_of(F16 a) { return {_mm512_castps_si512(a.v)}; }
 OE_INLINE F16 from_bits(I16 a) { return {_mm512_castsi512_ps(a.v)}; }
+OE_INLINE I16 load_u16(const uint16_t* p) { return {_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p))}; }
 OE_INLINE I16 load_s8(const int8_t* p) { return {_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
 
 // ---- bytes
@@ -87,51 +88,81 @@ OE_INLINE __m128i load_quarter(const void* p) { return _mm_loadu_si128((const __
 // In every 128-bit lane: 4 channels x 4 tokens to 4 tokens x 4 channels.
 OE_INLINE __m512i transpose_bytes(__m512i x) {
   const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm512_shuffle_epi8(x, opaque(_mm512_broadcast_i32x4(order)));
+  return _mm512_shuffle_epi8(x, _mm512_broadcast_i32x4(order));
 }
 
-// Four channels, 16 tokens each, to one dword per token.
+// Four channels of kTile units, as loaded.
+template <int kTile>
+struct Rows {
+  __m512i v[kTile];
+};
+
+// One unit. One register holds all four channels:
 //   c0 [t0 .. t15]                 lane 0 (tokens 0-3)   lane 1 (4-7)   ...
 //   c1 [t0 .. t15]   --VPERMD-->   c0 c1 c2 c3 dwords    ...            --VPSHUFB--> token-major
-OE_INLINE void gather_quad(Q16 (&out)[1], const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
-  __m512i x = _mm512_castsi128_si512(load_quarter(c0));
+OE_INLINE void load_rows(Rows<1>& rows, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  __m512i x = opaque(_mm512_castsi128_si512(load_quarter(c0)));
   x = opaque(_mm512_inserti32x4(x, load_quarter(c1), 1));
   x = opaque(_mm512_inserti32x4(x, load_quarter(c2), 2));
-  x = opaque(_mm512_inserti32x4(x, load_quarter(c3), 3));
-  const __m512i lanes = opaque(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-  out[0].v = transpose_bytes(_mm512_permutexvar_epi32(lanes, x));
+  rows.v[0] = opaque(_mm512_inserti32x4(x, load_quarter(c3), 3));
+}
+OE_INLINE void interleave_rows(Q16 (&out)[1], const Rows<1>& rows) {
+  const __m512i lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  out[0].v = transpose_bytes(opaque(_mm512_permutexvar_epi32(lanes, rows.v[0])));
 }
 
-// Four channels, 32 tokens each.
-OE_INLINE void gather_quad(Q16 (&out)[2], const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
-  const __m512i x = opaque(_mm512_inserti64x4(_mm512_castsi256_si512(load_half(c0)), load_half(c1), 1));
-  const __m512i y = opaque(_mm512_inserti64x4(_mm512_castsi256_si512(load_half(c2)), load_half(c3), 1));
-  const __m512i low = opaque(_mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27));
-  const __m512i high = opaque(_mm512_setr_epi32(4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31));
-  out[0].v = transpose_bytes(_mm512_permutex2var_epi32(x, low, y));
-  out[1].v = transpose_bytes(_mm512_permutex2var_epi32(x, high, y));
+// Two units: two registers of two channels each.
+OE_INLINE void load_rows(Rows<2>& rows, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  rows.v[0] = opaque(_mm512_inserti64x4(_mm512_castsi256_si512(load_half(c0)), load_half(c1), 1));
+  rows.v[1] = opaque(_mm512_inserti64x4(_mm512_castsi256_si512(load_half(c2)), load_half(c3), 1));
+}
+OE_INLINE void interleave_rows(Q16 (&out)[2], const Rows<2>& rows) {
+  const __m512i low = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
+  const __m512i high = _mm512_setr_epi32(4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31);
+  out[0].v = transpose_bytes(opaque(_mm512_permutex2var_epi32(rows.v[0], low, rows.v[1])));
+  out[1].v = transpose_bytes(opaque(_mm512_permutex2var_epi32(rows.v[0], high, rows.v[1])));
 }
 
-// Four channels, 64 tokens each. The unpacks stay in 128-bit lanes, so lane l of out[u] holds tokens
+// Four units: a register per channel. The unpacks stay in 128-bit lanes, so lane l of out[u] holds tokens
 // 16 l + 4 u .. + 3 ("scrambled"): the packs of store_bytes undo it for free.
-OE_INLINE void gather_quad(Q16 (&out)[4], const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
-  const __m512i a = load_bytes(c0), b = load_bytes(c1), c = load_bytes(c2), d = load_bytes(c3);
-  const __m512i ab_low = _mm512_unpacklo_epi8(a, b), ab_high = _mm512_unpackhi_epi8(a, b);
-  const __m512i cd_low = _mm512_unpacklo_epi8(c, d), cd_high = _mm512_unpackhi_epi8(c, d);
+OE_INLINE void load_rows(Rows<4>& rows, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  rows.v[0] = load_bytes(c0);
+  rows.v[1] = load_bytes(c1);
+  rows.v[2] = load_bytes(c2);
+  rows.v[3] = load_bytes(c3);
+}
+OE_INLINE void interleave_rows(Q16 (&out)[4], const Rows<4>& rows) {
+  const __m512i ab_low = _mm512_unpacklo_epi8(rows.v[0], rows.v[1]);
+  const __m512i ab_high = _mm512_unpackhi_epi8(rows.v[0], rows.v[1]);
+  const __m512i cd_low = _mm512_unpacklo_epi8(rows.v[2], rows.v[3]);
+  const __m512i cd_high = _mm512_unpackhi_epi8(rows.v[2], rows.v[3]);
   out[0].v = _mm512_unpacklo_epi16(ab_low, cd_low);
   out[1].v = _mm512_unpackhi_epi16(ab_low, cd_low);
   out[2].v = _mm512_unpacklo_epi16(ab_high, cd_high);
   out[3].v = _mm512_unpackhi_epi16(ab_high, cd_high);
 }
 
+// Keeps what is written before it before it: the order of a software pipeline.
+OE_INLINE void pin(Q16 (&x)[1], Rows<1>& rows) { __asm__ volatile("" : "+v"(x[0].v), "+v"(rows.v[0])); }
+OE_INLINE void pin(Q16 (&x)[2], Rows<2>& rows) {
+  __asm__ volatile("" : "+v"(x[0].v), "+v"(x[1].v), "+v"(rows.v[0]), "+v"(rows.v[1]));
+}
+OE_INLINE void pin(Q16 (&x)[4], Rows<4>& rows) {
+  __asm__ volatile(""
+                   : "+v"(x[0].v), "+v"(x[1].v), "+v"(x[2].v), "+v"(x[3].v), "+v"(rows.v[0]), "+v"(rows.v[1]),
+                     "+v"(rows.v[2]), "+v"(rows.v[3]));
+}
+
 // Four channels of 16 tokens to 64 bytes, one dword per token, in token order.
 OE_INLINE void interleave(uint8_t* out, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  Rows<1> rows;
   Q16 quad[1];
-  gather_quad(quad, c0, c1, c2, c3);
+  load_rows(rows, c0, c1, c2, c3);
+  interleave_rows(quad, rows);
   _mm512_storeu_si512(out, quad[0].v);
 }
 
-// The scrambled order of gather_quad to token order, and back: a transposition of the 4 x 4 lanes.
+// The scrambled order of interleave_rows to token order, and back: a transposition of the 4 x 4 lanes.
 OE_INLINE void unscramble(I16 (&)[1]) {}
 OE_INLINE void unscramble(I16 (&)[2]) {}
 OE_INLINE void unscramble(I16 (&x)[4]) {

@@ -193,6 +193,8 @@ def test_readers_with_equal_scales_share_one_quantised_value(classifier: ir.Grap
 
 def test_the_cheapest_format_is_chosen() -> None:
     costs = {weight_format: FormatCost(0.1, 1.0, 0.0) for weight_format in WeightFormat}
+    for without_gather in (WeightFormat.DENSE_4, WeightFormat.BLOCK_1X4):
+        costs[without_gather] = FormatCost(0.1, 0.9, 0.0)
     generator = np.random.default_rng(0)
 
     def pattern(rows: int, columns: int, density: float) -> np.ndarray:

@@ -16,7 +16,9 @@ from tests.engine.models import HIDDEN, LABELS, EncoderBuilder, batch_of, split
 ENCODERS = {dynamic: EncoderBuilder(dynamic=dynamic) for dynamic in (False, True)}
 
 
-def run(library: Library, batch: PackedBatch, *, dynamic: bool = False, **options: object) -> List[np.ndarray]:
+def run(
+    library: Library, batch: PackedBatch, *, dynamic: bool = False, **options: object
+) -> List[np.ndarray]:
     builder = ENCODERS[dynamic]
     with library.open(builder.program.to_bytes(), builder.weights, **options) as model:
         return model.run(batch)
@@ -36,7 +38,9 @@ def test_output_shapes(library: Library) -> None:
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("lengths", [[1], [64], [7, 130, 64, 1, 33], [1] * 70], ids=["one", "panel", "unequal", "many"])
+@pytest.mark.parametrize(
+    "lengths", [[1], [64], [7, 130, 64, 1, 33], [1] * 70], ids=["one", "panel", "unequal", "many"]
+)
 def test_implementations_and_threads_agree(library: Library, lengths: List[int], dynamic: bool) -> None:
     batch = batch_of(lengths)
     expected = run(library, batch, dynamic=dynamic, implementation="scalar")
@@ -125,5 +129,7 @@ def test_an_op_that_reads_what_nobody_wrote_does_not_run(library: Library) -> No
     builder = EncoderBuilder(layers=1)
     del builder.program.ops[0]
     with library.open(builder.program.to_bytes(), builder.weights) as model:  # noqa: SIM117 - python 3.9
-        with pytest.raises(BundleError, match=r"op 0 \(embeddings.norm\): it reads buffer 0, which no earlier op"):
+        with pytest.raises(
+            BundleError, match=r"op 0 \(embeddings.norm\): it reads buffer 0, which no earlier op"
+        ):
             model.run(batch_of([2]))

@@ -25,7 +25,7 @@ REFUSED = [
     (changed("ids", 3, VOCABULARY), r"ids\[3\] is 50; it must be 0 to 49"),
     (changed("ids", 0, -1), r"ids\[0\] is -1"),
     (changed("positions", 9, POSITIONS), r"positions\[9\] is 160; it must be 0 to 159"),
-    (changed("positions", 2, -2**31), r"positions\[2\] is -2147483648"),
+    (changed("positions", 2, -(2**31)), r"positions\[2\] is -2147483648"),
     (changed("token_types", 5, TYPES), r"token_types\[5\] is 2; it must be 0 to 1"),
     (changed("starts", 0, 1), r"starts\[0\] is 1; it must be 0"),
     (changed("starts", 1, 0), "sequence 0 is empty"),

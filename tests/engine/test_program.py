@@ -222,7 +222,9 @@ def test_an_overwritten_slot(library: Library) -> None:
     program, weights = fresh()
     program.buffers.append(Buffer(DType.F32, Domain.TOKENS, 24, program.buffers[0].slot))
     norm = program.ops[index_of(program, "embeddings.norm")]
-    extra: Op = dataclasses.replace(norm, name="thief", input=0, output=len(program.buffers) - 1, quantized=ABSENT)
+    extra: Op = dataclasses.replace(
+        norm, name="thief", input=0, output=len(program.buffers) - 1, quantized=ABSENT
+    )
     program.ops.insert(index_of(program, "layer.0.query"), extra)
     with library.open(program.to_bytes(), weights) as model:  # noqa: SIM117 - python 3.9
         with pytest.raises(BundleError, match="it reads buffer 0, whose slot holds buffer"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import threading
+import time
 
 import numpy as np
 
@@ -62,4 +63,7 @@ def test_closing_ends_the_threads(library: Library) -> None:
     assert len(os.listdir("/proc/self/task")) == before + 15
     for model in models:
         model.close()
+    deadline = time.monotonic() + 10  # a joined thread leaves /proc a moment later
+    while len(os.listdir("/proc/self/task")) != before and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert len(os.listdir("/proc/self/task")) == before

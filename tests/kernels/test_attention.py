@@ -39,7 +39,9 @@ def check(
     builder = ProgramBuilder(max_positions=max(512, *lengths))
     buffers = [builder.buffer(t, channels) for t in (DType.U8, DType.S8, DType.S8, out)]
     builder.add(
-        Attention("attention", *buffers, heads, head_dim, query_zero_point, zero_point, score_scale, context_scale)
+        Attention(
+            "attention", *buffers, heads, head_dim, query_zero_point, zero_point, score_scale, context_scale
+        )
     )
     inputs = dict(zip(buffers, (query, key, value)))
     batch = PackedBatch(starts_of(lengths))
@@ -81,7 +83,9 @@ def test_head_sizes(library: Library, head_dim: int, out: DType) -> None:
 
 
 @pytest.mark.parametrize(
-    "lengths", [[1] * 20, [5, 60, 3], [64, 64], [63, 2, 65, 1], [100, 1, 30, 64, 17], [16, 16, 16, 16, 16]], ids=str
+    "lengths",
+    [[1] * 20, [5, 60, 3], [64, 64], [63, 2, 65, 1], [100, 1, 30, 64, 17], [16, 16, 16, 16, 16]],
+    ids=str,
 )
 def test_packed_sequences(library: Library, lengths: Sequence[int]) -> None:
     """Sequences begin and end anywhere in a panel, and write only their own lanes."""

@@ -31,7 +31,9 @@ def check(
     narrow = builder.buffer(DType.U8, channels) if quantized else ABSENT
     zero_point, epsilon, inv_scale = 101, 1e-6, 40.0
     constants = builder.const(gamma), builder.const(beta)
-    builder.add(LayerNorm("norm", source, output, narrow, *constants, channels, zero_point, epsilon, inv_scale))
+    builder.add(
+        LayerNorm("norm", source, output, narrow, *constants, channels, zero_point, epsilon, inv_scale)
+    )
     wanted = [index for index in (output, narrow) if index != ABSENT]
     found = run_everywhere(library, builder, PackedBatch(starts_of([columns])), {source: x}, wanted)
 

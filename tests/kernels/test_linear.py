@@ -134,9 +134,11 @@ def test_every_panel_width(library: Library, weight_format: WeightFormat, column
     check(library, Case(weight_format, columns=columns, out=DType.F32, residual=True))
 
 
-@pytest.mark.parametrize("n, k", [(1, 4), (2, 8), (3, 12), (4, 4), (5, 16), (7, 20), (33, 100), (130, 64), (9, 772)])
+@pytest.mark.parametrize(
+    "n, k", [(1, 4), (2, 8), (3, 12), (4, 4), (5, 16), (7, 20), (33, 100), (130, 64), (9, 772)]
+)
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
-def test_shapes(library: Library, weight_format: WeightFormat, n: int, k: int) -> None:
+def test_odd_sizes(library: Library, weight_format: WeightFormat, n: int, k: int) -> None:
     check(library, Case(weight_format, n=n, k=k, columns=70, out=DType.S8))
 
 

@@ -2,11 +2,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from .models import ARCHITECTURES, make_bert
 
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.pruning import Masks, Pattern, prunable_linears
 from obert_edge.pruning.masks import check_sparsity, select
+
+from .models import ARCHITECTURES, make_bert
 
 NONE = float("-inf")
 

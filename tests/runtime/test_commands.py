@@ -36,7 +36,9 @@ def test_a_bundle_benchmarks_itself_with_nothing_installed(bare_device):
 
 
 def test_a_baseline_that_is_not_there_does_not_stop_the_others(bare_device):
-    code, found, text = bare_device("bench", "--json", "--iterations", "2", "--sequence-length", "8", "--baseline", "onnxruntime")
+    code, found, text = bare_device(
+        "bench", "--json", "--iterations", "2", "--sequence-length", "8", "--baseline", "onnxruntime"
+    )
     assert code == 0, text
     assert "pip install" in found["missing"]["onnxruntime-fp32"]
     code, _, text = bare_device("bench", "--sequence-length", "8", "--baseline", "onnxruntime-fp32")

@@ -61,15 +61,19 @@ def pack(graph: LoweredGraph, costs: FormatCosts) -> Tuple[LoweredGraph, List[Li
     """
     ops: List[LoweredOp] = []
     facts: List[LinearFacts] = []
+    dense_costs: Dict[Tuple[int, ...], float] = {}
     for op in graph.ops:
         if op.op_type is program.Linear:
-            op, about = _pack_op(op, costs)
+            shape = op.arrays["matrix"].shape
+            if shape not in dense_costs:
+                dense_costs[shape] = choose_format(np.ones(shape, np.int8), costs).cost
+            op, about = _pack_op(op, costs, dense_costs[shape])
             facts.append(about)
         ops.append(op)
     return dataclasses.replace(graph, ops=ops), facts
 
 
-def _pack_op(op: LoweredOp, costs: FormatCosts) -> Tuple[LoweredOp, LinearFacts]:
+def _pack_op(op: LoweredOp, costs: FormatCosts, dense_cost: float) -> Tuple[LoweredOp, LinearFacts]:
     matrix = op.arrays["matrix"]
     chosen = choose_format(matrix, costs)
     packed = pack_linear(matrix, chosen.format)
@@ -86,16 +90,10 @@ def _pack_op(op: LoweredOp, costs: FormatCosts) -> Tuple[LoweredOp, LinearFacts]
         format=chosen.format.name,
         bytes=sum(array.nbytes for array in packed.values()),
         cost=chosen.cost,
-        dense_cost=_dense_cost(matrix, costs),
+        dense_cost=dense_cost,
         per_token=op.values["output"].domain is Domain.TOKENS,
     )
     return dataclasses.replace(op, arrays=arrays, numbers=numbers), about
-
-
-def _dense_cost(matrix: Int8s, costs: FormatCosts) -> float:
-    """Cost of the same layer with no zeros."""
-    n, k = matrix.shape
-    return choose_format(np.ones((n, k), np.int8), costs).cost
 
 
 def _estimate(costs: FormatCosts, weight_format: WeightFormat, stored: StoredUnits) -> float:

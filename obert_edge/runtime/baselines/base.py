@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
-import importlib.util
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Callable, ClassVar, List, Sequence, Tuple
+from typing import Any, Callable, ClassVar, List, Tuple
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from obert_edge.errors import UnsupportedDeviceError, UsageError
 
 #: ``run(ids, mask, types)``, integer arrays [batch, sequence], to the model's results in the bundle's order.
 Run = Callable[[Any, Any, Any], List[np.ndarray]]
+#: A module and the distribution that has it.
+Package = Tuple[str, str]
 
 
 class Baseline(ABC):
@@ -24,37 +26,39 @@ class Baseline(ABC):
 
     #: As it is named on the command line.
     name: ClassVar[str]
-    #: The distribution whose version is reported.
-    package: ClassVar[str]
-    #: What must be importable, as (module, distribution).
-    needs: ClassVar[Sequence[Tuple[str, str]]]
+    #: What runs the model, as (module, distribution).
+    engine: ClassVar[Package]
+    #: What translates it; a device that gets a prepared artefact does without.
+    converter: ClassVar[Package]
 
     @property
     def version(self) -> str:
-        """The version of the engine's package.
+        """The version of the engine. Imports it, so that a later :meth:`load` is nothing but loading.
 
         Raises:
             UnsupportedDeviceError: it is not installed.
         """
-        self.require_packages()
-        return importlib.metadata.version(self.package)
+        self.require(self.engine)
+        return importlib.metadata.version(self.engine[1])
 
-    def require_packages(self) -> None:
-        """Check that the baseline can run here.
+    def require(self, package: Package) -> None:
+        """Import a package the baseline needs.
 
         Raises:
-            UnsupportedDeviceError: a package it needs is not installed.
+            UnsupportedDeviceError: it is not installed.
         """
-        missing = [name for module, name in self.needs if importlib.util.find_spec(module) is None]
-        if missing:
+        module, distribution = package
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
             raise UnsupportedDeviceError(
-                f"the baseline {self.name} needs {' and '.join(missing)}, which this Python does not have",
-                hint=f"run `pip install {' '.join(missing)}`, or measure without --baseline {self.name}",
-            )
+                f"the baseline {self.name} needs {distribution}, which cannot be imported: {error}",
+                hint=f"run `pip install {distribution}`, or measure without --baseline {self.name}",
+            ) from error
 
     @abstractmethod
     def prepare(
-        self, bundle: Path, workdir: Path, *, batch_size: int = 1, sequence_length: int = 128
+        self, bundle: Path, workdir: Path, *, batch_size: int, sequence_length: int
     ) -> Path:
         """Translate a bundle into the engine's own format.
 

@@ -128,7 +128,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Result:
-    """A result of the model, [batch, sequence, channels] where it is ``per_token``, else [batch, channels]."""
+    """A result of the model, [batch, sequence, channels] if ``per_token``, else [batch, channels]."""
 
     input: str
     name: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, List, Sequence, Tuple
+from typing import Any, ClassVar, List
 
 import numpy as np
 
@@ -17,15 +17,15 @@ class LiteRtFp32(Baseline):
     """The dense model in float32."""
 
     name = "litert-fp32"
-    package = "ai-edge-litert"
-    needs: ClassVar[Sequence[Tuple[str, str]]] = (("ai_edge_litert", "ai-edge-litert"),)
+    engine = ("ai_edge_litert.interpreter", "ai-edge-litert")
+    converter = ("ai_edge_litert.schema_py_generated", "ai-edge-litert")
     int8: ClassVar[bool] = False
 
     def prepare(
-        self, bundle: Path, workdir: Path, *, batch_size: int = 1, sequence_length: int = 128
+        self, bundle: Path, workdir: Path, *, batch_size: int, sequence_length: int
     ) -> Path:
         """Write ``model.tflite`` for one shape."""
-        self.require_packages()
+        self.require(self.converter)
         model = read_dense_model(bundle)
         check_length(sequence_length, model.max_positions)
         grids = None
@@ -44,7 +44,7 @@ class LiteRtFp32(Baseline):
 
     def load(self, artefact: Path, threads: int) -> Run:
         """Allocate an interpreter; XNNPACK packs the weights now."""
-        self.require_packages()
+        self.require(self.engine)
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(model_path=str(artefact / "model.tflite"), num_threads=threads)

@@ -231,7 +231,7 @@ class _Int8Graph(_FloatGraph):
         return self.node("Mul", [self.node("Cast", [rows], to=TensorProto.FLOAT), scale])
 
     def linear(self, op: Dense) -> str:
-        """``x W^T + b`` on integers; the weights have no zero point, not even a zero one: ORT is faster so."""
+        """``x W^T + b`` on integers; the weights have no zero point: with one, ORT is slower."""
         source = self.values[op.input]
         if source not in self.quantized:
             self.quantized[source] = self.node_with_outputs(3, "DynamicQuantizeLinear", [source])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Sequence, Tuple
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,15 +16,15 @@ class OnnxRuntimeFp32(Baseline):
     """The dense model in float32, with every graph optimization ONNX Runtime has."""
 
     name = "onnxruntime-fp32"
-    package = "onnxruntime"
-    needs: ClassVar[Sequence[Tuple[str, str]]] = (("onnxruntime", "onnxruntime"), ("onnx", "onnx"))
+    engine = ("onnxruntime", "onnxruntime")
+    converter = ("onnx", "onnx")
     int8: ClassVar[bool] = False
 
     def prepare(
-        self, bundle: Path, workdir: Path, *, batch_size: int = 1, sequence_length: int = 128
+        self, bundle: Path, workdir: Path, *, batch_size: int, sequence_length: int
     ) -> Path:
         """Write ``model.onnx``; shapes stay dynamic."""
-        self.require_packages()
+        self.require(self.converter)
         model = read_dense_model(bundle)
         check_length(sequence_length, model.max_positions)
         folder = workdir / self.name
@@ -33,7 +33,7 @@ class OnnxRuntimeFp32(Baseline):
 
     def load(self, artefact: Path, threads: int) -> Run:
         """Start a session with ``threads`` threads inside an op and one op at a time."""
-        self.require_packages()
+        self.require(self.engine)
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

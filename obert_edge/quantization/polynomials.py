@@ -1,0 +1,91 @@
+"""The engine's polynomials for exp2 and GELU (``docs/numerics.md``), for models in eval mode.
+
+Torch's own functions differ from them by 1e-5: too little to matter to training, but enough to flip
+an 8-bit code here and there, and flipped codes spread. With the same polynomials an evaluated model
+answers as the bundle built from it will. They pass over memory a dozen times, so training does
+without (``torch.exp``, ``torch.nn.functional.gelu``).
+"""
+
+from __future__ import annotations
+
+from typing import Sequence, Tuple
+
+import torch
+from torch import nn
+from transformers.activations import FastGELUActivation, GELUActivation, GELUTanh, NewGELUActivation
+
+_EXP2 = (0.00968571100383997, 0.05592202767729759, 0.2402186542749405, 0.6931210160255432, 1.0)
+
+_GELU_LIMIT = 4.5
+_GELU_SCALE = 0.4444444477558136
+_GELU = (
+    *(0.02749713324010372, -0.13303950428962708, 0.24659240245819092, -0.1472158133983612),
+    *(-0.2029682844877243, 0.43478140234947205, -0.20490720868110657, -0.176315039396286),
+    *(0.17638038098812103, 0.021782496944069862, -0.04258676618337631),
+)
+_GELU_TANH = (
+    *(0.02719680778682232, -0.13464891910552979, 0.2493198961019516, -0.13996218144893646),
+    *(-0.21296827495098114, 0.42198753356933594, -0.18776476383209229, -0.1660359501838684),
+    *(0.16257815062999725, 0.01864766515791416, -0.03835925832390785),
+)
+
+
+def exp2_(x: torch.Tensor) -> torch.Tensor:
+    """``2 ** x`` of float32 ``x <= 0``, in place; relative error below 3e-6 down to -126."""
+    whole = torch.round(x.clamp_(min=-126))
+    power = _horner(_EXP2, x.sub_(whole))
+    # Multiply by 2 ** whole: add it to the exponent.
+    power.view(torch.int32).add_(whole.to(torch.int32).mul_(1 << 23))
+    return power
+
+
+def gelu(x: torch.Tensor, coefficients: Sequence[float] = _GELU) -> torch.Tensor:
+    """GELU of float32 ``x`` as ``relu(x) - h(|x|)``; absolute error below 1.5e-5.
+
+    Args:
+        x: any shape.
+        coefficients: of ``h``, constant term first.
+    """
+    v = x.abs().clamp_(max=_GELU_LIMIT).mul_(_GELU_SCALE).sub_(1)
+    return torch.relu(x).sub_(_horner(tuple(reversed(coefficients)), v))
+
+
+class EngineGELU(nn.Module):
+    """Torch's GELU where gradients are wanted, the engine's in evaluation.
+
+    Args:
+        tanh: the tanh approximation (``gelu_new``) instead of the error function.
+    """
+
+    def __init__(self, *, tanh: bool) -> None:
+        super().__init__()
+        self.approximate, self.coefficients = ("tanh", _GELU_TANH) if tanh else ("none", _GELU)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The activation of ``x``, any shape."""
+        if self.training or x.requires_grad or x.dtype != torch.float32:
+            return nn.functional.gelu(x, approximate=self.approximate)
+        return gelu(x, self.coefficients)
+
+
+def swap_gelus(model: nn.Module) -> None:
+    """Replace every GELU module of ``model`` by an :class:`EngineGELU`."""
+    kinds: Tuple[Tuple[type, bool], ...] = (
+        (GELUActivation, False),
+        (NewGELUActivation, True),
+        (FastGELUActivation, True),
+        (GELUTanh, True),
+    )
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            for kind, tanh in kinds:
+                if type(child) is kind:
+                    setattr(parent, name, EngineGELU(tanh=tanh).train(child.training))
+
+
+def _horner(coefficients: Tuple[float, ...], x: torch.Tensor) -> torch.Tensor:
+    """The polynomial at ``x``, highest coefficient first; a new tensor."""
+    y = torch.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        y.mul_(x).add_(coefficient)
+    return y
