@@ -27,8 +27,8 @@ def _one_of(key: str, value: str, choices: Tuple[str, ...]) -> None:
     if value not in choices:
         near = difflib.get_close_matches(str(value), choices, n=1)
         raise UsageError(
-            f"{key} is {value!r}; there are {', '.join(choices)}",
-            hint=f"did you mean {near[0]!r}?" if near else f"choose one of them for {key}",
+            f"{key} is {value!r}",
+            hint=f"did you mean {near[0]!r}?" if near else f"{key} must be one of {', '.join(choices)}",
         )
 
 
@@ -318,7 +318,7 @@ class Recipe:
         return _build(cls, content, "recipe")
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON; what is absent is left out."""
         return typing.cast(Dict[str, Any], _plain(dataclasses.asdict(self)))
 
 
@@ -333,7 +333,7 @@ def _beside(recipe: Path, name: str) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value

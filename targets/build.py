@@ -1,7 +1,7 @@
 """Compiles the engine library of every target: ``python targets/build.py [--target NAME]``.
 
-The compiler is the one in PyPI's ``ziglang`` (it cross-compiles every target with no system compiler or
-sysroot), or the command in ``$OBERT_EDGE_CXX`` for this machine's own target. The build backend runs this file
+The compiler is the one in PyPI's ``ziglang`` (it cross-compiles every target with no system compiler),
+or the command in ``$OBERT_EDGE_CXX`` for this machine's own target. The build backend runs this file
 before ``obert_edge`` can be imported, so it uses the standard library only and reads each target's
 ``sources.py`` by path. Objects are kept in ``build/`` by a hash of everything they depend on: a second build
 does nothing.

@@ -3,9 +3,9 @@
 
     tools/bench_kernels.py --tokens 128 --threads 1 --sparsity 0.8
 
-Linears and attention are given as GMAC/s on the weights that are not zero, and as a fraction of the multiply-add
-peak, which is measured first: the implementation's own multiply-add instruction on registers, nothing else. Times
-are the least of several rounds; one machine's, and noisy on a shared one.
+Linears and attention are given as GMAC/s on the weights that are not zero, and as a fraction of the
+multiply-add peak, which is measured first: the implementation's own multiply-add instruction on registers,
+nothing else. Times are the least of several rounds; one machine's, and noisy on a shared one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ BLOCK_ROWS = {
     WeightFormat.BLOCK_1X4: 1,
 }
 
-#: Per implementation: compiler flags, the instruction with operands %0 (accumulator), %1, %2, and its multiply-adds.
+#: Per implementation: compiler flags, the instruction (%0: accumulator), its vector type, its multiply-adds.
 PEAKS = {
     "avx512vnni": (("-mavx512f", "-mavx512vnni"), "vpdpbusd %2, %1, %0", "__m512i", 64),
     "avx512vnni_ymm": (("-mavx512vl", "-mavx512vnni"), "vpdpbusd %2, %1, %0", "__m256i", 32),
@@ -264,9 +264,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     peaks: Dict[str, float] = {name: measure_peak(name) * options.threads for name in chosen}
     for name, peak in peaks.items():
         print(f"{name}: multiply-add peak {peak:.0f} GMAC/s on {options.threads} threads" if peak else name)
-    print(
-        f"{'op, ' + str(options.tokens) + ' tokens':48} {'implementation':15} {'us':>9} {'rate':>14} {'of peak':>8}"
-    )
+    title = f"op, {options.tokens} tokens"
+    print(f"{title:48} {'implementation':15} {'us':>9} {'rate':>14} {'of peak':>8}")
     for case in (*linear_cases(options.tokens, options.sparsity), *other_cases(options.tokens)):
         if options.only not in case.title:
             continue

@@ -46,10 +46,26 @@ def ensure(folder: Path, extras: str, *, encoder: bool = False) -> Path:
     return python
 
 
-def run(*command: str | Path, **variables: str) -> None:
-    """Run a command from the repository root; exit with its status when it fails."""
+def as_installed(folder: Path) -> Path:
+    """A tree of links with `targets/` and `calibration/` where the package has them; return its root.
+
+    A type checker does not follow an editable install's mapping; it follows links.
+    """
+    package = folder / "obert_edge"
+    package.mkdir(parents=True, exist_ok=True)
+    parts = [*(ROOT / "obert_edge").iterdir(), ROOT / "targets", ROOT / "calibration"]
+    for part in parts:
+        link = package / part.name
+        if part.name != "__pycache__" and not link.exists():
+            link.symlink_to(part)
+    return folder
+
+
+def run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> None:
+    """Run a command, from the repository root unless told; exit with its status when it fails."""
     shown = " ".join(Path(str(part)).name if i == 0 else str(part) for i, part in enumerate(command))
     print(f"== {shown}", flush=True)
-    status = subprocess.run([str(part) for part in command], cwd=ROOT, env={**os.environ, **variables}, check=False)
-    if status.returncode:
-        sys.exit(status.returncode)
+    environment = {**os.environ, **variables}
+    status = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, check=False).returncode
+    if status:
+        sys.exit(status)

@@ -127,7 +127,7 @@ class BytePairTokenizer:
             characters = ""
             places: List[int] = []
             for index in range(a, b):
-                encoded = stretch[index].encode("utf-8", "replace")
+                encoded = stretch[index].encode()
                 characters += "".join(_BYTE_CHARACTERS[byte] for byte in encoded)
                 places += [origins[index]] * len(encoded)
             at = 0

@@ -190,8 +190,8 @@ def _rounded(value: Any) -> Any:
 
 
 def to_json(data: Dict[str, Any]) -> str:
-    """JSON as ``--json`` prints it."""
-    return json.dumps(data, indent=1, ensure_ascii=False, default=_json_default)
+    """JSON as ``--json`` prints it: ASCII only, so that no locale of a device can fail on it."""
+    return json.dumps(data, indent=1, default=_json_default)
 
 
 def _json_default(value: Any) -> Any:

@@ -178,7 +178,8 @@ def emulation() -> Optional[str]:
     """Why timings mean nothing here: another CPU is being imitated. ``None`` on a real one.
 
     User-mode QEMU answers for ``/proc/self/exe`` but not for ``/proc/thread-self/exe``, and (before
-    version 8) lets the host's ``/proc/cpuinfo`` show through.
+    version 8) lets the host's ``/proc/cpuinfo`` show through. ``$OBERT_EDGE_ASSUME_EMULATED`` says so where
+    nothing can be seen.
     """
     if os.environ.get("OBERT_EDGE_ASSUME_EMULATED"):
         return "OBERT_EDGE_ASSUME_EMULATED is set"

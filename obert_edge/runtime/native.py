@@ -96,7 +96,7 @@ class Library:
         except (OSError, AttributeError) as error:
             raise UnsupportedDeviceError(
                 f"the engine library {self.path} cannot be loaded: {error}",
-                hint="build the bundle for this machine (`obert-edge build --target ...`), on 64-bit Linux with glibc",
+                hint="use a bundle built for this machine (`obert-edge build --target`), on Linux with glibc",
             ) from error
         version = self._functions.oe_abi_version()
         if version != ABI_VERSION:
@@ -221,7 +221,7 @@ class NativeModel:
             index: which op.
             batch: lengths (and ids, for an embedding).
             buffers: per buffer of the program an array in panel layout, 64-byte aligned
-                (:func:`aligned_empty`), at least as large as the batch needs; None where the op has no use for it.
+                (:func:`aligned_empty`), large enough for the batch; None where the op has no use for it.
             repeats: how often.
 
         Returns:

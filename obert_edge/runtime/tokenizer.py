@@ -170,6 +170,13 @@ class Tokenizer:
             raise InputError(
                 f"a text is {type(text).__name__}; expected str", hint="pass text, or lists of texts"
             )
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"a text holds half a character (a lone surrogate) at {error.start}",
+                hint="decode the text with the right encoding, or with errors='replace'",
+            ) from error
         return self._splitter.tokenize(text)
 
     def _room(self, max_length: int, pair: bool) -> int:

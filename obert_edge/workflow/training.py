@@ -6,6 +6,7 @@ import contextlib
 import csv
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, cast
 
@@ -79,12 +80,14 @@ class LogCallback(TrainerCallback):
     def __init__(self, path: Path, extra: Optional[Callable[[], Dict[str, float]]] = None) -> None:
         self._path = path
         self._extra = extra
+        self._start = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Write one row; evaluation summaries without a loss are skipped."""
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
-        row = {"step": state.global_step, **logs, **(self._extra() if self._extra else {})}
+        seconds = round(time.monotonic() - self._start, 1)
+        row = {"step": state.global_step, "seconds": seconds, **logs, **(self._extra() if self._extra else {})}
         new = not self._path.exists()
         with self._path.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, _LOG_FIELDS, extrasaction="ignore")

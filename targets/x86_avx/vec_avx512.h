@@ -53,7 +53,11 @@ OE_INLINE F16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 OE_INLINE I16 round(F16 a) { return {_mm512_cvtps_epi32(a.v)}; }  // out of range: INT32_MIN
 OE_INLINE I16 bits_of(F16 a) { return {_mm512_castps_si512(a.v)}; }
 OE_INLINE F16 from_bits(I16 a) { return {_mm512_castsi512_ps(a.v)}; }
-OE_INLINE I16 load_u16(const uint16_t* p) { return {_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p))}; }
+// The first `count` of 16 numbers, the rest 0 and not read.
+OE_INLINE I16 load_u16(const uint16_t* p, size_t count) {
+  const __mmask16 real = count < 16 ? (__mmask16)((1u << count) - 1) : (__mmask16)0xFFFF;
+  return {_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(real, p))};
+}
 OE_INLINE I16 load_s8(const int8_t* p) { return {_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
 
 // ---- bytes
@@ -101,7 +105,7 @@ struct Rows {
 //   c0 [t0 .. t15]                 lane 0 (tokens 0-3)   lane 1 (4-7)   ...
 //   c1 [t0 .. t15]   --VPERMD-->   c0 c1 c2 c3 dwords    ...            --VPSHUFB--> token-major
 OE_INLINE void load_rows(Rows<1>& rows, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
-  __m512i x = opaque(_mm512_castsi128_si512(load_quarter(c0)));
+  __m512i x = _mm512_zextsi128_si512(load_quarter(c0));
   x = opaque(_mm512_inserti32x4(x, load_quarter(c1), 1));
   x = opaque(_mm512_inserti32x4(x, load_quarter(c2), 2));
   rows.v[0] = opaque(_mm512_inserti32x4(x, load_quarter(c3), 3));

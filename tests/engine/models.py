@@ -31,7 +31,7 @@ HIDDEN, HEADS, INTERMEDIATE, LABELS = 24, 3, 40, 5
 
 
 class EncoderBuilder(ProgramBuilder):
-    """Embedding, ``layers`` transformer layers, a classifier on the first token, and the mean of the tokens."""
+    """Embedding, ``layers`` transformer layers, a classifier on the first token, the mean of the tokens."""
 
     def __init__(self, layers: int = 2, dynamic: bool = False, seed: int = 0) -> None:
         super().__init__(max_positions=POSITIONS)

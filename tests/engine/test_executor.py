@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import List
 
 import numpy as np
@@ -92,6 +93,21 @@ def test_input_arrays_of_any_integer_type(library: Library) -> None:
     wide = PackedBatch(*(getattr(batch, name).astype(np.int64)
                          for name in ("starts", "ids", "positions", "token_types")))  # fmt: skip
     assert same_bits(run(library, wide), run(library, batch))
+
+
+def test_the_callers_rounding_mode_does_not_matter(library: Library) -> None:
+    """Another library of the process may have changed it; the run uses IEEE's default and puts it back."""
+    libm = ctypes.CDLL("libm.so.6")
+    downward, nearest = 0x400, 0
+    batch = batch_of([33, 5])
+    expected = run(library, batch, threads=2)
+    assert libm.fesetround(downward) == 0
+    try:
+        found = run(library, batch, threads=2)  # its worker inherits the mode, too
+        assert libm.fegetround() == downward
+    finally:
+        libm.fesetround(nearest)
+    assert same_bits(found, expected)
 
 
 def test_profile_counts_runs_and_ops(library: Library) -> None:

@@ -47,8 +47,8 @@ def test_memory_and_undefined_behaviour(tmp_path: Path, monkeypatch: pytest.Monk
     environment.pop("OBERT_EDGE_IMPLEMENTATION", None)
     chosen = "(test_program and not altered_byte) or test_executor or test_inputs or test_odd_sizes"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-s", "-p", "no:cacheprovider", "tests/engine", "tests/kernels",
-         "-k", chosen],
+        [sys.executable, "-m", "pytest", "-x", "-s", "-p", "no:cacheprovider", "-k", chosen,
+         "tests/engine", "tests/kernels"],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -31,7 +31,7 @@ def check(
     query = rng.integers(0, 256, (channels, tokens)).astype(np.uint8)
     key = rng.integers(-127, 128, (channels, tokens)).astype(np.int8)
     value = rng.integers(-127, 128, (channels, tokens)).astype(np.int8)
-    # Scores of random vectors spread by about 74 * 73 * sqrt(head_dim); sharpness is the spread wanted, in bits.
+    # Scores of random vectors spread by about 74 * 73 * sqrt(head_dim); sharpness is the spread in bits.
     score_scale = float(np.float32(sharpness / (74 * 73 * head_dim**0.5)))
     zero_point = 120
     context_scale = float(np.float32(1.7 if out is DType.U8 else 0.02))

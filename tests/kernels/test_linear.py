@@ -1,4 +1,4 @@
-"""Linear: every format, epilogue, shape and thread count gives the scalar kernels' bits, and the right numbers."""
+"""Linear: every format, epilogue and shape gives the scalar kernels' bits, and the right numbers."""
 
 from __future__ import annotations
 

@@ -234,6 +234,8 @@ def test_bad_texts_and_limits_are_input_errors():
     tokenizer = PAIRS["bert-uncased"][0]
     with pytest.raises(InputError, match="expected str"):
         tokenizer.encode(7)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="lone surrogate"):
+        tokenizer.encode("half \ud83d")
     with pytest.raises(InputError, match="max_length is 2"):
         tokenizer.encode("text", max_length=2)
     with pytest.raises(InputError, match="no room"):

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from obert_edge import cli
+
+VERBS = "bench build compress doctor evaluate finetune inspect prune quantize run verify".split()
+
+
+def run(capsys, *arguments):
+    code = cli.run_command([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_every_verb_of_the_contract_has_help(capsys):
+    assert sorted(cli.cli.commands) == VERBS
+    for verb in VERBS:
+        code, out, _ = run(capsys, verb, "--help")
+        assert code == 0
+        assert out.startswith("Usage: obert-edge " + verb)
+
+
+def test_the_version_is_the_packages(capsys):
+    from obert_edge import __version__
+
+    assert __version__ in run(capsys, "--version")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["prunne"], 2, "No such command"),
+        (["prune", "x"], 2, "Missing option"),
+        (["inspect", "nowhere.oeb"], 1, "nowhere.oeb"),
+        (["compress", "nowhere.yaml"], 2, "there is no recipe"),
+        (["finetune", "x", "--task", "sst3", "--data", "d", "-o", "o"], 2, "did you mean 'sst2'"),
+        (["finetune", "x", "--task", "sst2", "--data", "nowhere", "-o", "o"], 1, "does not exist"),
+        (["prune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--sparsity", "1.5"], 1, "data"),
+    ],
+)
+def test_errors_are_one_line_with_a_fix_and_the_exit_code(capsys, arguments, code, message):
+    found, out, err = run(capsys, *arguments)
+    assert found == code
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_value_out_of_range_is_a_usage_error(capsys, task_folder):
+    code, _, err = run(
+        capsys, "prune", "x", "--task", "text", "--data", task_folder, "-o", "o", "--sparsity", "1.5"
+    )
+    assert code == 2
+    assert "sparsity is 1.5" in err
+
+
+@pytest.fixture
+def task_folder(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.csv").write_text("text,label\na,x\nb,y\n")
+    return tmp_path / "data"
+
+
+def test_a_folder_without_a_model_is_a_failed_check(capsys, task_folder, tmp_path):
+    code, _, err = run(
+        capsys, "finetune", tmp_path, "--task", "text", "--data", task_folder, "-o", tmp_path / "o"
+    )
+    assert code == 1
+    assert "no config.json" in err
+    assert "fix:" in err
+    assert not (tmp_path / "o").exists()
+
+
+def test_json_goes_to_stdout_and_text_to_stderr(capsys):
+    code, out, err = run(capsys, "doctor", "--json")
+    assert code in (0, 3)
+    assert isinstance(json.loads(out), dict)
+    assert err.strip()
+
+
+def test_a_missing_host_package_names_the_extra_to_install(capsys, monkeypatch, task_folder):
+    def no_torch(*_, **__):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(cli, "_load_task", no_torch)
+    code, _, err = run(capsys, "finetune", "x", "--task", "text", "--data", task_folder, "-o", "o")
+    assert code == 2
+    assert "pip install 'obert-edge[host]'" in err
+
+
+def test_the_command_line_does_not_import_torch():
+    code = "import sys, obert_edge.cli; assert not {'torch', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_interrupt_ends_with_130_and_leaves_no_output(tmp_path, task_folder):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    # A pipe never written to: the verb hangs in the middle of reading its input, where Ctrl-C finds it.
+    os.mkfifo(model / "tokenizer.json")
+    command = [sys.executable, "-m", "obert_edge.cli", "finetune", model, "--task", "text"]
+    process = subprocess.Popen(
+        [*map(str, command), "--data", str(task_folder), "-o", str(tmp_path / "out")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    waiting = Path(f"/proc/{process.pid}")
+    for _ in range(600):
+        if list(tmp_path.glob(".out.*.part")) or not waiting.exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted" in err
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out.*.part"))

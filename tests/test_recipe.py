@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from obert_edge.errors import UsageError
+from obert_edge.recipe import Distillation, Pruning, Quantization, Recipe, Training
+
+MINIMAL = {"model": "m", "output": "o", "task": {"name": "sst2", "data": "d"}}
+YAML = """
+model: encoder
+output: runs/sst2
+task: {name: sst2, data: glue/sst2, tune: 1000}
+finetune: {epochs: 1, learning_rate: 1e-4}
+prune:
+  sparsity: 0.9
+  pattern: 2x1
+  training: {max_steps: 500, dropout: 0}
+  distillation: {hardness: 0.8}
+quantize:
+build: {target: x86}
+"""
+
+
+def test_a_recipe_is_read_with_paths_relative_to_its_folder(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(YAML)
+    recipe = Recipe.load(path)
+    assert recipe.model == str(tmp_path / "encoder")
+    assert recipe.task.data == str(tmp_path / "glue" / "sst2")
+    assert recipe.finetune == Training(epochs=1.0, learning_rate=1e-4)
+    assert recipe.prune.pruning == Pruning(sparsity=0.9, pattern="2x1")
+    assert recipe.prune.training == Training(max_steps=500, dropout=0.0)
+    assert recipe.prune.distillation == Distillation(hardness=0.8)
+    assert recipe.quantize.quantization == Quantization()  # an empty key asks for the defaults
+    assert recipe.build.target == "x86"
+
+
+def test_stages_that_are_absent_do_not_run():
+    recipe = Recipe.from_dict(MINIMAL)
+    assert (recipe.finetune, recipe.prune, recipe.quantize, recipe.build) == (None, None, None, None)
+
+
+def test_data_on_the_hub_is_not_a_path(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: m\noutput: o\ntask: {name: text, data: 'hub:owner/set'}\n")
+    assert Recipe.load(path).task.data == "hub:owner/set"
+
+
+def test_a_recipe_survives_the_way_to_json_and_back():
+    recipe = Recipe.from_dict({**MINIMAL, "prune": {"steps": 2}, "quantize": {"method": "calibrate"}})
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [
+        ({"prun": {}}, "recipe has an unknown key 'prun'", "'prune'"),
+        ({"prune": {"sparsty": 0.5}}, "recipe.prune has an unknown key 'sparsty'", "'sparsity'"),
+        ({"prune": {"training": {"lr": 1}}}, "recipe.prune.training has an unknown key 'lr'", ""),
+        ({"prune": {"sparsity": 1.0}}, "recipe.prune: sparsity is 1.0", r"\[0, 1\)"),
+        ({"prune": {"method": "obart"}}, "method is 'obart'", "'obert'"),
+        ({"prune": {"steps": "four"}}, "recipe.prune.steps is 'four'", "int"),
+        ({"prune": {"steps": True}}, "recipe.prune.steps is True", "int"),
+        ({"prune": 3}, "recipe.prune is 3", "key: value"),
+        ({"finetune": {"learning_rate": "fast"}}, "recipe.finetune.learning_rate is 'fast'", "float"),
+        ({"finetune": {"epochs": -1}}, "recipe.finetune: epochs is -1", "0"),
+        ({"finetune": {"precision": "fp8"}}, "precision is 'fp8'", "fp32"),
+        ({"quantize": {"observer": "max"}}, "observer is 'max'", "minmax"),
+        ({"quantize": {"distillation": {"hardness": 2}}}, "hardness is 2", "0"),
+        ({"task": {"name": "sst2"}}, "recipe.task lacks data", "data"),
+        ({"task": {"name": "text", "data": "d", "labels": 3}}, "recipe.task.labels is 3", "list"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_what_to_write(change, message, hint):
+    with pytest.raises(UsageError, match=message) as error:
+        Recipe.from_dict({**MINIMAL, **change})
+    assert error.value.exit_code == 2
+    assert hint.replace("\\", "") in error.value.hint
+
+
+@pytest.mark.parametrize("content", ["a: [", "- 1", ""])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, content):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content)
+    with pytest.raises(UsageError):
+        Recipe.load(path)
+    with pytest.raises(UsageError, match="there is no recipe"):
+        Recipe.load(tmp_path / "other.yaml")
+
+
+def test_yaml_tags_that_would_run_code_are_refused(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(UsageError, match="not YAML"):
+        Recipe.load(path)
+
+
+def test_recipes_need_no_torch():
+    code = "import sys, obert_edge.recipe; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
