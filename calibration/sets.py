@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
+import zlib
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
@@ -32,7 +35,8 @@ def read_texts(
     """Texts of a data file, evenly spread over it when it holds more than ``limit``.
 
     Args:
-        file: ``.txt`` (a text per line), ``.jsonl``, ``.tsv`` or ``.csv`` (with a header).
+        file: ``.txt`` (a text per line), ``.jsonl``, ``.tsv`` or ``.csv`` (with a header); or one of
+            them compressed, ``.gz``.
         columns: the column of the text, or the two columns of a pair; default: well-known names
             (``text``, ``sentence``, ``sentence1`` and ``sentence2``, ``question`` and ``context``, ...).
         limit: at most this many.
@@ -42,13 +46,16 @@ def read_texts(
     """
     file = Path(file)
     try:
-        if file.suffix == ".txt":
-            texts: List[Text] = list(filter(None, map(str.strip, file.read_text("utf-8").splitlines())))
+        content = _read(file)
+        kind = Path(file.stem).suffix if file.suffix == ".gz" else file.suffix
+        if kind == ".txt":
+            texts: List[Text] = list(filter(None, map(str.strip, content.splitlines())))
         else:
-            rows = _rows(file)
-            texts = _select(file, rows, columns)
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}", hint="check the path") from error
+            texts = _select(file, _rows(file, kind, content), columns)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{file} cannot be read: {error}", hint="check that it exists and is whole"
+        ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 text", hint="convert the file to UTF-8") from error
     if not texts:
@@ -92,10 +99,17 @@ def calibration_batches(
     return batches
 
 
-def _rows(file: Path) -> List[Dict[str, Any]]:
-    if file.suffix == ".jsonl":
+def _read(file: Path) -> str:
+    if file.suffix != ".gz":
+        return file.read_text("utf-8")
+    with gzip.open(file, "rt", encoding="utf-8") as content:
+        return content.read()
+
+
+def _rows(file: Path, kind: str, content: str) -> List[Dict[str, Any]]:
+    if kind == ".jsonl":
         rows = []
-        for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+        for number, line in enumerate(content.splitlines(), 1):
             if not line.strip():
                 continue
             try:
@@ -104,14 +118,14 @@ def _rows(file: Path) -> List[Dict[str, Any]]:
                 raise DataError(f"{file}, line {number}: not JSON: {error}", hint="fix that line") from error
             rows.append(row if isinstance(row, dict) else {"text": row})
         return rows
-    if file.suffix in (".tsv", ".csv"):
-        with file.open(encoding="utf-8", newline="") as lines:
-            if file.suffix == ".csv":
-                return list(csv.DictReader(lines))
-            # GLUE's TSV files do not quote: a lone quotation mark is text.
-            return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    if kind == ".csv":
+        return list(csv.DictReader(io.StringIO(content, newline="")))
+    if kind == ".tsv":
+        # GLUE's TSV files do not quote: a lone quotation mark is text.
+        lines = io.StringIO(content, newline="")
+        return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     raise DataError(
-        f"{file} has the ending {file.suffix!r}; expected .txt, .jsonl, .tsv or .csv",
+        f"{file} has the ending {kind!r}; expected .txt, .jsonl, .tsv or .csv",
         hint="rename the file, or convert it",
     )
 

@@ -200,12 +200,15 @@ def quantize(model: Path, output: Path, limit: Optional[int], as_json: bool, **o
 
 @cli.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--model", help="Checkpoint to start from, in place of the recipe's.")
+@click.option("--data", help="Data, in place of the recipe's.")
+@click.option("-o", "--output", help="Folder for everything the run makes, in place of the recipe's.")
 @_json
-def compress(recipe: Path, as_json: bool) -> None:
+def compress(recipe: Path, as_json: bool, **options: Optional[str]) -> None:
     """Run all stages of RECIPE (YAML); run it again to go on where it was interrupted."""
     from obert_edge.workflow import compress as stages
 
-    summary = stages(Recipe.load(recipe))
+    summary = stages(Recipe.load(recipe, **options))
     lines = [_score_line(stage) for stage in summary["stages"]]
     _print("\n".join(lines), summary, as_json)
 

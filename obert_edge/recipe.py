@@ -274,8 +274,21 @@ class Recipe:
     build: Optional[BuildStage] = None
 
     @classmethod
-    def load(cls, path: Union[str, Path]) -> Recipe:
+    def load(
+        cls,
+        path: Union[str, Path],
+        *,
+        model: Optional[str] = None,
+        data: Optional[str] = None,
+        output: Optional[str] = None,
+    ) -> Recipe:
         """Read and check a recipe; paths in it are relative to its own folder.
+
+        Args:
+            path: the YAML file.
+            model: in place of the recipe's ``model``, relative to the working directory.
+            data: the same for ``task.data``.
+            output: the same for ``output``.
 
         Raises:
             UsageError: not YAML, an unknown or missing key, or a value of the wrong type or range.
@@ -295,18 +308,12 @@ class Recipe:
             raise UsageError(
                 f"{path} is not YAML: {error}", hint="compare it with docs/recipes.md"
             ) from error
-        recipe = cls.from_dict(content)
-        return dataclasses.replace(
-            recipe,
-            model=_beside(path, recipe.model),
-            output=_beside(path, recipe.output),
-            task=dataclasses.replace(
-                recipe.task,
-                data=recipe.task.data
-                if recipe.task.data.startswith("hub:")
-                else _beside(path, recipe.task.data),
-            ),
-        )
+        if isinstance(content, dict):
+            _resolve(content, "model", path, model)
+            _resolve(content, "output", path, output)
+            if isinstance(content.get("task"), dict):
+                _resolve(content["task"], "data", path, data)
+        return cls.from_dict(content)
 
     @classmethod
     def from_dict(cls, content: Any) -> Recipe:
@@ -327,8 +334,14 @@ def _narrow(stage: Any, kind: Type[T]) -> T:
     return kind(**{f.name: getattr(stage, f.name) for f in fields})
 
 
-def _beside(recipe: Path, name: str) -> str:
-    return str((recipe.parent / name).resolve())
+def _resolve(content: Dict[str, Any], key: str, recipe: Path, override: Optional[str]) -> None:
+    """Make a path of a recipe absolute: the caller's, or the recipe's beside its file."""
+    value = override if override is not None else content.get(key)
+    if isinstance(value, str) and not value.startswith("hub:"):
+        folder = Path.cwd() if override is not None else recipe.parent
+        content[key] = str((folder / value).resolve())
+    elif override is not None:
+        content[key] = override
 
 
 def _plain(value: Any) -> Any:

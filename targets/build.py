@@ -89,10 +89,14 @@ def source_path(relative: str) -> Path:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Commands that compile one file and link objects."""
+    """Commands that compile one file and link objects.
+
+    ``quiet`` are flags against false alarms: GCC 12 warns of its own intrinsics (its bug 105593).
+    """
 
     compile: Tuple[str, ...]
     link: Tuple[str, ...]
+    quiet: Tuple[str, ...] = ()
 
 
 def toolchain(triple: str) -> Toolchain:
@@ -104,8 +108,7 @@ def toolchain(triple: str) -> Toolchain:
     system = os.environ.get("OBERT_EDGE_CXX")
     if system:
         command = tuple(shlex.split(system))
-        # GCC 12 warns of its own intrinsics (its bug 105593).
-        return Toolchain((*command, "-Wno-maybe-uninitialized"), command)
+        return Toolchain(command, command, ("-Wno-uninitialized", "-Wno-maybe-uninitialized"))
     if importlib.util.find_spec("ziglang") is None:
         raise BuildError(
             "no compiler: the package 'ziglang' is not installed and OBERT_EDGE_CXX is not set\n"
@@ -147,7 +150,7 @@ def build(
     def compile_one(source: Tuple[str, Tuple[str, ...]]) -> Path:
         path = source_path(source[0])
         includes = (f"-I{ENGINE}", f"-I{TARGETS}")
-        flags = (*COMPILE_FLAGS, *source[1], *extra)
+        flags = (*COMPILE_FLAGS, *tools.quiet, *source[1], *extra)
         key = _hash(headers, " ".join((*tools.compile, *flags)).encode(), path.read_bytes())
         result = folder / f"{source[0].replace('/', '.')}.{key}.o"
         if not result.exists():

@@ -12,7 +12,19 @@ import pytest
 
 from obert_edge import cli
 
-VERBS = "bench build compress doctor evaluate finetune inspect prune quantize run verify".split()
+VERBS = [
+    "bench",
+    "build",
+    "compress",
+    "doctor",
+    "evaluate",
+    "finetune",
+    "inspect",
+    "prune",
+    "quantize",
+    "run",
+    "verify",
+]
 
 
 def run(capsys, *arguments):

@@ -49,6 +49,16 @@ def test_data_on_the_hub_is_not_a_path(tmp_path):
     assert Recipe.load(path).task.data == "hub:owner/set"
 
 
+def test_paths_may_be_given_by_the_caller_instead(tmp_path, monkeypatch):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("task: {name: sst2}\n")
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe.load(path, model="m", data="hub:", output="/o")
+    assert (recipe.model, recipe.task.data, recipe.output) == (str(tmp_path / "m"), "hub:", "/o")
+    with pytest.raises(UsageError, match="recipe lacks model, output"):
+        Recipe.load(path)
+
+
 def test_a_recipe_survives_the_way_to_json_and_back():
     recipe = Recipe.from_dict({**MINIMAL, "prune": {"steps": 2}, "quantize": {"method": "calibrate"}})
     assert Recipe.from_dict(recipe.to_dict()) == recipe

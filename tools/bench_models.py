@@ -6,8 +6,8 @@
     tools/bench_models.py --architecture roberta --layers 3 --pattern dense -o /tmp/roberta3
 
 Speed depends on shapes and on where the zeros are, not on what the weights mean, so nothing is trained. The
-folder is what transformers would save, with a synthetic tokenizer and a quantization.json from a short calibration
-on random token ids. The linears inside the encoder's layers get the pattern; the others stay dense.
+folder is what transformers would save, with a synthetic tokenizer, and a quantization.json from a short
+calibration on random token ids. Linears inside the encoder's layers get the pattern; the others stay dense.
 """
 
 from __future__ import annotations
@@ -163,7 +163,8 @@ def sparse_weights(shape: Tuple[int, int], sparsity: float, pattern: str) -> tor
     deviation = 0.02 / (1 - wanted) ** 0.5
     weights = torch.randn(shape)
     weights = torch.where(weights < 0, -1.0, 1.0) * weights.abs().clamp(0.05, 4.0)
-    return weights * deviation * mask
+    result: torch.Tensor = weights * deviation * mask
+    return result
 
 
 def make_tokenizer(architecture: str, vocabulary: int) -> Any:
@@ -201,7 +202,8 @@ def make_tokenizer(architecture: str, vocabulary: int) -> Any:
         )
         roles = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
         roles["mask_token"] = "[MASK]"
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles)
+    fast: Any = transformers.PreTrainedTokenizerFast
+    return fast(tokenizer_object=tokenizer, **roles)
 
 
 def _random_batches(config: Any, spec: Spec) -> List[Dict[str, torch.Tensor]]:

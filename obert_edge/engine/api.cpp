@@ -42,7 +42,7 @@ int32_t check_indices(const char* what, const int32_t* values, int32_t count, in
 }
 
 int32_t check_starts(const oe::Program& program, const oe_batch& batch) {
-  if (batch.sequences < 1) return fail(OE_INVALID_INPUT, "the batch has %d sequences; it must have one", batch.sequences);
+  if (batch.sequences < 1) return fail(OE_INVALID_INPUT, "the batch has %d sequences; it needs one", batch.sequences);
   if (!batch.starts) return fail(OE_INVALID_INPUT, "the batch has no starts");
   if (batch.tokens < 1 || batch.tokens > kMaxTokens) {
     return fail(OE_INVALID_INPUT, "the batch has %d tokens; it must have 1 to %d", batch.tokens, kMaxTokens);

@@ -9,6 +9,7 @@
 
 namespace oe {
 
+// Weak: a library need not contain every row, as one built of the scalar kernels alone shows.
 #define OE_IMPLEMENTATION(symbol, name, runs) extern const Implementation symbol __attribute__((weak));
 #include "implementations.inc"
 #undef OE_IMPLEMENTATION

@@ -11,12 +11,12 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import ClassVar, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import ClassVar, Dict, Iterable, List, Optional
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from obert_edge.errors import ObertEdgeError, UsageError
+from obert_edge.errors import UsageError
 from obert_edge.pruning.criterion import (
     Batch,
     Criterion,
@@ -32,13 +32,9 @@ from obert_edge.pruning.fisher import (
     GradientSampler,
     accumulate,
 )
-from obert_edge.pruning.masks import Masks, check_sparsity, prunable_weights, select
+from obert_edge.pruning.masks import Masks, check_sparsity, prunable_weights
+from obert_edge.pruning.operation import Operation, waypoints
 from obert_edge.pruning.patterns import Pattern
-
-# Working memory of one batched solve: large enough to amortise a call, small enough to stay in the
-# cache of a small CPU (four times as much doubled the time to assemble the blocks). A GPU needs more
-# to be busy.
-_SOLVE_BYTES = {"cpu": 16 << 20, "cuda": 512 << 20}
 
 
 class Surgeon(Criterion):
@@ -130,12 +126,22 @@ class Surgeon(Criterion):
         seconds = {"gradients": 0.0, "saliency": 0.0, "update": 0.0}
         increase = 0.0
         if masks.sparsity < sparsity:
-            for target in _waypoints(masks.sparsity, sparsity, self.recomputations):
+            for target in waypoints(masks.sparsity, sparsity, self.recomputations):
                 with tempfile.TemporaryDirectory(prefix="obert-edge-fisher-") as folder:
                     started = time.perf_counter()
                     fishers = self._fishers(sampler, weights, masks, Path(folder), progress)
                     seconds["gradients"] += time.perf_counter() - started
-                    operation = _Operation(self, weights, masks, fishers, pattern, scope, progress)
+                    operation = Operation(
+                        weights,
+                        masks,
+                        fishers,
+                        pattern=pattern,
+                        scope=scope,
+                        solver=self.solver,
+                        dampening=self.dampening,
+                        relative=self.relative_dampening,
+                        progress=progress,
+                    )
                     operation.run(target, self.rescorings, seconds)
                     increase += operation.loss_increase()
         return PruningReport(
@@ -186,220 +192,6 @@ class Surgeon(Criterion):
                     fisher.offload(folder / f"{index}-{number}.f32")
             fishers.update(found)
         return fishers
-
-
-class _Operation:
-    """One removal of weights with a given Fisher matrix."""
-
-    def __init__(
-        self,
-        surgeon: Surgeon,
-        weights: Dict[str, nn.Parameter],
-        masks: Masks,
-        fishers: Dict[str, BlockFisher],
-        pattern: Pattern,
-        scope: str,
-        progress: Optional[Progress],
-    ) -> None:
-        self._surgeon = surgeon
-        self._weights = weights
-        self._masks = masks
-        self._fishers = fishers
-        self._pattern = pattern
-        self._scope = scope
-        self._progress = progress
-        self._before = {name: weight.detach().clone() for name, weight in weights.items()}
-        self._dampening = {name: self._lambda(fisher) for name, fisher in fishers.items()}
-
-    def run(self, sparsity: float, parts: int, seconds: Dict[str, float]) -> None:
-        """Remove weights up to ``sparsity``, computing saliencies ``parts`` times."""
-        for index, target in enumerate(_waypoints(self._masks.sparsity, sparsity, parts)):
-            started = time.perf_counter()
-            scores: Dict[str, Tensor] = {}
-            for done, name in enumerate(self._weights, start=1):
-                scores[name] = self._saliency(name)
-                self._report("saliency", index, parts, done)
-            removed = select(scores, pattern=self._pattern, sparsity=target, scope=self._scope)
-            scored = time.perf_counter()
-            for done, name in enumerate(self._weights, start=1):
-                mask = self._masks[name]
-                kept = mask & ~self._pattern.expand(removed[name]).to(mask.device)
-                self._update(name, kept)
-                self._masks.replace(name, kept)
-                self._report("update", index, parts, done)
-            seconds["saliency"] += scored - started
-            seconds["update"] += time.perf_counter() - scored
-
-    def loss_increase(self) -> float:
-        """``1/2 dw^T F dw`` of everything done so far (equation 1)."""
-        total = 0.0
-        for name, fisher in self._fishers.items():
-            moved = self._weights[name].detach().double() - self._before[name].double()
-            change = fisher.layout.to_blocks(moved)
-            for span in self._spans(fisher):
-                dw = change[span].unsqueeze(-1).to(fisher.total.device)
-                matrix = fisher.matrix(span.start, span.stop, self._dampening[name])
-                total += 0.5 * float((dw * (matrix @ dw)).sum())
-        return total
-
-    def _saliency(self, name: str) -> Tensor:
-        """What removing each group costs: float [out / rows, in / columns], -inf where all is gone."""
-        fisher, mask = self._fishers[name], self._masks[name]
-        columns = self._pattern.columns
-        parts: List[Tensor] = []
-        for kept, w, matrix in self._blocks(name):
-            inverse = torch.cholesky_inverse(_factor(_restrict(matrix, kept)))
-            if columns == 1:
-                # OBS: rho_j = w_j^2 / (2 [F^-1]_jj), equation 3 with |Q| = 1
-                rho = 0.5 * w.square() / inverse.diagonal(dim1=-2, dim2=-1)
-            else:
-                # rho_Q = 1/2 (E_Q w)^T (E_Q F^-1 E_Q^T)^-1 (E_Q w)
-                w_q = w.reshape(w.shape[0], -1, columns)
-                rho = 0.5 * (w_q * _solve_groups(inverse, w_q)).sum(dim=-1)
-            parts.append(rho.float())
-        scores = fisher.layout.to_matrix(torch.cat(parts), columns)
-        # A group of several rows lies in as many Fisher blocks, between which F is zero:
-        # its saliency is the sum of its rows'.
-        rows = self._pattern.rows
-        scores = scores.reshape(scores.shape[0] // rows, rows, -1).sum(dim=1)
-        gone = self._pattern.group(mask.int()) == 0
-        return scores.masked_fill(gone.to(scores.device), float("-inf"))
-
-    def _update(self, name: str, kept: Tensor) -> None:
-        """Remove what ``kept`` does not keep, and move the rest to make up for it."""
-        fisher, weight, mask = self._fishers[name], self._weights[name], self._masks[name]
-        going = fisher.layout.to_blocks(mask & ~kept)
-        moved: List[Tensor] = []
-        start = 0
-        for before, w, matrix in self._blocks(name):
-            leaving = going[start : start + len(w)].to(w.device)
-            start += len(w)
-            step = _joint_update if self._surgeon.solver == "joint" else _separate_update
-            moved.append(w + step(matrix, w, before, leaving, self._pattern.columns))
-        result = fisher.layout.to_matrix(torch.cat(moved)).to(weight.device, weight.dtype)
-        with torch.no_grad():
-            # The surgeon's updates end at zero up to rounding; a removed weight is exactly zero.
-            weight.copy_(result.masked_fill(~kept.to(weight.device), 0.0))
-
-    def _blocks(self, name: str) -> Iterator[Tuple[Tensor, Tensor, Tensor]]:
-        """Spans of blocks: kept (bool [n, B]), weights (float64 [n, B]), F (float64 [n, B, B])."""
-        fisher = self._fishers[name]
-        device = self._weights[name].device
-        kept = fisher.layout.to_blocks(self._masks[name])
-        weights = fisher.layout.to_blocks(self._weights[name].detach())
-        for span in self._spans(fisher):
-            matrix = fisher.matrix(span.start, span.stop, self._dampening[name])
-            yield kept[span].to(device), weights[span].double(), matrix.to(device)
-
-    def _spans(self, fisher: BlockFisher) -> Iterator[slice]:
-        size = fisher.layout.block_size
-        memory = _SOLVE_BYTES.get(fisher.total.device.type, _SOLVE_BYTES["cpu"])
-        length = max(1, memory // (4 * 8 * size * size))  # about four float64 copies at once
-        for start in range(0, fisher.layout.blocks, length):
-            yield slice(start, min(start + length, fisher.layout.blocks))
-
-    def _lambda(self, fisher: BlockFisher) -> float:
-        dampening = self._surgeon.dampening
-        # A matrix that got no gradient at all has no scale of its own.
-        scale = fisher.mean_diagonal() if self._surgeon.relative_dampening else 1.0
-        return dampening * scale if scale > 0 else dampening
-
-    def _report(self, stage: str, index: int, parts: int, done: int) -> None:
-        if self._progress is not None:
-            count = len(self._weights)
-            self._progress(stage, index * count + done, parts * count)
-
-
-def _joint_update(matrix: Tensor, w: Tensor, before: Tensor, leaving: Tensor, _columns: int) -> Tensor:
-    """All weights that leave a Fisher block solved together.
-
-    With P the removed and K the kept weights of the block, ``min 1/2 dw^T F dw`` subject to
-    ``dw_P = -w_P`` is ``dw_K = F_KK^-1 F_KP w_P``, which equals
-    ``dw = -F^-1 E_P^T (E_P F^-1 E_P^T)^-1 E_P w`` without inverting twice. The rows and columns of
-    P are replaced by those of the identity, so one batched solve serves blocks with any number
-    of removed weights.
-    """
-    kept = before & ~leaving
-    w_p = (w * leaving).unsqueeze(-1)
-    pull = (matrix @ w_p).squeeze(-1) * kept
-    factor = _factor(_restrict(matrix, kept))
-    answer = torch.cholesky_solve(pull.unsqueeze(-1), factor)
-    change: Tensor = (answer - w_p).squeeze(-1)
-    return change
-
-
-def _separate_update(matrix: Tensor, w: Tensor, before: Tensor, leaving: Tensor, columns: int) -> Tensor:
-    """Each group as if it were removed alone, summed (paper section 3.2.1).
-
-    ``dw = - sum_Q F^-1 E_Q^T (E_Q F^-1 E_Q^T)^-1 E_Q w``
-    """
-    inverse = torch.cholesky_inverse(_factor(_restrict(matrix, before)))
-    w_q = (w * leaving).reshape(w.shape[0], -1, columns)
-    multipliers = _solve_groups(inverse, w_q).reshape(w.shape)
-    return -(inverse @ multipliers.unsqueeze(-1)).squeeze(-1) * before
-
-
-def _solve_groups(inverse: Tensor, w_q: Tensor) -> Tensor:
-    """``(E_Q F^-1 E_Q^T)^-1 E_Q w`` for groups of consecutive weights.
-
-    Args:
-        inverse: F^-1, [n, B, B].
-        w_q: weights by group, [n, B / columns, columns].
-    """
-    n, groups, columns = w_q.shape
-    if columns == 1:
-        return w_q / inverse.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
-    tiles = inverse.reshape(n, groups, columns, groups, columns)
-    diagonal = tiles.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # [n, groups, columns, columns]
-    multipliers: Tensor = torch.linalg.solve(diagonal, w_q.unsqueeze(-1)).squeeze(-1)
-    return multipliers
-
-
-def _restrict(matrix: Tensor, kept: Tensor) -> Tensor:
-    """Replace rows and columns of weights that are not kept by those of the identity."""
-    if bool(kept.all()):
-        return matrix
-    k = kept.to(matrix.dtype)
-    restricted = matrix * k.unsqueeze(-1)
-    restricted.mul_(k.unsqueeze(-2))
-    restricted.diagonal(dim1=-2, dim2=-1).add_(1.0 - k)
-    return restricted
-
-
-def _factor(matrix: Tensor) -> Tensor:
-    """Batched Cholesky factor of symmetric positive definite blocks [n, B, B].
-
-    Sums of outer products carry float32 rounding, which can outweigh a tiny dampening where
-    gradients are large. Blocks that are not positive definite get just enough more dampening,
-    starting at that rounding's size.
-
-    Raises:
-        ObertEdgeError: a block has values that are not finite.
-    """
-    factor: Tensor
-    factor, info = torch.linalg.cholesky_ex(matrix)
-    failed = info.nonzero().flatten()
-    extra = torch.finfo(torch.float32).eps
-    while len(failed):
-        if extra > 1.0:
-            raise ObertEdgeError(
-                f"{len(failed)} Fisher blocks are not positive definite",
-                hint="raise the dampening, or look for gradients that are not finite",
-            )
-        block = matrix[failed].clone()
-        diagonal = block.diagonal(dim1=-2, dim2=-1)
-        diagonal.add_(extra * diagonal.abs().amax(dim=-1, keepdim=True))
-        again, info = torch.linalg.cholesky_ex(block)
-        factor[failed] = again
-        failed = failed[info.nonzero().flatten()]
-        extra *= 10.0
-    return factor
-
-
-def _waypoints(start: float, end: float, parts: int) -> List[float]:
-    """Sparsities on the way from ``start`` to ``end``: each part removes the same share of what is left."""
-    ratio = (1.0 - end) / (1.0 - start)
-    return [1.0 - (1.0 - start) * ratio ** (i / parts) for i in range(1, parts)] + [end]
 
 
 def _free_bytes(device: torch.device) -> int:

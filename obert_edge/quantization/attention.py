@@ -2,7 +2,7 @@
 
 ``AttentionInterface.register`` makes ``obert_edge_int8`` an attention implementation like ``sdpa``;
 models call it with float queries, keys and values. It computes the Attention section of
-``docs/numerics.md``; in training with ``torch.exp``, which is 3e-6 from the engine's polynomial.
+``docs/numerics.md``; in training with ``torch.exp``, which is 4e-6 from the engine's polynomial.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ _GELU_TANH = (
 
 
 def exp2_(x: torch.Tensor) -> torch.Tensor:
-    """``2 ** x`` of contiguous float32 ``x <= 0``, in place; relative error below 3e-6 down to -126."""
-    for part in x.view(-1).split(_CHUNK):
+    """``2 ** x`` of contiguous float32 ``x <= 0``, in place; relative error below 4e-6 down to -126."""
+    for part in torch.split(x.view(-1), _CHUNK):
         whole = torch.round(part.clamp_(min=-126))
         power = _horner(_EXP2, part.sub_(whole))
         # Multiply by 2 ** whole: add it to the exponent.
@@ -55,7 +55,7 @@ def gelu(x: torch.Tensor, coefficients: Sequence[float] = _GELU) -> torch.Tensor
     y = torch.empty_like(x)
     descending = tuple(reversed(coefficients))
     scale, minus_one = (torch.tensor(value, device=x.device) for value in (_GELU_SCALE, -1.0))
-    for source, result in zip(x.view(-1).split(_CHUNK), y.view(-1).split(_CHUNK)):
+    for source, result in zip(torch.split(x.view(-1), _CHUNK), torch.split(y.view(-1), _CHUNK)):
         v = source.abs().clamp_(max=_GELU_LIMIT)
         torch.addcmul(minus_one, v, scale, out=v)
         torch.sub(torch.relu(source), _horner(descending, v), out=result)

@@ -45,7 +45,8 @@ def finetune(
     options = training or Training()
     source, target = Path(model), Path(output)
     config = read_config(source)
-    with atomic_folder(target, overwrite=overwrite) as folder, stage_work(target) as work:
+    this = stage_work(target, "finetune", source, task, options)
+    with atomic_folder(target, overwrite=overwrite) as folder, this as work:
         features = task.features("train", load_tokenizer(source), max_length=options.max_length, limit=limit)
         network = load_model(source, task, seed=options.seed)
         figures = train(

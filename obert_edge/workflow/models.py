@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterable, Iterator
 
 import torch
 from torch import nn
@@ -54,13 +54,16 @@ def load_model(folder: Path, task: Task, *, seed: int = 42) -> nn.Module:
     try:
         # The class is chosen here, so "architectures" of the folder cannot pick code of its own.
         with quiet_transformers():
-            model: nn.Module = classes[task.head].from_pretrained(str(folder), **options)
-        return model
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+            model, found = classes[task.head].from_pretrained(
+                str(folder), output_loading_info=True, **options
+            )
+    except Exception as error:  # the loaders below transformers have no common base of their own
         raise CheckpointError(
             f"{folder} cannot be loaded: {_first_line(error)}",
             hint="check that it is a complete checkpoint of a BERT-family encoder, or download it again",
         ) from error
+    _check_complete(folder, model, found["missing_keys"])
+    return model  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager
@@ -128,6 +131,17 @@ def has_head(config: Dict[str, Any], task: Task) -> bool:
         QUESTION_ANSWERING: "ForQuestionAnswering",
     }[task.head]
     return any(str(name).endswith(suffix) for name in config.get("architectures") or ())
+
+
+def _check_complete(folder: Path, model: Any, missing: Iterable[str]) -> None:
+    """A new head is trained; an encoder that was filled with random numbers must not pass for one."""
+    prefix = f"{model.base_model_prefix}."
+    lost = sorted(key for key in missing if key.startswith(prefix) and ".pooler." not in key)
+    if lost:
+        raise CheckpointError(
+            f"{folder} lacks {len(lost)} weights of the encoder, the first is {lost[0]}",
+            hint="download the checkpoint again; a converted one must keep transformers' tensor names",
+        )
 
 
 def _check_labels(folder: Path, config: Dict[str, Any], task: Task) -> None:

@@ -79,7 +79,8 @@ def prune(
     criterion = make_criterion(plan.method, **_criterion_options(plan, shape))
     source, target = Path(model), Path(output)
     pad = read_config(source).get("pad_token_id") or 0
-    with atomic_folder(target, overwrite=overwrite) as folder, stage_work(target) as work:
+    this = stage_work(target, "prune", source, task, plan, options, distillation)
+    with atomic_folder(target, overwrite=overwrite) as folder, this as work:
         features = task.features("train", load_tokenizer(source), max_length=options.max_length, limit=limit)
         network = load_model(source, task, seed=options.seed)
         one_shot = options.epochs == 0 or options.max_steps == 0

@@ -69,7 +69,8 @@ def quantize(
             "quantisation-aware training of 0 steps finds no ranges",
             hint="use method calibrate, or give --epochs or --max-steps",
         )
-    with atomic_folder(target, overwrite=overwrite) as folder, stage_work(target) as work:
+    this = stage_work(target, "quantize", source, task, plan, options, distillation)
+    with atomic_folder(target, overwrite=overwrite) as folder, this as work:
         features = task.features("train", load_tokenizer(source), max_length=options.max_length, limit=limit)
         network = load_model(source, task, seed=options.seed)
         if qat:

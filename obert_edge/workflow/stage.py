@@ -17,17 +17,37 @@ from obert_edge.workflow.models import has_head, load_model, read_config
 from obert_edge.workflow.training import LOG_FILE
 
 REPORT = "stage.json"
+_IDENTITY = "identity.json"
 
 
 @contextlib.contextmanager
-def stage_work(output: Path) -> Iterator[Path]:
+def stage_work(output: Path, stage: str, source: Path, task: Task, *options: Any) -> Iterator[Path]:
     """The folder ``.<output>.work`` beside a stage's output: checkpoints and logs while it runs.
 
-    It is kept when the stage is interrupted, so that running the stage again goes on from the last
-    checkpoint, and removed when the stage succeeds.
+    It is kept when the stage is interrupted, so that running the very same stage again goes on from
+    the last checkpoint, and removed when the stage succeeds. What another stage, or the same with
+    other options, has left there is thrown away.
+
+    Args:
+        output: the stage's output folder.
+        stage: its name.
+        source: the folder it starts from.
+        task: of the stage.
+        options: dataclasses; together they say what "the very same" means.
     """
     work = output.parent / f".{output.name}.work"
+    identity = {
+        "stage": stage,
+        "source": str(source.resolve()),
+        "task": task.name,
+        "labels": list(task.labels),
+        "options": [dataclasses.asdict(option) if option is not None else None for option in options],
+    }
+    record = work / _IDENTITY
+    if work.exists() and (not record.is_file() or json.loads(record.read_text("utf-8")) != identity):
+        shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(identity), encoding="utf-8")
     yield work
     shutil.rmtree(work, ignore_errors=True)
 

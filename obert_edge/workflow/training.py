@@ -87,7 +87,12 @@ class LogCallback(TrainerCallback):
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
         seconds = round(time.monotonic() - self._start, 1)
-        row = {"step": state.global_step, "seconds": seconds, **logs, **(self._extra() if self._extra else {})}
+        row = {
+            "step": state.global_step,
+            "seconds": seconds,
+            **logs,
+            **(self._extra() if self._extra else {}),
+        }
         new = not self._path.exists()
         with self._path.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, _LOG_FIELDS, extrasaction="ignore")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Tuple
 
 #: Debian's and zig's spelling; the suffix is the oldest glibc the library runs on.
@@ -12,14 +11,10 @@ LIBRARY = "libobert_edge.x86_64-linux-gnu.so"
 _AVX2 = ("-mavx2", "-mfma")
 _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 
-_KERNELS: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
+#: (path as in generic/sources.py, extra compiler flags): this target's own kernels.
+SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
     ("x86_avx/avx2.cpp", _AVX2),
     ("x86_avx/avxvnni.cpp", (*_AVX2, "-mavxvnni")),
     ("x86_avx/avx512vnni.cpp", (*_AVX512, "-mavx512vnni")),
     ("x86_avx/avx512vnni_ymm.cpp", (*_AVX512, "-mavx512vnni")),
-)
-
-#: (path as in generic/sources.py, extra compiler flags): this target's own kernels.
-SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = tuple(
-    source for source in _KERNELS if (Path(__file__).parent.parent / source[0]).exists()
 )

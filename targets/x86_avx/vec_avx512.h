@@ -32,6 +32,10 @@ OE_INLINE F16 max(F16 a, F16 b) { return {_mm512_max_ps(a.v, b.v)}; }  // a > b 
 OE_INLINE F16 min(F16 a, F16 b) { return {_mm512_min_ps(a.v, b.v)}; }
 OE_INLINE F16 sqrt(F16 a) { return {_mm512_sqrt_ps(a.v)}; }
 OE_INLINE F16 abs(F16 a) { return {_mm512_abs_ps(a.v)}; }
+// x - round(x), exactly, for |x| < 2^22
+OE_INLINE F16 fraction(F16 x) { return {_mm512_reduce_ps(x.v, _MM_FROUND_TO_NEAREST_INT)}; }
+// min(|x|, limit) for a positive limit; a NaN gives the limit
+OE_INLINE F16 min_magnitude(F16 x, F16 limit) { return {_mm512_range_ps(x.v, limit.v, 0b1010)}; }
 OE_INLINE F16 copysign(F16 magnitude, F16 sign) {  // bit by bit: sign where the mask is set
   return {_mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_set1_epi32(INT32_MIN), _mm512_castps_si512(sign.v),
                                                         _mm512_castps_si512(magnitude.v), 0xCA))};
@@ -75,8 +79,11 @@ OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) {
   return {_mm512_dpbusd_epi32(acc.v, _mm512_set1_epi8(1), _mm512_loadu_si512(p))};
 }
 
+constexpr int kRegisters = 1;      // of an I16
+constexpr bool kPipelined = true;  // 32 registers: room for quads in flight
 constexpr int kWidestTile = 4;     // units of 16 tokens a row-gather tile may have: 4 rows x 4 units = 16 registers
 constexpr int kWidestStored = 4;   // the same for tiles that read interleaved activations
+constexpr int kWidestQueries = 2;  // units of queries of an attention tile: 8 keys or channels x 2 units
 OE_INLINE constexpr bool is_scrambled(int units) { return units == 4; }
 
 // Hides how a vector was made: clang would merge the shuffles of a gather into others that cost more.
@@ -221,8 +228,10 @@ OE_INLINE void store_bytes(void* out, const I16 (&q)[1], const ByteRange& range)
   _mm_storeu_si128((__m128i*)out, _mm512_castsi512_si128(bytes));
 }
 
-// Probabilities of 4 keys (0..255 each) x 16 queries to one dword per query.
-OE_INLINE void store_quad(uint8_t* out, const I16 (&key)[4]) {
-  const __m512i low = _mm512_packs_epi32(key[0].v, key[1].v), high = _mm512_packs_epi32(key[2].v, key[3].v);
-  _mm512_storeu_si512(out, transpose_bytes(_mm512_packus_epi16(low, high)));
+// The low bytes of 4 keys x 16 queries to one dword per query. Bits 8 to 21 must be 0; those above are ignored.
+OE_INLINE void store_quad(uint8_t* out, I16 k0, I16 k1, I16 k2, I16 k3) {
+  const __m512i low = _mm512_set1_epi32(0xFFFF);
+  const __m512i second = _mm512_slli_epi32(k1.v, 8), third = _mm512_slli_epi32(k2.v, 16);
+  const __m512i first = _mm512_ternarylogic_epi32(k0.v, second, low, 0xA8);  // (key 0 | key 1) & low
+  _mm512_storeu_si512(out, _mm512_ternarylogic_epi32(first, third, _mm512_slli_epi32(k3.v, 24), 0xFE));
 }

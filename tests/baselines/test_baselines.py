@@ -70,7 +70,8 @@ def test_the_engine_and_the_float_baseline_agree(make_sample, tmp_path, architec
 def test_onnx_takes_any_shape(make_sample, tmp_path):
     sample = make_sample("bert", "token-classification")
     baseline = get_baseline("onnxruntime-int8")
-    session = baseline.load(baseline.prepare(sample.bundle, tmp_path, batch_size=1, sequence_length=1), threads=1)
+    artefact = baseline.prepare(sample.bundle, tmp_path, batch_size=1, sequence_length=1)
+    session = baseline.load(artefact, threads=1)
     for shape in ((1, 1), (3, 50)):
         ids = np.full(shape, 20)
         assert session(ids, np.ones_like(ids), np.zeros_like(ids))[0].shape == (*shape, 3)

@@ -11,14 +11,15 @@ from obert_edge.runtime.baselines.dense import Dense
 from obert_edge.runtime.baselines.litert_graph import observe_grids
 
 
+def prepared(sample, folder):
+    return get_baseline("litert-int8").prepare(sample.bundle, folder, batch_size=1, sequence_length=8)
+
+
 def quantized_tensors(folder):
-    interpreter = Interpreter(model_path=str(folder / "model.tflite"))
-    details = [
-        detail
-        for detail in interpreter.get_tensor_details()
-        if detail["quantization_parameters"]["scales"].size
-    ]
-    return [(d["dtype"], d["shape"].tolist(), d["quantization_parameters"]) for d in details]
+    """(dtype, scales, zero points) of every quantized tensor of the file."""
+    details = Interpreter(model_path=str(folder / "model.tflite")).get_tensor_details()
+    found = [(detail["dtype"], detail["quantization_parameters"]) for detail in details]
+    return [(dtype, grid["scales"], grid["zero_points"]) for dtype, grid in found if grid["scales"].size]
 
 
 def test_static_input_grids_and_weights_are_taken_over_unchanged(make_sample, tmp_path):

@@ -36,7 +36,7 @@ def test_no_range_is_wider_than_what_was_seen(batches, name):
     assert min(0, everything.min()) - 1e-6 <= low <= high <= max(0, everything.max()) + 1e-6
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(values, min_size=1, max_size=6))
 def test_histograms_lose_no_value_and_do_not_depend_on_the_order(batches):
     there, back = PercentileObserver(), PercentileObserver()
@@ -48,12 +48,15 @@ def test_histograms_lose_no_value_and_do_not_depend_on_the_order(batches):
     assert there.limit == back.limit
     centers, width = there.centers().numpy(), 2 * there.limit / len(there.counts)
     edges = np.append(centers - width / 2, there.limit)
-    exact, _ = np.histogram(np.concatenate(batches).astype(np.float64), edges)
+    everything = np.concatenate(batches).astype(np.float64)
+    exact, _ = np.histogram(everything, edges)
+    nearest = np.clip(np.rint((everything + there.limit) / width).astype(int), 1, len(edges) - 1)
+    on_edge = nearest[np.abs(everything - edges[nearest]) < 0.01 * width] - 1
     for counted in (there.counts, back.counts):
         # A value on the very edge of a bin may be counted on either side of it.
-        drift = np.abs(np.cumsum(counted.numpy()) - np.cumsum(exact))
-        on_edges = np.isin(edges[1:], np.concatenate(batches).astype(np.float64))
-        assert (drift[~on_edges] == 0).all()
+        drift = np.cumsum(counted.numpy()) - np.cumsum(exact)
+        drift[on_edge] = 0
+        assert not drift.any()
 
 
 def test_a_percentile_leaves_out_the_tails():

@@ -13,7 +13,9 @@ def test_every_layer_is_measured_and_the_worst_comes_first():
     model = calibrate(make_model(), make_batches())
     layers = sensitivity(model, make_batches(1))
     assert [layer.error for layer in layers] == sorted((layer.error for layer in layers), reverse=True)
-    kinds = {kind: sum(layer.kind == kind for layer in layers) for kind in ("linear", "embedding", "attention")}
+    kinds = {
+        kind: sum(layer.kind == kind for layer in layers) for kind in ("linear", "embedding", "attention")
+    }
     assert kinds == {"linear": 2 * 6 + 2, "embedding": 3, "attention": 2}
     assert "bert.encoder.layer.1.attention.self" in {layer.name for layer in layers}
     assert all(layer.error > 0 for layer in layers)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -33,6 +34,17 @@ def test_json_lines_csv_and_tsv_are_read_by_their_well_known_columns(tmp_path):
     assert read_texts(write(tmp_path, "x.csv", 'label,sentence\n1,"a, b"\n')) == ["a, b"]
     glue = 'sentence1\tsentence2\tlabel\nhe said "no\tb\t1\n'
     assert read_texts(write(tmp_path, "x.tsv", glue)) == [('he said "no', "b")]
+
+
+def test_compressed_files_are_read_by_the_name_inside(tmp_path):
+    whole = gzip.compress(b"sentence\tlabel\none\t1\ntwo\t0\n")
+    (tmp_path / "dev.tsv.gz").write_bytes(whole)
+    assert read_texts(tmp_path / "dev.tsv.gz") == ["one", "two"]
+    (tmp_path / "cut.tsv.gz").write_bytes(whole[:-12])
+    (tmp_path / "bad.tsv.gz").write_bytes(b"sentence\tlabel\n")
+    for name in ("cut.tsv.gz", "bad.tsv.gz"):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_texts(tmp_path / name)
 
 
 def test_columns_can_be_named(tmp_path):

@@ -77,3 +77,13 @@ def make_examples(count: int = 64, length: int = 7):
     """A data set for the Trainer: a list of dictionaries, one per example."""
     batch = make_batches(1, batch_size=count, length=length)[0]
     return [{key: value[i] for key, value in batch.items()} for i in range(count)]
+
+
+def definition(matrix, w, indices):
+    """Equation 3's solution, literally: dw and rho for the group Q = indices."""
+    inverse = torch.linalg.inv(matrix[0])
+    e_q = torch.eye(w.shape[1], dtype=torch.float64)[list(indices)]
+    middle = torch.linalg.inv(e_q @ inverse @ e_q.T)
+    dw = -inverse @ e_q.T @ middle @ e_q @ w[0]
+    rho = 0.5 * (e_q @ w[0]) @ middle @ (e_q @ w[0])
+    return dw[None], float(rho)

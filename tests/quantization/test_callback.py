@@ -50,7 +50,9 @@ def make_trainer(folder, model, *callbacks, **changes):
         "seed": 1,
         **changes,
     }
-    return Trainer(model, TrainingArguments(**arguments), train_dataset=Sentences(), callbacks=list(callbacks))
+    return Trainer(
+        model, TrainingArguments(**arguments), train_dataset=Sentences(), callbacks=list(callbacks)
+    )
 
 
 def test_the_model_is_converted_as_soon_as_the_trainer_has_it(tmp_path):

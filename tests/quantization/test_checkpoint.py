@@ -118,7 +118,9 @@ def test_a_record_of_another_model_is_refused(folder):
         load_quantized(folder)
 
 
-@pytest.mark.parametrize("site", [{"scale": -1.0, "zero_point": 0}, {"scale": 1.0}, {"scale": 1, "zero_point": 300}, 5])
+@pytest.mark.parametrize(
+    "site", [{"scale": -1.0, "zero_point": 0}, {"scale": 1.0}, {"scale": 1, "zero_point": 300}, 5]
+)
 def test_a_record_with_a_bad_site_is_refused(folder, site):
     record = json.loads((folder / "quantization.json").read_text())
     edit(folder, sites={**record["sites"], "classifier:input": site})

@@ -7,7 +7,28 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
-WORDS = "a good bad film the is was it red blue where who lives in paris john smith . ? question".split()
+WORDS = [
+    "a",
+    "good",
+    "bad",
+    "film",
+    "the",
+    "is",
+    "was",
+    "it",
+    "red",
+    "blue",
+    "where",
+    "who",
+    "lives",
+    "in",
+    "paris",
+    "john",
+    "smith",
+    ".",
+    "?",
+    "question",
+]
 
 
 @pytest.fixture

@@ -35,7 +35,10 @@ def test_scores_and_predictions_come_from_the_largest_logit(sst2, tokenizer):
     task = load_task("sst2", sst2)
     features = task.features("dev", tokenizer)
     assert task.score("dev", features, answers(1, 1)) == {"accuracy": 50.0}
-    assert [label for _, label in task.predictions("dev", features, answers(1, 0))] == ["positive", "negative"]
+    assert [label for _, label in task.predictions("dev", features, answers(1, 0))] == [
+        "positive",
+        "negative",
+    ]
 
 
 def test_a_split_without_labels_can_be_predicted_but_not_scored(sst2, tokenizer):

@@ -99,7 +99,10 @@ def test_a_split_file_divides_the_articles_of_dev(folder):
     [
         ("{", "not JSON"),
         ('{"data": [{"paragraphs": [{"qas": []}]}]}', "holds no questions"),
-        ('{"data": [{"paragraphs": [{"context": "x", "qas": [{"id": 1}]}]}]}', "not SQuAD v1.1: .* question 1"),
+        (
+            '{"data": [{"paragraphs": [{"context": "x", "qas": [{"id": 1}]}]}]}',
+            "not SQuAD v1.1: .* question 1",
+        ),
         ("[]", "not SQuAD"),
     ],
 )

@@ -64,7 +64,10 @@ def test_splits_are_found_by_their_usual_names(tmp_path):
     (tmp_path / "train.csv").touch()
     (tmp_path / "validation.jsonl").touch()
     found = find_splits(tmp_path, (".csv", ".jsonl"))
-    assert {split: path.name for split, path in found.items()} == {"train": "train.csv", "dev": "validation.jsonl"}
+    assert {split: path.name for split, path in found.items()} == {
+        "train": "train.csv",
+        "dev": "validation.jsonl",
+    }
     with pytest.raises(DataError, match="holds none"):
         find_splits(tmp_path, (".tsv",))
     with pytest.raises(DataError, match="does not exist"):

@@ -1,0 +1,20 @@
+// AVX-VNNI, 256 bits wide: Alder Lake and later, Zen 5. Apart from the instruction's encoding (VEX here, EVEX there) the
+// code is that of avx512vnni_ymm.cpp, which more machines can run: its tests are this file's tests too.
+#include <immintrin.h>
+
+#include "kernels.h"
+#include "simd/macros.h"
+
+namespace oe {
+namespace {
+#define OE_DPBUSD(acc, u8, s8) _mm256_dpbusd_avx_epi32(acc, u8, s8)
+#include "transpose.h"
+#include "vec_avx2.h"
+
+#include "simd/kernels.inc"
+}  // namespace
+
+extern const Implementation kAvxVnni;
+const Implementation kAvxVnni = OE_SIMD_IMPLEMENTATION("avxvnni");
+
+}  // namespace oe

@@ -1,0 +1,220 @@
+// 256-bit vectors: 16 tokens are two ymm registers. Included inside an anonymous namespace by a kernel file; see
+// obert_edge/engine/simd/README.md. The kernel file says what the dot product is made of:
+//
+//   OE_DPBUSD(acc, u8, s8)   VPDPBUSD of AVX-VNNI or AVX-512-VNNI: the instruction
+//   not defined              AVX2: bytes are widened to int16 and multiplied by VPMADDWD, which is exact; VPMADDUBSW
+//                            would saturate where two products of 255 * 127 meet
+
+struct F16 {
+  __m256 a, b;  // tokens 0-7, 8-15
+};
+struct I16 {
+  __m256i a, b;
+};
+
+OE_INLINE F16 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+OE_INLINE void store(float* p, F16 x) {
+  _mm256_storeu_ps(p, x.a);
+  _mm256_storeu_ps(p + 8, x.b);
+}
+OE_INLINE F16 splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+OE_INLINE F16 operator+(F16 x, F16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+OE_INLINE F16 operator-(F16 x, F16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+OE_INLINE F16 operator*(F16 x, F16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+OE_INLINE F16 operator/(F16 x, F16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+OE_INLINE F16 fma(F16 x, F16 y, F16 z) {
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+OE_INLINE F16 max(F16 x, F16 y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }  // x > y ? x : y
+OE_INLINE F16 min(F16 x, F16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+OE_INLINE F16 sqrt(F16 x) { return {_mm256_sqrt_ps(x.a), _mm256_sqrt_ps(x.b)}; }
+OE_INLINE F16 abs(F16 x) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
+}
+// 1.5 * 2^23: adding it rounds to a whole number, ties to even.
+OE_INLINE F16 fraction(F16 x) { return x - ((x + splat(12582912.0f)) - splat(12582912.0f)); }
+// min(|x|, limit) for a positive limit; a NaN gives the limit
+OE_INLINE F16 min_magnitude(F16 x, F16 limit) { return min(abs(x), limit); }
+OE_INLINE F16 copysign(F16 magnitude, F16 x) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_or_ps(_mm256_andnot_ps(sign, magnitude.a), _mm256_and_ps(sign, x.a)),
+          _mm256_or_ps(_mm256_andnot_ps(sign, magnitude.b), _mm256_and_ps(sign, x.b))};
+}
+// y where x > 0, else otherwise.
+OE_INLINE F16 if_positive(F16 x, F16 otherwise, F16 y) {
+  const __m256 zero = _mm256_setzero_ps();
+  return {_mm256_blendv_ps(otherwise.a, y.a, _mm256_cmp_ps(x.a, zero, _CMP_GT_OQ)),
+          _mm256_blendv_ps(otherwise.b, y.b, _mm256_cmp_ps(x.b, zero, _CMP_GT_OQ))};
+}
+
+OE_INLINE __m256i load_32(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
+OE_INLINE void store_32(void* p, __m256i x) { _mm256_storeu_si256((__m256i*)p, x); }
+OE_INLINE __m128i load_16(const void* p) { return _mm_loadu_si128((const __m128i*)p); }
+OE_INLINE I16 load(const int32_t* p) { return {load_32(p), load_32(p + 8)}; }
+OE_INLINE void store(int32_t* p, I16 x) {
+  store_32(p, x.a);
+  store_32(p + 8, x.b);
+}
+OE_INLINE I16 splat(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+OE_INLINE I16 operator+(I16 x, I16 y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+OE_INLINE I16 operator-(I16 x, I16 y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
+OE_INLINE I16 operator*(I16 x, I16 y) { return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)}; }
+OE_INLINE I16 max(I16 x, I16 y) { return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
+OE_INLINE I16 shift_to_exponent(I16 x) { return {_mm256_slli_epi32(x.a, 23), _mm256_slli_epi32(x.b, 23)}; }
+OE_INLINE F16 to_float(I16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+OE_INLINE I16 round(F16 x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }  // out of range: INT32_MIN
+OE_INLINE I16 bits_of(F16 x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
+OE_INLINE F16 from_bits(I16 x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
+// The first `count` of 16 numbers, the rest 0 and not read.
+OE_INLINE I16 load_u16(const uint16_t* p, size_t count) {
+  alignas(32) uint16_t real[16] = {};
+  if (count < 16) {
+    for (size_t i = 0; i < count; ++i) real[i] = p[i];
+    p = real;
+  }
+  return {_mm256_cvtepu16_epi32(load_16(p)), _mm256_cvtepu16_epi32(load_16(p + 8))};
+}
+OE_INLINE I16 load_s8(const int8_t* p) {
+  const __m128i x = load_16(p);
+  return {_mm256_cvtepi8_epi32(x), _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(x, x))};
+}
+
+// ---- bytes
+
+constexpr int kRegisters = 2;     // of an I16
+constexpr int kWidestTile = 1;    // units of 16 tokens a row-gather tile may have: 4 rows are 8 of 16 registers
+constexpr int kWidestStored = 1;  // the same for tiles that read interleaved activations
+constexpr int kWidestQueries = 1;  // units of queries of an attention tile
+OE_INLINE constexpr bool is_scrambled(int) { return true; }
+#if defined(__AVX512VL__)
+constexpr bool kPipelined = true;  // 32 registers: room for quads in flight
+#else
+constexpr bool kPipelined = false;
+#endif
+
+#if defined(OE_DPBUSD)
+struct Q16 {  // 16 tokens x 4 channels, one dword per token
+  __m256i a, b;
+};
+struct W4 {  // 4 weights, in every dword
+  __m256i v;
+};
+OE_INLINE Q16 quads_of(__m256i a, __m256i b) { return {a, b}; }
+OE_INLINE W4 weights_of(__m256i four) { return {four}; }
+OE_INLINE I16 dot(I16 acc, Q16 x, W4 w) { return {OE_DPBUSD(acc.a, x.a, w.v), OE_DPBUSD(acc.b, x.b, w.v)}; }
+#else
+struct Q16 {  // 16 tokens x 4 channels, as words: channels 0 and 2, channels 1 and 3 of each token
+  __m256i even_a, even_b, odd_a, odd_b;
+};
+struct W4 {
+  __m256i even, odd;
+};
+OE_INLINE Q16 quads_of(__m256i a, __m256i b) {
+  const __m256i even = _mm256_set1_epi16(0xFF);
+  return {_mm256_and_si256(a, even), _mm256_and_si256(b, even), _mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8)};
+}
+OE_INLINE W4 weights_of(__m256i four) {
+  return {_mm256_srai_epi16(_mm256_slli_epi16(four, 8), 8), _mm256_srai_epi16(four, 8)};
+}
+OE_INLINE I16 dot(I16 acc, Q16 x, W4 w) {
+  return {_mm256_add_epi32(_mm256_add_epi32(acc.a, _mm256_madd_epi16(x.even_a, w.even)),
+                           _mm256_madd_epi16(x.odd_a, w.odd)),
+          _mm256_add_epi32(_mm256_add_epi32(acc.b, _mm256_madd_epi16(x.even_b, w.even)),
+                           _mm256_madd_epi16(x.odd_b, w.odd))};
+}
+#endif
+
+OE_INLINE W4 load_weights(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return weights_of(_mm256_set1_epi32(four));
+}
+OE_INLINE Q16 load_quad(const uint8_t* p) { return quads_of(load_32(p), load_32(p + 32)); }
+// acc[token] += the sum of its 4 signed bytes
+OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) {
+  const __m256i bytes = _mm256_set1_epi8(1), words = _mm256_set1_epi16(1);
+  return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, load_32(p)), words)),
+          _mm256_add_epi32(acc.b, _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, load_32(p + 32)), words))};
+}
+
+// Four channels of one unit, as loaded: tokens 0-7 and 8-15 in the low halves of the two lanes.
+template <int kTile>
+struct Rows {
+  __m256i v[4];
+};
+OE_INLINE __m256i load_halves(const uint8_t* p) {
+  int64_t high;
+  __builtin_memcpy(&high, p + 8, 8);
+  return _mm256_blend_epi32(_mm256_castsi128_si256(_mm_loadl_epi64((const __m128i*)p)), _mm256_set1_epi64x(high),
+                            0xF0);
+}
+OE_INLINE void load_rows(Rows<1>& rows, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  rows.v[0] = load_halves(c0);
+  rows.v[1] = load_halves(c1);
+  rows.v[2] = load_halves(c2);
+  rows.v[3] = load_halves(c3);
+}
+// The unpacks stay in 128-bit lanes: `a` gets tokens 0-3 and 8-11, `b` 4-7 and 12-15 ("scrambled").
+OE_INLINE void unpack_rows(__m256i& a, __m256i& b, const Rows<1>& rows) {
+  const __m256i low = _mm256_unpacklo_epi8(rows.v[0], rows.v[1]), high = _mm256_unpacklo_epi8(rows.v[2], rows.v[3]);
+  a = _mm256_unpacklo_epi16(low, high);
+  b = _mm256_unpackhi_epi16(low, high);
+}
+OE_INLINE void interleave_rows(Q16 (&out)[1], const Rows<1>& rows) {
+  __m256i a, b;
+  unpack_rows(a, b, rows);
+  out[0] = quads_of(a, b);
+}
+OE_INLINE void pin(Q16 (&)[1], Rows<1>&) {}
+
+// The scrambled order to token order, and back.
+OE_INLINE void swap_lanes(__m256i& a, __m256i& b) {
+  const __m256i low = _mm256_permute2x128_si256(a, b, 0x20), high = _mm256_permute2x128_si256(a, b, 0x31);
+  a = low;
+  b = high;
+}
+OE_INLINE void unscramble(I16 (&x)[1]) { swap_lanes(x[0].a, x[0].b); }
+
+// Four channels of 16 tokens to 64 bytes, one dword per token, in token order.
+OE_INLINE void interleave(uint8_t* out, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  Rows<1> rows;
+  __m256i a, b;
+  load_rows(rows, c0, c1, c2, c3);
+  unpack_rows(a, b, rows);
+  swap_lanes(a, b);
+  store_32(out, a);
+  store_32(out + 32, b);
+}
+
+// ---- int32 to 8 bit: clamp(q + zero_point, lo, hi), by saturation. q may be INT32_MIN, which gives lo.
+
+struct ByteRange {
+  __m256i zero_point;  // int16
+  __m128i lo, hi;      // bytes
+  bool is_signed;
+};
+OE_INLINE ByteRange byte_range(int32_t zero_point, int32_t lo, int32_t hi) {
+  return {_mm256_set1_epi16((int16_t)zero_point), _mm_set1_epi8((int8_t)lo), _mm_set1_epi8((int8_t)hi), lo < 0};
+}
+template <bool kScrambled>
+OE_INLINE void store_bytes(void* out, const I16 (&q)[1], const ByteRange& range) {
+  __m256i words = _mm256_packs_epi32(q[0].a, q[0].b);
+  if (!kScrambled) words = _mm256_permute4x64_epi64(words, 0xD8);
+  words = _mm256_adds_epi16(words, range.zero_point);
+  const __m128i low = _mm256_castsi256_si128(words), high = _mm256_extracti128_si256(words, 1);
+  const __m128i bytes = range.is_signed
+                            ? _mm_min_epi8(_mm_max_epi8(_mm_packs_epi16(low, high), range.lo), range.hi)
+                            : _mm_min_epu8(_mm_max_epu8(_mm_packus_epi16(low, high), range.lo), range.hi);
+  _mm_storeu_si128((__m128i*)out, bytes);
+}
+
+// The low bytes of 4 keys x 8 queries to one dword per query. Bits 8 to 21 must be 0; those above are ignored.
+OE_INLINE __m256i pack_quad(__m256i k0, __m256i k1, __m256i k2, __m256i k3) {
+  const __m256i low = _mm256_and_si256(_mm256_or_si256(k0, _mm256_slli_epi32(k1, 8)), _mm256_set1_epi32(0xFFFF));
+  return _mm256_or_si256(low, _mm256_or_si256(_mm256_slli_epi32(k2, 16), _mm256_slli_epi32(k3, 24)));
+}
+OE_INLINE void store_quad(uint8_t* out, I16 k0, I16 k1, I16 k2, I16 k3) {
+  store_32(out, pack_quad(k0.a, k1.a, k2.a, k3.a));
+  store_32(out + 32, pack_quad(k0.b, k1.b, k2.b, k3.b));
+}

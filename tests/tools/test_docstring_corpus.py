@@ -1,0 +1,52 @@
+"""The quickstart's embedded data: balanced, without leaks."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[2] / "tools" / "docstring_corpus.py"
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    spec = importlib.util.spec_from_file_location("docstring_corpus", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def rows(corpus):
+    return corpus.collect(per_class=40)
+
+
+def test_every_class_has_its_share_of_both_splits(rows):
+    assert set(Counter(row["label"] for row in rows["train"]).values()) == {32}
+    assert set(Counter(row["label"] for row in rows["test"]).values()) == {8}
+    assert len({row["label"] for row in rows["train"]}) == 6
+
+
+def test_no_sentence_is_used_twice(rows):
+    texts = [row["text"].lower() for split in rows.values() for row in split]
+    assert len(set(texts)) == len(texts)
+
+
+def test_no_sentence_names_its_package(rows):
+    names = re.compile(r"\b(numpy|np|torch|pytorch|transformers|sympy|networkx|nx|python)\b", re.IGNORECASE)
+    assert not [row for split in rows.values() for row in split if names.search(row["text"])]
+
+
+def test_a_module_is_in_one_split_only_and_always_the_same(corpus):
+    files = list(corpus.source_files("networkx"))
+    held_out = [corpus.is_test_module("networkx", path) for path in files]
+    assert held_out == [corpus.is_test_module("networkx", path) for path in files]
+    assert 0.1 < sum(held_out) / len(held_out) < 0.3
+
+
+def test_the_same_installation_gives_the_same_corpus(corpus, rows):
+    assert corpus.collect(per_class=40) == rows
