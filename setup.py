@@ -32,7 +32,7 @@ class BuildEngine(Command):
 
     def run(self) -> None:
         """Compile every target's library that is not up to date."""
-        runpy.run_path(str(ROOT / "targets" / "build.py"), run_name="__main__")
+        runpy.run_path(str(ROOT / "targets" / "build.py"))["main"]([])
 
     def get_source_files(self) -> list[str]:
         """What a source distribution needs beyond the Python packages."""

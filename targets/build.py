@@ -1,8 +1,8 @@
 """Compiles the engine library of every target: ``python targets/build.py [--target NAME]``.
 
 The compiler is the one in PyPI's ``ziglang`` (it cross-compiles every target with no system compiler),
-or the command in ``$OBERT_EDGE_CXX`` for this machine's own target. The build backend runs this file
-before ``obert_edge`` can be imported, so it uses the standard library only and reads each target's
+or the command in ``$OBERT_EDGE_CXX`` for this machine's own target. ``setup.py`` calls :func:`main`
+before ``obert_edge`` can be imported, so this file uses the standard library only and reads each target's
 ``sources.py`` by path. Objects are kept in ``build/`` by a hash of everything they depend on: a second build
 does nothing.
 """
@@ -280,5 +280,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    # setup.py runs this file by path: the command line is then setup.py's, not ours.
-    main(sys.argv[1:] if Path(sys.argv[0]).resolve() == Path(__file__).resolve() else [])
+    main(sys.argv[1:])

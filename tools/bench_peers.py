@@ -33,6 +33,7 @@ from obert_edge.files import atomic_file
 from obert_edge.runtime.baselines import NAMES, expand_baselines
 from obert_edge.runtime.benchmark import benchmark
 from obert_edge.runtime.report import Measurement, Ratio, Report
+from obert_edge.runtime.text_table import milliseconds
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -152,6 +153,8 @@ def machine() -> Dict[str, str]:
     return facts
 
 
+#: A load average above this means that something else ran; engines whose threads spin lose most by it.
+BUSY = 0.7
 FLAGS = {
     "onnxruntime": "ORT_ENABLE_ALL, intra_op_num_threads as given, inter_op_num_threads 1, CPU provider",
     "litert": "XNNPACK (the default delegate), num_threads as given, one fixed shape",
@@ -184,6 +187,9 @@ def markdown(reports: Dict[str, Report], facts: Dict[str, str], command: str) ->
     names = [name for name in NAMES if any(name in report.baselines for report in reports.values())]
     title = f"Speed against {', '.join(names)}" if names else "Speed"
     lines = [f"# {title}", "", f"    {command}", ""]
+    load = facts["load average before"]
+    if float(load.split()[0]) > BUSY:
+        lines += [f"**The machine was busy (load average {load}): measure again before quoting this.**", ""]
     lines += [
         "Latency in ms: p50 (p90). Speed-up: median over rounds of the ratio within a round, with its 5th and"
     ]
@@ -244,8 +250,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
 
 
 def latency(measured: Measurement) -> str:
-    """p50 (p90) with three digits."""
-    return f"{measured.latency_ms.p50:.3g} ({measured.latency_ms.p90:.3g})"
+    """p50 (p90)."""
+    return f"{milliseconds(measured.latency_ms.p50)} ({milliseconds(measured.latency_ms.p90)})"
 
 
 def speedup(case: str, peer: str, ratio: Optional[Ratio]) -> str:
@@ -284,9 +290,17 @@ def parse(arguments: Optional[List[str]] = None) -> argparse.Namespace:
     return options
 
 
+def shown_command(options: argparse.Namespace) -> str:
+    """The command that repeats the run, without folders of this machine."""
+    parts = ["tools/bench_peers.py", "--models", "MODELS", "--cases", *options.cases]
+    parts += ["--baselines", *options.baselines, "--duration", f"{options.duration:g}"]
+    parts += ["--rounds", str(options.rounds), "--name", options.name]
+    return shlex.join(parts if options.threads is None else [*parts, "--threads", str(options.threads)])
+
+
 def main() -> None:
     options = parse()
-    command = "tools/bench_peers.py " + shlex.join(sys.argv[1:])
+    command = shown_command(options)
     facts = machine()
     reports: Dict[str, Report] = {}
     try:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, Optional, Union
 
-from obert_edge.files import atomic_folder
 from obert_edge.recipe import Training
 from obert_edge.tasks import Task, load_tokenizer
 from obert_edge.workflow.models import load_model, read_config, save_model
-from obert_edge.workflow.stage import stage_work, write_report
+from obert_edge.workflow.stage import stage_folder, stage_work, write_report
 from obert_edge.workflow.training import train
 
 
@@ -46,7 +45,7 @@ def finetune(
     source, target = Path(model), Path(output)
     config = read_config(source)
     this = stage_work(target, "finetune", source, task, options)
-    with atomic_folder(target, overwrite=overwrite) as folder, this as work:
+    with stage_folder(target, overwrite=overwrite) as folder, this as work:
         features = task.features("train", load_tokenizer(source), max_length=options.max_length, limit=limit)
         network = load_model(source, task, seed=options.seed)
         figures = train(

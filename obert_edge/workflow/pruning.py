@@ -9,7 +9,6 @@ from typing import Any, Dict, Iterator, List, Optional, Union
 import torch
 
 from obert_edge.errors import UsageError
-from obert_edge.files import atomic_folder
 from obert_edge.pruning import (
     CubicSchedule,
     Masks,
@@ -23,7 +22,7 @@ from obert_edge.recipe import Distillation, Pruning, Training
 from obert_edge.tasks import Feature, Task, load_tokenizer
 from obert_edge.workflow.batching import PadCollator
 from obert_edge.workflow.models import load_model, read_config, save_model
-from obert_edge.workflow.stage import make_distillation, stage_work, write_report
+from obert_edge.workflow.stage import make_distillation, stage_folder, stage_work, write_report
 from obert_edge.workflow.training import total_steps, train
 
 
@@ -80,7 +79,7 @@ def prune(
     source, target = Path(model), Path(output)
     pad = read_config(source).get("pad_token_id") or 0
     this = stage_work(target, "prune", source, task, plan, options, distillation)
-    with atomic_folder(target, overwrite=overwrite) as folder, this as work:
+    with stage_folder(target, overwrite=overwrite) as folder, this as work:
         features = task.features("train", load_tokenizer(source), max_length=options.max_length, limit=limit)
         network = load_model(source, task, seed=options.seed)
         one_shot = options.epochs == 0 or options.max_steps == 0

@@ -10,13 +10,12 @@ import torch
 
 from obert_edge.calibration import calibrate
 from obert_edge.errors import UsageError
-from obert_edge.files import atomic_folder
 from obert_edge.quantization import QATCallback, save_quantized
 from obert_edge.recipe import Distillation, Quantization, Training
 from obert_edge.tasks import Feature, Task, load_tokenizer
 from obert_edge.workflow.batching import PadCollator
 from obert_edge.workflow.models import copy_tokenizer, load_model, quiet_transformers, read_config
-from obert_edge.workflow.stage import make_distillation, stage_work, write_report
+from obert_edge.workflow.stage import make_distillation, stage_folder, stage_work, write_report
 from obert_edge.workflow.training import train
 
 _CALIBRATION_BATCH = 8
@@ -70,7 +69,7 @@ def quantize(
             hint="use method calibrate, or give --epochs or --max-steps",
         )
     this = stage_work(target, "quantize", source, task, plan, options, distillation)
-    with atomic_folder(target, overwrite=overwrite) as folder, this as work:
+    with stage_folder(target, overwrite=overwrite) as folder, this as work:
         features = task.features("train", load_tokenizer(source), max_length=options.max_length, limit=limit)
         network = load_model(source, task, seed=options.seed)
         if qat:

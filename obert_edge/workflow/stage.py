@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import shutil
+import tempfile
+import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
-from obert_edge.errors import CheckpointError
+from obert_edge.errors import CheckpointError, ObertEdgeError
+from obert_edge.files import atomic_file, atomic_folder
 from obert_edge.pruning import DistillationLoss
 from obert_edge.recipe import Distillation, Training
 from obert_edge.tasks import Task
@@ -18,6 +22,8 @@ from obert_edge.workflow.training import LOG_FILE
 
 REPORT = "stage.json"
 _IDENTITY = "identity.json"
+#: Seconds the other processes wait for the main one.
+_PATIENCE = 60
 
 
 @contextlib.contextmanager
@@ -44,12 +50,50 @@ def stage_work(output: Path, stage: str, source: Path, task: Task, *options: Any
         "options": [dataclasses.asdict(option) if option is not None else None for option in options],
     }
     record = work / _IDENTITY
+    if not is_main_process():
+        _wait_for(record, identity)
+        yield work
+        return
     if work.exists() and (not record.is_file() or json.loads(record.read_text("utf-8")) != identity):
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(identity), encoding="utf-8")
+    with atomic_file(record) as path:
+        path.write_text(json.dumps(identity), encoding="utf-8")
     yield work
     shutil.rmtree(work, ignore_errors=True)
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes: rank 0 under ``torchrun`` or ``accelerate launch``."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextlib.contextmanager
+def stage_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
+    """The folder a stage writes, whole or not at all; processes other than the main one write to nowhere.
+
+    Raises:
+        UsageError: the output exists.
+    """
+    if is_main_process():
+        with atomic_folder(output, overwrite=overwrite) as folder:
+            yield folder
+    else:
+        with tempfile.TemporaryDirectory() as nowhere:
+            yield Path(nowhere)
+
+
+def _wait_for(record: Path, identity: Dict[str, Any]) -> None:
+    """Wait until the main process has put the work folder in order."""
+    for _ in range(_PATIENCE * 10):
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(record.read_text("utf-8")) == identity:
+                return
+        time.sleep(0.1)
+    raise ObertEdgeError(
+        f"the main process did not prepare {record.parent} within {_PATIENCE} s",
+        hint="all processes must see one file system, and run the same command",
+    )
 
 
 def write_report(
