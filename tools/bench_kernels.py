@@ -163,8 +163,9 @@ def linear_cases(tokens: int, sparsity: float) -> Iterator[Case]:
 def other_cases(tokens: int) -> Iterator[Case]:
     """Everything that is not a linear."""
     builder = Builder()
-    buffers = [builder.buffer(dtype, HIDDEN) for dtype in (DType.U8, DType.S8, DType.S8, DType.U8)]
-    op: Op = Attention("attention", *buffers, HEADS, HIDDEN // HEADS, 128, 128, 1e-4, 1.0)
+    query, output = builder.buffer(DType.U8, HIDDEN), builder.buffer(DType.U8, HIDDEN)
+    key, value = builder.buffer(DType.S8, HIDDEN), builder.buffer(DType.S8, HIDDEN)
+    op: Op = Attention("attention", query, key, value, output, HEADS, HIDDEN // HEADS, 128, 128, 1e-4, 1.0)
     yield builder.case("attention 12x64", op, 2.0 * tokens * tokens * HIDDEN)
 
     builder = Builder()

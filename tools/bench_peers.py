@@ -13,6 +13,7 @@ obert_edge.runtime.benchmark.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -148,7 +149,8 @@ def machine() -> Dict[str, str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     facts["memory"] = f"{memory / 2**30:.1f} GiB"
     facts["kernel"] = os.uname().release
-    facts["compiler"] = f"zig c++ (ziglang {importlib.metadata.version('ziglang')})"
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        facts["compiler"] = f"zig c++ (ziglang {importlib.metadata.version('ziglang')})"
     facts["load average before"] = " ".join(f"{value:.2f}" for value in os.getloadavg())
     return facts
 

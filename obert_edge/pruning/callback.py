@@ -126,7 +126,7 @@ class PruningCallback(TrainerCallback):
         if self.criterion.needs_gradients:
             batches = draw_batches(
                 kwargs["train_dataloader"],
-                self.gradients,
+                max(self.gradients, world_size),  # every process needs one
                 batch_size=self.gradient_batch_size,
                 seed=self.seed + state.global_step,
                 rank=rank,

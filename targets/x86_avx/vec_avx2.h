@@ -66,15 +66,6 @@ OE_INLINE F16 to_float(I16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32
 OE_INLINE I16 round(F16 x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }  // out of range: INT32_MIN
 OE_INLINE I16 bits_of(F16 x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
 OE_INLINE F16 from_bits(I16 x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
-// The first `count` of 16 numbers, the rest 0 and not read.
-OE_INLINE I16 load_u16(const uint16_t* p, size_t count) {
-  alignas(32) uint16_t real[16] = {};
-  if (count < 16) {
-    for (size_t i = 0; i < count; ++i) real[i] = p[i];
-    p = real;
-  }
-  return {_mm256_cvtepu16_epi32(load_16(p)), _mm256_cvtepu16_epi32(load_16(p + 8))};
-}
 OE_INLINE I16 load_s8(const int8_t* p) {
   const __m128i x = load_16(p);
   return {_mm256_cvtepi8_epi32(x), _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(x, x))};

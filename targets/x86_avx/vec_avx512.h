@@ -57,11 +57,6 @@ OE_INLINE F16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 OE_INLINE I16 round(F16 a) { return {_mm512_cvtps_epi32(a.v)}; }  // out of range: INT32_MIN
 OE_INLINE I16 bits_of(F16 a) { return {_mm512_castps_si512(a.v)}; }
 OE_INLINE F16 from_bits(I16 a) { return {_mm512_castsi512_ps(a.v)}; }
-// The first `count` of 16 numbers, the rest 0 and not read.
-OE_INLINE I16 load_u16(const uint16_t* p, size_t count) {
-  const __mmask16 real = count < 16 ? (__mmask16)((1u << count) - 1) : (__mmask16)0xFFFF;
-  return {_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(real, p))};
-}
 OE_INLINE I16 load_s8(const int8_t* p) { return {_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
 
 // ---- bytes

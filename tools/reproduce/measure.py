@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--data", required=True)
     parser.add_argument("-o", "--output", required=True)
     parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--note", default="", help="what a reader should know about this run")
     options = parser.parse_args()
     try:
         recipe = Recipe.load(options.recipe, model=options.model, data=options.data, output=options.output)
@@ -48,6 +49,7 @@ def main() -> int:
         "split": recipe.task.evaluate,
         "seed": recipe.finetune.seed if recipe.finetune is not None else None,
         "stages": [_row(stage, Path(options.output)) for stage in summary["stages"]],
+        "note": options.note,
         "machine": machine(),
         "recipe": {
             key: value for key, value in summary["recipe"].items() if key not in ("model", "output", "task")

@@ -57,9 +57,7 @@ class Baseline(ABC):
             ) from error
 
     @abstractmethod
-    def prepare(
-        self, bundle: Path, workdir: Path, *, batch_size: int, sequence_length: int
-    ) -> Path:
+    def prepare(self, bundle: Path, workdir: Path, *, batch_size: int, sequence_length: int) -> Path:
         """Translate a bundle into the engine's own format.
 
         Args:

@@ -21,9 +21,7 @@ class LiteRtFp32(Baseline):
     converter = ("ai_edge_litert.schema_py_generated", "ai-edge-litert")
     int8: ClassVar[bool] = False
 
-    def prepare(
-        self, bundle: Path, workdir: Path, *, batch_size: int, sequence_length: int
-    ) -> Path:
+    def prepare(self, bundle: Path, workdir: Path, *, batch_size: int, sequence_length: int) -> Path:
         """Write ``model.tflite`` for one shape."""
         self.require(self.converter)
         model = read_dense_model(bundle)

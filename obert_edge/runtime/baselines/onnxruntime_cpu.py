@@ -20,9 +20,7 @@ class OnnxRuntimeFp32(Baseline):
     converter = ("onnx", "onnx")
     int8: ClassVar[bool] = False
 
-    def prepare(
-        self, bundle: Path, workdir: Path, *, batch_size: int, sequence_length: int
-    ) -> Path:
+    def prepare(self, bundle: Path, workdir: Path, *, batch_size: int, sequence_length: int) -> Path:
         """Write ``model.onnx``; shapes stay dynamic."""
         self.require(self.converter)
         model = read_dense_model(bundle)
