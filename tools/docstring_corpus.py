@@ -95,9 +95,13 @@ def collect(per_class: int) -> dict[str, list[dict[str, str]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("output", type=Path, help="folder for train.jsonl and test.jsonl")
-    parser.add_argument("--per-class", type=int, default=800, help="sentences per class, both splits together")
+    parser.add_argument(
+        "--per-class", type=int, default=800, help="sentences per class, both splits together"
+    )
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     for split, rows in collect(options.per_class).items():

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
-from obert_edge.targets import FormatCost, get_target, library_path
 from safetensors.numpy import save_file
 
 from obert_edge.bundle.cases import write_cases
@@ -36,6 +35,7 @@ from obert_edge.compiler.passes.pack import pack
 from obert_edge.compiler.passes.plan import plan
 from obert_edge.compiler.passes.quantize import quantize
 from obert_edge.compiler.scales import Scales
+from obert_edge.targets import FormatCost, get_target, library_path
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
 CONFIG: Dict[str, Any] = {

@@ -17,7 +17,7 @@ TARGET = Target(
     library=Path(obert_edge.engine.__file__).parent / "lib" / LIBRARY,
     sources=tuple(Source(path, flags) for path, flags in (*COMMON_SOURCES, *SOURCES)),
     implementations=("avx512vnni", "avx512vnni_ymm", "avxvnni", "avx2", "scalar"),
-    # Least-squares fits to avx512vnni at 768x768 and 768x3072, 50 to 97 % sparse, 64 tokens, on a Cascade Lake
+    # Least-squares fits to avx512vnni at 768x768 and 768x3072, 50 to 97 % sparse, 64 tokens, on Cascade Lake
     # at 2.5 GHz (row-gather and dense within 16 %, 1x4 within 45 %). Only the ratios matter to the packer;
     # tools/bench_kernels.py measures.
     format_costs={

@@ -13,7 +13,6 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import pytest
 import torch
-from obert_edge.targets import get_target, library_path
 
 from obert_edge.bundle import Bundle
 from obert_edge.bundle.container import PROGRAM, TOKENIZER
@@ -26,6 +25,7 @@ from obert_edge.compiler.passes.fuse import fuse
 from obert_edge.errors import CheckpointError, DataError, UsageError
 from obert_edge.runtime.batching import case_positions
 from obert_edge.runtime.native import Library, PackedBatch
+from obert_edge.targets import get_target, library_path
 from tests.compiler.models import CASES, save_model
 from tests.compiler.naive_ranges import naive_ranges
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from obert_edge.targets import FormatCost, get_target
 
 from obert_edge.bundle import program
 from obert_edge.bundle.packing import unpack_op
@@ -27,6 +26,7 @@ from obert_edge.compiler.passes.plan import assign_slots, plan
 from obert_edge.compiler.passes.quantize import quantize, quantize_rows
 from obert_edge.compiler.scales import Scales
 from obert_edge.errors import CheckpointError
+from obert_edge.targets import FormatCost, get_target
 from tests.compiler.float_reference import evaluate
 from tests.compiler.models import save_model
 from tests.compiler.naive_ranges import naive_ranges

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from obert_edge.targets import get_target, library_path
 
 from obert_edge.bundle import Bundle
 from obert_edge.bundle.container import PROGRAM
@@ -15,6 +14,7 @@ from obert_edge.bundle.manifest import FORMAT_VERSION
 from obert_edge.bundle.program import Linear, WeightFormat
 from obert_edge.runtime.batching import case_positions
 from obert_edge.runtime.native import Library, PackedBatch
+from obert_edge.targets import get_target, library_path
 
 FOLDER = Path(__file__).parent
 BUNDLES = sorted(FOLDER.glob("v*.oeb"))
