@@ -406,7 +406,13 @@ class Program:
         program = cls(max_positions=max_positions)
         for _ in range(n_buffers):
             dtype, domain, channels, slot = _BUFFER.unpack_from(blob, at)
-            program.buffers.append(Buffer(DType(dtype), Domain(domain), channels, slot))
+            try:
+                program.buffers.append(Buffer(DType(dtype), Domain(domain), channels, slot))
+            except ValueError as error:
+                raise BundleError(
+                    f"the compiled graph holds a buffer of unknown kind: {error}",
+                    hint="copy the bundle again; it was altered, or a newer obert-edge wrote it",
+                ) from error
             at += _BUFFER.size
         for _ in range(n_consts):
             program.consts.append(Const(*_CONST.unpack_from(blob, at)))
@@ -441,7 +447,7 @@ def _unpack_op(record: Tuple[Any, ...]) -> Op:
             hint="use the obert-edge that built the bundle, or rebuild it",
         )
     op_type = OP_TYPES[kind]
-    values: Dict[str, Any] = {"name": record[-1].rstrip(b"\0").decode()}
+    values: Dict[str, Any] = {"name": record[-1].rstrip(b"\0").decode("ascii", "replace")}
     for names, start in (
         (op_type.INPUTS, 1),
         (op_type.OUTPUTS, 5),

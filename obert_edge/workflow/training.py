@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import math
+import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -14,7 +17,6 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from obert_edge.pruning import DistillationLoss, RewindingLearningRate
 from obert_edge.recipe import Training
@@ -81,6 +83,17 @@ class LogCallback(TrainerCallback):
         self._path = path
         self._extra = extra
         self._start = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Forget rows of steps that were lost with a kill and will be done again."""
+        if not state.is_world_process_zero or not self._path.exists():
+            return
+        with self._path.open(newline="", encoding="utf-8") as stream:
+            kept = [row for row in csv.DictReader(stream) if int(row["step"]) <= state.global_step]
+        with self._path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, _LOG_FIELDS)
+            writer.writeheader()
+            writer.writerows(kept)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Write one row; evaluation summaries without a loss are skipped."""
@@ -177,10 +190,28 @@ def training_mode(model: nn.Module, options: Training) -> Iterator[None]:
 
 
 def total_steps(options: Training, rows: int) -> int:
-    """Optimiser steps of a run over ``rows`` features on one device."""
+    """Optimiser steps of a run over ``rows`` features, shared by the processes of ``torchrun``."""
     if options.max_steps is not None:
         return options.max_steps
-    return max(1, math.ceil(options.epochs * math.ceil(rows / options.batch_size)))
+    per_step = options.batch_size * int(os.environ.get("WORLD_SIZE", "1"))
+    return max(1, math.ceil(options.epochs * math.ceil(rows / per_step)))
+
+
+def last_complete_checkpoint(folder: Path) -> Optional[Path]:
+    """The newest checkpoint that was written to its end, or ``None``.
+
+    The Trainer writes a checkpoint file by file, its state last, and removes the one before only
+    then: after a kill the newest folder may be a torso. Torsos are removed.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    for checkpoint in reversed(found):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        else:
+            return checkpoint
+    return None
 
 
 def train(
@@ -260,14 +291,10 @@ def train(
 
     trainer.remove_callback(PrinterCallback)
     checkpoints = work / CHECKPOINTS
-    last = (
-        get_last_checkpoint(str(checkpoints))  # type: ignore[no-untyped-call]
-        if checkpoints.is_dir()
-        else None
-    )
+    last = last_complete_checkpoint(checkpoints)
     try:
         with training_mode(model, options), quiet_transformers():
-            result = trainer.train(resume_from_checkpoint=last)
+            result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
         if bar:
             bar.close()

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obert_edge.recipe import Training
 from obert_edge.workflow.batching import PadCollator, answer_features
 from obert_edge.workflow.models import load_model
-from obert_edge.workflow.training import total_steps, training_mode
 
 ROWS = st.lists(st.lists(st.integers(1, 20), min_size=1, max_size=9), min_size=1, max_size=6)
 
@@ -38,20 +35,3 @@ def test_answers_come_in_the_order_of_the_features_whatever_the_batches(encoder,
     together = answer_features(model, features, batch_size=4)
     for one, other in zip(alone, together):
         assert one == pytest.approx(other["logits"], abs=1e-5)
-
-
-def test_dropout_and_frozen_embeddings_last_only_while_training(encoder, task):
-    model = load_model(encoder, task)
-    with training_mode(model, Training(dropout=0.0, freeze_embeddings=True)):
-        assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.0}
-        assert not model.bert.embeddings.word_embeddings.weight.requires_grad
-        assert model.classifier.weight.requires_grad
-    assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.1}
-    assert all(parameter.requires_grad for parameter in model.parameters())
-
-
-@pytest.mark.parametrize(
-    ("epochs", "max_steps", "steps"), [(1, None, 4), (0.5, None, 2), (3, 7, 7), (0.01, None, 1)]
-)
-def test_the_steps_of_a_run_follow_from_epochs_or_are_given(epochs, max_steps, steps):
-    assert total_steps(Training(epochs=epochs, max_steps=max_steps, batch_size=32), rows=100) == steps

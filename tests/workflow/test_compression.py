@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 
@@ -61,6 +62,8 @@ def test_a_second_run_goes_on_inside_the_stage_that_was_killed(recipe, tmp_path,
     monkeypatch.setattr(Trainer, "training_step", counted)
     summary = compress(recipe, progress=False)
     assert steps_run == list(range(10, 20))  # from the last checkpoint, and no fine-tuning again
+    rows = list(csv.DictReader((out / "2-prune" / "train_log.csv").open()))
+    assert [int(row["step"]) for row in rows] == list(range(2, 21, 2))
     assert [stage["stage"] for stage in summary["stages"]] == ["finetune", "prune"]
     steps_run.clear()
     assert compress(recipe, progress=False) == summary
