@@ -16,6 +16,7 @@ import click
 
 from obert_edge import __version__
 from obert_edge.errors import ObertEdgeError, UsageError
+from obert_edge.progress import Bar
 from obert_edge.recipe import Distillation, Pruning, Quantization, Recipe, Training
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -254,7 +255,7 @@ def build(model: Path, target: str, output: Path, as_json: bool, **options: Any)
     """Compile MODEL, dense or sparse, quantised or not, into a bundle."""
     from obert_edge.compiler.build import build as compile_model
 
-    with _Bar() as bar:
+    with Bar() as bar:
         path = compile_model(
             model,
             target,
@@ -287,7 +288,7 @@ def verify(bundle: Path, as_json: bool, **options: Any) -> int:
     """Check hashes, and that the embedded cases reproduce bit for bit."""
     from obert_edge.runtime import commands
 
-    with _Bar() as bar:
+    with Bar() as bar:
         outcome = commands.verify(bundle, progress=bar.show, **options)
     return _outcome(outcome, as_json)
 
@@ -322,7 +323,7 @@ def bench(bundle: Path, as_json: bool, **options: Any) -> int:
     """Measure BUNDLE, and baselines beside it."""
     from obert_edge.runtime import commands
 
-    with _Bar() as bar:
+    with Bar() as bar:
         outcome = commands.bench(bundle, progress=bar.show, **options)
     return _outcome(outcome, as_json)
 
@@ -335,33 +336,6 @@ def doctor(bundle: Optional[Path], as_json: bool) -> int:
     from obert_edge.runtime import commands
 
     return _outcome(commands.doctor(bundle), as_json)
-
-
-class _Bar:
-    """A progress bar on stderr for work that reports (what, done, total)."""
-
-    def __enter__(self) -> _Bar:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
-            transient=True,
-        )
-        self._row = self._progress.add_task("", total=None)
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, what: str, done: int, total: int) -> None:
-        """Move the bar."""
-        self._progress.update(self._row, description=what, completed=done, total=total)
 
 
 def _given(options: Dict[str, Any], names: Sequence[str]) -> Dict[str, Any]:

@@ -1,7 +1,7 @@
 """A whole compression run as one typed, validated file.
 
-Every value is checked where it is stored, so that a recipe that loads can run; an error names the
-key, the value found, and what to write instead. Nothing here imports torch.
+A recipe that loads can run: unknown keys and wrong values are refused with the nearest name or the range.
+Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -11,179 +11,24 @@ import difflib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from obert_edge.errors import UsageError
+from obert_edge.settings import Distillation, Pruning, Quantization, Training, check
+
+__all__ = [
+    "BuildStage",
+    "Distillation",
+    "PruneStage",
+    "Pruning",
+    "Quantization",
+    "QuantizeStage",
+    "Recipe",
+    "TaskSettings",
+    "Training",
+]
 
 T = TypeVar("T")
-
-
-def _check(good: bool, key: str, value: object, expected: str) -> None:
-    if not good:
-        raise UsageError(f"{key} is {value!r}", hint=f"{key} must be {expected}")
-
-
-def _one_of(key: str, value: str, choices: Tuple[str, ...]) -> None:
-    if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        raise UsageError(
-            f"{key} is {value!r}",
-            hint=f"did you mean {near[0]!r}?" if near else f"{key} must be one of {', '.join(choices)}",
-        )
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a stage trains; every stage has its own.
-
-    Args:
-        epochs: passes over the train split; 0 means no training (one shot).
-        max_steps: optimiser steps, instead of ``epochs`` when given.
-        learning_rate: peak of the linear decay (with warm-up and rewinds).
-        final_learning_rate: where the decay ends.
-        warmup: share of all steps spent rising from 0.
-        batch_size: examples per step and device.
-        max_length: tokens per feature; ``None``: the task's default.
-        weight_decay: AdamW's, on weights only.
-        precision: ``fp32`` or ``bf16`` (autocast).
-        seed: of data order, dropout and new heads.
-        dropout: probability in every dropout layer while training; ``None``: the checkpoint's own.
-            0 suits short runs, and is several times faster on a CPU.
-        freeze_embeddings: leave the embedding tables as they are (faster, and a regulariser).
-        save_steps: steps between checkpoints to resume from; ``None``: ten per run.
-    """
-
-    epochs: float = 3.0
-    max_steps: Optional[int] = None
-    learning_rate: float = 5e-5
-    final_learning_rate: float = 0.0
-    warmup: float = 0.06
-    batch_size: int = 32
-    max_length: Optional[int] = None
-    weight_decay: float = 0.01
-    precision: str = "fp32"
-    seed: int = 42
-    dropout: Optional[float] = None
-    freeze_embeddings: bool = False
-    save_steps: Optional[int] = None
-
-    def __post_init__(self) -> None:
-        _check(self.epochs >= 0, "epochs", self.epochs, "0 (no training) or more")
-        _check(self.max_steps is None or self.max_steps >= 0, "max_steps", self.max_steps, "0 or more")
-        _check(
-            0 < self.learning_rate < 1, "learning_rate", self.learning_rate, "between 0 and 1, such as 5e-5"
-        )
-        _check(
-            0 <= self.final_learning_rate <= self.learning_rate,
-            "final_learning_rate",
-            self.final_learning_rate,
-            "from 0 to learning_rate",
-        )
-        _check(0 <= self.warmup < 1, "warmup", self.warmup, "a share of the steps in [0, 1)")
-        _check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
-        _check(
-            self.max_length is None or self.max_length >= 8, "max_length", self.max_length, "8 or more tokens"
-        )
-        _check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
-        _one_of("precision", self.precision, ("fp32", "bf16"))
-        _check(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
-        _check(self.save_steps is None or self.save_steps >= 1, "save_steps", self.save_steps, "1 or more")
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """What is pruned, how and when.
-
-    Args:
-        sparsity: share of the encoder's linear weights that are zero in the end, in [0, 1).
-        pattern: ``unstructured``, ``4x1``, ``2x1``, ``1x4``, ``2:4``, ... (blocks are OUTxIN).
-        method: ``obert`` or ``magnitude``.
-        initial_sparsity: reached by the first pruning step.
-        steps: pruning steps, cubically spaced in sparsity.
-        until: share of training after which nothing more is pruned.
-        gradients: m, mini-batch gradients per pruning step.
-        gradient_batch_size: examples in each.
-        block_size: B, weights in a Fisher block.
-        dampening: lambda of the paper.
-        solver: ``joint`` or ``paper``.
-        recomputations: Fisher matrices per pruning step.
-    """
-
-    sparsity: float = 0.8
-    pattern: str = "4x1"
-    method: str = "obert"
-    initial_sparsity: float = 0.5
-    steps: int = 4
-    until: float = 0.5
-    gradients: int = 256
-    gradient_batch_size: int = 16
-    block_size: int = 32
-    dampening: float = 1e-7
-    solver: str = "joint"
-    recomputations: int = 1
-
-    METHODS: ClassVar[Tuple[str, ...]] = ("obert", "magnitude")
-
-    def __post_init__(self) -> None:
-        for key in ("sparsity", "initial_sparsity"):
-            value = getattr(self, key)
-            _check(0 <= value < 1, key, value, "a share of the weights in [0, 1), such as 0.8 for 80 %")
-        _one_of("method", self.method, self.METHODS)
-        _one_of("solver", self.solver, ("joint", "paper"))
-        _check(0 < self.until <= 1, "until", self.until, "a share of training in (0, 1]")
-        for key in ("steps", "gradients", "gradient_batch_size", "block_size", "recomputations"):
-            _check(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
-        _check(self.dampening > 0, "dampening", self.dampening, "above 0, such as 1e-7")
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """How activations become 8 bit.
-
-    Args:
-        method: ``qat`` (train with the engine's arithmetic) or ``calibrate`` (no training).
-        activations: ``static`` or ``dynamic`` (scales per token).
-        observe: QAT: share of the steps during which ranges are still updated.
-        observer: calibrate: ``minmax``, ``percentile`` or ``mse``.
-        calibration_examples: calibrate: train rows to look at.
-    """
-
-    method: str = "qat"
-    activations: str = "static"
-    observe: float = 0.5
-    observer: str = "mse"
-    calibration_examples: int = 256
-
-    def __post_init__(self) -> None:
-        _one_of("method", self.method, ("qat", "calibrate"))
-        _one_of("activations", self.activations, ("static", "dynamic"))
-        _one_of("observer", self.observer, ("minmax", "percentile", "mse"))
-        _check(0 < self.observe <= 1, "observe", self.observe, "a share of training in (0, 1]")
-        _check(self.calibration_examples >= 1, "calibration_examples", self.calibration_examples, "1 or more")
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """Learning from a teacher.
-
-    Args:
-        teacher: folder of a fine-tuned model of the task; ``None``: the stage's own input
-            (in a recipe: the dense model).
-        hardness: share of the teacher's loss; 1 uses no labels, 0 no teacher.
-        temperature: T of the softmax.
-    """
-
-    teacher: Optional[str] = None
-    hardness: float = 1.0
-    temperature: float = 2.0
-
-    def __post_init__(self) -> None:
-        _check(0 <= self.hardness <= 1, "hardness", self.hardness, "from 0 (labels only) to 1 (teacher only)")
-        _check(self.temperature > 0, "temperature", self.temperature, "above 0, such as 2")
-
-    def with_teacher(self, teacher: Optional[str]) -> Distillation:
-        """These settings with ``teacher`` where none is named."""
-        return self if self.teacher is not None else dataclasses.replace(self, teacher=teacher)
 
 
 @dataclass(frozen=True)
@@ -211,7 +56,7 @@ class TaskSettings:
     labels: Optional[Tuple[str, ...]] = None
 
     def __post_init__(self) -> None:
-        _check(self.tune >= 0, "tune", self.tune, "0 or more rows")
+        check(self.tune >= 0, "tune", self.tune, "0 or more rows")
 
 
 @dataclass(frozen=True)

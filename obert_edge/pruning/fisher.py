@@ -25,7 +25,7 @@ class BlockLayout:
 
     ``kind="row"``: a block is consecutive inputs of one output unit; the last block of a row is
     padded where the block size does not divide the row. The inputs of one unit are what can
-    compensate for each other, so this is the default (facts: docs/pruning.md).
+    compensate for each other, so this is the default.
     ``kind="flat"``: blocks of the row-major flattened matrix, straddling rows, as in the paper
     (section 3.3); the end of the matrix is padded.
 

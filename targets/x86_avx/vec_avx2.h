@@ -84,44 +84,43 @@ constexpr bool kPipelined = true;  // 32 registers: room for quads in flight
 constexpr bool kPipelined = false;
 #endif
 
-#if defined(OE_DPBUSD)
 struct Q16 {  // 16 tokens x 4 channels, one dword per token
   __m256i a, b;
 };
-struct W4 {  // 4 weights, in every dword
-  __m256i v;
-};
-OE_INLINE Q16 quads_of(__m256i a, __m256i b) { return {a, b}; }
-OE_INLINE W4 weights_of(__m256i four) { return {four}; }
-OE_INLINE I16 dot(I16 acc, Q16 x, W4 w) { return {OE_DPBUSD(acc.a, x.a, w.v), OE_DPBUSD(acc.b, x.b, w.v)}; }
-#else
-struct Q16 {  // 16 tokens x 4 channels, as words: channels 0 and 2, channels 1 and 3 of each token
-  __m256i even_a, even_b, odd_a, odd_b;
-};
-struct W4 {
-  __m256i even, odd;
-};
-OE_INLINE Q16 quads_of(__m256i a, __m256i b) {
-  const __m256i even = _mm256_set1_epi16(0xFF);
-  return {_mm256_and_si256(a, even), _mm256_and_si256(b, even), _mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8)};
-}
-OE_INLINE W4 weights_of(__m256i four) {
-  return {_mm256_srai_epi16(_mm256_slli_epi16(four, 8), 8), _mm256_srai_epi16(four, 8)};
-}
-OE_INLINE I16 dot(I16 acc, Q16 x, W4 w) {
-  return {_mm256_add_epi32(_mm256_add_epi32(acc.a, _mm256_madd_epi16(x.even_a, w.even)),
-                           _mm256_madd_epi16(x.odd_a, w.odd)),
-          _mm256_add_epi32(_mm256_add_epi32(acc.b, _mm256_madd_epi16(x.even_b, w.even)),
-                           _mm256_madd_epi16(x.odd_b, w.odd))};
-}
-#endif
-
-OE_INLINE W4 load_weights(const int8_t* p) {
+OE_INLINE Q16 load_quad(const uint8_t* p) { return {load_32(p), load_32(p + 32)}; }
+OE_INLINE __m256i load_weights(const int8_t* p) {  // 4 weights, in every dword
   int32_t four;
   __builtin_memcpy(&four, p, 4);
-  return weights_of(_mm256_set1_epi32(four));
+  return _mm256_set1_epi32(four);
 }
-OE_INLINE Q16 load_quad(const uint8_t* p) { return quads_of(load_32(p), load_32(p + 32)); }
+
+// sums[row][token] += the dot product of the token's 4 channels and the row's 4 weights; rows are `stride` bytes apart.
+template <int kRows, int kTile>
+OE_INLINE void add_quad(I16 (&sums)[kRows * kTile], const Q16 (&x)[kTile], const int8_t* weights, size_t stride) {
+  static_assert(kTile == 1, "two registers hold a unit, and there are sixteen");
+#if defined(OE_DPBUSD)
+  OE_UNROLL for (int r = 0; r < kRows; ++r) {
+    const __m256i w = load_weights(weights + static_cast<size_t>(r) * stride);
+    sums[r].a = OE_DPBUSD(sums[r].a, x[0].a, w);
+    sums[r].b = OE_DPBUSD(sums[r].b, x[0].b, w);
+  }
+#else
+  // As words: first channels 0 and 2 of all rows, then channels 1 and 3, so that only one of the two is in registers.
+  const __m256i even = _mm256_set1_epi16(0xFF);
+  const __m256i even_a = _mm256_and_si256(x[0].a, even), even_b = _mm256_and_si256(x[0].b, even);
+  OE_UNROLL for (int r = 0; r < kRows; ++r) {
+    const __m256i w = _mm256_srai_epi16(_mm256_slli_epi16(load_weights(weights + static_cast<size_t>(r) * stride), 8), 8);
+    sums[r].a = _mm256_add_epi32(sums[r].a, _mm256_madd_epi16(even_a, w));
+    sums[r].b = _mm256_add_epi32(sums[r].b, _mm256_madd_epi16(even_b, w));
+  }
+  const __m256i odd_a = _mm256_srli_epi16(x[0].a, 8), odd_b = _mm256_srli_epi16(x[0].b, 8);
+  OE_UNROLL for (int r = 0; r < kRows; ++r) {
+    const __m256i w = _mm256_srai_epi16(load_weights(weights + static_cast<size_t>(r) * stride), 8);
+    sums[r].a = _mm256_add_epi32(sums[r].a, _mm256_madd_epi16(odd_a, w));
+    sums[r].b = _mm256_add_epi32(sums[r].b, _mm256_madd_epi16(odd_b, w));
+  }
+#endif
+}
 // acc[token] += the sum of its 4 signed bytes
 OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) {
   const __m256i bytes = _mm256_set1_epi8(1), words = _mm256_set1_epi16(1);
@@ -146,16 +145,10 @@ OE_INLINE void load_rows(Rows<1>& rows, const uint8_t* c0, const uint8_t* c1, co
   rows.v[2] = load_halves(c2);
   rows.v[3] = load_halves(c3);
 }
-// The unpacks stay in 128-bit lanes: `a` gets tokens 0-3 and 8-11, `b` 4-7 and 12-15 ("scrambled").
-OE_INLINE void unpack_rows(__m256i& a, __m256i& b, const Rows<1>& rows) {
-  const __m256i low = _mm256_unpacklo_epi8(rows.v[0], rows.v[1]), high = _mm256_unpacklo_epi8(rows.v[2], rows.v[3]);
-  a = _mm256_unpacklo_epi16(low, high);
-  b = _mm256_unpackhi_epi16(low, high);
-}
+// The unpacks stay in 128-bit lanes: `a` gets tokens 0-3 and 8-11, `b` tokens 4-7 and 12-15 ("scrambled").
 OE_INLINE void interleave_rows(Q16 (&out)[1], const Rows<1>& rows) {
-  __m256i a, b;
-  unpack_rows(a, b, rows);
-  out[0] = quads_of(a, b);
+  const __m256i low = _mm256_unpacklo_epi8(rows.v[0], rows.v[1]), high = _mm256_unpacklo_epi8(rows.v[2], rows.v[3]);
+  out[0] = {_mm256_unpacklo_epi16(low, high), _mm256_unpackhi_epi16(low, high)};
 }
 OE_INLINE void pin(Q16 (&)[1], Rows<1>&) {}
 
@@ -170,12 +163,12 @@ OE_INLINE void unscramble(I16 (&x)[1]) { swap_lanes(x[0].a, x[0].b); }
 // Four channels of 16 tokens to 64 bytes, one dword per token, in token order.
 OE_INLINE void interleave(uint8_t* out, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
   Rows<1> rows;
-  __m256i a, b;
+  Q16 quad[1];
   load_rows(rows, c0, c1, c2, c3);
-  unpack_rows(a, b, rows);
-  swap_lanes(a, b);
-  store_32(out, a);
-  store_32(out + 32, b);
+  interleave_rows(quad, rows);
+  swap_lanes(quad[0].a, quad[0].b);
+  store_32(out, quad[0].a);
+  store_32(out + 32, quad[0].b);
 }
 
 // ---- int32 to 8 bit: clamp(q + zero_point, lo, hi), by saturation. q may be INT32_MIN, which gives lo.

@@ -16,10 +16,6 @@ struct I16 {
 struct Q16 {  // 16 tokens x 4 channels, one dword per token
   __m512i v;
 };
-struct W4 {  // 4 weights, in every dword
-  __m512i v;
-};
-
 OE_INLINE F16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
 OE_INLINE void store(float* p, F16 x) { _mm512_storeu_ps(p, x.v); }
 OE_INLINE F16 splat(float x) { return {_mm512_set1_ps(x)}; }
@@ -61,12 +57,17 @@ OE_INLINE I16 load_s8(const int8_t* p) { return {_mm512_cvtepi8_epi32(_mm_loadu_
 
 // ---- bytes
 
-// acc[token] += the dot product of the token's 4 channels and the 4 weights
-OE_INLINE I16 dot(I16 acc, Q16 x, W4 w) { return {_mm512_dpbusd_epi32(acc.v, x.v, w.v)}; }
-OE_INLINE W4 load_weights(const int8_t* p) {
-  int32_t four;
-  __builtin_memcpy(&four, p, 4);
-  return {_mm512_set1_epi32(four)};
+// sums[row][token] += the dot product of the token's 4 channels and the row's 4 weights; rows are `stride` bytes apart.
+template <int kRows, int kTile>
+OE_INLINE void add_quad(I16 (&sums)[kRows * kTile], const Q16 (&x)[kTile], const int8_t* weights, size_t stride) {
+  OE_UNROLL for (int r = 0; r < kRows; ++r) {
+    int32_t four;
+    __builtin_memcpy(&four, weights + static_cast<size_t>(r) * stride, 4);
+    const __m512i w = _mm512_set1_epi32(four);
+    OE_UNROLL for (int u = 0; u < kTile; ++u) {
+      sums[r * kTile + u].v = _mm512_dpbusd_epi32(sums[r * kTile + u].v, x[u].v, w);
+    }
+  }
 }
 OE_INLINE Q16 load_quad(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 // acc[token] += the sum of its 4 signed bytes
