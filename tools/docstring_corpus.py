@@ -1,9 +1,10 @@
-"""The embedded default data set: sentences people wrote in the docstrings of installed packages.
+"""The embedded default data set: passages people wrote in the docstrings of installed packages.
 
-Six classes (which package does this sentence document?), read with `ast` from the source files
-that installing obert-edge's host side puts on the disk anyway, so it needs no network. A module's
-sentences are all in `train.jsonl` or all in `test.jsonl`, never in both; a sentence that occurs
-twice is used once; the packages' own names are blanked so that no sentence contains its answer.
+Six classes (which package does this passage document?), read with `ast` from the source files
+that installing obert-edge's host side puts on the disk anyway, so it needs no network. A passage is one
+or more sentences of a paragraph, 12 to 48 words. A module's passages are all in `train.jsonl` or all
+in `test.jsonl`, never in both; a passage that occurs twice is used once; the packages' own names are
+blanked so that no passage contains its answer.
 
     python tools/docstring_corpus.py OUT_DIR [--per-class 800]
 """
@@ -24,6 +25,7 @@ PACKAGES = ("numpy", "torch", "transformers", "sympy", "networkx")
 STANDARD_LIBRARY = "python"
 NAMES = re.compile(r"\b(?:numpy|np|torch|pytorch|transformers|sympy|networkx|nx|python)\b", re.IGNORECASE)
 MARKUP = re.compile(r"``?|:[a-z]+:|\*+")
+SHORTEST, LONGEST = 12, 48  # words of a passage
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
@@ -47,8 +49,8 @@ def digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def sentences(path: Path) -> Iterator[str]:
-    """Prose sentences of every docstring in a file."""
+def passages(path: Path) -> Iterator[str]:
+    """Prose passages of every docstring in a file."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8", errors="ignore"))
     except (SyntaxError, ValueError):
@@ -56,13 +58,23 @@ def sentences(path: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             for paragraph in (ast.get_docstring(node) or "").split("\n\n"):
-                if ">>>" in paragraph or "---" in paragraph:
-                    continue
-                for raw in SENTENCE.split(" ".join(paragraph.split())):
-                    text = MARKUP.sub("", NAMES.sub("the library", raw)).strip()
-                    letters = sum(c.isalpha() or c.isspace() for c in text)
-                    if text.endswith(".") and 6 <= len(text.split()) <= 40 and letters >= 0.88 * len(text):
-                        yield text
+                if ">>>" not in paragraph and "---" not in paragraph:
+                    yield from joined(SENTENCE.split(" ".join(paragraph.split())))
+
+
+def joined(sentences: list[str]) -> Iterator[str]:
+    """Consecutive sentences, joined until they are long enough to say what they are about."""
+    passage = ""
+    for raw in sentences:
+        text = MARKUP.sub("", NAMES.sub("the library", raw)).strip()
+        letters = sum(c.isalpha() or c.isspace() for c in text)
+        if not text.endswith(".") or letters < 0.88 * len(text) or len(text.split()) > SHORTEST * 3:
+            passage = ""
+            continue
+        passage = f"{passage} {text}".strip()
+        if SHORTEST <= len(passage.split()) <= LONGEST:
+            yield passage
+            passage = ""
 
 
 def is_test_module(package: str, path: Path) -> bool:
@@ -79,7 +91,7 @@ def collect(per_class: int) -> dict[str, list[dict[str, str]]]:
         wanted = {"train": per_class * 4 // 5, "test": per_class // 5}
         for path in source_files(package):
             split = "test" if is_test_module(package, path) else "train"
-            for text in sentences(path):
+            for text in passages(path):
                 if text.lower() not in seen:
                     seen.add(text.lower())
                     found[split].append(text)
@@ -99,16 +111,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("output", type=Path, help="folder for train.jsonl and test.jsonl")
-    parser.add_argument(
-        "--per-class", type=int, default=800, help="sentences per class, both splits together"
-    )
+    parser.add_argument("--per-class", type=int, default=800, help="passages per class, both splits together")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     for split, rows in collect(options.per_class).items():
         path = options.output / f"{split}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         classes = sorted({row["label"] for row in rows})
-        print(f"{path}: {len(rows)} sentences, {len(classes)} classes ({', '.join(classes)})")
+        print(f"{path}: {len(rows)} passages, {len(classes)} classes ({', '.join(classes)})")
 
 
 if __name__ == "__main__":

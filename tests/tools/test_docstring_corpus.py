@@ -31,12 +31,12 @@ def test_every_class_has_its_share_of_both_splits(rows):
     assert len({row["label"] for row in rows["train"]}) == 6
 
 
-def test_no_sentence_is_used_twice(rows):
+def test_no_passage_is_used_twice(rows):
     texts = [row["text"].lower() for split in rows.values() for row in split]
     assert len(set(texts)) == len(texts)
 
 
-def test_no_sentence_names_its_package(rows):
+def test_no_passage_names_its_package(rows):
     names = re.compile(r"\b(numpy|np|torch|pytorch|transformers|sympy|networkx|nx|python)\b", re.IGNORECASE)
     assert not [row for split in rows.values() for row in split if names.search(row["text"])]
 
