@@ -205,10 +205,10 @@ void Executor::parallel(int32_t tasks, const Body& body) {
 }
 
 template <class Body>
-void Executor::parallel_columns(int32_t columns, const Body& body) {
+void Executor::parallel_columns(int32_t columns, int32_t smallest, const Body& body) {
   const int32_t padded = (columns + kStep - 1) / kStep * kStep;
-  // Half a panel is enough work for a task; quarter panels when there would be fewer tasks than threads.
-  const int32_t block = padded / (2 * kStep) < pool_.threads() ? kStep : 2 * kStep;
+  int32_t block = kPanel;
+  while (block > smallest && (padded + block - 1) / block < pool_.threads()) block /= 2;
   parallel((padded + block - 1) / block, [&](int32_t task, int32_t) {
     const int32_t begin = task * block;
     body(begin, begin + block < padded ? begin + block : padded);
@@ -271,7 +271,7 @@ void Executor::run_output(const Op& op, float* destination) {
   const int32_t columns = columns_of(program_.buffers[static_cast<size_t>(index)]);
   const size_t channels = static_cast<size_t>(op.ints[pool_op::kChannels]);
   const float* source = buffer<float>(index);
-  parallel_columns(columns, [&](int32_t begin, int32_t end) {
+  parallel_columns(columns, kStep, [&](int32_t begin, int32_t end) {
     constexpr size_t kBlock = 16;  // channels, so that both sides stay in whole cache lines
     const int32_t panel = begin / kPanel;
     const size_t width = static_cast<size_t>(panel_width(columns, panel));
@@ -291,17 +291,17 @@ void Executor::run_op(const Op& op) {
   switch (op.kind) {
     case OpKind::Embed: {
       const EmbedArgs args = embed_args(op);
-      return parallel_columns(args.columns, [&](int32_t begin, int32_t end) { kernels_.embed(args, begin, end); });
+      return parallel_columns(args.columns, kStep, [&](int32_t begin, int32_t end) { kernels_.embed(args, begin, end); });
     }
     case OpKind::LayerNorm: {
       const LayerNormArgs args = layer_norm_args(op);
-      return parallel_columns(args.columns, [&](int32_t begin, int32_t end) { kernels_.layer_norm(args, begin, end); });
+      return parallel_columns(args.columns, kPanel, [&](int32_t begin, int32_t end) { kernels_.layer_norm(args, begin, end); });
     }
     case OpKind::Quantize:
     case OpKind::QuantizeDynamic: {
       const QuantizeArgs args = quantize_args(op);
       const QuantizeFn kernel = args.params ? kernels_.quantize_dynamic : kernels_.quantize;
-      return parallel_columns(args.columns, [&](int32_t begin, int32_t end) { kernel(args, begin, end); });
+      return parallel_columns(args.columns, kPanel, [&](int32_t begin, int32_t end) { kernel(args, begin, end); });
     }
     case OpKind::Linear:
       return run_linear(op);

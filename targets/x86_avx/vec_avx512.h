@@ -1,5 +1,5 @@
 // AVX-512-VNNI vectors: 16 tokens are one zmm register. Included inside an anonymous namespace by a kernel file;
-// simd/README.md says what a vector header has to offer.
+// see obert_edge/engine/simd/README.md.
 //
 // Two ports (p0, p5) execute 512-bit instructions; VPDPBUSD runs on both, every shuffle only on p5. So the quad
 // gathers below count the instructions on both: per quad of channels, 16 tokens cost
