@@ -182,21 +182,17 @@ def _check_tokenizers() -> Iterator[Finding]:
 
 
 def _check_baselines() -> Iterator[Finding]:
-    for packages, name in (
-        (("onnxruntime",), "ONNX Runtime"),
-        (("ai_edge_litert", "tflite_runtime"), "LiteRT"),
-    ):
-        installed = [package for package in packages if importlib.util.find_spec(package) is not None]
-        if installed:
-            yield Finding("ok", f"baseline {name}", f"{installed[0]} is installed")
-        else:
-            package = packages[0].replace("_", "-")
+    for needed, name in ((("onnxruntime", "onnx"), "ONNX Runtime"), (("ai_edge_litert",), "LiteRT")):
+        missing = [package for package in needed if importlib.util.find_spec(package) is None]
+        if missing:
             yield Finding(
                 "info",
                 f"baseline {name}",
-                "not installed: bench cannot compare with it",
-                f"run `pip install {package}`",
+                f"{' and '.join(missing)} not installed: bench cannot compare with it",
+                f"run `pip install {' '.join(missing).replace('_', '-')}`",
             )
+        else:
+            yield Finding("ok", f"baseline {name}", f"{' and '.join(needed)} installed")
 
 
 def _check_library() -> Iterator[Finding]:
