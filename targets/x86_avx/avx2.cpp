@@ -10,9 +10,12 @@ namespace {
 #include "vec_avx2.h"
 
 #include "simd/kernels.inc"
+#include "linear_avx2.inc"
 }  // namespace
 
 extern const Implementation kAvx2;
-const Implementation kAvx2 = OE_SIMD_IMPLEMENTATION("avx2");
+const Implementation kAvx2 = OE_SIMD_IMPLEMENTATION_WITH(
+    "avx2", linear_scratch_avx2, (linear_avx2<1, Source::Columns>), (linear_avx2<2, Source::Columns>),
+    (linear_avx2<4, Source::Columns>), (linear_avx2<4, Source::Quads>), (linear_avx2<1, Source::Quads>));
 
 }  // namespace oe
