@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +21,22 @@ from obert_edge.bundle.container import Bundle
 from obert_edge.errors import UnsupportedDeviceError, UsageError
 from obert_edge.runtime import machine
 from obert_edge.runtime.contender import Contender
+from obert_edge.runtime.disturbance import CpuWatch, Disturbance
 from obert_edge.runtime.environment import Environment
 from obert_edge.runtime.profile import Profile
 from obert_edge.runtime.report import Latency, Measurement, Report, paired_ratios
+from obert_edge.runtime.rivals import ENGINE, Rival, expand_rivals
 
 #: Called with what is being done, how many steps are done, and how many there are.
 Progress = Callable[[str, int, int], None]
 
-_ENGINE = "obert-edge"
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What every engine gets: token ids [batch, sequence], padded behind each sequence's length."""
+
+    ids: List[List[int]]
+    lengths: List[int]
 
 
 @dataclass
@@ -61,7 +70,8 @@ def benchmark(
     sequence_length: int = 128,
     threads: Optional[int] = None,
     implementation: Optional[str] = None,
-    baselines: Sequence[str] = (),
+    lengths: Optional[Sequence[int]] = None,
+    baselines: Sequence[Union[str, Rival]] = (),
     duration: float = 3.0,
     iterations: Optional[int] = None,
     rounds: int = 15,
@@ -79,8 +89,11 @@ def benchmark(
         sequence_length: tokens per sequence, none masked.
         threads: of every engine; ``None``: as many as this process may use.
         implementation: of our kernels; ``None``: the best.
+        lengths: tokens of each sequence, in place of ``batch_size`` and ``sequence_length``: all engines get
+            the sequences padded to the longest, with the mask that says so.
         baselines: names such as ``"onnxruntime-fp32"``; ``"onnxruntime"`` is both of its baselines. One that
-            is not installed is reported as missing, unless it was named exactly.
+            is not installed is reported as missing, unless it was named exactly. A
+            :class:`~obert_edge.runtime.rivals.Rival` has a bundle or a number of threads of its own.
         duration: seconds of timed runs per engine, over all rounds.
         iterations: timed runs per engine instead of a duration.
         rounds: how many turns each engine takes.
@@ -106,32 +119,35 @@ def benchmark(
     with Bundle.open(bundle) as opened:
         facts = _bundle_facts(opened)
         program = opened.program if profile else None
-        vocabulary, longest = opened.manifest.model.vocabulary, opened.manifest.model.max_length
-    _check_arguments(batch_size, sequence_length, longest, threads, rounds, duration, iterations)
-    ids = _random_ids(vocabulary, batch_size, sequence_length, seed)
-    wanted, missing = _wanted_baselines(baselines, environment)
+        model = opened.manifest.model
+    if lengths is not None:
+        batch_size, sequence_length = len(lengths), max([0, *lengths])
+    lengths = [sequence_length] * batch_size if lengths is None else list(lengths)
+    _check_arguments(batch_size, lengths, model.max_length, threads, rounds, duration, iterations)
+    inputs = _Inputs(_random_ids(model.vocabulary, model.pad_id, lengths, seed), lengths)
+    wanted, missing = _wanted_rivals(baselines, environment)
     with contextlib.ExitStack() as stack:
         workdir = stack.enter_context(tempfile.TemporaryDirectory(prefix="obert-edge-bench-"))
         steps = 1 + len(wanted)
-        tell(f"loading {_ENGINE}", 0, steps)
-        entries = [_load_engine(stack, str(bundle), threads, implementation, ids)]
-        for step, (name, required) in enumerate(wanted, start=1):
-            tell(f"preparing {name}", step, steps)
+        tell(f"loading {ENGINE}", 0, steps)
+        ours = _load_engine(stack, ENGINE, str(bundle), threads, implementation, inputs)
+        entries = [ours]
+        for step, (rival, required) in enumerate(wanted, start=1):
+            tell(f"preparing {rival.label}", step, steps)
             try:
-                entries.append(_load_baseline(stack, name, str(bundle), workdir, threads, ids))
+                entries.append(_load_rival(stack, rival, bundle, workdir, threads, inputs))
             except UnsupportedDeviceError as error:
                 if required:
                     raise
-                missing[name] = f"{error.message}; {error.hint}"
-        _take_turns(entries, rounds, duration, iterations, warmup, tell)
+                missing[rival.label] = f"{error.message}; {error.hint}"
+        disturbance = _take_turns(entries, rounds, duration, iterations, warmup, tell)
         for entry in entries:
             entry.facts.update(entry.contender.call("memory"))
         profiled: Optional[Profile] = None
         if program is not None:
-            raw = entries[0].contender.call("profile", runs=_profile_runs(entries[0]))
-            lengths = [sequence_length] * batch_size
+            raw = ours.contender.call("profile", runs=_profile_runs(ours))
             profiled = Profile.from_nanoseconds(program, raw["nanoseconds"], raw["runs"], lengths)
-    ours, *others = entries
+    others = entries[1:]
     report = Report(
         bundle=facts,
         batch_size=batch_size,
@@ -145,6 +161,8 @@ def benchmark(
         temperature_after_c=machine.temperature(),
         throttled_after=machine.throttled(),
         profile=profiled,
+        lengths=lengths if len(set(lengths)) > 1 else None,
+        disturbance=disturbance,
     )
     if min_speedup is not None:
         report.require(min_speedup)
@@ -153,7 +171,7 @@ def benchmark(
 
 def _check_arguments(
     batch_size: int,
-    sequence_length: int,
+    lengths: Sequence[int],
     longest: int,
     threads: int,
     rounds: int,
@@ -162,7 +180,7 @@ def _check_arguments(
 ) -> None:
     for name, value in (
         ("batch_size", batch_size),
-        ("sequence_length", sequence_length),
+        ("sequence_length", min(lengths, default=1)),
         ("threads", threads),
         ("rounds", rounds),
         ("iterations", 1 if iterations is None else iterations),
@@ -171,9 +189,9 @@ def _check_arguments(
             raise UsageError(f"{name} is {value}; expected 1 or more", hint=f"give a positive {name}")
     if duration <= 0:
         raise UsageError(f"duration is {duration}; expected more than 0", hint="give seconds, for instance 3")
-    if sequence_length > longest:
+    if max(lengths) > longest:
         raise UsageError(
-            f"sequence_length is {sequence_length}; this model takes up to {longest} tokens",
+            f"sequence_length is {max(lengths)}; this model takes up to {longest} tokens",
             hint=f"use a sequence length of at most {longest}",
         )
 
@@ -193,62 +211,65 @@ def _bundle_facts(bundle: Bundle) -> Dict[str, Any]:
     }
 
 
-def _random_ids(vocabulary: int, batch_size: int, sequence_length: int, seed: int) -> List[List[int]]:
+def _random_ids(vocabulary: int, pad_id: int, lengths: Sequence[int], seed: int) -> List[List[int]]:
     """Ordinary tokens only: the special ones have low ids, and padding would shift RoBERTa's positions."""
     low = min(1000, vocabulary // 2)
-    ids = np.random.default_rng(seed).integers(low, vocabulary, (batch_size, sequence_length))
+    ids = np.random.default_rng(seed).integers(low, vocabulary, (len(lengths), max(lengths)))
+    ids[np.arange(max(lengths)) >= np.asarray(lengths)[:, None]] = pad_id
     rows: List[List[int]] = ids.tolist()
     return rows
 
 
-def _wanted_baselines(
-    names: Sequence[str], environment: Environment
-) -> Tuple[List[Tuple[str, bool]], Dict[str, str]]:
-    """Baselines to run, each with whether it was named exactly, and those left out with the reason."""
-    if not names:
-        return [], {}
-    from obert_edge.runtime.baselines import expand_baselines
-
-    wanted: Dict[str, bool] = {}
-    for name in names:
-        for full in expand_baselines(name):
-            wanted[full] = wanted.get(full, False) or full == name
-    if environment.emulation:
+def _wanted_rivals(
+    names: Sequence[Union[str, Rival]], environment: Environment
+) -> Tuple[List[Tuple[Rival, bool]], Dict[str, str]]:
+    """Rivals to run, each with whether it was named exactly, and those left out with the reason."""
+    wanted = expand_rivals(names)
+    if environment.emulation and wanted:
         reason = f"not measured: {environment.emulation}, so times cannot be compared"
-        return [], dict.fromkeys(wanted, reason)
-    return list(wanted.items()), {}
+        return [], {rival.label: reason for rival, _ in wanted}
+    return wanted, {}
 
 
 def _load_engine(
     stack: contextlib.ExitStack,
+    label: str,
     bundle: str,
     threads: int,
     implementation: Optional[str],
-    ids: List[List[int]],
+    inputs: _Inputs,
 ) -> _Entry:
-    contender = stack.enter_context(Contender(_ENGINE))
+    contender = stack.enter_context(Contender(label))
     facts = contender.call("load_bundle", path=bundle, threads=threads, implementation=implementation)
-    facts.update(contender.call("first_run", input_ids=ids))
+    facts.update(contender.call("first_run", input_ids=inputs.ids, lengths=inputs.lengths))
     return _Entry(contender, Path(bundle).stat().st_size, facts)
 
 
-def _load_baseline(
-    stack: contextlib.ExitStack, name: str, bundle: str, workdir: str, threads: int, ids: List[List[int]]
+def _load_rival(
+    stack: contextlib.ExitStack,
+    rival: Rival,
+    bundle: Union[str, Path],
+    workdir: str,
+    threads: int,
+    inputs: _Inputs,
 ) -> _Entry:
-    folder = Path(workdir) / name
-    folder.mkdir()
-    with Contender(name) as preparer:
+    source = str(bundle if rival.bundle is None else rival.bundle)
+    threads = threads if rival.threads is None else rival.threads
+    if rival.engine == ENGINE:
+        return _load_engine(stack, rival.label, source, threads, rival.implementation, inputs)
+    folder = Path(tempfile.mkdtemp(dir=workdir))
+    with Contender(rival.label) as preparer:
         prepared = preparer.call(
             "prepare_baseline",
-            name=name,
-            path=bundle,
+            name=rival.engine,
+            path=source,
             workdir=str(folder),
-            batch_size=len(ids),
-            sequence_length=len(ids[0]),
+            batch_size=len(inputs.ids),
+            sequence_length=len(inputs.ids[0]),
         )
-    contender = stack.enter_context(Contender(name))
-    facts = contender.call("load_baseline", name=name, artefact=prepared["artefact"], threads=threads)
-    facts.update(contender.call("first_run", input_ids=ids))
+    contender = stack.enter_context(Contender(rival.label))
+    facts = contender.call("load_baseline", name=rival.engine, artefact=prepared["artefact"], threads=threads)
+    facts.update(contender.call("first_run", input_ids=inputs.ids, lengths=inputs.lengths))
     return _Entry(contender, prepared["bytes"], facts)
 
 
@@ -259,8 +280,13 @@ def _take_turns(
     iterations: Optional[int],
     warmup: int,
     tell: Progress,
-) -> None:
-    """Let the engines run in turn; who begins changes from round to round."""
+) -> Optional[Disturbance]:
+    """Let the engines run in turn; who begins changes from round to round.
+
+    Returns:
+        What else ran meanwhile.
+    """
+    watch = CpuWatch([os.getpid(), *(entry.contender.pid for entry in entries)])
     rounds = rounds if iterations is None else min(rounds, iterations)
     seconds = duration / rounds if iterations is None else 0.0
     for number in range(rounds):
@@ -271,6 +297,7 @@ def _take_turns(
             turn = entry.contender.call("turn", seconds=seconds, iterations=count, warmup=warmup)
             entry.rounds.append(turn["nanoseconds"])
     tell("measuring", rounds, rounds)
+    return watch.read()
 
 
 def _profile_runs(entry: _Entry) -> int:

@@ -35,6 +35,11 @@ class Contender:
             text=True,
         )
 
+    @property
+    def pid(self) -> int:
+        """Of the worker process."""
+        return self._process.pid
+
     def call(self, command: str, **arguments: Any) -> Dict[str, Any]:
         """Carry out a command of :class:`obert_edge.runtime.worker.Worker` and wait for the reply.
 

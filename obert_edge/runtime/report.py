@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 import numpy as np
 
 from obert_edge.errors import UnsupportedDeviceError, UsageError, VerificationError
+from obert_edge.runtime.disturbance import Disturbance
 from obert_edge.runtime.environment import Environment
 from obert_edge.runtime.profile import Profile
 from obert_edge.runtime.text_table import megabytes, milliseconds, text_table
@@ -102,7 +103,7 @@ class Report:
     Args:
         bundle: facts of the bundle: path, target, shape, sparsity.
         batch_size: sequences per run.
-        sequence_length: tokens per sequence, none masked.
+        sequence_length: tokens per sequence; of the longest where ``lengths`` differ.
         threads: of every engine.
         engine: ours.
         baselines: by name.
@@ -112,6 +113,8 @@ class Report:
         temperature_after_c: hottest thermal zone after the last round.
         throttled_after: a Raspberry Pi's throttling word after the last round.
         profile: time per op of ours, when asked for.
+        lengths: tokens of each sequence, where they differ.
+        disturbance: what else ran during the rounds; ``None`` where the system does not tell.
     """
 
     bundle: Dict[str, Any]
@@ -126,6 +129,8 @@ class Report:
     temperature_after_c: Optional[float] = None
     throttled_after: Optional[str] = None
     profile: Optional[Profile] = field(default=None)
+    lengths: Optional[List[int]] = None
+    disturbance: Optional[Disturbance] = None
 
     @property
     def latency_ms(self) -> Latency:
@@ -202,9 +207,14 @@ class Report:
         return (
             f"{facts['path']}: {facts['layers']} layers, H={facts['hidden']}, "
             f"{100 * facts['sparsity']:.0f} % sparse, target {facts['target']}\n"
-            f"batch size {self.batch_size}, sequence length {self.sequence_length}, "
+            f"batch size {self.batch_size}, sequence length {self._length()}, "
             f"{self.threads} thread{'s' * (self.threads != 1)}, {self.engine.latency_ms.runs} runs"
         )
+
+    def _length(self) -> str:
+        if self.lengths is None:
+            return str(self.sequence_length)
+        return f"{min(self.lengths)} to {max(self.lengths)} ({sum(self.lengths)} tokens in all)"
 
     def _table(self, plain: bool) -> str:
         headers = ["", "p50 ms", "p90", "p99", "min", "seq/s", "load ms", "memory", "file", "we are faster"]
@@ -240,6 +250,9 @@ class Report:
             + ", ".join(f"{name} {version}" for name, version in env.packages.items())
         )
         lines.append(f"governor {env.governor or 'unknown'}, temperature {self._temperature()}")
+        if self.disturbance is not None:
+            repeat = "WARNING: repeat this on a quiet machine: " if self.disturbance.significant else ""
+            lines.append(repeat + self.disturbance.to_text())
         if self.throttled_after not in (None, "0x0"):
             lines.append(
                 f"WARNING: the board reports throttling ({self.throttled_after}); cool it and repeat"

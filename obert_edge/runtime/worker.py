@@ -100,13 +100,19 @@ class Worker:
             "implementation": version,
         }
 
-    def first_run(self, input_ids: List[List[int]]) -> Dict[str, Any]:
-        """Set the inputs and run them once."""
+    def first_run(self, input_ids: List[List[int]], lengths: List[int]) -> Dict[str, Any]:
+        """Set the inputs and run them once.
+
+        Args:
+            input_ids: [batch, sequence].
+            lengths: tokens of each sequence; what is behind them is padding.
+        """
         assert self._load_engine is not None
         ids = np.asarray(input_ids, np.int64)
+        kept = np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]
         inputs = {
             "input_ids": ids,
-            "attention_mask": np.ones_like(ids),
+            "attention_mask": kept.astype(np.int64),
             "token_type_ids": np.zeros_like(ids),
         }
         self._run = self._load_engine(inputs)

@@ -10,6 +10,7 @@ from obert_edge.runtime import benchmark as module
 from obert_edge.runtime import machine
 from obert_edge.runtime.benchmark import benchmark
 from obert_edge.runtime.contender import Contender
+from obert_edge.runtime.rivals import ENGINE, Rival
 
 
 def test_iterations_are_split_over_rounds(classifier):
@@ -56,16 +57,48 @@ def test_engine_and_baselines_are_compared_in_one_interleaved_run(classifier):
 
 
 def test_a_baseline_that_is_not_installed_is_reported_unless_it_was_named_exactly(classifier, monkeypatch):
-    def refuse(stack, name, *rest):
-        raise UnsupportedDeviceError(f"{name} needs onnx", hint="run `pip install onnx`")
+    def refuse(stack, rival, *rest):
+        raise UnsupportedDeviceError(f"{rival.label} needs onnx", hint="run `pip install onnx`")
 
-    monkeypatch.setattr(module, "_load_baseline", refuse)
+    monkeypatch.setattr(module, "_load_rival", refuse)
     options = {"iterations": 2, "sequence_length": 8, "threads": 1}
     report = benchmark(classifier, baselines=["onnxruntime"], **options)
     assert set(report.missing) == {"onnxruntime-fp32", "onnxruntime-int8"}
     assert "pip install" in report.missing["onnxruntime-fp32"]
     with pytest.raises(UnsupportedDeviceError, match="onnxruntime-int8"):
         benchmark(classifier, baselines=["onnxruntime", "onnxruntime-int8"], **options)
+
+
+def test_our_engine_is_compared_with_itself_on_other_threads_and_with_other_kernels(classifier):
+    rivals = [Rival(ENGINE, threads=2), Rival(ENGINE, implementation="scalar", name="plain")]
+    report = benchmark(classifier, baselines=rivals, iterations=4, rounds=2, sequence_length=8, threads=1)
+    assert list(report.ratios) == ["obert-edge on 2 threads", "plain"]
+    assert report.baselines["plain"].implementation == "scalar"
+    assert report.engine.implementation == report.baselines["obert-edge on 2 threads"].implementation
+
+
+def test_a_baseline_can_run_another_bundle(classifier, roberta_tagger):
+    pytest.importorskip("onnxruntime")
+    rival = Rival("onnxruntime-fp32", bundle=roberta_tagger, name="onnxruntime of the tagger")
+    report = benchmark(classifier, baselines=[rival], iterations=2, sequence_length=8, threads=1)
+    same = benchmark(classifier, baselines=["onnxruntime-fp32"], iterations=2, sequence_length=8, threads=1)
+    other = report.baselines["onnxruntime of the tagger"].model_bytes
+    assert other > same.baselines["onnxruntime-fp32"].model_bytes  # its vocabulary is larger
+
+
+def test_sequences_of_different_lengths_are_padded_for_all_and_skipped_by_ours(classifier):
+    pytest.importorskip("onnxruntime")
+    report = benchmark(
+        classifier, lengths=[5, 24, 9], baselines=["onnxruntime-fp32"], iterations=3, threads=1, profile=True
+    )
+    assert (report.batch_size, report.sequence_length, report.lengths) == (3, 24, [5, 24, 9])
+    assert "5 to 24 (38 tokens in all)" in report.to_text()
+    query = next(op for op in report.profile.ops if op.name.endswith("layer.0.attention.self.query"))
+    assert query.multiply_adds < 32 * 32 * 3 * 24
+    with pytest.raises(UsageError, match="sequence_length is 97"):
+        benchmark(classifier, lengths=[4, 97])
+    with pytest.raises(UsageError, match="sequence_length is 0"):
+        benchmark(classifier, lengths=[4, 0])
 
 
 def test_under_emulation_baselines_are_not_run(classifier, monkeypatch):

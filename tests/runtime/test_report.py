@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from obert_edge.errors import UnsupportedDeviceError, UsageError, VerificationError
+from obert_edge.runtime.disturbance import Disturbance
 from obert_edge.runtime.environment import Environment
 from obert_edge.runtime.profile import OpTime, Profile
 from obert_edge.runtime.report import Latency, Measurement, Ratio, Report, paired_ratios
@@ -116,6 +117,14 @@ def test_a_throttled_board_is_warned_about():
     cool = report()
     assert "throttling" not in dataclasses.replace(cool, throttled_after="0x0").to_text()
     assert "throttling" in dataclasses.replace(cool, throttled_after="0x50005").to_text()
+
+
+def test_a_disturbed_measurement_is_warned_about():
+    quiet = dataclasses.replace(report(), disturbance=Disturbance(others=0.01, stolen=0.0))
+    assert "other processes used 1.0 %" in quiet.to_text()
+    assert "WARNING" not in quiet.to_text()
+    for disturbance in (Disturbance(others=0.2, stolen=0.0), Disturbance(others=0.0, stolen=0.2)):
+        assert "WARNING" in dataclasses.replace(quiet, disturbance=disturbance).to_text()
 
 
 def test_a_profile_sums_kinds_and_shows_what_takes_time():
