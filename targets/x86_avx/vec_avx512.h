@@ -160,6 +160,61 @@ OE_INLINE void pin(Q16 (&x)[4], Rows<4>& rows) {
                      "+v"(rows.v[2]), "+v"(rows.v[3]));
 }
 
+// Four units in two halves: pairs of channels first (in place of the rows), then quads of them.
+//   pairs  [0] ab low   [1] ab high   [2] cd low   [3] cd high
+OE_INLINE void pair_rows(Rows<4>& rows) {
+  const __m512i ab_low = _mm512_unpacklo_epi8(rows.v[0], rows.v[1]), cd_low = _mm512_unpacklo_epi8(rows.v[2], rows.v[3]);
+  rows.v[1] = _mm512_unpackhi_epi8(rows.v[0], rows.v[1]);
+  rows.v[3] = _mm512_unpackhi_epi8(rows.v[2], rows.v[3]);
+  rows.v[0] = ab_low;
+  rows.v[2] = cd_low;
+}
+
+#define OE_HAS_ADD_WOVEN  // only here are there 32 registers for 64 tokens
+// sums += x . weights for 4 rows or less, while x becomes the quad of `pairs`, and `pairs` those of channels c0 to c3.
+// The CPU assigns ports in the order instructions come in: if all dot products came first, half of them would go to
+// port 5, and the shuffles would wait behind them.
+template <int kRows>
+OE_INLINE void add_woven(I16 (&sums)[kRows * 4], Q16 (&x)[4], Rows<4>& pairs, const int8_t* weights, const uint8_t* c0,
+                         const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  __m512i w[kRows];
+  OE_UNROLL for (int r = 0; r < kRows; ++r) {
+    int32_t four;
+    __builtin_memcpy(&four, weights + 4 * r, 4);
+    w[r] = _mm512_set1_epi32(four);
+  }
+  const auto add = [&](int u) OE_INLINE_LAMBDA {
+    OE_UNROLL for (int r = 0; r < kRows; ++r) {
+      sums[r * 4 + u].v = _mm512_dpbusd_epi32(sums[r * 4 + u].v, x[u].v, w[r]);
+    }
+  };
+  const auto keep_order = [&](int u) OE_INLINE_LAMBDA {  // of what was written before this and what comes after
+    __asm__ volatile("" : "+v"(sums[u].v), "+v"(sums[(kRows - 1) * 4 + u].v), "+v"(x[u].v));
+  };
+  __m512i a = load_bytes(c0), b = load_bytes(c1);
+  add(0);
+  keep_order(0);
+  x[0].v = _mm512_unpacklo_epi16(pairs.v[0], pairs.v[2]);
+  keep_order(0);
+  add(1);
+  keep_order(1);
+  x[1].v = _mm512_unpackhi_epi16(pairs.v[0], pairs.v[2]);
+  pairs.v[0] = _mm512_unpacklo_epi8(a, b);
+  __m512i c = load_bytes(c2), d = load_bytes(c3);
+  keep_order(1);
+  add(2);
+  keep_order(2);
+  x[2].v = _mm512_unpacklo_epi16(pairs.v[1], pairs.v[3]);
+  pairs.v[2] = _mm512_unpacklo_epi8(c, d);
+  keep_order(2);
+  add(3);
+  keep_order(3);
+  x[3].v = _mm512_unpackhi_epi16(pairs.v[1], pairs.v[3]);
+  pairs.v[1] = _mm512_unpackhi_epi8(a, b);
+  pairs.v[3] = _mm512_unpackhi_epi8(c, d);
+  keep_order(3);
+}
+
 // Four channels of 16 tokens to 64 bytes, one dword per token, in token order.
 OE_INLINE void interleave(uint8_t* out, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
   Rows<1> rows;
