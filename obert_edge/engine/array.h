@@ -24,6 +24,9 @@ class Array {
     return data_ != nullptr;
   }
 
+  // Keeps the first `count` values.
+  void shrink(size_t count) { count_ = count; }
+
   size_t size() const { return count_; }
   T* data() { return data_; }
   const T* data() const { return data_; }

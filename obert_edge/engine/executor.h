@@ -9,6 +9,7 @@
 #include "memory.h"
 #include "obert_edge.h"
 #include "program.h"
+#include "schedule.h"
 #include "thread_pool.h"
 
 namespace oe {
@@ -40,6 +41,7 @@ class Executor {
   size_t bytes_of_buffer(const Buffer& buffer) const;
 
   void take_batch(const oe_batch& batch);
+  int32_t plan_places();
   int32_t plan_arena();
   int32_t plan_scratch();
   size_t scratch_for(const Op& op) const;
@@ -57,8 +59,12 @@ class Executor {
   AttentionArgs attention_args(const Op& op) const;
   PoolArgs pool_args(const Op& op) const;
 
-  void run_op(const Op& op);
-  void run_linear(const Op& op);
+  void run_step(const Step& step);
+  void run_op(int32_t index);
+  void run_panels(const Step& step, int32_t thread, int32_t panel);
+  void run_panel(const Op& op, int32_t thread, int32_t panel);
+  bool panels_balance() const;
+  void run_linears(int32_t first, int32_t count);
   void run_attention(const Op& op);
   void run_output(const Op& op, float* destination);
 
@@ -71,18 +77,25 @@ class Executor {
   template <class Body>
   void parallel_columns(int32_t columns, int32_t smallest, const Body& body);
 
+  uint64_t* thread_times(int32_t thread) {
+    return thread_nanoseconds_.data() + static_cast<size_t>(thread) * program_.ops.size();
+  }
+  void share_out(const Step& step, double nanoseconds);
+
   const Program& program_;
   const Implementation& kernels_;
+  Schedule schedule_;
   ThreadPool pool_;
   oe_batch batch_ = {};
   int32_t longest_ = 0;       // tokens of the longest sequence of the batch
   Array<void*> addresses_;    // of every buffer, for the batch at hand
-  Array<size_t> slot_bytes_;  // of every slot, for the batch at hand
+  Array<int32_t> places_;     // of every buffer: the first buffer with which it shares its memory
   Memory arena_;
   Memory scratch_;
   size_t scratch_stride_ = 0;
   bool profiling_ = false;
   Array<uint64_t> op_nanoseconds_;
+  Array<uint64_t> thread_nanoseconds_;  // [threads][ops], of the step at hand
   uint64_t profiled_runs_ = 0;
 };
 

@@ -4,16 +4,17 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "float_mode.h"
 
 namespace oe {
 namespace {
 
-constexpr int64_t kSpinNanoseconds = 100000;
+constexpr uint64_t kSpinNanoseconds = 200000;
 constexpr int32_t kSpinsPerClockRead = 32;
+constexpr int32_t kSpinsBeforeYield = 4000;  // some 200 us: longer than a task of a balanced loop is late
 
 void pause_briefly() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -21,12 +22,6 @@ void pause_briefly() {
 #elif defined(__aarch64__) || defined(__arm__)
   __asm__ volatile("yield");
 #endif
-}
-
-int64_t now() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return int64_t{t.tv_sec} * 1000000000 + t.tv_nsec;
 }
 
 void futex_wait(uint32_t* word, uint32_t expected) {
@@ -48,8 +43,6 @@ template <class T>
 T add(T* value, T amount) {
   return __atomic_add_fetch(value, amount, __ATOMIC_SEQ_CST);
 }
-
-uint32_t tasks_left(uint64_t state) { return static_cast<uint32_t>(state); }
 
 int32_t cores() {
   cpu_set_t allowed;
@@ -80,11 +73,17 @@ ThreadPool::~ThreadPool() {
   for (int32_t i = 1; i < threads_; ++i) pthread_join(workers_[static_cast<size_t>(i - 1)].handle, nullptr);
 }
 
-bool ThreadPool::claim(int32_t* task) {
-  uint64_t state = load(&state_);
-  while (tasks_left(state)) {
-    if (__atomic_compare_exchange_n(&state_, &state, state - 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
-      *task = tasks_ - static_cast<int32_t>(tasks_left(state));
+ThreadPool::Unclaimed ThreadPool::unclaimed() const { return Unclaimed(load(&state_)); }
+
+bool ThreadPool::claim(int32_t thread, int32_t* task) {
+  const bool from_the_end = thread % 2 != 0;
+  Unclaimed now = unclaimed();
+  while (now.any()) {
+    const int32_t first = now.first(), last = now.last();
+    const Unclaimed left = from_the_end ? Unclaimed(now.number(), first, last - 1)
+                                        : Unclaimed(now.number(), first + 1, last);
+    if (__atomic_compare_exchange_n(&state_, &now.word, left.word, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+      *task = first_task_ + (from_the_end ? last - 1 : first);
       return true;
     }
   }
@@ -92,11 +91,9 @@ bool ThreadPool::claim(int32_t* task) {
 }
 
 void ThreadPool::work(int32_t thread) {
-  int32_t task;
-  while (claim(&task)) {
-    function_(context_, task, thread);
-    add(&finished_, 1);
-  }
+  int32_t task, done = 0;
+  for (; claim(thread, &task); ++done) function_(context_, task, thread);
+  if (done > 0) add(&finished_, done);
 }
 
 void ThreadPool::parallel_for(int32_t tasks, TaskFn function, void* context) {
@@ -106,10 +103,16 @@ void ThreadPool::parallel_for(int32_t tasks, TaskFn function, void* context) {
   }
   function_ = function;
   context_ = context;
-  tasks_ = tasks;
+  for (first_task_ = 0; first_task_ < tasks;) {
+    const int32_t left = tasks - first_task_, now = left < kMostTasks ? left : kMostTasks;
+    run_loop(now);
+    first_task_ += now;
+  }
+}
+
+void ThreadPool::run_loop(int32_t tasks) {
   store(&finished_, 0);
-  const uint64_t loop = (load(&state_) >> 32) + 1;
-  store(&state_, loop << 32 | static_cast<uint32_t>(tasks));
+  store(&state_, Unclaimed(unclaimed().number() + 1, 0, tasks).word);
   if (load(&sleepers_) > 0) {
     add(&wakeups_, 1u);
     futex_wake_all(&wakeups_);
@@ -117,7 +120,7 @@ void ThreadPool::parallel_for(int32_t tasks, TaskFn function, void* context) {
   work(0);
   for (int32_t spins = 0; load(&finished_) != tasks; ++spins) {
     // A claimed task is running; if its thread lost its core, this one must give way.
-    if (crowded_ || spins > 1000) {
+    if (crowded_ || spins > kSpinsBeforeYield) {
       sched_yield();
     } else {
       pause_briefly();
@@ -127,9 +130,9 @@ void ThreadPool::parallel_for(int32_t tasks, TaskFn function, void* context) {
 
 void ThreadPool::wait_for_work() {
   if (!crowded_) {
-    const int64_t until = now() + kSpinNanoseconds;
+    const uint64_t until = now() + kSpinNanoseconds;
     for (int32_t spins = 1; !load(&stopping_); ++spins) {
-      if (tasks_left(load(&state_))) return;
+      if (unclaimed().any()) return;
       pause_briefly();
       if (spins % kSpinsPerClockRead == 0 && now() > until) break;
     }
@@ -138,7 +141,7 @@ void ThreadPool::wait_for_work() {
   // The order (announce the sleeper, then look for work) mirrors parallel_for's (announce work, then look for
   // sleepers): one of the two always sees the other.
   uint32_t seen = load(&wakeups_);
-  while (!tasks_left(load(&state_)) && !load(&stopping_)) {
+  while (!unclaimed().any() && !load(&stopping_)) {
     futex_wait(&wakeups_, seen);
     seen = load(&wakeups_);
   }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 from typing import List
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from obert_edge.bundle.program import DType
 from obert_edge.errors import BundleError, InputError
 from obert_edge.runtime.native import Library, PackedBatch
-from tests.engine.models import HIDDEN, LABELS, EncoderBuilder, batch_of, split
+from tests.engine.models import HIDDEN, INTERMEDIATE, LABELS, EncoderBuilder, batch_of, split
 
 ENCODERS = {dynamic: EncoderBuilder(dynamic=dynamic) for dynamic in (False, True)}
 
@@ -40,7 +42,9 @@ def test_output_shapes(library: Library) -> None:
 
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize(
-    "lengths", [[1], [64], [7, 130, 64, 1, 33], [1] * 70], ids=["one", "panel", "unequal", "many"]
+    "lengths",
+    [[1], [64], [7, 130, 64, 1, 33], [1] * 70, [150, 149, 3, 150, 120]],
+    ids=["one", "panel", "unequal", "many", "panels"],
 )
 def test_implementations_and_threads_agree(library: Library, lengths: List[int], dynamic: bool) -> None:
     batch = batch_of(lengths)
@@ -49,6 +53,22 @@ def test_implementations_and_threads_agree(library: Library, lengths: List[int],
         for threads in (1, 2, 3):
             found = run(library, batch, dynamic=dynamic, implementation=name, threads=threads)
             assert same_bits(found, expected), (name, threads)
+
+
+def test_buffers_of_one_slot_may_differ_in_width(library: Library) -> None:
+    """Threads may be at different ops of different panels: none may overwrite what another still reads."""
+    batch = batch_of([150, 150, 150, 60])
+    builder = EncoderBuilder()
+    expected = run(library, batch, implementation="scalar")
+    buffers = builder.program.buffers
+    wide, value = (
+        next(i for i, b in enumerate(buffers) if (b.channels, b.dtype) == kind)
+        for kind in ((INTERMEDIATE, DType.U8), (HIDDEN, DType.S8))
+    )
+    buffers[wide] = dataclasses.replace(buffers[wide], slot=buffers[value].slot)
+    for threads in (1, 2, 3):
+        with library.open(builder.program.to_bytes(), builder.weights, threads=threads) as model:
+            assert all(same_bits(model.run(batch), expected) for _ in range(20)), threads
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)

@@ -1,0 +1,127 @@
+// Cuts a program into steps, and its linears into grains.
+#include "schedule.h"
+
+#include "obert_edge.h"
+#include "status.h"
+
+namespace oe {
+namespace {
+
+constexpr uint64_t kGroupWork = 8;  // of an epilogue, in quads
+
+class WorkBefore {
+ public:
+  WorkBefore(const Program& program, const Op& op)
+      : offsets_(program.constant<uint32_t>(op.consts[linear_op::kOffsets])),
+        dense_quads_(static_cast<Format>(op.ints[linear_op::kFormat]) == Format::Dense4
+                         ? (static_cast<uint64_t>(op.ints[linear_op::kK]) + 3) / 4
+                         : 0) {}
+
+  // Of the groups before `group`.
+  uint64_t operator()(int32_t group) const {
+    const uint64_t g = static_cast<uint64_t>(group);
+    return g * kGroupWork + (dense_quads_ ? g * dense_quads_ : offsets_[group]);
+  }
+
+ private:
+  const uint32_t* offsets_;
+  uint64_t dense_quads_;
+};
+
+// grains[i]: the first group with at least i / kGrains of the work before it.
+uint64_t cut(const Program& program, const Op& op, int32_t* grains) {
+  const WorkBefore before(program, op);
+  const int32_t groups = op.ints[linear_op::kGroups];
+  const uint64_t work = before(groups);
+  int32_t group = 0;
+  for (int32_t i = 0; i < Schedule::kGrains; ++i) {
+    const uint64_t target = work * static_cast<uint64_t>(i) / Schedule::kGrains;
+    while (group < groups && before(group) < target) ++group;
+    grains[i] = group;
+  }
+  grains[Schedule::kGrains] = groups;
+  return work;
+}
+
+uint32_t slot_of(const Program& program, int32_t buffer) {
+  return program.buffers[static_cast<size_t>(buffer)].slot;
+}
+
+Domain domain_of(const Program& program, int32_t buffer) { return program.buffers[static_cast<size_t>(buffer)].domain; }
+
+// Whether `op` writes a slot that `other` reads or writes.
+bool disturbs(const Program& program, const Op& op, const Op& other) {
+  for (const int32_t written : op.outputs) {
+    if (written == kAbsent) continue;
+    for (int32_t i = 0; i < 4; ++i) {
+      const int32_t input = other.inputs[i], output = other.outputs[i];
+      if (input != kAbsent && slot_of(program, input) == slot_of(program, written)) return true;
+      if (output != kAbsent && slot_of(program, output) == slot_of(program, written)) return true;
+    }
+  }
+  return false;
+}
+
+bool independent(const Program& program, const Op& a, const Op& b) {
+  return b.kind == OpKind::Linear && a.inputs[linear_op::kInput] == b.inputs[linear_op::kInput] &&
+         a.inputs[linear_op::kParams] == b.inputs[linear_op::kParams] && !disturbs(program, a, b) &&
+         !disturbs(program, b, a);
+}
+
+int32_t count_together(const Program& program, size_t first) {
+  int32_t count = 1;
+  for (size_t next = first + 1; next < program.ops.size() && count < Schedule::kTogether; ++next, ++count) {
+    for (size_t i = first; i < next; ++i) {
+      if (!independent(program, program.ops[i], program.ops[next])) return count;
+    }
+  }
+  return count;
+}
+
+bool by_panels(const Program& program, const Op& op) {
+  switch (op.kind) {
+    case OpKind::Embed:
+    case OpKind::LayerNorm:
+    case OpKind::Quantize:
+    case OpKind::QuantizeDynamic:
+    case OpKind::Linear:
+      return domain_of(program, op.kind == OpKind::Embed ? op.outputs[0] : op.inputs[0]) == Domain::Tokens;
+    case OpKind::Attention:
+    case OpKind::SelectFirst:
+    case OpKind::MeanPool:
+    case OpKind::Output:
+      break;
+  }
+  return false;
+}
+
+}  // namespace
+
+int32_t Schedule::plan(const Program& program) {
+  int32_t linears = 0, steps = 0;
+  const size_t ops = program.ops.size();
+  for (const Op& op : program.ops) linears += op.kind == OpKind::Linear;
+  if (!steps_.allocate(ops) || !linears_.allocate(ops) ||
+      !grains_.allocate(static_cast<size_t>(linears) * (kGrains + 1))) {
+    return fail(OE_OUT_OF_MEMORY, "no memory for the schedule");
+  }
+  int32_t* grains = grains_.data();
+  int32_t number = 0;
+  for (size_t i = 0; i < ops; ++i) {
+    const Op& op = program.ops[i];
+    if (op.kind == OpKind::Linear) {
+      linears_[i] = {cut(program, op, grains), number++, count_together(program, i)};
+      grains += kGrains + 1;
+    }
+    const bool joins = by_panels(program, op);
+    if (joins && steps > 0 && steps_[static_cast<size_t>(steps - 1)].by_panels) {
+      ++steps_[static_cast<size_t>(steps - 1)].count;
+    } else {
+      steps_[static_cast<size_t>(steps++)] = {static_cast<int32_t>(i), 1, joins};
+    }
+  }
+  steps_.shrink(static_cast<size_t>(steps));
+  return OE_OK;
+}
+
+}  // namespace oe
