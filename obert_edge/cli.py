@@ -312,7 +312,9 @@ def run(bundle: Path, text: Tuple[str, ...], as_json: bool, **options: Any) -> i
 @_bundle
 @click.option("--batch-size", default=1, show_default=True)
 @click.option("--sequence-length", default=128, show_default=True)
-@click.option("--baseline", "baselines", multiple=True, help="onnxruntime, litert, or a variant; repeatable.")
+@click.option(
+    "--baseline", "baselines", multiple=True, help="onnxruntime, litert, openvino, or a variant; repeatable."
+)
 @click.option("--duration", default=3.0, show_default=True, help="Seconds of timed runs per engine.")
 @click.option("--iterations", type=int, help="Timed runs per engine, in place of --duration.")
 @click.option("--min-speedup", type=float, help="Exit with 1 below this speed-up over the first baseline.")

@@ -70,6 +70,18 @@ OE_API int32_t oe_model_profile_read(const oe_model* model, uint64_t* nanosecond
 OE_API int32_t oe_model_run_op(oe_model* model, int32_t index, const oe_batch* batch, void* const* buffers,
                                int32_t repeats, uint64_t* nanoseconds);
 
+/* What one thread of this CPU can do at most with the instructions of an implementation, measured now (some 10 ms):
+ * units per nanosecond, 0 where it is not known. A target's library may be without this function. */
+enum {
+  OE_PEAK_MULTIPLY_ADD = 0, /* 8-bit multiply-adds, from registers */
+  OE_PEAK_SHUFFLE = 1,      /* bytes through a shuffle, from registers */
+  OE_PEAK_FLOAT = 2,        /* float32 multiply-adds, from registers */
+  OE_PEAK_ROW_GATHER = 3,   /* 8-bit multiply-adds of `parameter` rows (1, 2, 4) that share columns, from L1 */
+  OE_PEAK_READ = 4,         /* bytes read of `parameter` bytes, over and over */
+  OE_PEAK_WRITE = 5,        /* bytes written, likewise */
+};
+OE_API double oe_measure_peak(const char* implementation, int32_t what, int64_t parameter);
+
 #ifdef __cplusplus
 }
 #endif

@@ -23,6 +23,7 @@ from obert_edge.runtime import machine
 from obert_edge.runtime.contender import Contender
 from obert_edge.runtime.disturbance import CpuWatch, Disturbance
 from obert_edge.runtime.environment import Environment
+from obert_edge.runtime.peaks import Peaks
 from obert_edge.runtime.profile import Profile
 from obert_edge.runtime.report import Latency, Measurement, Report, paired_ratios
 from obert_edge.runtime.rivals import ENGINE, Rival, expand_rivals
@@ -146,7 +147,8 @@ def benchmark(
         profiled: Optional[Profile] = None
         if program is not None:
             raw = ours.contender.call("profile", runs=_profile_runs(ours))
-            profiled = Profile.from_nanoseconds(program, raw["nanoseconds"], raw["runs"], lengths)
+            peaks = Peaks.from_dict(raw["peaks"])
+            profiled = Profile.from_nanoseconds(program, raw["nanoseconds"], lengths, peaks)
     others = entries[1:]
     report = Report(
         bundle=facts,
@@ -301,9 +303,9 @@ def _take_turns(
 
 
 def _profile_runs(entry: _Entry) -> int:
-    """About half a second's worth."""
+    """About a second's worth, so that each op has some runs that nothing disturbs."""
     median = float(np.median([time for turn in entry.rounds for time in turn]))
-    return int(np.clip(0.5e9 / median, 3, 200))
+    return int(np.clip(1e9 / median, 3, 200))
 
 
 def _with_baselines(environment: Environment, entries: Sequence[_Entry]) -> Environment:

@@ -86,7 +86,10 @@ def _parser(path: str) -> argparse.ArgumentParser:
     bench.add_argument("--batch-size", type=int, default=1)
     bench.add_argument("--sequence-length", type=int, default=128)
     bench.add_argument(
-        "--baseline", action="append", default=[], help="onnxruntime, litert, or one of their variants"
+        "--baseline",
+        action="append",
+        default=[],
+        help="onnxruntime, litert, openvino, or one of their variants",
     )
     bench.add_argument("--duration", type=float, default=3.0, help="seconds of timed runs per engine")
     bench.add_argument("--iterations", type=int, help="timed runs per engine, instead of a duration")

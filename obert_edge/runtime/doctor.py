@@ -182,7 +182,12 @@ def _check_tokenizers() -> Iterator[Finding]:
 
 
 def _check_baselines() -> Iterator[Finding]:
-    for needed, name in ((("onnxruntime", "onnx"), "ONNX Runtime"), (("ai_edge_litert",), "LiteRT")):
+    baselines = (
+        (("onnxruntime", "onnx"), "ONNX Runtime"),
+        (("ai_edge_litert",), "LiteRT"),
+        (("openvino",), "OpenVINO"),
+    )
+    for needed, name in baselines:
         missing = [package for package in needed if importlib.util.find_spec(package) is None]
         if missing:
             yield Finding(

@@ -109,6 +109,24 @@ class Library:
         """Names of the kernel implementations this CPU can run, best first."""
         return tuple(self._functions.oe_implementations().decode().split(","))
 
+    def measure_peak(self, implementation: str, what: int, parameter: int = 0) -> float:
+        """What one thread can do at most, measured now; ``oe_measure_peak`` of ``engine/obert_edge.h``.
+
+        Args:
+            implementation: whose instructions to use.
+            what: one of the header's ``OE_PEAK_...``.
+            parameter: of some of them.
+
+        Returns:
+            Units per nanosecond; 0 where this library does not know.
+        """
+        if not hasattr(self._functions, "oe_measure_peak"):
+            return 0.0
+        function = self._functions.oe_measure_peak
+        function.restype = ctypes.c_double
+        function.argtypes = [ctypes.c_char_p, ctypes.c_int32, ctypes.c_int64]
+        return float(function(implementation.encode(), what, parameter))
+
     def open(
         self,
         program: bytes,

@@ -14,7 +14,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @pytest.fixture
 def system(tmp_path, monkeypatch):
-    """A made-up /proc of two CPUs; returns a function that sets seconds spent, and one that sets the clock."""
+    """A made-up /proc of two CPUs; returns a function that sets the seconds spent."""
     monkeypatch.setattr(machine, "ROOT", tmp_path)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     (tmp_path / "proc" / "7").mkdir(parents=True)

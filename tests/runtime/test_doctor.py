@@ -15,6 +15,7 @@ from obert_edge.runtime.doctor import doctor
         ("onnx", "baseline ONNX Runtime", "pip install onnx"),
         ("onnxruntime", "baseline ONNX Runtime", "pip install onnxruntime"),
         ("ai_edge_litert", "baseline LiteRT", "pip install ai-edge-litert"),
+        ("openvino", "baseline OpenVINO", "pip install openvino"),
     ],
 )
 def test_a_baseline_is_ready_only_with_every_package_it_needs(monkeypatch, absent, baseline, fix):

@@ -129,16 +129,22 @@ def test_a_disturbed_measurement_is_warned_about():
 
 def test_a_profile_sums_kinds_and_shows_what_takes_time():
     ops = [
-        OpTime("query", "Linear dense_4", 3.0, 0.6, 6_000_000, 2.0),
-        OpTime("key", "Linear dense_4", 1.99, 0.398, 2_000_000, 1.0),
-        OpTime("tiny", "Output", 0.01, 0.002, 0, 0.0),
+        OpTime(
+            "query", "Linear dense_4", 3.0, 2.0, 0.6, 6_000_000, 2.0, 1_000_000, "multiply-adds", 1.0, 0.5
+        ),
+        OpTime("key", "Linear dense_4", 1.99, 2.0, 0.398, 2_000_000, 1.0, 500_000, "memory", 0.5, 0.25),
+        OpTime("tiny", "Output", 0.01, 0.01, 0.002, 0, 0.0, 0),
     ]
-    text = Profile(ops, runs=7).to_text(plain=True)
+    profile = Profile(ops, runs=7)
+    both = profile.kinds()[0]
+    assert (both.multiply_adds, both.bytes_moved, both.bound) == (8_000_000, 1_500_000, "multiply-adds")
+    assert both.reached == pytest.approx(1.5 / 4)
+    text = profile.to_text(plain=True)
     assert "Linear dense_4 x2" in text
     assert "8.00 M" in text  # of both
     assert "query" in text
     assert "\ntiny" not in text
-    assert "mean of 7 runs" in text
+    assert "medians of 7 runs" in text
 
 
 def test_plain_tables_line_up():

@@ -17,6 +17,7 @@ __all__ = ["GROUPS", "NAMES", "Baseline", "Run", "expand_baselines", "get_baseli
 GROUPS: Dict[str, List[str]] = {
     "onnxruntime": ["onnxruntime-fp32", "onnxruntime-int8"],
     "litert": ["litert-fp32", "litert-int8"],
+    "openvino": ["openvino-fp32", "openvino-int8"],
 }
 #: Every baseline.
 NAMES: List[str] = [name for names in GROUPS.values() for name in names]
@@ -28,7 +29,7 @@ def get_baseline(name: str) -> Baseline:
     Raises:
         UsageError: there is none.
     """
-    from obert_edge.runtime.baselines import litert, onnxruntime_cpu
+    from obert_edge.runtime.baselines import litert, onnxruntime_cpu, openvino_cpu
 
     makers: Dict[str, Callable[[], Baseline]] = {
         maker.name: maker
@@ -37,6 +38,8 @@ def get_baseline(name: str) -> Baseline:
             onnxruntime_cpu.OnnxRuntimeInt8,
             litert.LiteRtFp32,
             litert.LiteRtInt8,
+            openvino_cpu.OpenVinoFp32,
+            openvino_cpu.OpenVinoInt8,
         )
     }
     if name not in makers:

@@ -1,0 +1,134 @@
+// What this CPU can do at most, with the instructions of one implementation: oe_measure_peak of obert_edge.h.
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "implementations.h"
+#include "obert_edge.h"
+
+namespace {
+
+namespace zmm {
+#define OE_TARGET "avx512f,avx512bw,avx512vnni"
+#define OE_BYTES 64
+#define OE_DOT "vpdpbusd %3, %2, %0"
+#define OE_DOT_WORK 64
+#define OE_MOVE "vmovdqu64"
+#define OE_SPREAD "vpbroadcastd"
+#include "peaks.inc"
+#undef OE_TARGET
+#undef OE_DOT
+}  // namespace zmm
+
+#undef OE_BYTES
+#undef OE_DOT_WORK
+#undef OE_MOVE
+#define OE_BYTES 32
+#define OE_MOVE "vmovdqu"
+
+namespace ymm {
+#define OE_TARGET "avx512f,avx512bw,avx512vl,avx512vnni"
+#define OE_DOT "vpdpbusd %3, %2, %0"
+#define OE_DOT_WORK 32
+#undef OE_MOVE
+#define OE_MOVE "vmovdqu64"
+#include "peaks.inc"
+#undef OE_MOVE
+#define OE_MOVE "vmovdqu"
+#undef OE_TARGET
+#undef OE_DOT
+}  // namespace ymm
+
+namespace vex {
+#define OE_TARGET "avx2,fma,avxvnni"
+#define OE_DOT "%{vex%} vpdpbusd %3, %2, %0"
+#include "peaks.inc"
+#undef OE_TARGET
+#undef OE_DOT
+#undef OE_DOT_WORK
+}  // namespace vex
+
+// Without VNNI the bytes are widened to 16 bit beforehand; a multiply-add is two instructions.
+namespace avx2 {
+#define OE_TARGET "avx2,fma"
+#define OE_DOT "vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0"
+#define OE_DOT_WORK 16
+#include "peaks.inc"
+#undef OE_TARGET
+#undef OE_DOT
+#undef OE_DOT_WORK
+}  // namespace avx2
+
+constexpr size_t kSmall = 16 * 1024;  // half an L1
+
+struct Buffer {
+  explicit Buffer(size_t bytes) : data(static_cast<char*>(aligned_alloc(4096, (bytes + 4095) / 4096 * 4096))) {
+    if (data) memset(data, 1, bytes);
+  }
+  ~Buffer() { free(data); }
+  char* data;
+};
+
+double now() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) * 1e9 + static_cast<double>(t.tv_nsec);
+}
+
+// Work per nanosecond of `loop(rounds)`: rounds for about half a millisecond, the best of several.
+template <class Loop>
+double best_rate(const Loop& loop) {
+  constexpr double kLong = 5e5;
+  constexpr int kRepeats = 16;
+  int64_t rounds = 1;
+  double best = 0;
+  for (int repeat = 0; repeat < kRepeats;) {
+    const double before = now();
+    const double work = loop(rounds);
+    const double taken = now() - before;
+    if (taken < kLong && rounds < (int64_t{1} << 40)) {
+      rounds *= 2;
+      continue;
+    }
+    if (work / taken > best) best = work / taken;
+    ++repeat;
+  }
+  return best;
+}
+
+#define OE_MEASURE(space)                                                                                     \
+  double measure_##space(int32_t what, int64_t parameter) {                                                   \
+    const bool large = what == OE_PEAK_READ || what == OE_PEAK_WRITE;                                         \
+    const size_t bytes = large ? static_cast<size_t>(parameter) / 512 * 512 : kSmall;                         \
+    const Buffer buffer(bytes);                                                                               \
+    if (!buffer.data || bytes == 0) return 0;                                                                 \
+    char* data = buffer.data;                                                                                 \
+    switch (what) {                                                                                           \
+      case OE_PEAK_MULTIPLY_ADD: return best_rate([](int64_t n) { return space::multiply_add(n); });          \
+      case OE_PEAK_SHUFFLE: return best_rate([](int64_t n) { return space::shuffle(n); });                    \
+      case OE_PEAK_FLOAT: return best_rate([](int64_t n) { return space::float_multiply_add(n); });           \
+      case OE_PEAK_READ: return best_rate([=](int64_t n) { return space::read(n, data, bytes); });            \
+      case OE_PEAK_WRITE: return best_rate([=](int64_t n) { return space::write(n, data, bytes); });          \
+      case OE_PEAK_ROW_GATHER:                                                                                \
+        if (parameter == 1) return best_rate([=](int64_t n) { return space::row_gather<1>(n, data, bytes); }); \
+        if (parameter == 2) return best_rate([=](int64_t n) { return space::row_gather<2>(n, data, bytes); }); \
+        if (parameter == 4) return best_rate([=](int64_t n) { return space::row_gather<4>(n, data, bytes); }); \
+    }                                                                                                         \
+    return 0;                                                                                                 \
+  }
+OE_MEASURE(zmm)
+OE_MEASURE(ymm)
+OE_MEASURE(vex)
+OE_MEASURE(avx2)
+
+}  // namespace
+
+OE_API double oe_measure_peak(const char* implementation, int32_t what, int64_t parameter) {
+  const oe::Implementation* selected = nullptr;
+  if (parameter < 0 || oe::select_implementation(implementation, &selected) != OE_OK) return 0;
+  if (strcmp(selected->name, "avx512vnni") == 0) return measure_zmm(what, parameter);
+  if (strcmp(selected->name, "avx512vnni_ymm") == 0) return measure_ymm(what, parameter);
+  if (strcmp(selected->name, "avxvnni") == 0) return measure_vex(what, parameter);
+  if (strcmp(selected->name, "avx2") == 0 && what != OE_PEAK_ROW_GATHER) return measure_avx2(what, parameter);
+  return 0;
+}
