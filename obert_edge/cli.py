@@ -118,6 +118,26 @@ _teacher = _options(
     click.option("--temperature", type=float, help="Of the teacher's loss.  [default: 2]"),
 )
 _DISTILLATION = ("teacher", "hardness", "temperature")
+_surgeon = _options(
+    click.option("--block-size", type=int, help="obert: weights in a Fisher block.  [default: 32]"),
+    click.option("--dampening", type=float, help="obert: lambda.  [default: 1e-7]"),
+    click.option("--layout", help="obert: Fisher blocks by row, or flat as in the paper.  [default: row]"),
+    click.option("--solver", help="obert: joint, or paper.  [default: joint]"),
+    click.option("--selection", help="obert: independent or greedy.  [default: independent]"),
+    click.option("--rescorings", type=int, help="obert: saliencies per Fisher matrix.  [default: 1]"),
+    click.option("--recomputations", type=int, help="obert: Fisher matrices per step.  [default: 1]"),
+    click.option("--memory-budget", type=int, help="obert: bytes for it.  [default: half of what is free]"),
+)
+_SURGEON = (
+    "block_size",
+    "dampening",
+    "layout",
+    "solver",
+    "selection",
+    "rescorings",
+    "recomputations",
+    "memory_budget",
+)
 _engine = _options(
     click.option("--threads", type=int, help="Threads.  [default: as many as this process may use]"),
     click.option("--implementation", help="Kernels to force, such as avx2 or scalar.  [default: the best]"),
@@ -141,12 +161,16 @@ def finetune(model: Path, output: Path, limit: Optional[int], as_json: bool, **o
 @_task
 @click.option("--sparsity", type=float, help="Share of zeros in the encoder's linears.  [default: 0.8]")
 @click.option("--pattern", help="unstructured, 4x1, 2x1, 1x4, 2:4, ... (OUTxIN).  [default: 4x1]")
-@click.option("--method", help="obert or magnitude.  [default: obert]")
+@click.option(
+    "--method", help="obert, magnitude, movement, soft-movement, wanda or sparsegpt.  [default: obert]"
+)
+@click.option("--scope", help="One threshold per: global, layer or row.  [default: the method's]")
 @click.option("--initial-sparsity", type=float, help="Of the first pruning step.  [default: 0.5]")
 @click.option("--steps", type=int, help="Pruning steps.  [default: 4]")
 @click.option("--until", type=float, help="Share of training after which nothing is pruned.  [default: 0.5]")
 @click.option("--gradients", type=int, help="Gradients per pruning step.  [default: 256]")
 @click.option("--gradient-batch-size", type=int, help="Examples per gradient.  [default: 16]")
+@_surgeon
 @_teacher
 @_stage
 def prune(model: Path, output: Path, limit: Optional[int], as_json: bool, **options: Any) -> None:
@@ -157,11 +181,13 @@ def prune(model: Path, output: Path, limit: Optional[int], as_json: bool, **opti
         "sparsity",
         "pattern",
         "method",
+        "scope",
         "initial_sparsity",
         "steps",
         "until",
         "gradients",
         "gradient_batch_size",
+        *_SURGEON,
     )
     report = stage(
         model,

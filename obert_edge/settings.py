@@ -95,7 +95,8 @@ class Pruning:
     Args:
         sparsity: share of the encoder's linear weights that are zero in the end, in [0, 1).
         pattern: ``unstructured``, ``4x1``, ``2x1``, ``1x4``, ``2:4``, ... (blocks are OUTxIN).
-        method: ``obert`` or ``magnitude``.
+        method: ``obert``, ``magnitude``, ``movement``, ``soft-movement``, ``wanda`` or ``sparsegpt``.
+        scope: where one threshold holds: ``global``, ``layer`` or ``row``; ``None``: the method's own.
         initial_sparsity: reached by the first pruning step.
         steps: pruning steps, cubically spaced in sparsity.
         until: share of training after which nothing more is pruned.
@@ -103,13 +104,18 @@ class Pruning:
         gradient_batch_size: examples in each.
         block_size: B, weights in a Fisher block.
         dampening: lambda of the paper.
+        layout: Fisher blocks along a ``row``, or of the ``flat`` matrix as in the paper.
         solver: ``joint`` or ``paper``.
+        selection: ``independent`` saliencies, or ``greedy``: one removal after the other.
+        rescorings: saliencies per Fisher matrix.
         recomputations: Fisher matrices per pruning step.
+        memory_budget: bytes the Fisher matrix may take beside the model; ``None``: half of what is free.
     """
 
     sparsity: float = 0.8
     pattern: str = "4x1"
     method: str = "obert"
+    scope: Optional[str] = None
     initial_sparsity: float = 0.5
     steps: int = 4
     until: float = 0.5
@@ -117,19 +123,43 @@ class Pruning:
     gradient_batch_size: int = 16
     block_size: int = 32
     dampening: float = 1e-7
+    layout: str = "row"
     solver: str = "joint"
+    selection: str = "independent"
+    rescorings: int = 1
     recomputations: int = 1
+    memory_budget: Optional[int] = None
 
-    METHODS: ClassVar[Tuple[str, ...]] = ("obert", "magnitude")
+    METHODS: ClassVar[Tuple[str, ...]] = (
+        "obert",
+        "magnitude",
+        "movement",
+        "soft-movement",
+        "wanda",
+        "sparsegpt",
+    )
 
     def __post_init__(self) -> None:
         for key in ("sparsity", "initial_sparsity"):
             value = getattr(self, key)
             check(0 <= value < 1, key, value, "a share of the weights in [0, 1), such as 0.8 for 80 %")
         one_of("method", self.method, self.METHODS)
+        one_of("layout", self.layout, ("row", "flat"))
         one_of("solver", self.solver, ("joint", "paper"))
+        one_of("selection", self.selection, ("independent", "greedy"))
+        if self.scope is not None:
+            one_of("scope", self.scope, ("global", "layer", "row"))
+        if self.memory_budget is not None:
+            check(self.memory_budget >= 1, "memory_budget", self.memory_budget, "bytes, such as 8000000000")
         check(0 < self.until <= 1, "until", self.until, "a share of training in (0, 1]")
-        for key in ("steps", "gradients", "gradient_batch_size", "block_size", "recomputations"):
+        for key in (
+            "steps",
+            "gradients",
+            "gradient_batch_size",
+            "block_size",
+            "rescorings",
+            "recomputations",
+        ):
             check(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
         check(self.dampening > 0, "dampening", self.dampening, "above 0, such as 1e-7")
 

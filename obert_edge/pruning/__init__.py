@@ -28,16 +28,18 @@ Signatures, all keyword-friendly (defaults are the project's, not the paper's, w
     prunable_linears(model) -> {module path: Linear};  prunable_weights(model) -> {module path: Parameter}
     Masks.from_weights(model) / .load(path) / .save(path) / .apply(model) / .sparsity
     Surgeon(block_size=32, dampening=1e-7, relative_dampening=False, layout="row", solver="joint",
-            rescorings=1, recomputations=1, memory_budget=None)                    -> Criterion "obert"
+            selection="independent", rescorings=1, recomputations=1, memory_budget=None)
+                                                                                   -> Criterion "obert"
     Magnitude()                                                                    -> Criterion "magnitude"
-    make_criterion("obert" | "magnitude", **options)                               -> Criterion
-    prune_one_shot(model, batches=None, *, sparsity, pattern="4x1", criterion="obert", scope="global",
+    Movement(), SoftMovement(), Wanda(), SparseGPT()     -> "movement", "soft-movement", "wanda", "sparsegpt"
+    make_criterion(any of these names, **options)                                  -> Criterion
+    prune_one_shot(model, batches=None, *, sparsity, pattern="4x1", criterion="obert", scope=None,
                    gradients=256, masks=None, loss_fn=None, progress=None)         -> PruningReport
     CubicSchedule(initial, final, start, end, frequency, unit="epochs").resolve(steps_per_epoch)
                                                                                    -> {step: sparsity}
     LinearSchedule(same arguments)
     RewindingLearningRate(initial, final, rewinds, end, unit="epochs", warmup=0)
-    PruningCallback(schedule, *, criterion="obert", pattern="4x1", scope="global", gradients=256,
+    PruningCallback(schedule, *, criterion="obert", pattern="4x1", scope=None, gradients=256,
                     gradient_batch_size=16, loss_fn=None, seed=42, progress=None)  -> TrainerCallback
     distillation_loss(student_outputs, teacher_outputs, label_loss, *, hardness, temperature) -> Tensor
     Teacher(model);  DistillationLoss(teacher, *, hardness=1.0, temperature=2.0)
@@ -65,6 +67,10 @@ _HOMES = {
     "prune_one_shot": "one_shot",
     "Surgeon": "surgeon",
     "Magnitude": "magnitude",
+    "Movement": "movement",
+    "SoftMovement": "movement",
+    "Wanda": "layerwise",
+    "SparseGPT": "layerwise",
     "CubicSchedule": "schedule",
     "LinearSchedule": "schedule",
     "RewindingLearningRate": "schedule",
@@ -81,10 +87,14 @@ if TYPE_CHECKING:
     from obert_edge.pruning.distillation import DistillationLoss as DistillationLoss
     from obert_edge.pruning.distillation import Teacher as Teacher
     from obert_edge.pruning.distillation import distillation_loss as distillation_loss
+    from obert_edge.pruning.layerwise import SparseGPT as SparseGPT
+    from obert_edge.pruning.layerwise import Wanda as Wanda
     from obert_edge.pruning.magnitude import Magnitude as Magnitude
     from obert_edge.pruning.masks import Masks as Masks
     from obert_edge.pruning.masks import prunable_linears as prunable_linears
     from obert_edge.pruning.masks import prunable_weights as prunable_weights
+    from obert_edge.pruning.movement import Movement as Movement
+    from obert_edge.pruning.movement import SoftMovement as SoftMovement
     from obert_edge.pruning.one_shot import make_criterion as make_criterion
     from obert_edge.pruning.one_shot import prune_one_shot as prune_one_shot
     from obert_edge.pruning.patterns import Pattern as Pattern

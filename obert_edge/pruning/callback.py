@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from obert_edge.errors import UsageError
 from obert_edge.pruning.criterion import Criterion, LossFunction, Progress, PruningReport
-from obert_edge.pruning.masks import Masks, check_sparsity, prunable_weights
+from obert_edge.pruning.masks import Masks, check_scope, check_sparsity, prunable_weights
 from obert_edge.pruning.one_shot import make_criterion
 from obert_edge.pruning.patterns import Pattern
 from obert_edge.pruning.sampling import draw_batches
 from obert_edge.pruning.schedule import LinearSchedule
 
 MASK_FILE = "pruning_masks.safetensors"
+SCORE_FILE = "pruning_scores.safetensors"
 
 _logger = logging.getLogger(__name__)
 
@@ -44,9 +46,9 @@ class PruningCallback(TrainerCallback):
     Args:
         schedule: when to prune how much; None: only keep what is zero already, as in sparse
             transfer or quantisation-aware training of a pruned model.
-        criterion: "obert", "magnitude" or a :class:`Criterion`.
+        criterion: a name of :data:`obert_edge.pruning.one_shot.CRITERIA` or a :class:`Criterion`.
         pattern: "unstructured", "OUTxIN" or "N:M".
-        scope: "global" or "layer".
+        scope: "global", "layer" or "row"; None: the criterion's own.
         gradients: m, mini-batch gradients per pruning step.
         gradient_batch_size: examples in each. It sets the scale of the gradients and so how
             much a given dampening dampens.
@@ -66,7 +68,7 @@ class PruningCallback(TrainerCallback):
         *,
         criterion: Union[str, Criterion] = "obert",
         pattern: Union[str, Pattern] = "4x1",
-        scope: str = "global",
+        scope: Optional[str] = None,
         gradients: int = 256,
         gradient_batch_size: int = 16,
         loss_fn: Optional[LossFunction] = None,
@@ -76,9 +78,7 @@ class PruningCallback(TrainerCallback):
         self.schedule = schedule
         self.criterion = make_criterion(criterion)
         self.pattern = Pattern.parse(pattern)
-        self.scope = scope
-        if scope not in ("global", "layer"):
-            raise UsageError(f'scope is "{scope}"', hint='use "global" or "layer"')
+        self.scope = check_scope(scope or self.criterion.default_scope)
         for what, value in (("gradients", gradients), ("gradient_batch_size", gradient_batch_size)):
             if value < 1:
                 raise UsageError(f"{what} is {value}", hint="use 1 or more")
@@ -112,6 +112,10 @@ class PruningCallback(TrainerCallback):
         if state.global_step > 0 and saved.exists():
             self.masks = Masks.load(saved)
         self.masks.apply(model)
+        scores = saved.with_name(SCORE_FILE)
+        if state.global_step > 0 and scores.exists():
+            self.criterion.restore(load_file(str(scores)))
+        self._hooks += self.criterion.watch(weights)  # before gradients of pruned weights become zero
         self._attach(weights)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -123,7 +127,7 @@ class PruningCallback(TrainerCallback):
         model: nn.Module = kwargs["model"]
         rank, world_size = _process()
         batches = None
-        if self.criterion.needs_gradients:
+        if self.criterion.needs_batches:
             batches = draw_batches(
                 kwargs["train_dataloader"],
                 max(self.gradients, world_size),  # every process needs one
@@ -158,6 +162,9 @@ class PruningCallback(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self.masks is not None and state.is_world_process_zero and folder.is_dir():
             self.masks.save(folder / MASK_FILE)
+            learnt = {key: value.contiguous() for key, value in self.criterion.state().items()}
+            if learnt:
+                save_file(learnt, str(folder / SCORE_FILE))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Leave a model without hooks, its pruned weights zero."""

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Optional
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from obert_edge.errors import CheckpointError
 from obert_edge.pruning.masks import Masks
 from obert_edge.pruning.patterns import Pattern
 
@@ -76,10 +78,43 @@ class PruningReport:
 
 
 class Criterion(ABC):
-    """Decides which weights go, and what happens to the others."""
+    """Decides which weights go, and what happens to the others.
+
+    A criterion may learn from training: :meth:`watch` hooks it into the backward passes, and
+    what it has learnt travels in checkpoints (:meth:`state`, :meth:`restore`).
+    """
 
     name: ClassVar[str]
-    needs_gradients: ClassVar[bool]
+    default_scope: ClassVar[str] = "global"
+
+    @property
+    def needs_batches(self) -> bool:
+        """Whether the next :meth:`prune` looks at data."""
+        return True
+
+    def watch(self, weights: Mapping[str, nn.Parameter]) -> List[RemovableHandle]:
+        """Called when training begins, before gradients of pruned weights are set to zero.
+
+        Returns:
+            Hooks to be removed when training ends.
+        """
+        return []
+
+    def state(self) -> Dict[str, Tensor]:
+        """What was learnt from training, for a checkpoint; empty where nothing is."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a checkpoint's :meth:`state`.
+
+        Raises:
+            CheckpointError: it is of another method.
+        """
+        if state:
+            raise CheckpointError(
+                f"the checkpoint has pruning scores, and method {self.name} has none",
+                hint="resume with the method the run began with",
+            )
 
     @abstractmethod
     def prune(
@@ -104,14 +139,14 @@ class Criterion(ABC):
             masks: what is pruned already.
             sparsity: share of weights to be removed in the end, over all masked modules.
             pattern: the shape of what is removed.
-            scope: "global" or "layer", see :func:`obert_edge.pruning.masks.select`.
-            batches: batches to take gradients from, all of them are used; they are kept in
+            scope: "global", "layer" or "row", see :func:`obert_edge.pruning.masks.select`.
+            batches: data to take gradients or inputs from, all of them are used; they are kept in
                 memory, since a criterion may need several passes over them.
             loss_fn: replaces the model's own label loss.
             progress: told about the work done.
 
         Raises:
-            UsageError: no batches where the criterion needs gradients, a pattern that does not
+            UsageError: no batches where the criterion needs them, a pattern that does not
                 fit a module, or a sparsity the pattern cannot have.
         """
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from obert_edge.errors import ObertEdgeError, UsageError
-from obert_edge.pruning.criterion import Batch, LossFunction, Progress
+from obert_edge.errors import UsageError
+from obert_edge.pruning.criterion import Progress
+from obert_edge.pruning.gradients import GradientSource
+from obert_edge.pruning.sharding import everyones, send_to_owner, this_process
 
-# Gradients collected before they are multiplied into the Fisher matrix. Each product reads and
-# writes the whole matrix (B floats per weight), so 16 gradients at a time cut that traffic by 16;
-# more would cost memory (16 floats per weight) for little.
-GRADIENTS_PER_PRODUCT = 16
+# Blocks packed, masked or cleared at a time: bounds working memory, not the result.
+_SPAN = 4096
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,24 @@ class BlockLayout:
             raise UsageError(f"block_size is {self.block_size}", hint="use 1 or more, such as 32")
 
     @property
+    def lines(self) -> Tuple[int, int]:
+        """Number of stretches that are cut into blocks, and the weights in each: rows, or the whole."""
+        out, inputs = self.shape
+        return (out, inputs) if self.kind == "row" else (1, out * inputs)
+
+    @property
+    def blocks_per_line(self) -> int:
+        """Blocks in one stretch."""
+        return math.ceil(self.lines[1] / self.block_size)
+
+    @property
     def blocks(self) -> int:
         """Number of blocks."""
-        out, inputs = self.shape
-        if self.kind == "row":
-            return out * math.ceil(inputs / self.block_size)
-        return math.ceil(out * inputs / self.block_size)
+        return self.lines[0] * self.blocks_per_line
 
     def to_blocks(self, matrix: Tensor) -> Tensor:
         """Cut a matrix [out, in] (or a mask) into [blocks, block_size], padded with zeros."""
-        lines = matrix if self.kind == "row" else matrix.reshape(1, -1)
+        lines = matrix.reshape(self.lines)
         missing = -lines.shape[1] % self.block_size
         if missing:
             lines = nn.functional.pad(lines, (0, missing))
@@ -75,172 +84,174 @@ class BlockLayout:
 class BlockFisher:
     """Sum of gradient outer products of one matrix, in diagonal blocks.
 
-    Memory: ``blocks * block_size**2`` float32, that is 4 * block_size bytes per weight.
+    Gradients wait until there are ``chunk`` of them, and are then multiplied into the sum at once:
+    each product reads and writes the whole sum (B floats per weight), so its memory traffic falls
+    by that factor.
+
+    Memory: ``4 * (block_size + chunk)`` bytes per weight, the second part until :meth:`finish`.
 
     Args:
         layout: how weights fall into blocks.
         device: where the sum lives.
+        chunk: gradients in one product.
     """
 
-    def __init__(self, layout: BlockLayout, device: Optional[torch.device] = None) -> None:
+    def __init__(
+        self, layout: BlockLayout, device: Optional[torch.device] = None, *, chunk: int = 16
+    ) -> None:
         self.layout = layout
-        size = layout.block_size
-        self.total = torch.zeros(layout.blocks, size, size, device=device)
         self.count = 0
+        size = layout.block_size
+        self.device = torch.device("cpu") if device is None else device
+        # Zeros where blocks are padded, and left so by every gradient.
+        self._waiting: Optional[Tensor] = torch.zeros(chunk, layout.blocks * size, device=device)
+        self._filled = 0
+        self._total = torch.zeros(layout.blocks, size, size, device=device)
+        self._packed: Optional[Tensor] = None
+        self._mean_diagonal = 0.0
 
-    def add(self, gradients: Tensor) -> None:
-        """Add the outer products of ``gradients`` [blocks, c, block_size], float32."""
-        self.total.baddbmm_(gradients.transpose(1, 2), gradients)
-        self.count += gradients.shape[1]
+    def add(self, gradient: Tensor) -> None:
+        """Take in one gradient [out, in]."""
+        assert self._waiting is not None, "add after finish"
+        lines, width = self.layout.lines
+        slot = self._waiting[self._filled].view(lines, -1)
+        slot[:, :width].copy_(gradient.reshape(lines, width))
+        self._filled += 1
+        if self._filled == len(self._waiting):
+            self._multiply()
 
-    def matrix(self, start: int, stop: int, dampening: float) -> Tensor:
-        """Blocks ``start:stop`` of the dampened Fisher matrix, float64 [n, B, B].
+    def finish(self, kept: Optional[Tensor] = None) -> None:
+        """Multiply in what still waits, and free the memory of waiting gradients.
+
+        Args:
+            kept: mask [out, in]; rows and columns of weights that are not kept become zero, as if
+                their gradients had been.
+        """
+        self._multiply()
+        self._waiting = None
+        if kept is not None and not bool(kept.all()):
+            flags = self.layout.to_blocks(kept.to(self._total.device)).to(self._total.dtype)
+            for span in _spans(self.layout.blocks):
+                self._total[span].mul_(flags[span].unsqueeze(-1)).mul_(flags[span].unsqueeze(1))
+        diagonal = self._total.diagonal(dim1=-2, dim2=-1)
+        self._mean_diagonal = float(diagonal.mean(dtype=torch.float64)) / max(self.count, 1)
+
+    def matrix(self, span: slice, dampening: float) -> Tensor:
+        """A span of blocks of the dampened Fisher matrix, float64 [n, B, B].
 
         Equation 2: ``F = lambda * I + 1/m * sum_i g_i g_i^T`` with lambda the dampening and m the
         number of gradients added.
         """
-        matrix = self.total[start:stop].double().div_(max(self.count, 1))
+        if self._packed is not None:
+            size = self.layout.block_size
+            sums = self._packed[span].index_select(1, _unpacking(size)).view(-1, size, size)
+        else:
+            sums = self._total[span]
+        matrix = sums.to(torch.float64).div_(max(self.count, 1))
         matrix.diagonal(dim1=-2, dim2=-1).add_(dampening)
         return matrix
 
     def mean_diagonal(self) -> float:
         """Mean of the diagonal of ``1/m * sum_i g_i g_i^T``: the scale relative dampening refers to."""
-        diagonal = self.total.diagonal(dim1=-2, dim2=-1).double()
-        return float(diagonal.mean()) / max(self.count, 1)
+        return self._mean_diagonal
 
     def offload(self, path: Path) -> None:
-        """Move the sum to a file and map it back read-only, so that its memory can be reclaimed."""
-        total = self.total.cpu()
-        shape, size = total.shape, total.numel()
-        total.numpy().tofile(path)
-        self.total = torch.from_file(str(path), shared=False, size=size, dtype=torch.float32).reshape(shape)
+        """Move the finished sum to a file and free its memory.
 
-
-class GradientSampler:
-    """Mini-batch gradients of a model's own loss at its current weights.
-
-    As in the paper's code: the gradient of the mean loss over one mini-batch is one sample g_i;
-    the model is in evaluation mode (no dropout), in float32 without autocast, and gradients of
-    pruned weights are zero. The model is left as it was found: mode, ``requires_grad`` and
-    ``.grad`` of every parameter. The forward pass draws no random numbers.
-
-    Args:
-        model: the model.
-        batches: what to take gradients of; every pass goes over all of them.
-        loss_fn: replaces ``model(**batch).loss``.
-
-    Raises:
-        UsageError: there is no batch.
-    """
-
-    def __init__(
-        self, model: nn.Module, batches: Sequence[Batch], loss_fn: Optional[LossFunction] = None
-    ) -> None:
-        if not batches:
-            raise UsageError(
-                "this criterion estimates the loss from gradients, and there are no batches",
-                hint="give batches with labels, or use the criterion magnitude",
-            )
-        self._model = model
-        self._batches = batches
-        self._loss_fn = loss_fn or own_loss
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def sample(self, parameters: Sequence[nn.Parameter]) -> Iterator[List[Tensor]]:
-        """Yield, for each batch, the gradients of ``parameters`` in their order.
-
-        Raises:
-            ObertEdgeError: a loss is not finite.
+        The file has the upper triangle of every block and is mapped back read-only, so that what
+        the system caches of it can be reclaimed.
         """
-        model = self._model
-        device = parameters[0].device
-        training = {module: module.training for module in model.modules()}
-        required = {parameter: parameter.requires_grad for parameter in model.parameters()}
-        wanted = set(parameters)
-        model.eval()
-        # Only what is asked for gets a gradient: the backward pass then stops at the first
-        # encoder layer and spares the embeddings.
-        for parameter in required:
-            parameter.requires_grad_(parameter in wanted)
-        try:
-            for index, batch in enumerate(self._batches):
-                on_device = {key: value.to(device) for key, value in batch.items()}
-                with torch.enable_grad(), torch.autocast(device.type, enabled=False):
-                    loss = self._loss_fn(model, on_device)
-                    if not bool(torch.isfinite(loss)):
-                        raise ObertEdgeError(
-                            f"the loss of gradient batch {index} is {loss.item()}",
-                            hint="check the labels of the data, and that the model is trained",
-                        )
-                    # autograd.grad leaves .grad alone: a training step may be under way.
-                    yield list(torch.autograd.grad(loss, list(parameters)))
-        finally:
-            for parameter, flag in required.items():
-                parameter.requires_grad_(flag)
-            for module, mode in training.items():
-                module.training = mode
+        size = self.layout.block_size
+        indices = _packing(size).to(self._total.device)
+        width = len(indices)
+        with path.open("wb") as file:
+            for span in _spans(self.layout.blocks):
+                packed = self._total[span].flatten(1).index_select(1, indices).cpu()
+                packed.numpy().tofile(file)
+        count = self.layout.blocks * width
+        mapped = torch.from_file(str(path), shared=False, size=count, dtype=torch.float32)
+        self._packed = mapped.reshape(-1, width)
+        self._total = torch.empty(0)
 
-
-def own_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """The loss a transformers model computes itself from the labels in the batch.
-
-    Raises:
-        UsageError: the model returns no loss.
-    """
-    loss = getattr(model(**batch), "loss", None)
-    if not isinstance(loss, Tensor):
-        raise UsageError(
-            f"{type(model).__name__} returned no loss for a batch with {sorted(batch)}",
-            hint="put the labels into the batch, or give a loss_fn(model, batch)",
-        )
-    return loss
+    def _multiply(self) -> None:
+        if self._waiting is None or not self._filled:
+            return
+        size = self.layout.block_size
+        # [blocks, c, B] as a view: no copy is made of it, every product reads c short rows.
+        gradients = self._waiting[: self._filled].view(self._filled, -1, size).transpose(0, 1)
+        self._total.baddbmm_(gradients.transpose(1, 2), gradients)
+        self.count += self._filled
+        self._filled = 0
 
 
 def accumulate(
-    sampler: GradientSampler,
-    weights: Dict[str, nn.Parameter],
-    masks: Dict[str, Tensor],
-    layouts: Dict[str, BlockLayout],
+    source: GradientSource,
+    weights: Mapping[str, nn.Parameter],
+    masks: Mapping[str, Tensor],
+    layouts: Mapping[str, BlockLayout],
+    *,
+    owners: Optional[Mapping[str, int]] = None,
+    chunk: int = 16,
     progress: Optional[Progress] = None,
 ) -> Dict[str, BlockFisher]:
     """One pass over the gradients: the Fisher blocks of ``weights``.
 
-    Under ``torch.distributed`` each process passes its own batches, and the sums are added up.
+    Under ``torch.distributed`` each process passes its own gradients (not necessarily equally
+    many) and gets the Fisher blocks of the matrices it owns, over the gradients of all.
 
     Args:
-        sampler: where gradients come from.
+        source: where gradients come from.
         weights: parameters [out, in] by name.
         masks: per name, True where a weight is kept; gradients of pruned weights count as zero.
         layouts: per name, how weights fall into blocks.
-        progress: told about each batch.
+        owners: per name the rank that owns it; None: this process owns everything.
+        chunk: gradients multiplied in at once.
+        progress: told about each round of gradients.
     """
-    fishers = {name: BlockFisher(layouts[name], weight.device) for name, weight in weights.items()}
-    chunk = min(GRADIENTS_PER_PRODUCT, len(sampler))
-    buffers = {
-        name: torch.empty(layout.blocks, chunk, layout.block_size, device=weights[name].device)
-        for name, layout in layouts.items()
+    rank = this_process()[0]
+    owners = owners or dict.fromkeys(weights, rank)
+    device = next(iter(weights.values())).device
+    fishers = {
+        name: BlockFisher(layouts[name], weight.device, chunk=chunk)
+        for name, weight in weights.items()
+        if owners[name] == rank
     }
-    filled = 0
-    for done, gradients in enumerate(sampler.sample(list(weights.values())), start=1):
+    lengths = everyones(len(source), device)
+    samples = source.sample(list(weights.values()))
+    for index in range(max(lengths)):
+        present = [index < length for length in lengths]
+        # A process that has no gradient left still takes part in the sending.
+        gradients = next(samples) if present[rank] else list(weights.values())
         for name, gradient in zip(weights, gradients):
-            masked = gradient.float() * masks[name].to(gradient.device)
-            buffers[name][:, filled] = layouts[name].to_blocks(masked)
-        filled += 1
-        if filled == chunk or done == len(sampler):
-            for name, fisher in fishers.items():
-                fisher.add(buffers[name][:, :filled])
-            filled = 0
+            for one in send_to_owner(gradient.detach().float(), owners[name], present):
+                fishers[name].add(one)
         if progress is not None:
-            progress("gradients", done, len(sampler))
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        for fisher in fishers.values():
-            count = torch.tensor(float(fisher.count), device=fisher.total.device)
-            torch.distributed.all_reduce(fisher.total)
-            torch.distributed.all_reduce(count)
-            fisher.count = int(count)
+            progress("gradients", index + 1, max(lengths))
+    # The generator restores the model when it ends.
+    samples.close()
+    for name, fisher in fishers.items():
+        fisher.finish(masks[name])
     return fishers
+
+
+@lru_cache(maxsize=8)
+def _packing(size: int) -> Tensor:
+    """Indices of the upper triangle in a flattened block."""
+    rows, columns = torch.triu_indices(size, size)
+    return rows * size + columns
+
+
+@lru_cache(maxsize=8)
+def _unpacking(size: int) -> Tensor:
+    """For each entry of a flattened block its place in the packed triangle."""
+    place = torch.zeros(size, size, dtype=torch.int64)
+    rows, columns = torch.triu_indices(size, size)
+    place[rows, columns] = place[columns, rows] = torch.arange(len(rows))
+    return place.flatten()
+
+
+def _spans(blocks: int) -> Tuple[slice, ...]:
+    return tuple(slice(start, min(start + _SPAN, blocks)) for start in range(0, blocks, _SPAN))
 
 
 class WoodburyInverse:

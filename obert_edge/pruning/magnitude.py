@@ -28,7 +28,11 @@ class Magnitude(Criterion):
     """
 
     name: ClassVar[str] = "magnitude"
-    needs_gradients: ClassVar[bool] = False
+
+    @property
+    def needs_batches(self) -> bool:
+        """Weights are all it looks at."""
+        return False
 
     def prune(
         self,

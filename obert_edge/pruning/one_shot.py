@@ -9,12 +9,16 @@ from torch import nn
 
 from obert_edge.errors import UsageError
 from obert_edge.pruning.criterion import Batch, Criterion, LossFunction, Progress, PruningReport
+from obert_edge.pruning.layerwise import SparseGPT, Wanda
 from obert_edge.pruning.magnitude import Magnitude
-from obert_edge.pruning.masks import Masks, check_sparsity
+from obert_edge.pruning.masks import Masks, check_scope, check_sparsity
+from obert_edge.pruning.movement import Movement, SoftMovement
 from obert_edge.pruning.patterns import Pattern
 from obert_edge.pruning.surgeon import Surgeon
 
-CRITERIA: Dict[str, Type[Criterion]] = {criterion.name: criterion for criterion in (Surgeon, Magnitude)}
+CRITERIA: Dict[str, Type[Criterion]] = {
+    criterion.name: criterion for criterion in (Surgeon, Magnitude, Movement, SoftMovement, Wanda, SparseGPT)
+}
 """The criteria by the names users give them."""
 
 
@@ -22,7 +26,7 @@ def make_criterion(criterion: Union[str, Criterion], **options: Any) -> Criterio
     """A criterion from its name and options.
 
     Args:
-        criterion: "obert" or "magnitude", or a criterion, which is returned as it is.
+        criterion: a name of :data:`CRITERIA`, or a criterion, which is returned as it is.
         options: arguments of the criterion's class, such as ``block_size``.
 
     Raises:
@@ -55,7 +59,7 @@ def prune_one_shot(
     sparsity: float,
     pattern: Union[str, Pattern] = "4x1",
     criterion: Union[str, Criterion] = "obert",
-    scope: str = "global",
+    scope: Optional[str] = None,
     gradients: int = 256,
     masks: Optional[Masks] = None,
     loss_fn: Optional[LossFunction] = None,
@@ -67,11 +71,13 @@ def prune_one_shot(
     Args:
         model: a Bert, DistilBert, Roberta or Electra model with any head.
         batches: batches with labels; the first ``gradients`` of them are used, one mini-batch
-            gradient each. Fewer are used as they are. Not needed for magnitude.
+            gradient each. Fewer are used as they are. Wanda and SparseGPT run the model on them and
+            need no labels; magnitude needs none at all.
         sparsity: share of the encoder's linear weights to be zero in the end, in [0, 1).
         pattern: "unstructured", "OUTxIN" or "N:M".
-        criterion: "obert", "magnitude" or a :class:`Criterion`.
-        scope: "global" (one threshold over all matrices) or "layer".
+        criterion: a name of :data:`CRITERIA` or a :class:`Criterion`.
+        scope: "global" (one threshold over all matrices), "layer" or "row", see
+            :func:`obert_edge.pruning.masks.select`; None: the criterion's own.
         gradients: m, the number of gradients.
         masks: what is pruned already; None: the weights that are zero.
         loss_fn: ``loss_fn(model, batch)``, instead of the model's own label loss.
@@ -88,14 +94,14 @@ def prune_one_shot(
     if gradients < 1:
         raise UsageError(f"gradients is {gradients}", hint="use 1 or more, such as 256")
     held: List[Batch] = []
-    if chosen.needs_gradients and batches is not None:
+    if chosen.needs_batches and batches is not None:
         held = list(islice(batches, gradients))
     return chosen.prune(
         model,
         masks if masks is not None else Masks.from_weights(model),
         sparsity=sparsity,
         pattern=shape,
-        scope=scope,
+        scope=check_scope(scope or chosen.default_scope),
         batches=held,
         loss_fn=loss_fn,
         progress=progress,

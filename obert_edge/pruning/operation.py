@@ -3,66 +3,86 @@
 from __future__ import annotations
 
 import time
-from typing import Dict, Iterator, List, Optional, Tuple
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Mapping, Optional
 
 import torch
 from torch import Tensor, nn
 
 from obert_edge.pruning.criterion import Progress
-from obert_edge.pruning.fisher import BlockFisher
+from obert_edge.pruning.fisher import BlockFisher, BlockLayout
+from obert_edge.pruning.greedy import cell_scores, greedy_scores
 from obert_edge.pruning.masks import Masks, select
+from obert_edge.pruning.parallel import over_spans
 from obert_edge.pruning.patterns import Pattern
-from obert_edge.pruning.solve import factor, group_saliency, joint_update, restrict, separate_update
+from obert_edge.pruning.sharding import send_to_all, this_process, total
+from obert_edge.pruning.solve import factor, joint_update, restrict, saliency, separate_update
 
-# Working memory of one batched solve: large enough to amortise a call, small enough to stay in the
-# cache of a small CPU (four times as much doubled the time to assemble the blocks). A GPU needs more
-# to be busy.
-_SOLVE_BYTES = {"cpu": 16 << 20, "cuda": 512 << 20}
+# Float64 matrices of Fisher blocks that are worked on at once: on a CPU few enough to stay in the
+# cache of a core through all steps, on a GPU enough to keep it busy.
+_SPAN_BYTES = {"cpu": 1 << 20, "cuda": 64 << 20}
+
+
+@dataclass(frozen=True)
+class Method:
+    """How an operation scores and updates; see :class:`obert_edge.pruning.surgeon.Surgeon`."""
+
+    pattern: Pattern
+    scope: str
+    solver: str
+    selection: str
+    dampening: float
+    relative: bool
+
+    @property
+    def chooses_jointly(self) -> bool:
+        """Whether N:M cells are searched for the best subset, not for the best single weights."""
+        return self.pattern.of is not None and self.solver == "joint"
+
+    @property
+    def rows_together(self) -> int:
+        """Rows whose Fisher blocks must be scored side by side."""
+        return self.pattern.rows if self.selection == "greedy" else 1
 
 
 class Operation:
-    """The removal of weights with a given Fisher matrix, in one or more parts.
+    """The removal of weights with given Fisher matrices, in one or more parts.
 
     Args:
         weights: parameters [out, in] by module path, changed in place.
         masks: what is kept, changed in place.
-        fishers: Fisher blocks of every weight, at its present value.
-        pattern: shape of what is removed.
-        scope: see :func:`obert_edge.pruning.masks.select`.
-        solver: "joint" or "paper".
-        dampening: lambda.
-        relative: lambda is relative to the mean diagonal of each matrix's Fisher blocks.
+        owners: per module the rank that has its Fisher blocks.
+        method: how to score and update.
         progress: told about the work done.
     """
 
     def __init__(
         self,
-        weights: Dict[str, nn.Parameter],
+        weights: Mapping[str, nn.Parameter],
         masks: Masks,
-        fishers: Dict[str, BlockFisher],
-        *,
-        pattern: Pattern,
-        scope: str,
-        solver: str,
-        dampening: float,
-        relative: bool,
+        owners: Mapping[str, int],
+        method: Method,
         progress: Optional[Progress] = None,
     ) -> None:
         self._weights = weights
         self._masks = masks
-        self._fishers = fishers
-        self._pattern = pattern
-        self._scope = scope
-        self._solver = solver
+        self._owners = owners
+        self._method = method
         self._progress = progress
-        self._before = {name: weight.detach().clone() for name, weight in weights.items()}
-        self._dampening: Dict[str, float] = {}
-        for name, fisher in fishers.items():
-            scale = fisher.mean_diagonal() if relative else 1.0
-            # A matrix that got no gradient at all has no scale of its own.
-            self._dampening[name] = dampening * scale if scale > 0 else dampening
+        self._rank = this_process()[0]
+        self._fishers: Dict[str, BlockFisher] = {}
+        self._scores: Dict[str, Tensor] = {}
+        self._increase = 0.0
 
-    def run(self, sparsity: float, parts: int, seconds: Dict[str, float]) -> None:
+    def score(self, fishers: Mapping[str, BlockFisher]) -> None:
+        """Take Fisher blocks of matrices this process owns, at the weights as they are, and score them."""
+        for name, fisher in fishers.items():
+            self._fishers[name] = fisher
+            self._scores[name] = self._process(name)
+            if self._progress is not None:
+                self._progress("saliency", len(self._scores), len(self._weights))
+
+    def run(self, sparsity: float, parts: int) -> Dict[str, float]:
         """Remove weights up to ``sparsity``; saliencies are computed ``parts`` times.
 
         Args:
@@ -70,110 +90,171 @@ class Operation:
             parts: the way there is cut into this many parts, each with the saliencies of the
                 weights as the part before left them. With the joint solver those are exact: at a
                 constrained optimum, removing more is again equation 3 in what is kept.
-            seconds: wall time is added to "saliency" (the first) and "update" (the rest).
+
+        Returns:
+            Wall time of "selection" and "update".
         """
-        started = time.perf_counter()
-        scores: Dict[str, Tensor] = {}
-        for done, name in enumerate(self._weights, start=1):
-            scores[name] = self._process(name)
-            self._report("saliency", done, len(self._weights))
-        scored = time.perf_counter()
+        seconds = {"selection": 0.0, "update": 0.0}
         for index, target in enumerate(waypoints(self._masks.sparsity, sparsity, parts), start=1):
-            removed = select(scores, pattern=self._pattern, sparsity=target, scope=self._scope)
-            for done, name in enumerate(self._weights, start=1):
-                scores[name] = self._process(name, removed[name], scoring=index < parts)
-                self._report("update", (index - 1) * len(scores) + done, parts * len(scores))
-        seconds["saliency"] += scored - started
-        seconds["update"] += time.perf_counter() - scored
+            started = time.perf_counter()
+            scores = {name: self._shared_scores(name) for name in self._weights}
+            removed = select(scores, pattern=self._method.pattern, sparsity=target, scope=self._method.scope)
+            del scores
+            selected = time.perf_counter()
+            for done, (name, weight) in enumerate(self._weights.items(), start=1):
+                kept = self._masks[name] & ~self._method.pattern.expand(removed[name]).to(
+                    self._masks[name].device
+                )
+                if self._owners[name] == self._rank:
+                    self._scores[name] = self._process(name, kept, scoring=index < parts)
+                self._masks.replace(name, kept)
+                send_to_all(weight.data, self._owners[name])
+                if self._progress is not None:
+                    self._progress(
+                        "update", (index - 1) * len(self._weights) + done, parts * len(self._weights)
+                    )
+            seconds["selection"] += selected - started
+            seconds["update"] += time.perf_counter() - selected
+        return seconds
 
     def loss_increase(self) -> float:
-        """``1/2 dw^T F dw`` of everything done so far (equation 1)."""
-        total = 0.0
-        for name, fisher in self._fishers.items():
-            moved = self._weights[name].detach().double() - self._before[name].double()
-            change = fisher.layout.to_blocks(moved)
-            for span in self._spans(fisher):
-                dw = change[span].unsqueeze(-1).to(fisher.total.device)
-                matrix = fisher.matrix(span.start, span.stop, self._dampening[name])
-                total += 0.5 * float((dw * (matrix @ dw)).sum())
-        return total
+        """Sum of ``1/2 dw^T F dw`` (equation 1) over the parts done, over all processes.
 
-    def _process(self, name: str, removed: Optional[Tensor] = None, scoring: bool = True) -> Tensor:
-        """Remove groups from one matrix, then score what is left; one pass over its blocks.
+        With the joint solver this is also the cost of the whole: every part starts at the optimum
+        the one before it ended in.
+        """
+        return total(self._increase, next(iter(self._weights.values())).device)
+
+    def _process(self, name: str, kept: Optional[Tensor] = None, scoring: bool = True) -> Tensor:
+        """Remove weights of one matrix, then score what is left; one pass over its blocks.
 
         Args:
             name: the module.
-            removed: bool [out / rows, in / columns], groups to remove now or already gone; None:
-                remove nothing.
+            kept: bool [out, in], what is kept from now on; None: nothing is removed.
             scoring: whether saliencies are wanted.
 
         Returns:
             What removing each group costs, float [out / rows, in / columns], ``-inf`` where a
             group is gone; empty without ``scoring``.
         """
-        layout, mask = self._fishers[name].layout, self._masks[name]
-        kept = mask
-        if removed is not None:
-            kept = mask & ~self._pattern.expand(removed).to(mask.device)
-        leaving = layout.to_blocks(mask & ~kept)
-        moved: List[Tensor] = []
-        scores: List[Tensor] = []
-        for span, before, w, matrix in self._blocks(name):
-            going = leaving[span].to(before.device)
-            now = before & ~going
+        method, fisher, weight = self._method, self._fishers[name], self._weights[name]
+        layout, columns = fisher.layout, method.pattern.columns
+        dampening = method.dampening
+        if method.relative and fisher.mean_diagonal() > 0:
+            # A matrix that got no gradient at all has no scale of its own.
+            dampening *= fisher.mean_diagonal()
+        before = layout.to_blocks(self._masks[name].to(weight.device))
+        after = before if kept is None else layout.to_blocks(kept.to(weight.device))
+        moved = layout.to_blocks(weight.detach().float()).clone()
+        together = method.rows_together
+        scores = torch.empty(
+            layout.blocks // together if scoring else 0, layout.block_size // columns, device=weight.device
+        )
+        score = self._scorer(layout, after)
+
+        def work(span: slice) -> float:
+            matrix = fisher.matrix(span, dampening).to(weight.device)
+            w, increase = moved[span].double(), 0.0
             lower: Optional[Tensor] = None
-            if removed is not None:
-                if self._solver == "joint":
-                    dw, lower = joint_update(matrix, w, before, going)
+            if kept is not None:
+                leaving = before[span] & ~after[span]
+                if method.solver == "joint":
+                    dw, lower = joint_update(matrix, w, before[span], leaving)
                 else:
-                    dw = separate_update(matrix, w, before, going, self._pattern.columns)
+                    dw = separate_update(matrix, w, before[span], leaving, columns)
                 # Updates bring removed weights to zero only up to rounding, or with the paper's
                 # solver not at all.
-                w = (w + dw) * now
-                moved.append(w)
+                ends = (w + dw) * after[span]
+                dw = (ends - w).unsqueeze(-1)
+                increase = 0.5 * float((dw * (matrix @ dw)).sum())
+                w = ends
+                moved[span] = w.float()
             if scoring:
                 if lower is None:
-                    lower = factor(restrict(matrix, now))
-                scores.append(group_saliency(torch.cholesky_inverse(lower), w, self._pattern.columns).float())
-        if removed is not None:
-            weight = self._weights[name]
+                    lower = factor(restrict(matrix, after[span]))
+                scores[slice(span.start // together, span.stop // together)] = score(lower, w, span).float()
+            return increase
+
+        self._increase += sum(over_spans(work, self._spans(layout), weight.device))
+        if kept is not None:
             with torch.no_grad():
-                result = layout.to_matrix(torch.cat(moved)).to(weight.device, weight.dtype)
+                result = layout.to_matrix(moved).to(weight.dtype)
                 weight.copy_(result.masked_fill(~kept.to(weight.device), 0.0))
-            self._masks.replace(name, kept)
         if not scoring:
             return torch.empty(0)
-        return self._by_group(layout.to_matrix(torch.cat(scores), self._pattern.columns), kept)
+        return self._by_group(name, scores, self._masks[name] if kept is None else kept)
 
-    def _by_group(self, scores: Tensor, kept: Tensor) -> Tensor:
-        """Saliencies of groups from those of their rows."""
-        # A group of several rows lies in as many Fisher blocks, between which F is zero:
-        # its saliency is the sum of its rows'.
-        rows = self._pattern.rows
-        scores = scores.reshape(scores.shape[0] // rows, rows, -1).sum(dim=1)
-        gone = self._pattern.group(kept.int()) == 0
-        return scores.masked_fill(gone.to(scores.device), float("-inf"))
+    def _scorer(self, layout: BlockLayout, kept: Tensor) -> Callable[[Tensor, Tensor, slice], Tensor]:
+        """How blocks are scored: from the factor of F, the weights and their span, [n, B / columns]."""
+        method, pattern = self._method, self._method.pattern
+        columns = pattern.columns
 
-    def _blocks(self, name: str) -> Iterator[Tuple[slice, Tensor, Tensor, Tensor]]:
-        """Spans of blocks: which, kept (bool [n, B]), weights (float64 [n, B]), F (float64 [n, B, B])."""
-        fisher = self._fishers[name]
-        device = self._weights[name].device
-        kept = fisher.layout.to_blocks(self._masks[name])
-        weights = fisher.layout.to_blocks(self._weights[name].detach())
-        for span in self._spans(fisher):
-            matrix = fisher.matrix(span.start, span.stop, self._dampening[name])
-            yield span, kept[span].to(device), weights[span].double(), matrix.to(device)
+        def alone(lower: Tensor, w: Tensor, span: slice) -> Tensor:
+            return saliency(lower, w, columns)
 
-    def _spans(self, fisher: BlockFisher) -> Iterator[slice]:
-        size = fisher.layout.block_size
-        memory = _SOLVE_BYTES.get(fisher.total.device.type, _SOLVE_BYTES["cpu"])
-        length = max(1, memory // (4 * 8 * size * size))  # about four float64 copies at once
-        for start in range(0, fisher.layout.blocks, length):
-            yield slice(start, min(start + length, fisher.layout.blocks))
+        def in_cells(lower: Tensor, w: Tensor, span: slice) -> Tensor:
+            assert pattern.keep is not None and pattern.of is not None
+            inverse = torch.cholesky_inverse(lower)
+            return cell_scores(inverse, w, ~kept[span], keep=pattern.keep, of=pattern.of)
 
-    def _report(self, stage: str, done: int, total: int) -> None:
-        if self._progress is not None:
-            self._progress(stage, done, total)
+        def in_turn(lower: Tensor, w: Tensor, span: slice) -> Tensor:
+            rows, across = pattern.rows, layout.blocks_per_line
+            size = layout.block_size
+
+            def side_by_side(values: Tensor) -> Tensor:
+                """[n, ...] to [n / rows, rows, ...]: the blocks of the rows of one group together."""
+                if rows == 1:
+                    return values.unsqueeze(1)
+                tiles = values.reshape(-1, rows, across, *values.shape[1:])
+                return tiles.transpose(1, 2).reshape(-1, rows, *values.shape[1:])
+
+            there = side_by_side(kept[span]).reshape(-1, rows, size // columns, columns).any(dim=3).any(dim=1)
+            cell = (
+                None
+                if pattern.of is None or pattern.keep is None
+                else (pattern.of, pattern.of - pattern.keep)
+            )
+            inverse = side_by_side(torch.cholesky_inverse(lower))
+            return greedy_scores(inverse, side_by_side(w), ~there, columns=columns, cell=cell)
+
+        if method.selection == "greedy":
+            return in_turn
+        return in_cells if method.chooses_jointly else alone
+
+    def _by_group(self, name: str, scores: Tensor, kept: Tensor) -> Tensor:
+        """Scores of blocks (of groups of rows) as a matrix of groups."""
+        layout, pattern = self._fishers[name].layout, self._method.pattern
+        out, inputs = layout.shape
+        if self._method.rows_together > 1:
+            grouped = BlockLayout((out // pattern.rows, inputs), layout.block_size, layout.kind)
+            matrix = grouped.to_matrix(scores, pattern.columns)
+        else:
+            # A group of several rows lies in as many Fisher blocks, between which F is zero:
+            # its saliency is the sum of its rows'.
+            matrix = layout.to_matrix(scores, pattern.columns)
+            matrix = matrix.reshape(out // pattern.rows, pattern.rows, -1).sum(dim=1)
+        gone = pattern.group(kept.int()) == 0
+        return matrix.masked_fill(gone.to(matrix.device), float("-inf"))
+
+    def _shared_scores(self, name: str) -> Tensor:
+        """The scores of a matrix, whoever owns it."""
+        out, inputs = self._weights[name].shape
+        pattern = self._method.pattern
+        scores = self._scores.get(name)
+        if scores is None:
+            scores = torch.empty(
+                out // pattern.rows, inputs // pattern.columns, device=self._weights[name].device
+            )
+        send_to_all(scores, self._owners[name])
+        return scores
+
+    def _spans(self, layout: BlockLayout) -> List[slice]:
+        unit = self._method.rows_together
+        if unit > 1:
+            unit *= layout.blocks_per_line
+        memory = _SPAN_BYTES.get(next(iter(self._weights.values())).device.type, _SPAN_BYTES["cpu"])
+        length = unit * max(1, memory // (8 * layout.block_size**2 * unit))
+        return [slice(start, min(start + length, layout.blocks)) for start in range(0, layout.blocks, length)]
 
 
 def waypoints(start: float, end: float, parts: int) -> List[float]:

@@ -14,14 +14,32 @@ from torch import Tensor
 from obert_edge.errors import ObertEdgeError
 
 
-def group_saliency(inverse: Tensor, w: Tensor, columns: int) -> Tensor:
-    """What removing each group of ``columns`` consecutive weights costs, [n, B / columns].
+def saliency(lower: Tensor, w: Tensor, columns: int) -> Tensor:
+    """What removing each group of ``columns`` consecutive weights alone costs, [n, B / columns].
 
     Equation 3: ``rho_Q = 1/2 (E_Q w)^T (E_Q F^-1 E_Q^T)^-1 (E_Q w)``, which for a single weight is
     OBS, ``rho_j = w_j^2 / (2 [F^-1]_jj)``.
+
+    Args:
+        lower: Cholesky factor of F.
+        w: weights.
+        columns: weights in a group.
     """
+    if columns == 1:
+        return 0.5 * w.square() / inverse_diagonal(lower)
     w_q = w.reshape(w.shape[0], -1, columns)
-    return 0.5 * (w_q * solve_groups(inverse, w_q)).sum(dim=-1)
+    return 0.5 * (w_q * solve_groups(torch.cholesky_inverse(lower), w_q)).sum(dim=-1)
+
+
+def inverse_diagonal(lower: Tensor) -> Tensor:
+    """The diagonal of F^-1, [n, B], from the Cholesky factor of F.
+
+    ``F^-1 = L^-T L^-1``, so it is the sums of squares of the columns of ``L^-1``: half the work of
+    the whole inverse.
+    """
+    identity = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
+    half: Tensor = torch.linalg.solve_triangular(lower, identity.expand_as(lower), upper=False)
+    return half.square_().sum(dim=1)
 
 
 def joint_update(matrix: Tensor, w: Tensor, before: Tensor, leaving: Tensor) -> Tuple[Tensor, Tensor]:

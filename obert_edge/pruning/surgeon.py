@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import ClassVar, Dict, Iterable, List, Optional
+from typing import ClassVar, Dict, Iterable, List, Optional, Tuple
 
 import torch
 from torch import nn
@@ -25,16 +25,16 @@ from obert_edge.pruning.criterion import (
     PruningReport,
     layer_sparsities,
 )
-from obert_edge.pruning.fisher import (
-    GRADIENTS_PER_PRODUCT,
-    BlockFisher,
-    BlockLayout,
-    GradientSampler,
-    accumulate,
-)
+from obert_edge.pruning.fisher import BlockLayout, accumulate
+from obert_edge.pruning.gradients import GradientSampler, GradientSource
 from obert_edge.pruning.masks import Masks, check_sparsity, prunable_weights
-from obert_edge.pruning.operation import Operation, waypoints
+from obert_edge.pruning.operation import Method, Operation, waypoints
 from obert_edge.pruning.patterns import Pattern
+from obert_edge.pruning.sharding import assign_owners, everyones, lowest, this_process
+
+# Gradients that wait to be multiplied into the Fisher matrix together, the most first: twice as
+# many halve the memory traffic of the sums, and cost as many floats per weight.
+_CHUNKS = (32, 16, 8)
 
 
 class Surgeon(Criterion):
@@ -52,21 +52,26 @@ class Surgeon(Criterion):
         solver: how the kept weights of a Fisher block move. "joint": the exact optimum for all
             weights removed from it. "paper": each group as if it were removed alone, the updates
             summed, which ignores that several groups leave the same block (section 3.2.1).
+        selection: what a group's saliency takes into account. "independent": the group alone
+            (equation 3). "greedy": groups leave each Fisher block one after the other, each with
+            those before it removed and made up for; its saliency is what it then costs (see
+            :func:`obert_edge.pruning.greedy.greedy_scores`). Either way, with the joint solver
+            N:M removes from every M weights those that cost least *together*.
         rescorings: the step is cut into this many parts; after each, saliencies are computed
             again from the same Fisher matrix at the updated weights, so that groups removed later
             know of those removed before. Costs no gradients.
         recomputations: the step is cut into this many parts, each with gradients and Fisher
             matrix of its own.
-        memory_budget: bytes for Fisher blocks and gradients; None: half of what is free. When
-            the model needs more, matrices are taken in several passes over the gradients, and
-            the Fisher blocks wait in temporary files.
+        memory_budget: bytes beside the model for Fisher blocks, waiting gradients and saliencies
+            (per process); None: half of what is free. When the model needs more, matrices are
+            taken in several passes over the gradients, and finished Fisher blocks wait in
+            temporary files, half their size (TMPDIR says where). A pass has at least one matrix.
 
     Raises:
         UsageError: an argument is out of range.
     """
 
     name: ClassVar[str] = "obert"
-    needs_gradients: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -76,6 +81,7 @@ class Surgeon(Criterion):
         relative_dampening: bool = False,
         layout: str = "row",
         solver: str = "joint",
+        selection: str = "independent",
         rescorings: int = 1,
         recomputations: int = 1,
         memory_budget: Optional[int] = None,
@@ -85,6 +91,10 @@ class Surgeon(Criterion):
             raise UsageError(f"dampening is {dampening}", hint="use a value above 0, such as 1e-7")
         if solver not in ("joint", "paper"):
             raise UsageError(f'solver is "{solver}"', hint='use "joint" or "paper"')
+        if selection not in ("independent", "greedy"):
+            raise UsageError(f'selection is "{selection}"', hint='use "independent" or "greedy"')
+        if memory_budget is not None and memory_budget < 1:
+            raise UsageError(f"memory_budget is {memory_budget} bytes", hint="give bytes, such as 8000000000")
         for what, value in (("rescorings", rescorings), ("recomputations", recomputations)):
             if value < 1:
                 raise UsageError(f"{what} is {value}", hint="use 1 or more")
@@ -93,6 +103,7 @@ class Surgeon(Criterion):
         self.relative_dampening = relative_dampening
         self.layout = layout
         self.solver = solver
+        self.selection = selection
         self.rescorings = rescorings
         self.recomputations = recomputations
         self.memory_budget = memory_budget
@@ -115,83 +126,138 @@ class Surgeon(Criterion):
         weights = {name: prunable[name] for name in masks}
         for name, weight in weights.items():
             pattern.check(name, tuple(weight.shape))
-        if self.block_size % pattern.columns:
+        self.check_pattern(pattern)
+        masks.apply(model)
+        source = GradientSampler(model, list(batches or []), loss_fn)
+        return self.prune_with(
+            source, weights, masks, sparsity=sparsity, pattern=pattern, scope=scope, progress=progress
+        )
+
+    def check_pattern(self, pattern: Pattern) -> None:
+        """Check that Fisher blocks and blocks of a pattern fit together.
+
+        Raises:
+            UsageError: they do not.
+        """
+        side = pattern.columns
+        if pattern.of is not None and (self.solver == "joint" or self.selection == "greedy"):
+            side = pattern.of
+        if self.block_size % side:
             raise UsageError(
                 f"a Fisher block of {self.block_size} weights cuts through blocks of pattern {pattern}",
-                hint=f"use a block_size that is a multiple of {pattern.columns}",
+                hint=f"use a block_size that is a multiple of {side}",
             )
-        masks.apply(model)
-        held = list(batches or [])
-        sampler = GradientSampler(model, held, loss_fn)
-        seconds = {"gradients": 0.0, "saliency": 0.0, "update": 0.0}
+        if self.selection == "greedy" and self.layout == "flat" and pattern.rows > 1:
+            raise UsageError(
+                f'selection "greedy" of pattern {pattern} needs Fisher blocks at the same place in every row',
+                hint='use layout "row"',
+            )
+
+    def prune_with(
+        self,
+        source: GradientSource,
+        weights: Dict[str, nn.Parameter],
+        masks: Masks,
+        *,
+        sparsity: float,
+        pattern: Pattern,
+        scope: str = "global",
+        progress: Optional[Progress] = None,
+    ) -> PruningReport:
+        """Prune with gradients from anywhere; :meth:`prune` takes them of a model.
+
+        Args:
+            source: gradients of ``weights``; gone through once per pass and recomputation.
+            weights: parameters [out, in] by module path, those of the masks.
+            masks: as in :meth:`prune`; and so are the others.
+            sparsity: see ``masks``.
+            pattern: see ``masks``.
+            scope: see ``masks``.
+            progress: see ``masks``.
+        """
+        device = next(iter(weights.values())).device
+        count = sum(everyones(len(source), device))
+        method = Method(pattern, scope, self.solver, self.selection, self.dampening, self.relative_dampening)
+        layouts = {
+            name: BlockLayout((weight.shape[0], weight.shape[1]), self.block_size, self.layout)
+            for name, weight in weights.items()
+        }
+        sizes = {name: layout.blocks * self.block_size for name, layout in layouts.items()}
+        owners = assign_owners(sizes, this_process()[1])
+        seconds = {"gradients": 0.0, "saliency": 0.0, "selection": 0.0, "update": 0.0}
         increase = 0.0
-        if masks.sparsity < sparsity:
-            for target in waypoints(masks.sparsity, sparsity, self.recomputations):
-                with tempfile.TemporaryDirectory(prefix="obert-edge-fisher-") as folder:
+        parts = self.recomputations if masks.sparsity < sparsity else 0
+        for target in waypoints(masks.sparsity, sparsity, parts) if parts else []:
+            with tempfile.TemporaryDirectory(prefix="obert-edge-fisher-") as folder:
+                operation = Operation(weights, masks, owners, method, progress)
+                passes, chunk = self._plan(sizes, owners, count, pattern, device)
+                for index, names in enumerate(passes):
                     started = time.perf_counter()
-                    fishers = self._fishers(sampler, weights, masks, Path(folder), progress)
-                    seconds["gradients"] += time.perf_counter() - started
-                    operation = Operation(
-                        weights,
-                        masks,
-                        fishers,
-                        pattern=pattern,
-                        scope=scope,
-                        solver=self.solver,
-                        dampening=self.dampening,
-                        relative=self.relative_dampening,
-                        progress=progress,
+                    part = {name: weights[name] for name in names}
+                    fishers = accumulate(
+                        source, part, masks, layouts, owners=owners, chunk=chunk, progress=progress
                     )
-                    operation.run(target, self.rescorings, seconds)
-                    increase += operation.loss_increase()
+                    accumulated = time.perf_counter()
+                    operation.score(fishers)
+                    seconds["gradients"] += accumulated - started
+                    seconds["saliency"] += time.perf_counter() - accumulated
+                    if len(passes) > 1:
+                        for number, fisher in enumerate(fishers.values()):
+                            fisher.offload(Path(folder) / f"{index}-{number}.f32")
+                for stage, spent in operation.run(target, self.rescorings).items():
+                    seconds[stage] += spent
+                increase += operation.loss_increase()
         return PruningReport(
             criterion=self.name,
             pattern=str(pattern),
             target=sparsity,
             layers=layer_sparsities(masks),
             seconds=seconds,
-            gradients=len(held),
+            gradients=count,
             loss_increase=increase,
         )
 
-    def _fishers(
+    def _plan(
         self,
-        sampler: GradientSampler,
-        weights: Dict[str, nn.Parameter],
-        masks: Masks,
-        folder: Path,
-        progress: Optional[Progress],
-    ) -> Dict[str, BlockFisher]:
-        """The Fisher blocks of every matrix, in as many passes as the memory budget asks for."""
-        device = next(iter(weights.values())).device
+        sizes: Dict[str, int],
+        owners: Dict[str, int],
+        gradients: int,
+        pattern: Pattern,
+        device: torch.device,
+    ) -> Tuple[List[List[str]], int]:
+        """The matrices of each pass, in as few as the memory budget allows, and the chunk of gradients."""
         budget = self.memory_budget if self.memory_budget is not None else _free_bytes(device) // 2
-        # Per weight: B floats of Fisher, the waiting gradients, and the one autograd returns.
-        per_weight = 4 * (self.block_size + min(GRADIENTS_PER_PRODUCT, len(sampler)) + 1)
-        passes: List[List[str]] = [[]]
-        used = 0
-        for name, weight in weights.items():
-            cost = per_weight * weight.numel()
-            if passes[-1] and used + cost > budget:
-                passes.append([])
-                used = 0
-            passes[-1].append(name)
-            used += cost
-        fishers: Dict[str, BlockFisher] = {}
-        for index, names in enumerate(passes):
-            layouts = {
-                name: BlockLayout(
-                    (weights[name].shape[0], weights[name].shape[1]), self.block_size, self.layout
-                )
-                for name in names
-            }
-            found = accumulate(
-                sampler, {name: weights[name] for name in names}, dict(masks), layouts, progress
-            )
-            if len(passes) > 1:
-                for number, fisher in enumerate(found.values()):
-                    fisher.offload(folder / f"{index}-{number}.f32")
-            fishers.update(found)
-        return fishers
+        # Everyone must make the same plan. The saliencies of all groups stay in memory throughout.
+        budget = lowest(budget, device) - 4 * sum(sizes.values()) // pattern.size
+        processes = this_process()[1]
+        plans = []
+        for chunk in sorted({min(chunk, gradients) for chunk in _CHUNKS}, reverse=True):
+            # Per weight: B floats of Fisher, the gradients that wait, and what autograd returns
+            # at once, which is of everyone's matrices.
+            cost = 4 * (self.block_size + chunk + processes)
+            shares = [
+                _in_passes({name: sizes[name] for name in sizes if owners[name] == rank}, budget // cost)
+                for rank in range(processes)
+            ]
+            passes = [
+                [name for share in shares if index < len(share) for name in share[index]]
+                for index in range(max(len(share) for share in shares))
+            ]
+            plans.append((passes, chunk))
+        return min(plans, key=lambda plan: len(plan[0]))  # of equals the first, with the largest chunk
+
+
+def _in_passes(sizes: Dict[str, int], limit: int) -> List[List[str]]:
+    """Cut names, in their order, into lists of total size up to ``limit``, with one name at least."""
+    passes: List[List[str]] = []
+    used = 0
+    for name, size in sizes.items():
+        if not passes or used + size > limit:
+            passes.append([])
+            used = 0
+        passes[-1].append(name)
+        used += size
+    return passes
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -90,6 +90,7 @@ def prune(
                 sparsity=plan.sparsity,
                 pattern=shape,
                 criterion=criterion,
+                scope=plan.scope,
                 gradients=plan.gradients,
             )
             figures: Dict[str, Any] = {"pruning_steps": [report.to_dict()]}
@@ -100,6 +101,7 @@ def prune(
                 schedule,
                 criterion=criterion,
                 pattern=shape,
+                scope=plan.scope,
                 gradients=plan.gradients,
                 gradient_batch_size=plan.gradient_batch_size,
                 seed=options.seed,
@@ -184,6 +186,10 @@ def _criterion_options(plan: Pruning, shape: Any) -> Dict[str, Any]:
     return {
         "block_size": plan.block_size,
         "dampening": plan.dampening,
+        "layout": plan.layout,
         "solver": plan.solver,
+        "selection": plan.selection,
+        "rescorings": plan.rescorings,
         "recomputations": plan.recomputations,
+        "memory_budget": plan.memory_budget,
     }

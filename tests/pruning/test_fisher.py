@@ -8,13 +8,8 @@ from hypothesis import strategies as st
 
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.pruning import Masks, prunable_weights
-from obert_edge.pruning.fisher import (
-    BlockFisher,
-    BlockLayout,
-    GradientSampler,
-    WoodburyInverse,
-    accumulate,
-)
+from obert_edge.pruning.fisher import BlockFisher, BlockLayout, WoodburyInverse, accumulate
+from obert_edge.pruning.gradients import GradientSampler
 
 from .models import make_batches, make_bert
 
@@ -29,6 +24,12 @@ def own_gradients(model, batches, weights):
         found.append({name: weight.grad.clone().double() for name, weight in weights.items()})
     model.zero_grad()
     return found
+
+
+def add_all(fisher, gradients):
+    for gradient in gradients:
+        fisher.add(gradient)
+    fisher.finish()
 
 
 @given(
@@ -69,7 +70,7 @@ def test_the_fisher_of_a_model_is_the_mean_of_outer_products_of_its_masked_gradi
     for name in weights:
         blocks = torch.stack([layouts[name].to_blocks(g[name] * masks[name]) for g in gradients])
         expected = torch.einsum("mna,mnb->nab", blocks, blocks) / 24 + 1e-3 * torch.eye(12).double()
-        found = fishers[name].matrix(0, layouts[name].blocks, 1e-3)
+        found = fishers[name].matrix(slice(layouts[name].blocks), 1e-3)
         assert found.dtype == torch.float64
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-12)
 
@@ -83,8 +84,8 @@ def test_the_fisher_of_a_model_is_the_mean_of_outer_products_of_its_masked_gradi
 )
 def test_the_papers_recursion_equals_the_direct_inverse(size, count, dampening, seed):
     gradients = torch.randn(3, count, size, generator=torch.Generator().manual_seed(seed)) * 0.1
-    fisher = BlockFisher(BlockLayout((3, size), size))
-    fisher.add(gradients)
+    fisher = BlockFisher(BlockLayout((3, size), size), chunk=7)
+    add_all(fisher, gradients.transpose(0, 1))
     recursion = WoodburyInverse(3, size, count, dampening)
     for i in range(count):
         recursion.add(gradients[:, i])
@@ -94,25 +95,38 @@ def test_the_papers_recursion_equals_the_direct_inverse(size, count, dampening, 
     exact = outer + dampening * torch.eye(size).double()
     identity = torch.eye(size).double()
     assert (recursion.inverse @ exact - identity).abs().max() < 1e-6
-    direct = fisher.matrix(0, 3, dampening)
+    direct = fisher.matrix(slice(3), dampening)
     assert (direct - exact).abs().max() <= 1e-6 * exact.abs().max()
 
 
 def test_the_number_of_gradients_is_the_one_really_taken():
-    fisher = BlockFisher(BlockLayout((1, 2), 2))
-    fisher.add(torch.ones(1, 3, 2))
-    fisher.add(torch.ones(1, 1, 2))
+    fisher = BlockFisher(BlockLayout((1, 2), 2), chunk=3)
+    add_all(fisher, torch.ones(4, 1, 2))
     assert fisher.count == 4
-    assert torch.equal(fisher.matrix(0, 1, 0.5)[0], torch.tensor([[1.5, 1.0], [1.0, 1.5]]).double())
+    assert torch.equal(fisher.matrix(slice(1), 0.5)[0], torch.tensor([[1.5, 1.0], [1.0, 1.5]]).double())
     assert fisher.mean_diagonal() == 1.0
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 16])
+@pytest.mark.parametrize("kind", ["row", "flat"])
+def test_chunks_of_any_size_give_the_same_sum(chunk, kind):
+    gradients = torch.randn(10, 5, 7, generator=torch.Generator().manual_seed(0))
+    layout = BlockLayout((5, 7), 3, kind)
+    fisher = BlockFisher(layout, chunk=chunk)
+    add_all(fisher, gradients)
+    blocks = torch.stack([layout.to_blocks(gradient.double()) for gradient in gradients])
+    expected = torch.einsum("mna,mnb->nab", blocks, blocks) / 10 + 1e-3 * torch.eye(3).double()
+    assert torch.allclose(fisher.matrix(slice(layout.blocks), 1e-3), expected, atol=1e-6)
 
 
 def test_offloaded_blocks_are_the_same(tmp_path):
     fisher = BlockFisher(BlockLayout((4, 6), 3))
-    fisher.add(torch.randn(8, 5, 3, generator=torch.Generator().manual_seed(0)))
-    before = fisher.matrix(2, 7, 1e-3)
+    add_all(fisher, torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(0)))
+    before, scale = fisher.matrix(slice(2, 7), 1e-3), fisher.mean_diagonal()
     fisher.offload(tmp_path / "fisher.f32")
-    assert torch.equal(fisher.matrix(2, 7, 1e-3), before)
+    assert (tmp_path / "fisher.f32").stat().st_size == 8 * 6 * 4  # blocks, upper triangle, float32
+    assert torch.equal(fisher.matrix(slice(2, 7), 1e-3), before)
+    assert fisher.mean_diagonal() == scale
 
 
 def test_sampling_leaves_the_model_and_every_random_state_as_they_were():
@@ -179,7 +193,7 @@ def test_the_gradients_of_pruned_weights_count_as_zero():
     fisher = accumulate(
         GradientSampler(model, batches), weights, {name: kept}, {name: BlockLayout((16, 16), 16)}
     )[name]
-    block = fisher.matrix(0, 1, 0.25)[0]
+    block = fisher.matrix(slice(1), 0.25)[0]
     assert torch.equal(block[:3, :3], 0.25 * torch.eye(3).double())
     assert not block[:3, 3:].any()
     assert block[3:, 3:].diagonal().min() > 0.25

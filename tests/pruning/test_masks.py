@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.pruning import Masks, Pattern, prunable_linears
-from obert_edge.pruning.masks import check_sparsity, select
+from obert_edge.pruning.masks import _lowest, check_sparsity, select
 
 from .models import ARCHITECTURES, make_bert
 
@@ -102,20 +102,44 @@ def test_a_file_that_is_not_masks_is_refused(tmp_path):
 @given(
     scores=st.lists(st.sampled_from([NONE, 0.0, 1.0, 2.0, 3.0]), min_size=48, max_size=48),
     sparsity=st.floats(0, 0.999),
-    scope=st.sampled_from(["global", "layer"]),
+    scope=st.sampled_from(["global", "layer", "row"]),
 )
 def test_selection_is_exact_takes_the_lowest_and_the_first_of_equals(scores, sparsity, scope):
     flat = torch.tensor(scores)
     tensors = {"a": flat[:16].reshape(4, 4), "b": flat[16:].reshape(4, 8)}
     removed = select(tensors, pattern=Pattern(), sparsity=sparsity, scope=scope)
-    domains = [["a", "b"]] if scope == "global" else [["a"], ["b"]]
-    for names in domains:
-        values = torch.cat([tensors[name].flatten() for name in names]).tolist()
-        gone = torch.cat([removed[name].flatten() for name in names]).tolist()
+    if scope == "global":
+        domains = [[(name, slice(None)) for name in tensors]]
+    elif scope == "layer":
+        domains = [[(name, slice(None))] for name in tensors]
+    else:
+        domains = [[(name, row)] for name in tensors for row in range(4)]
+    for parts in domains:
+        values = torch.cat([tensors[name][rows].flatten() for name, rows in parts]).tolist()
+        gone = torch.cat([removed[name][rows].flatten() for name, rows in parts]).tolist()
         expected = sorted(range(len(values)), key=lambda i: (values[i], i))[
             : int(sparsity * len(values) + 0.5)
         ]
         assert [i for i, flag in enumerate(gone) if flag] == sorted(expected)
+
+
+@given(
+    values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=True), min_size=1, max_size=60),
+    share=st.floats(0, 1),
+)
+def test_the_threshold_is_found_for_any_floats(values, share):
+    count = int(share * len(values))
+    chosen = _lowest(torch.tensor(values, dtype=torch.float32), count)
+    expected = sorted(range(len(values)), key=lambda i: (values[i], i))[:count]
+    assert chosen.nonzero().flatten().tolist() == sorted(expected)
+
+
+def test_the_threshold_is_found_across_parts():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randint(-50, 50, ((1 << 22) + 1000,), generator=generator).float()
+    count = 1_234_567
+    order = values.argsort(stable=True)[:count]
+    assert torch.equal(_lowest(values, count).nonzero().flatten(), order.sort().values)
 
 
 def test_global_scope_lets_layers_differ_and_layer_scope_does_not():

@@ -5,6 +5,8 @@ import torch
 
 from obert_edge.errors import UsageError
 from obert_edge.pruning import Masks, Pattern, Surgeon, prunable_weights, prune_one_shot
+from obert_edge.pruning.fisher import BlockLayout
+from obert_edge.pruning.operation import Method, Operation
 
 from .models import ARCHITECTURES, definition, make_batches, make_bert
 
@@ -194,6 +196,8 @@ def test_relative_dampening_does_not_depend_on_the_scale_of_the_loss():
         {"dampening": -1e-7},
         {"layout": "column"},
         {"solver": "exact"},
+        {"selection": "clever"},
+        {"memory_budget": 0},
         {"rescorings": 0},
         {"recomputations": 0},
     ],
@@ -201,6 +205,104 @@ def test_relative_dampening_does_not_depend_on_the_scale_of_the_loss():
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(UsageError):
         Surgeon(**options)
+
+
+def test_more_memory_means_fewer_passes_and_never_more_than_the_budget():
+    sizes = {f"layer.{i}": 1000 for i in range(12)}
+    owners = dict.fromkeys(sizes, 0)
+    passes = []
+    for budget in (100_000, 1_000_000, 3_000_000, 10_000_000):
+        surgeon = Surgeon(block_size=32, memory_budget=budget)
+        names, chunk = surgeon._plan(sizes, owners, 256, Pattern(), torch.device("cpu"))
+        assert [name for part in names for name in part] == list(sizes)
+        needed = max(4 * (32 + chunk + 1) * 1000 * len(part) for part in names) + 4 * 12_000
+        assert needed <= budget or all(len(part) == 1 for part in names)
+        passes.append(len(names))
+    assert passes == sorted(passes, reverse=True)
+    assert passes[0] == 12
+    assert passes[-1] == 1
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "4x1", "1x4", "2x2"])
+def test_greedy_selection_finds_a_cheaper_set_than_independent_saliencies(pattern):
+    """Correlated inputs and a high sparsity: what is cheap alone is dear together."""
+    options = {"sparsity": 0.75, "pattern": pattern, "block_size": 16, "dampening": 1e-3}
+    costs = {}
+    for selection in ("independent", "greedy"):
+        model = make_bert(num_hidden_layers=1)
+        report = prune_one_shot(
+            model,
+            make_batches(12),
+            selection=selection,
+            relative_dampening=True,
+            **options,
+        )
+        assert report.sparsity == 0.75
+        assert all(Pattern.parse(pattern).holds(weight) for weight in prunable_weights(model).values())
+        costs[selection] = report.loss_increase
+    assert costs["greedy"] < costs["independent"]
+
+
+def test_n_of_m_loses_what_costs_least_together():
+    costs = {}
+    for solver in ("paper", "joint"):
+        model = make_bert(num_hidden_layers=1)
+        report = prune_one_shot(
+            model,
+            make_batches(12),
+            sparsity=0.5,
+            pattern="2:4",
+            solver=solver,
+            block_size=8,
+            dampening=1e-3,
+            relative_dampening=True,
+        )
+        assert report.sparsity == 0.5
+        assert all(Pattern.parse("2:4").holds(weight) for weight in prunable_weights(model).values())
+        costs[solver] = report.loss_increase
+    assert costs["joint"] < costs["paper"]
+
+
+def test_row_scope_prunes_every_output_unit_alike():
+    model = make_bert()
+    prune_one_shot(model, make_batches(4), sparsity=0.75, pattern="2x1", scope="row", block_size=8)
+    for weight in prunable_weights(model).values():
+        assert ((weight == 0).sum(dim=1) == 0.75 * weight.shape[1]).all()
+
+
+def test_several_threads_give_the_same_weights():
+    one, two, batches = make_bert(), make_bert(), make_batches(4)
+    prune_one_shot(one, batches, sparsity=0.7, block_size=8)
+    spans = Operation._spans
+    torch.set_num_threads(2)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("obert_edge.pruning.operation._SPAN_BYTES", {"cpu": 4096})
+            assert len(spans(_operation(two), BlockLayout((16, 16), 8))) > 1
+            prune_one_shot(two, batches, sparsity=0.7, block_size=8)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    for name, value in one.state_dict().items():
+        assert torch.allclose(value, two.state_dict()[name], atol=1e-6)
+
+
+def _operation(model):
+    weights = prunable_weights(model)
+    method = Method(Pattern(), "global", "joint", "independent", 1e-7, False)
+    return Operation(weights, Masks.from_weights(model), dict.fromkeys(weights, 0), method)
+
+
+def test_greedy_blocks_of_several_rows_need_blocks_along_the_row():
+    with pytest.raises(UsageError, match="every row"):
+        prune_one_shot(
+            make_bert(), make_batches(1), sparsity=0.5, pattern="4x1", selection="greedy", layout="flat"
+        )
+
+
+def test_a_fisher_block_must_not_cut_through_a_cell():
+    with pytest.raises(UsageError, match="2:4"):
+        prune_one_shot(make_bert(), make_batches(1), sparsity=0.5, pattern="2:4", block_size=6)
 
 
 def test_a_fisher_block_must_not_cut_through_a_block_of_the_pattern():
