@@ -345,14 +345,19 @@ def run(bundle: Path, text: Tuple[str, ...], as_json: bool, **options: Any) -> i
 @click.option("--iterations", type=int, help="Timed runs per engine, in place of --duration.")
 @click.option("--min-speedup", type=float, help="Exit with 1 below this speed-up over the first baseline.")
 @click.option("--profile", is_flag=True, help="Time of every op.")
+@click.option("--device", "devices", multiple=True, help="Run there: ssh://user@host[:path]; repeatable.")
 @_engine
 @_json
-def bench(bundle: Path, as_json: bool, **options: Any) -> int:
-    """Measure BUNDLE, and baselines beside it."""
+def bench(bundle: Path, as_json: bool, devices: Tuple[str, ...], **options: Any) -> int:
+    """Measure BUNDLE, and baselines beside it; with --device on other machines."""
+    from obert_edge.remote import bench_devices
     from obert_edge.runtime import commands
 
     with Bar() as bar:
-        outcome = commands.bench(bundle, progress=bar.show, **options)
+        if devices:
+            outcome = bench_devices(bundle, devices, progress=bar.show, **options)
+        else:
+            outcome = commands.bench(bundle, progress=bar.show, **options)
     return _outcome(outcome, as_json)
 
 

@@ -63,3 +63,7 @@ class UnsupportedDeviceError(ObertEdgeError):
     """This CPU, operating system or Python cannot run what was asked."""
 
     exit_code = 3
+
+
+class DeviceError(ObertEdgeError):
+    """A device at the end of a network could not be reached, went away, or has no room."""

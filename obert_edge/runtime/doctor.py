@@ -12,11 +12,12 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 
-from obert_edge.bundle.container import CASES, TOKENIZER, WEIGHTS, Bundle
-from obert_edge.errors import ObertEdgeError
+from obert_edge.bundle.container import TOKENIZER, Bundle
+from obert_edge.errors import ObertEdgeError, UnsupportedDeviceError
 from obert_edge.runtime import machine
 from obert_edge.runtime.library import find_library, installed_library
 from obert_edge.runtime.native import Library
+from obert_edge.runtime.preflight import free_memory, needed_memory, require_memory, throttling
 from obert_edge.runtime.text_table import megabytes
 from obert_edge.runtime.tokenizer import Tokenizer
 
@@ -27,6 +28,7 @@ SEVERITIES = ("ok", "info", "warning", "error")
 _USEFUL_FEATURES: Dict[str, Tuple[str, ...]] = {
     "x86_64": ("avx512_vnni", "avx_vnni", "avx2"),
     "aarch64": ("i8mm", "asimddp", "asimd"),
+    "armv7l": ("neon",),
 }
 _OLDEST_PYTHON = (3, 9)
 _OLDEST_NUMPY = (1, 19)
@@ -116,10 +118,17 @@ def _check_cpu() -> Iterator[Finding]:
     found = f"{machine.cpu_model()} ({architecture}; {' '.join(features) or 'no known features'})"
     useful = _USEFUL_FEATURES.get(architecture)
     if useful is None:
-        yield Finding("error", "CPU", found, "use a 64-bit x86 or ARM system; others are not supported")
+        yield Finding("error", "CPU", found, "use an x86-64 or ARM system; others are not supported")
     elif useful[-1] not in features:
         yield Finding(
             "warning", "CPU", found, f"only scalar kernels run without {useful[-1]}: expect no speed-up"
+        )
+    elif len(useful) == 1:
+        yield Finding(
+            "info",
+            "CPU",
+            f"{found}; 32-bit: a slower engine, and neither ONNX Runtime nor LiteRT to compare with",
+            "use a 64-bit system (Raspberry Pi OS 64-bit) where the board has one",
         )
     elif not any(feature in features for feature in useful[:-1]):
         yield Finding("info", "CPU", f"{found}; no 8-bit dot product ({' or '.join(useful[:-1])})")
@@ -151,8 +160,13 @@ def _check_clock() -> Iterator[Finding]:
     word = machine.throttled()
     if word not in (None, "0x0"):
         yield Finding(
-            "warning", "throttling", f"the board reports {word}", "use a stronger power supply and a cooler"
+            "warning",
+            "throttling",
+            f"the board reports {word}: {', '.join(throttling(word)) or 'unknown bits'}",
+            "use a stronger power supply and a cooler, then restart the board",
         )
+    elif word is not None:
+        yield Finding("ok", "throttling", "none since the board started")
 
 
 def _check_container() -> Iterator[Finding]:
@@ -163,9 +177,8 @@ def _check_container() -> Iterator[Finding]:
         yield Finding("info", "threads", limits, "raise the container's or taskset's limit to use more")
     else:
         yield Finding("ok", "threads", limits)
-    memory, limit = machine.available_memory(), machine.memory_limit()
-    if memory is not None:
-        free = min(memory, limit) if limit is not None else memory
+    free = free_memory()
+    if free is not None:
         yield Finding("ok", "memory", f"{megabytes(free)} available")
 
 
@@ -251,19 +264,8 @@ def _check_bundle(path: Path) -> Iterator[Finding]:
 
 
 def _check_memory(bundle: Bundle) -> Finding:
-    manifest = bundle.manifest
-    # Activations of the longest sequence: hidden state, Q, K, V, context, intermediate; float at worst.
-    channels = 5 * manifest.model.hidden + manifest.model.intermediate
-    need = len(bundle.member(WEIGHTS)) + len(bundle.member(CASES)) + 4 * channels * manifest.model.max_length
-    available = machine.available_memory()
-    limit = machine.memory_limit()
-    free = min([value for value in (available, limit) if value is not None], default=None)
-    found = f"needs about {megabytes(need)}"
-    if free is not None and need > free:
-        return Finding(
-            "error",
-            "bundle's memory",
-            f"{found}, {megabytes(free)} are available",
-            "free memory, or prune further",
-        )
-    return Finding("ok", "bundle's memory", found)
+    try:
+        require_memory(bundle)
+    except UnsupportedDeviceError as error:
+        return Finding("error", "bundle's memory", error.message, error.hint)
+    return Finding("ok", "bundle's memory", f"needs about {megabytes(needed_memory(bundle))}")

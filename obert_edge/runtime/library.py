@@ -20,7 +20,7 @@ _ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "ri
 #: Libraries loaded out of bundles, by their hash.
 _carried_libraries: Dict[str, Library] = {}
 #: Architecture -> the target to build for.
-_TARGETS = {"x86_64": "x86", "aarch64": "arm64"}
+_TARGETS = {"x86_64": "x86", "aarch64": "arm64", "armv7l": "armhf"}
 
 
 @functools.lru_cache(maxsize=1)
@@ -51,7 +51,7 @@ def find_library(bundle: Bundle) -> Library:
     """
     carried = bundle.member(ENGINE) if ENGINE in bundle else None
     if carried is not None:
-        _check_architecture(bundle, carried)
+        check_library_architecture(bundle, machine.architecture(), "this")
     installed = installed_library()
     if installed is not None:
         return installed
@@ -71,15 +71,28 @@ def library_architecture(library: memoryview) -> Optional[str]:
     return _ELF_MACHINES.get(code, f"ELF machine {code}")
 
 
-def _check_architecture(bundle: Bundle, library: memoryview) -> None:
-    found, expected = library_architecture(library), machine.architecture()
-    if found != expected:
-        target = _TARGETS.get(expected)
-        fix = f"build it with `obert-edge build --target {target}`" if target else "use a 64-bit system"
-        raise UnsupportedDeviceError(
-            f"{bundle.path} was built for {found} (target {bundle.manifest.target}); this is {expected}",
-            hint=fix,
-        )
+def check_library_architecture(bundle: Bundle, architecture: str, where: str) -> None:
+    """Refuse a bundle whose engine is for another CPU.
+
+    Args:
+        bundle: open, with an engine.
+        architecture: the machine's, as :func:`machine.architecture` says it.
+        where: what to call the machine.
+
+    Raises:
+        UnsupportedDeviceError: they differ.
+    """
+    found = library_architecture(bundle.member(ENGINE))
+    if found == architecture:
+        return
+    target = _TARGETS.get(architecture)
+    fix = f"build it with `obert-edge build --target {target}`" if target else "use an x86-64 or ARM system"
+    if (found, architecture) == ("aarch64", "armv7l"):
+        fix = f"use a 64-bit system with 64-bit Python, or {fix}"
+    raise UnsupportedDeviceError(
+        f"{bundle.path} was built for {found} (target {bundle.manifest.target}); {where} is {architecture}",
+        hint=fix,
+    )
 
 
 def _load_carried(bundle: Bundle, library: memoryview) -> Library:
@@ -109,7 +122,7 @@ def _load_from_memory(bundle: Bundle, library: memoryview) -> Library:
         reason = error.message.partition(": ")[2] or error.message
         raise UnsupportedDeviceError(
             f"the engine library of {bundle.path} cannot be loaded here: {reason}",
-            hint="use 64-bit Linux with glibc 2.28 or newer, or install obert-edge on this device",
+            hint="use Linux with glibc 2.28 or newer, or install obert-edge on this device",
         ) from error
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
 from pathlib import Path
 from typing import Dict, List, Optional
 
@@ -60,10 +61,14 @@ def read_text(path: str) -> Optional[str]:
 
 def architecture() -> str:
     """``x86_64``, ``aarch64``, ``armv7l``...: what this Python was built for, whatever the kernel is."""
-    machine = platform.machine()
-    if machine == "aarch64" and platform.architecture()[0] == "32bit":
+    return architecture_of(platform.machine(), platform.architecture()[0])
+
+
+def architecture_of(machine: str, bits: str) -> str:
+    """The architecture of a Python that says ``platform.machine()`` and ``platform.architecture()[0]``."""
+    if machine == "aarch64" and bits == "32bit":
         return "armv7l"
-    return {"AMD64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+    return {"AMD64": "x86_64", "arm64": "aarch64", "armv8l": "armv7l"}.get(machine, machine)
 
 
 def affinity() -> int:
@@ -171,7 +176,12 @@ def throttled() -> Optional[str]:
     Bits: 0 under-voltage now, 1 frequency capped, 2 throttled, 3 too hot; 16-19 the same since boot.
     """
     text = read_text("/sys/devices/platform/soc/soc:firmware/get_throttled")
-    return f"0x{int(text, 16):x}" if text else None
+    if text is None and "Raspberry Pi" in (read_text("/proc/device-tree/model") or ""):
+        text = _vcgencmd("get_throttled")  # 'throttled=0x50005'
+    try:
+        return f"0x{int(text.rpartition('=')[2], 16):x}" if text else None
+    except ValueError:
+        return None
 
 
 def emulation() -> Optional[str]:
@@ -198,6 +208,17 @@ def emulation() -> Optional[str]:
     if "VirtualApple" in (info.get("vendor_id") or "") or "QEMU TCG" in (info.get("model name") or ""):
         return f"the CPU calls itself {info.get('model name') or info['vendor_id']}"
     return None
+
+
+def _vcgencmd(question: str) -> Optional[str]:
+    """What the firmware of a Raspberry Pi answers; ``None`` where it cannot be asked."""
+    try:
+        done = subprocess.run(
+            ["vcgencmd", question], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("ascii", "replace").strip()
 
 
 def _cpuinfo() -> Dict[str, str]:

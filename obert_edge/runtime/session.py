@@ -19,6 +19,7 @@ from obert_edge.runtime import machine
 from obert_edge.runtime.batching import PackedInputs, pack
 from obert_edge.runtime.library import find_library
 from obert_edge.runtime.native import Library, NativeModel, PackedBatch
+from obert_edge.runtime.preflight import require_memory
 from obert_edge.runtime.report import Report
 from obert_edge.runtime.tasks import Prediction, create_predictor
 from obert_edge.runtime.tokenizer import Encoding, Tokenizer
@@ -48,7 +49,8 @@ def load(
 
     Raises:
         BundleError: no such file, not a bundle, truncated, altered, or of a newer format.
-        UnsupportedDeviceError: the bundle is for another CPU, or the implementation cannot run on this one.
+        UnsupportedDeviceError: the bundle is for another CPU, the implementation cannot run on this one, or
+            there is not enough memory.
         UsageError: ``threads`` or ``verify`` out of range.
     """
     threads = machine.available_threads() if threads is None else threads
@@ -57,6 +59,7 @@ def load(
     bundle = Bundle.open(path, verify)
     try:
         library = find_library(bundle)
+        require_memory(bundle)
         model = library.open(
             bytes(bundle.member(PROGRAM)), bundle.weights, threads=threads, implementation=implementation
         )

@@ -1,0 +1,104 @@
+"""Debian's packages, unpacked into a cache folder: no root, and nothing installed on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import List, Optional, Sequence
+
+from obert_edge.files import atomic_folder
+
+_UPDATE_SECONDS, _DOWNLOAD_SECONDS = 180, 300
+
+
+class UnavailableError(Exception):
+    """The packages cannot be had here; the message says why."""
+
+
+def cache_folder() -> Path:
+    """Where what these tests download is kept."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "obert-edge" / "tests"
+
+
+def unpacked(packages: Sequence[str], architecture: Optional[str] = None, *, closure: bool = False) -> Path:
+    """A folder with the files of packages.
+
+    Args:
+        packages: names.
+        architecture: Debian's name, such as ``arm64``; ``None``: this machine's.
+        closure: with everything they depend on: the folder is a root to run programs in.
+
+    Raises:
+        UnavailableError: no apt or dpkg here, this is no Debian, or its archive cannot be reached.
+    """
+    for tool in ("apt-get", "dpkg-deb", "dpkg"):
+        if shutil.which(tool) is None:
+            raise UnavailableError(f"there is no {tool} here to get Debian's packages with")
+    architecture = architecture or _run(["dpkg", "--print-architecture"], 10).strip()
+    name = hashlib.sha256(repr((sorted(packages), closure)).encode()).hexdigest()[:8]
+    folder = cache_folder() / f"{architecture}-{packages[0]}-{name}"
+    if not folder.is_dir():
+        with atomic_folder(folder) as temporary:
+            archives = _download(packages, architecture, closure)
+            for archive in archives:
+                _run(["dpkg-deb", "-x", str(archive), str(temporary)], 60)
+    return folder
+
+
+def _download(packages: Sequence[str], architecture: str, closure: bool) -> List[Path]:
+    state = cache_folder() / f"apt-{architecture}"
+    for part in ("lists/partial", "archives/partial"):
+        (state / part).mkdir(parents=True, exist_ok=True)
+    (state / "status").touch()  # nothing is installed there, so every dependency is fetched
+    settings = {
+        "APT::Architecture": architecture,
+        "APT::Architectures::": architecture,
+        "APT::Install-Recommends": "false",
+        "APT::Sandbox::User": "root",
+        "APT::Keep-Downloaded-Packages": "true",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": "2",
+        "Debug::NoLocking": "true",
+        "Dir::Cache": str(state),
+        "Dir::Cache::archives": str(state / "archives"),
+        "Dir::Etc::sourcelist": str(_sources()),
+        "Dir::Etc::sourceparts": "-",
+        "Dir::State": str(state),
+        "Dir::State::lists": str(state / "lists"),
+        "Dir::State::status": str(state / "status"),
+    }
+    apt = ["apt-get", "-q", "-y", *(word for item in settings.items() for word in ("-o", "=".join(item)))]
+    if not any((state / "lists").glob("*Packages*")):
+        _run([*apt, "update"], _UPDATE_SECONDS)
+    if closure:
+        _run([*apt, "install", "--download-only", *packages], _DOWNLOAD_SECONDS)
+        return sorted((state / "archives").glob("*.deb"))
+    archives = state / "alone" / packages[0]
+    archives.mkdir(parents=True, exist_ok=True)
+    _run([*apt, "download", *packages], _DOWNLOAD_SECONDS, cwd=archives)
+    return sorted(archives.glob("*.deb"))
+
+
+def _sources() -> Path:
+    """This system's list of Debian's own archive."""
+    for path in ("/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"):
+        if Path(path).is_file() and "debian" in Path(path).read_text("utf-8", "replace"):
+            return Path(path)
+    raise UnavailableError(
+        "this system is no Debian: it lists no archive with packages of other architectures"
+    )
+
+
+def _run(command: Sequence[str], seconds: int, cwd: Optional[Path] = None) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, cwd=cwd, check=False)
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(f"{command[0]} {command[-1]} gave no answer within {seconds} s") from None
+    if done.returncode:
+        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        raise UnavailableError(f"{command[0]} {command[-1]} failed: {' '.join(reason)}")
+    return done.stdout
