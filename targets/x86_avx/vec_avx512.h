@@ -41,6 +41,13 @@ OE_INLINE F16 if_positive(F16 x, F16 a, F16 b) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_GT_OQ), a.v, b.v)};
 }
 
+#define OE_HAS_IN_STEP
+template <int kCount>
+OE_INLINE void in_step(F16 (&x)[kCount]) {
+  if (kCount < 8) return;
+  OE_UNROLL for (int i = 0; i < kCount; ++i) __asm__ volatile("" : "+v"(x[i].v));
+}
+
 OE_INLINE I16 load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 OE_INLINE void store(int32_t* p, I16 x) { _mm512_storeu_si512(p, x.v); }
 OE_INLINE I16 splat(int32_t x) { return {_mm512_set1_epi32(x)}; }
