@@ -41,6 +41,13 @@ OE_INLINE F16 if_positive(F16 x, F16 a, F16 b) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_GT_OQ), a.v, b.v)};
 }
 
+#define OE_HAS_IN_STEP
+template <int kCount>
+OE_INLINE void in_step(F16 (&x)[kCount]) {
+  if (kCount < 8) return;
+  OE_UNROLL for (int i = 0; i < kCount; ++i) __asm__ volatile("" : "+v"(x[i].v));
+}
+
 OE_INLINE I16 load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 OE_INLINE void store(int32_t* p, I16 x) { _mm512_storeu_si512(p, x.v); }
 OE_INLINE I16 splat(int32_t x) { return {_mm512_set1_epi32(x)}; }
@@ -160,22 +167,70 @@ OE_INLINE void pin(Q16 (&x)[4], Rows<4>& rows) {
                      "+v"(rows.v[2]), "+v"(rows.v[3]));
 }
 
-// Four units in two halves: pairs of channels first (in place of the rows), then quads of them.
-//   pairs  [0] ab low   [1] ab high   [2] cd low   [3] cd high
-OE_INLINE void pair_rows(Rows<4>& rows) {
-  const __m512i ab_low = _mm512_unpacklo_epi8(rows.v[0], rows.v[1]), cd_low = _mm512_unpacklo_epi8(rows.v[2], rows.v[3]);
-  rows.v[1] = _mm512_unpackhi_epi8(rows.v[0], rows.v[1]);
-  rows.v[3] = _mm512_unpackhi_epi8(rows.v[2], rows.v[3]);
-  rows.v[0] = ab_low;
-  rows.v[2] = cd_low;
+// ---- the same in two halves, woven into the dot products of a software pipeline:
+//   load_half    quad i + 2 from memory, the first shuffle of each register (4 units: pairs of channels)
+//   add_woven    dot products of quad i in x; unit by unit the second shuffle takes quad i + 1 from `half` to x; load_half
+#define OE_HAS_ADD_WOVEN
+
+OE_INLINE void load_half(Rows<1>& half, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  const __m512i lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  load_rows(half, c0, c1, c2, c3);
+  half.v[0] = opaque(_mm512_permutexvar_epi32(lanes, half.v[0]));
+}
+OE_INLINE void load_half(Rows<2>& half, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  const __m512i low = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
+  const __m512i high = _mm512_setr_epi32(4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31);
+  Rows<2> rows;
+  load_rows(rows, c0, c1, c2, c3);
+  half.v[0] = opaque(_mm512_permutex2var_epi32(rows.v[0], low, rows.v[1]));
+  half.v[1] = opaque(_mm512_permutex2var_epi32(rows.v[0], high, rows.v[1]));
+}
+OE_INLINE void load_half(Rows<4>& half, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  const __m512i a = load_bytes(c0), b = load_bytes(c1), c = load_bytes(c2), d = load_bytes(c3);
+  half.v[0] = _mm512_unpacklo_epi8(a, b);
+  half.v[1] = _mm512_unpackhi_epi8(a, b);
+  half.v[2] = _mm512_unpacklo_epi8(c, d);
+  half.v[3] = _mm512_unpackhi_epi8(c, d);
 }
 
-#define OE_HAS_ADD_WOVEN  // only here are there 32 registers for 64 tokens
-// sums += x . weights for 4 rows or less, while x becomes the quad of `pairs`, and `pairs` those of channels c0 to c3.
+// sums += x . the weights of row r, for unit u. The instruction takes weights from memory or from a register `w`.
+OE_INLINE void add_from_memory(I16& sum, Q16 x, const int8_t* weights) {
+  using Four = const int32_t __attribute__((may_alias, aligned(1)));
+  __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.v) : "v"(x.v), "m"(*reinterpret_cast<Four*>(weights)));
+}
+
+// Narrow tiles are bound by the 4 instructions a cycle that can be issued: weights that are used once or twice come
+// from memory (an instruction less each); with two units only 3 rows' do, as many as the load ports bear.
+template <int kRows>
+OE_INLINE void add_woven(I16 (&sums)[kRows], Q16 (&x)[1], Rows<1>& half, const int8_t* weights, const uint8_t* c0,
+                         const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  OE_UNROLL for (int r = 0; r < kRows; ++r) add_from_memory(sums[r], x[0], weights + 4 * r);
+  __asm__ volatile("" : "+v"(sums[kRows - 1].v), "+v"(x[0].v));
+  x[0].v = transpose_bytes(half.v[0]);
+  load_half(half, c0, c1, c2, c3);
+  __asm__ volatile("" : "+v"(half.v[0]), "+v"(x[0].v));
+}
+
+template <int kRows>
+OE_INLINE void add_woven(I16 (&sums)[kRows * 2], Q16 (&x)[2], Rows<2>& half, const int8_t* weights, const uint8_t* c0,
+                         const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  int32_t four;
+  __builtin_memcpy(&four, weights, 4);
+  const __m512i w = _mm512_set1_epi32(four);
+  OE_UNROLL for (int u = 0; u < 2; ++u) {
+    sums[u].v = _mm512_dpbusd_epi32(sums[u].v, x[u].v, w);
+    OE_UNROLL for (int r = 1; r < kRows; ++r) add_from_memory(sums[r * 2 + u], x[u], weights + 4 * r);
+    __asm__ volatile("" : "+v"(sums[u].v), "+v"(sums[(kRows - 1) * 2 + u].v), "+v"(x[u].v));
+    x[u].v = transpose_bytes(half.v[u]);
+  }
+  load_half(half, c0, c1, c2, c3);
+  __asm__ volatile("" : "+v"(half.v[0]), "+v"(half.v[1]), "+v"(x[1].v));
+}
+
 // The CPU assigns ports in the order instructions come in: if all dot products came first, half of them would go to
 // port 5, and the shuffles would wait behind them.
 template <int kRows>
-OE_INLINE void add_woven(I16 (&sums)[kRows * 4], Q16 (&x)[4], Rows<4>& pairs, const int8_t* weights, const uint8_t* c0,
+OE_INLINE void add_woven(I16 (&sums)[kRows * 4], Q16 (&x)[4], Rows<4>& half, const int8_t* weights, const uint8_t* c0,
                          const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
   __m512i w[kRows];
   OE_UNROLL for (int r = 0; r < kRows; ++r) {
@@ -191,27 +246,27 @@ OE_INLINE void add_woven(I16 (&sums)[kRows * 4], Q16 (&x)[4], Rows<4>& pairs, co
   const auto keep_order = [&](int u) OE_INLINE_LAMBDA {  // of what was written before this and what comes after
     __asm__ volatile("" : "+v"(sums[u].v), "+v"(sums[(kRows - 1) * 4 + u].v), "+v"(x[u].v));
   };
-  __m512i a = load_bytes(c0), b = load_bytes(c1);
+  const __m512i a = load_bytes(c0), b = load_bytes(c1);
   add(0);
   keep_order(0);
-  x[0].v = _mm512_unpacklo_epi16(pairs.v[0], pairs.v[2]);
+  x[0].v = _mm512_unpacklo_epi16(half.v[0], half.v[2]);
   keep_order(0);
   add(1);
   keep_order(1);
-  x[1].v = _mm512_unpackhi_epi16(pairs.v[0], pairs.v[2]);
-  pairs.v[0] = _mm512_unpacklo_epi8(a, b);
-  __m512i c = load_bytes(c2), d = load_bytes(c3);
+  x[1].v = _mm512_unpackhi_epi16(half.v[0], half.v[2]);
+  half.v[0] = _mm512_unpacklo_epi8(a, b);
+  const __m512i c = load_bytes(c2), d = load_bytes(c3);
   keep_order(1);
   add(2);
   keep_order(2);
-  x[2].v = _mm512_unpacklo_epi16(pairs.v[1], pairs.v[3]);
-  pairs.v[2] = _mm512_unpacklo_epi8(c, d);
+  x[2].v = _mm512_unpacklo_epi16(half.v[1], half.v[3]);
+  half.v[2] = _mm512_unpacklo_epi8(c, d);
   keep_order(2);
   add(3);
   keep_order(3);
-  x[3].v = _mm512_unpackhi_epi16(pairs.v[1], pairs.v[3]);
-  pairs.v[1] = _mm512_unpackhi_epi8(a, b);
-  pairs.v[3] = _mm512_unpackhi_epi8(c, d);
+  x[3].v = _mm512_unpackhi_epi16(half.v[1], half.v[3]);
+  half.v[1] = _mm512_unpackhi_epi8(a, b);
+  half.v[3] = _mm512_unpackhi_epi8(c, d);
   keep_order(3);
 }
 

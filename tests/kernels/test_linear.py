@@ -31,6 +31,8 @@ class Case:
     residual: bool = False
     in_place: bool = False
     dynamic: bool = False
+    folded: bool = False  # the output's scale is in `scale` and `bias` already, as the compiler leaves it
+    magnitude: float = 1.0
     domain: Domain = Domain.TOKENS
     seed: int = 0
     weights: Optional[np.ndarray] = None
@@ -74,7 +76,8 @@ def check(library: Library, case: Case, threads: tuple = (1, 2, 3)) -> None:
         DType.U8: (97, 0, 255),
         DType.S8: (0, -127, 127),
     }[case.out]
-    inv_scale = float(np.float32(60.0))
+    inv_scale = float(np.float32(1.0 if case.folded else 60.0))
+    scale, bias = scale * np.float32(case.magnitude), bias * np.float32(case.magnitude)
 
     builder = ProgramBuilder()
     packed = pack(weights, case.weight_format)
@@ -125,6 +128,28 @@ def test_every_epilogue(
     for residual in (False, True):
         for dynamic in (False, True):
             check(library, replace(case, residual=residual, dynamic=dynamic), threads=(1, 2))
+
+
+@pytest.mark.parametrize("out", [DType.U8, DType.S8], ids=lambda x: x.name)
+@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+def test_output_scale_folded_into_the_weights(
+    library: Library, weight_format: WeightFormat, out: DType
+) -> None:
+    """Queries, keys and values: scaled so that they fill, and overflow, eight bits."""
+    for columns in (16, 32, 48, 64, 100):
+        case = Case(weight_format, columns=columns, out=out, folded=True, magnitude=60.0)
+        check(library, case, threads=(1, 2))
+
+
+@pytest.mark.parametrize("activation", [Activation.NONE, Activation.GELU], ids=lambda x: x.name)
+@pytest.mark.parametrize("magnitude", [1e4, 1e8, 1e12, 1e30])
+@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+def test_results_beyond_every_integer_are_clamped(
+    library: Library, weight_format: WeightFormat, magnitude: float, activation: Activation
+) -> None:
+    case = Case(weight_format, columns=70, activation=activation, folded=True, magnitude=magnitude)
+    for out in (DType.U8, DType.S8):
+        check(library, replace(case, out=out), threads=(1,))
 
 
 @pytest.mark.parametrize("columns", [1, 15, 16, 17, 31, 33, 48, 63, 64, 65, 80, 111, 128, 129, 200])
