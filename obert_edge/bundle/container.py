@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import mmap
 import zlib
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Dict, List, Mapping, Optional, Type, Union
 
 from obert_edge.bundle.archive import Entry, read_archive, write_archive
 from obert_edge.bundle.cases import Case, read_cases
+from obert_edge.bundle.hashes import chunk_digests, sha256
 from obert_edge.bundle.manifest import Manifest, MemberFacts
 from obert_edge.bundle.program import Program
 from obert_edge.errors import BundleError, UsageError
@@ -61,7 +61,7 @@ def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, Data]) ->
     if missing:
         raise UsageError(f"a bundle needs {', '.join(missing)}", hint="pass every required member")
     facts = {
-        name: MemberFacts(hashlib.sha256(data).hexdigest(), len(data))
+        name: MemberFacts(sha256(data), len(data), chunk_digests(data) if name == WEIGHTS else [])
         for name, data in sorted(members.items())
     }
     text = dataclasses.replace(manifest, members=facts).to_json()
@@ -186,11 +186,16 @@ class Bundle:
                     f"and at most {_limit(name)} are allowed",
                     hint="rebuild the bundle with `obert-edge build`",
                 )
-            if (verify == "full" or name != WEIGHTS) and hashlib.sha256(view).hexdigest() != facts.sha256:
+            if (verify == "full" or name != WEIGHTS) and not _matches(view, facts):
                 raise BundleError(
                     f"member {name!r} of {self.path} is altered: its hash is not the manifest's",
                     hint="copy the bundle again; it was changed on the way or on the disk",
                 )
+
+
+def _matches(data: memoryview, facts: MemberFacts) -> bool:
+    """Whether a member's bytes are what the manifest says, by its chunks where it lists them."""
+    return chunk_digests(data) == facts.chunks if facts.chunks else sha256(data) == facts.sha256
 
 
 def _limit(name: str) -> int:

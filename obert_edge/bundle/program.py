@@ -21,7 +21,6 @@ op computes, bit for bit, is in ``docs/numerics.md``.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import struct
 from dataclasses import dataclass, field
@@ -456,4 +455,4 @@ def _unpack_op(record: Tuple[Any, ...]) -> Op:
         (op_type.FLOATS, 33),
     ):
         values.update(zip(names, record[start : start + len(names)]))
-    return op_type(**{f.name: values[f.name] for f in dataclasses.fields(op_type)})
+    return op_type(**values)

@@ -8,7 +8,7 @@
 namespace oe {
 
 // Nanoseconds since some moment.
-inline uint64_t now() {
+static inline uint64_t now() {
   timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return static_cast<uint64_t>(t.tv_sec) * 1000000000u + static_cast<uint64_t>(t.tv_nsec);

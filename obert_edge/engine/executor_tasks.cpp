@@ -163,8 +163,8 @@ constexpr uint64_t TaskSizes::kSize[];
 
 // `count` linears that do not depend on each other, all panels.
 void Executor::run_linears(int32_t first, int32_t count) {
-  LinearArgs args[Schedule::kTogether];
-  LinearFn kernels[Schedule::kTogether];
+  LinearArgs args[Schedule::kTogether] = {};
+  LinearFn kernels[Schedule::kTogether] = {};
   for (int32_t i = 0; i < count; ++i) {
     const Op& op = program_.ops[static_cast<size_t>(first + i)];
     args[i] = linear_args(op);

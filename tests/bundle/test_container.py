@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import subprocess
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from obert_edge.bundle import archive
 from obert_edge.bundle.container import CASES, MANIFEST, PROGRAM, WEIGHTS, Bundle, write_bundle
+from obert_edge.bundle.hashes import CHUNK_BYTES, chunk_digests
 from obert_edge.bundle.manifest import FORMAT_VERSION, MemberFacts
 from obert_edge.errors import BundleError, UsageError
 from tests.bundle.samples import sample_cases, sample_manifest, sample_members, write_sample
@@ -104,6 +106,42 @@ def test_flipped_weights_are_found_by_the_full_check_only(bundle_bytes: bytes, t
     path = tmp_path / "m.oeb"
     path.write_bytes(bundle_bytes[:at] + b"\xff" + bundle_bytes[at + 1 :])
     Bundle.open(path).close()
+    with pytest.raises(BundleError, match="'weights.bin'.*altered"):
+        Bundle.open(path, verify="full")
+
+
+@pytest.mark.parametrize("at", [0, CHUNK_BYTES - 1, CHUNK_BYTES, 3 * CHUNK_BYTES - 1])
+def test_flipped_bytes_are_found_in_every_chunk(tmp_path: Path, at: int) -> None:
+    weights = bytes(3 * CHUNK_BYTES - 1) + b"!"
+    path = write_bundle(tmp_path / "m.oeb", sample_manifest(), {**sample_members(), WEIGHTS: weights})
+    with Bundle.open(path, verify="full") as bundle:
+        assert len(bundle.manifest.members[WEIGHTS].chunks) == 3
+    content = bytearray(path.read_bytes())
+    content[content.index(weights) + at] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match="'weights.bin'.*altered"):
+        Bundle.open(path, verify="full")
+
+
+def test_a_bundle_without_chunks_is_checked_whole(tmp_path: Path) -> None:
+    path = tmp_path / "m.oeb"
+    content = rewritten(sample_members())  # as bundles were before there were chunks
+    path.write_bytes(content)
+    Bundle.open(path, verify="full").close()
+    path.write_bytes(content.replace(sample_members()[WEIGHTS], sample_members()[WEIGHTS][::-1]))
+    with pytest.raises(BundleError, match="'weights.bin'.*altered"):
+        Bundle.open(path, verify="full")
+
+
+def test_chunks_that_do_not_cover_a_member_are_refused(tmp_path: Path) -> None:
+    members = sample_members()
+    facts = {name: MemberFacts(hashlib.sha256(data).hexdigest(), len(data)) for name, data in members.items()}
+    facts[WEIGHTS] = dataclasses.replace(facts[WEIGHTS], chunks=[*chunk_digests(members[WEIGHTS]), "00"])
+    stream = io.BytesIO()
+    manifest = sample_manifest(members=facts).to_json()
+    archive.write_archive(stream, {MANIFEST: manifest, **members})
+    path = tmp_path / "m.oeb"
+    path.write_bytes(stream.getvalue())
     with pytest.raises(BundleError, match="'weights.bin'.*altered"):
         Bundle.open(path, verify="full")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import time
 from typing import List
 
 import numpy as np
@@ -144,6 +145,24 @@ def test_profile_counts_runs_and_ops(library: Library) -> None:
     assert runs == 3
     assert len(nanoseconds) == len(builder.program.ops)
     assert nanoseconds.sum() > 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("lengths", [[40], [150] * 5], ids=["one panel", "many panels"])
+def test_the_profile_shares_out_the_time_of_the_runs(
+    library: Library, lengths: List[int], threads: int
+) -> None:
+    """Ops that run in one loop share its time: every op gets some, and together not more than there was."""
+    builder = ENCODERS[False]
+    with library.open(builder.program.to_bytes(), builder.weights, threads=threads) as model:
+        model.start_profile()
+        before = time.perf_counter_ns()
+        for _ in range(5):
+            model.run(batch_of(lengths))
+        elapsed = time.perf_counter_ns() - before
+        nanoseconds, _ = model.profile()
+    assert (nanoseconds > 0).all()
+    assert nanoseconds.sum() <= elapsed
 
 
 def test_a_closed_model_says_so(library: Library) -> None:
