@@ -39,7 +39,12 @@ def test_a_dense_bundle_is_as_fast_as_itself_and_warned_about(opened):
 def test_cheaper_linears_make_a_faster_model(opened):
     program, manifest = opened
     first = manifest.linears[0]
-    faster = with_linears(manifest, cost=first.dense_cost / 4, dense_cost=first.dense_cost, sparsity=0.8)
+    costs = {
+        "cost": first.dense_cost / 4,
+        "sparse_cost": first.dense_cost / 4,
+        "dense_cost": first.dense_cost,
+    }
+    faster = with_linears(manifest, sparsity=0.8, **costs)
     found = predict(program, faster)
     assert found.over_dense_int8 > 1.1
     assert all(linear.dense_int8 == pytest.approx(4 * linear.nanoseconds) for linear in found.linears)
