@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple
@@ -69,6 +69,9 @@ class Target:
         sources: what the library is compiled from.
         implementations: names of its kernel implementations, best first.
         format_costs: time of each weight format; the packer uses only formats named here.
+        reference: numbers of one thread of the machine the costs were measured on, for predictions: its
+            peaks (``Peaks.to_dict`` of ``runtime/peaks.py``, units per nanosecond) and ``reached_KIND``, the
+            part of its bound that an op of that kind reached. ``tools/bench_target.py`` prints them.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Target:
     sources: Tuple[Source, ...]
     implementations: Tuple[str, ...]
     format_costs: Mapping[WeightFormat, FormatCost]
+    reference: Mapping[str, float] = field(default_factory=dict)
 
 
 def available_targets() -> Tuple[str, ...]:

@@ -2,22 +2,19 @@
 """Time of every kernel of every implementation this CPU can run, at the shapes of a BERT-base layer.
 
     tools/bench_kernels.py --tokens 128 --threads 1 --sparsity 0.8
+    tools/bench_kernels.py --tokens 16 128 384 --output docs/results/kernels.md
 
-Linears and attention are given as GMAC/s on the weights that are not zero, and as a fraction of the
-multiply-add peak, which is measured first: the implementation's own multiply-add instruction on registers,
-nothing else. Times are the least of several rounds; one machine's, and noisy on a shared one.
+Linears and attention are given as GMAC/s on the weights that are not zero, as a fraction of the multiply-add
+peak, and as a fraction of the bound of docs/performance.md; both are measured first, on this machine. Times
+are the least of several rounds; one machine's, and noisy on a shared one.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import os
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -38,11 +35,16 @@ from obert_edge.bundle.program import (
     Program,
     Quantize,
     QuantizeDynamic,
+    SelectFirst,
     WeightFormat,
 )
+from obert_edge.files import atomic_file
+from obert_edge.runtime import machine
+from obert_edge.runtime.limits import bound_of, work_of
 from obert_edge.runtime.native import Library, NativeModel, PackedBatch, aligned_empty
+from obert_edge.runtime.peaks import Peaks, measure_peaks
+from obert_edge.runtime.text_table import text_table
 from obert_edge.targets import get_target, library_path
-from obert_edge.targets.build import plans, toolchain
 
 HIDDEN, INTERMEDIATE, HEADS = 768, 3072, 12
 BLOCK_ROWS = {
@@ -52,24 +54,6 @@ BLOCK_ROWS = {
     WeightFormat.DENSE_4: 4,
     WeightFormat.BLOCK_1X4: 1,
 }
-
-#: Per implementation: compiler flags, the instruction (%0: accumulator), its vector type, its multiply-adds.
-PEAKS = {
-    "avx512vnni": (("-mavx512f", "-mavx512vnni"), "vpdpbusd %2, %1, %0", "__m512i", 64),
-    "avx512vnni_ymm": (("-mavx512vl", "-mavx512vnni"), "vpdpbusd %2, %1, %0", "__m256i", 32),
-    "avxvnni": (("-mavx2", "-mavxvnni"), "{vex} vpdpbusd %2, %1, %0", "__m256i", 32),
-    "avx2": (("-mavx2",), "vpmaddwd %2, %1, %0", "__m256i", 16),
-}
-PEAK_SOURCE = """
-#include <immintrin.h>
-#define STEP(a) __asm__ volatile(INSTRUCTION : "+v"(a) : "v"(x), "v"(y));
-void peak(long rounds) {
-  VECTOR x = {1}, y = {2}, a = x, b = x, c = x, d = x, e = x, f = x, g = x, h = x, i = x, j = x, k = x, l = x;
-  for (long n = 0; n < rounds; ++n) {
-    STEP(a) STEP(b) STEP(c) STEP(d) STEP(e) STEP(f) STEP(g) STEP(h) STEP(i) STEP(j) STEP(k) STEP(l)
-  }
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -144,7 +128,7 @@ def linear_case(
         correction=builder.const(np.zeros(n, np.int32)), k=k, n=n, groups=len(packed["offsets"]) - 1,
         format=weight_format, activation=activation, zero_point=0, lo=0, hi=255, inv_scale=1.0,
     )  # fmt: skip
-    title = f"linear {n}x{k} {weight_format.name.lower()} {100 * (1 - density):.0f}%"
+    title = f"linear {n}x{k} {weight_format.name.lower()} {100 * (1 - density):.0f}%, {tokens} tokens"
     title += "" if activation is Activation.NONE else f" {activation.name.lower()}"
     return builder.case(title + f" -> {out.name}", op, float(np.count_nonzero(weights)) * tokens)
 
@@ -166,35 +150,48 @@ def other_cases(tokens: int) -> Iterator[Case]:
     query, output = builder.buffer(DType.U8, HIDDEN), builder.buffer(DType.U8, HIDDEN)
     key, value = builder.buffer(DType.S8, HIDDEN), builder.buffer(DType.S8, HIDDEN)
     op: Op = Attention("attention", query, key, value, output, HEADS, HIDDEN // HEADS, 128, 128, 1e-4, 1.0)
-    yield builder.case("attention 12x64", op, 2.0 * tokens * tokens * HIDDEN)
+    yield builder.case(f"attention 12x64, {tokens} tokens", op, 2.0 * tokens * tokens * HIDDEN)
 
     builder = Builder()
     hidden, narrow = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.U8, HIDDEN)
     ones = builder.const(np.ones(HIDDEN, np.float32))
     op = LayerNorm("norm", hidden, hidden, narrow, ones, ones, HIDDEN, 128, 1e-12, 30.0)
-    yield builder.case("layer_norm", op, float(tokens * HIDDEN), "element")
+    yield builder.case(f"layer_norm, {tokens} tokens", op, float(tokens * HIDDEN), "element")
 
     builder = Builder()
     hidden, narrow = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.U8, HIDDEN)
     op = Quantize("quantize", hidden, narrow, HIDDEN, 128, 30.0)
-    yield builder.case("quantize", op, float(tokens * HIDDEN), "element")
+    yield builder.case(f"quantize, {tokens} tokens", op, float(tokens * HIDDEN), "element")
 
     builder = Builder()
     hidden, narrow = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.U8, HIDDEN)
     op = QuantizeDynamic("quantize", hidden, narrow, builder.buffer(DType.F32, 2), HIDDEN)
-    yield builder.case("quantize_dynamic", op, float(tokens * HIDDEN), "element")
+    yield builder.case(f"quantize_dynamic, {tokens} tokens", op, float(tokens * HIDDEN), "element")
 
     builder = Builder()
     table, scale = builder.const(np.ones((4096, HIDDEN), np.int8)), builder.const(np.ones(4096, np.float32))
     hidden = builder.buffer(DType.F32, HIDDEN)
     op = Embed("embed", hidden, *(table, scale) * 3, 4096, 4096, 4096, HIDDEN)
-    yield builder.case("embed", op, float(tokens * HIDDEN), "element")
+    yield builder.case(f"embed, {tokens} tokens", op, float(tokens * HIDDEN), "element")
 
-    builder = Builder()
-    hidden, pooled = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.F32, HIDDEN, Domain.SEQUENCES)
-    yield builder.case(
-        "mean_pool", MeanPool("pool", hidden, pooled, HIDDEN), float(tokens * HIDDEN), "element"
+    pools: Tuple[Tuple[str, Callable[..., Op], int], ...] = (
+        ("mean_pool", MeanPool, tokens),
+        ("select_first", SelectFirst, 1),
     )
+    for title, make, columns in pools:
+        builder = Builder()
+        hidden, pooled = (
+            builder.buffer(DType.F32, HIDDEN),
+            builder.buffer(DType.F32, HIDDEN, Domain.SEQUENCES),
+        )
+        op = make("pool", hidden, pooled, HIDDEN)
+        yield builder.case(f"{title}, {tokens} tokens", op, float(columns * HIDDEN), "element")
+
+
+def cases(tokens: int, sparsity: float) -> Iterator[Case]:
+    """Every kernel of an implementation."""
+    yield from linear_cases(tokens, sparsity)
+    yield from other_cases(tokens)
 
 
 def measure(
@@ -223,59 +220,140 @@ def measure(
         return min(model.run_op(0, batch, arrays, repeats) for _ in range(min(rounds, 2000)))
 
 
-def measure_peak(implementation: str) -> float:
-    """Multiply-adds per nanosecond of one thread that does nothing else; 0 where none is known."""
-    if implementation not in PEAKS:
-        return 0.0
-    flags, instruction, vector, work = PEAKS[implementation]
-    tools = toolchain(plans()["x86_avx"].triple)
-    with tempfile.TemporaryDirectory() as folder:
-        source, library = Path(folder, "peak.c"), Path(folder, "peak.so")
-        source.write_text(PEAK_SOURCE)
-        defines = (f"-DVECTOR={vector}", f'-DINSTRUCTION="{instruction}"')
-        command = [*tools.link, "-shared", "-fPIC", "-O2", *flags, *defines, str(source), "-o", str(library)]
-        subprocess.run(command, check=True, env={**os.environ, "ZIG_LOCAL_CACHE_DIR": folder})
-        peak: Callable[[int], None] = ctypes.CDLL(str(library)).peak
-        rounds = 100_000
-        best = min(_seconds(lambda: peak(ctypes.c_long(rounds))) for _ in range(200))  # type: ignore[arg-type]
-    return rounds * 12 * work / best / 1e9
+@dataclass(frozen=True)
+class Row:
+    """One kernel of one implementation.
+
+    Args:
+        title: of the case.
+        implementation: that ran.
+        microseconds: the least of one run.
+        rate: 10^9 multiply-adds (or elements) per second.
+        unit: of the rate.
+        of_peak: part of the multiply-add peak; ``None`` where there are none, or no peak is known.
+        bound: what the op runs against (docs/performance.md), and the part of it reached; or empty.
+    """
+
+    title: str
+    implementation: str
+    microseconds: float
+    rate: float
+    unit: str
+    of_peak: Optional[float]
+    bound: str
+
+    def cells(self) -> List[str]:
+        """As text, for a table."""
+        peak = "" if self.of_peak is None else f"{100 * self.of_peak:.0f} %"
+        return [
+            self.title,
+            self.implementation,
+            f"{self.microseconds:.1f}",
+            f"{self.rate:.1f} {self.unit}",
+            peak,
+            self.bound,
+        ]
 
 
-def _seconds(function: Callable[[], None]) -> float:
-    import time
+def rate(case: Case, name: str, nanoseconds: float, tokens: int, peaks: Optional[Peaks]) -> Row:
+    """What a measured time means."""
+    multiplies = case.unit == "MAC"
+    found = case.work / nanoseconds
+    of_peak = found / peaks.multiply_add if peaks and multiplies else None
+    bound = ""
+    if peaks:
+        least = bound_of(work_of(case.program, case.program.ops[0], [tokens]), peaks)
+        bound = f"{100 * least.nanoseconds / nanoseconds:.0f} % of {least.by}"
+    unit = "GMAC/s" if multiplies else "G/s"
+    return Row(case.title, name, nanoseconds / 1000, found, unit, of_peak, bound)
 
-    before = time.perf_counter()
-    function()
-    return time.perf_counter() - before
+
+def best_peaks(
+    known: Dict[str, Peaks], library: Library, names: Sequence[str], threads: int
+) -> Dict[str, Peaks]:
+    """Measure once more; of each rate the best so far."""
+    best: Dict[str, Peaks] = {}
+    for name in names:
+        found = measure_peaks(library, name, threads)
+        if found is not None:
+            before = known[name].to_dict() if name in known else {}
+            rates = {key: max(value, before.get(key, 0.0)) for key, value in found.to_dict().items()}
+            merged = Peaks.from_dict(rates)
+            assert merged is not None
+            best[name] = merged
+    return best
+
+
+HEADERS = ["op", "implementation", "us", "rate", "of peak", "of bound"]
+
+
+def markdown(rows: Sequence[Row], peaks: Dict[str, Peaks], options: argparse.Namespace, cpu: str) -> str:
+    """The page for docs/results."""
+    threads = f"{options.threads} thread{'s' * (options.threads != 1)}"
+    tokens = " ".join(map(str, options.tokens))
+    lines = [
+        "# Kernels",
+        "",
+        f"    tools/bench_kernels.py --tokens {tokens} --threads {options.threads} "
+        f"--sparsity {options.sparsity:g}",
+        "",
+        f"{cpu}, {threads}; least times on data of one op. Rates count weights that are not zero; the bounds "
+        "are those of [the model of the limit](../performance.md), with peaks measured in the same run.",
+        "",
+        "Peaks in units per ns:",
+        "",
+    ]
+    known = {name: found.to_dict() for name, found in peaks.items()}
+    if known:
+        names = list(next(iter(known.values())))
+        lines += _table(
+            ["implementation", *(name.replace("_", " ") for name in names)],
+            [[name, *(f"{values[key]:.0f}" for key in names)] for name, values in known.items()],
+        )
+    return "\n".join([*lines, "", *_table(HEADERS, [row.cells() for row in rows])]) + "\n"
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
+    return [f"| {' | '.join(row)} |" for row in (headers, ["---"] * len(headers), *rows)]
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     """Print the table."""
     library = Library(library_path(get_target("x86")))
     names = library.implementations()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--implementation", action="append", choices=names)
-    parser.add_argument("--tokens", type=int, default=128, help="of one sequence")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[128], help="of one sequence")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sparsity", type=float, default=0.8)
     parser.add_argument("--seconds", type=float, default=0.2, help="per measurement")
     parser.add_argument("--only", default="", help="part of a case's title")
+    parser.add_argument("--output", type=Path, help="also write a page, for instance docs/results/kernels.md")
     options = parser.parse_args(arguments)
     chosen = options.implementation or [name for name in names if name != "scalar"]
-    peaks: Dict[str, float] = {name: measure_peak(name) * options.threads for name in chosen}
-    for name, peak in peaks.items():
-        print(f"{name}: multiply-add peak {peak:.0f} GMAC/s on {options.threads} threads" if peak else name)
-    title = f"op, {options.tokens} tokens"
-    print(f"{title:48} {'implementation':15} {'us':>9} {'rate':>14} {'of peak':>8}")
-    for case in (*linear_cases(options.tokens, options.sparsity), *other_cases(options.tokens)):
-        if options.only not in case.title:
-            continue
+    wanted = [
+        (case, tokens)
+        for tokens in options.tokens
+        for case in cases(tokens, options.sparsity)
+        if options.only in case.title
+    ]
+    peaks = best_peaks({}, library, chosen, options.threads)
+    times: List[Tuple[Case, str, float, int]] = []
+    for number, (case, tokens) in enumerate(wanted, start=1):
         for name in chosen:
-            ns = measure(case, library, name, options.threads, options.tokens, options.seconds)
-            rate = case.work / ns
-            unit = "GMAC/s" if case.unit == "MAC" else "G/s"
-            part = f"{100 * rate / peaks[name]:6.0f} %" if case.unit == "MAC" and peaks[name] else ""
-            print(f"{case.title:48} {name:15} {ns / 1000:9.1f} {rate:8.1f} {unit:5} {part:>8}")
+            nanoseconds = measure(case, library, name, options.threads, tokens, options.seconds)
+            times.append((case, name, nanoseconds, tokens))
+        if number in (len(wanted), len(wanted) // 2):  # the clock may have been lower before
+            peaks = best_peaks(peaks, library, chosen, options.threads)
+    rows = [
+        rate(case, name, nanoseconds, tokens, peaks.get(name)) for case, name, nanoseconds, tokens in times
+    ]
+    print(text_table(HEADERS, [row.cells() for row in rows], plain=True))
+    if options.output:
+        with atomic_file(options.output) as path:
+            path.write_text(markdown(rows, peaks, options, machine.cpu_model()))
 
 
 if __name__ == "__main__":

@@ -99,6 +99,8 @@ class LinearFacts:
         cost: predicted time per 64-token panel, in the unit of the target's cost model.
         dense_cost: the same, were the layer stored dense.
         per_token: whether it runs on every token (else once per sequence).
+        sparse_format: the cheapest format that leaves zeros out, chosen or not; empty when unknown.
+        sparse_cost: what it would cost.
     """
 
     name: str
@@ -110,6 +112,8 @@ class LinearFacts:
     cost: float
     dense_cost: float
     per_token: bool
+    sparse_format: str = ""
+    sparse_cost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,10 @@ class MemberFacts:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole manifest; ``members`` lists every other member of the bundle."""
+    """The whole manifest; ``members`` lists every other member of the bundle.
+
+    ``reference`` holds the target's measured numbers (``Target.reference``), which ``inspect`` predicts with.
+    """
 
     target: str
     model: ModelFacts
@@ -141,6 +148,7 @@ class Manifest:
     linears: List[LinearFacts]
     tokenizer: Dict[str, Any] = field(default_factory=dict)
     tools: Dict[str, str] = field(default_factory=dict)
+    reference: Dict[str, float] = field(default_factory=dict)
     members: Dict[str, MemberFacts] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     minimum_reader: int = FORMAT_VERSION

@@ -34,7 +34,7 @@ from obert_edge.compiler.ranges import Texts, find_scales
 from obert_edge.compiler.runner import runner_members
 from obert_edge.compiler.scales import Scales
 from obert_edge.compiler.tokenizer import check_vocabulary, read_tokenizer, tokenizer_facts
-from obert_edge.targets import get_target, library_path
+from obert_edge.targets import Target, get_target, library_path
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def build(
     packed, linears = pack(quantize(graph, scales), chosen.format_costs)
     program, weights = plan(packed)
     names = result_names(graph)
-    manifest = describe_model(checkpoint, config, scales, program, names, linears, chosen.name)
+    manifest = describe_model(checkpoint, config, scales, program, names, linears, chosen)
     tell("running the embedded test cases", 0.6)
     cases = make_cases(program, weights, names, manifest.model, library)
     tell("writing the bundle", 0.9)
@@ -121,7 +121,7 @@ def describe_model(
     program: Program,
     names: List[str],
     linears: List[LinearFacts],
-    target: str,
+    target: Target,
 ) -> Manifest:
     """The manifest of a compiled model.
 
@@ -132,10 +132,10 @@ def describe_model(
         program: the compiled graph.
         names: of the program's outputs, in order.
         linears: what the packer chose.
-        target: name of the target.
+        target: what it was compiled for.
     """
     return Manifest(
-        target=target,
+        target=target.name,
         model=_model_facts(config, program),
         task=_task_facts(checkpoint, config, program),
         outputs=_output_facts(program, names),
@@ -144,6 +144,7 @@ def describe_model(
         linears=linears,
         tokenizer=tokenizer_facts(checkpoint.folder),
         tools={"obert_edge": obert_edge.__version__, "numpy": np.__version__},
+        reference=dict(target.reference),
     )
 
 

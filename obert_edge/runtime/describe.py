@@ -6,10 +6,25 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Dict, List, Tuple, Union
 
-from obert_edge.bundle.container import ENGINE, MANIFEST, Bundle
+from obert_edge.bundle.container import CASES, ENGINE, MANIFEST, PROGRAM, TOKENIZER, WEIGHTS, Bundle
 from obert_edge.bundle.manifest import LinearFacts, Manifest
+from obert_edge.bundle.program import ABSENT, Embed, Program
 from obert_edge.runtime.library import library_architecture
-from obert_edge.runtime.text_table import megabytes, text_table
+from obert_edge.runtime.prediction import Prediction, predict
+from obert_edge.runtime.text_table import megabytes, milliseconds, text_table
+
+#: Lengths that speed-ups are predicted for.
+_LENGTHS = (32, 128, 384)
+#: Constants of linears and norms by what ``inspect`` calls them.
+_PARTS = {
+    "rows": "rows and offsets",
+    "offsets": "rows and offsets",
+    "scale": "scales and biases",
+    "bias": "scales and biases",
+    "correction": "scales and biases",
+    "gamma": "LayerNorm",
+    "beta": "LayerNorm",
+}
 
 
 def describe(path: Union[str, Path], *, plain: bool = False) -> Tuple[str, Dict[str, Any]]:
@@ -30,17 +45,60 @@ def describe(path: Union[str, Path], *, plain: bool = False) -> Tuple[str, Dict[
         architecture = library_architecture(bundle.member(ENGINE)) if ENGINE in bundle else None
         size = bundle.path.stat().st_size
         member_bytes = {name: len(bundle.member(name)) for name in bundle.names if name != MANIFEST}
-        ops = len(bundle.program.ops)
+        program = bundle.program
+        parts = part_bytes(program, member_bytes, size)
+    predictions = [found for length in _LENGTHS if (found := predict(program, manifest, length)) is not None]
     facts: Dict[str, Any] = {
         "path": str(path),
         "bytes": size,
         "engine_architecture": architecture,
-        "ops": ops,
+        "ops": len(program.ops),
         "member_bytes": member_bytes,
+        "part_bytes": parts,
         "predicted_speedup_over_dense": predicted_speedup(manifest.linears),
+        "predictions": [
+            {
+                **dataclasses.asdict(found),
+                "over_dense_int8": found.over_dense_int8,
+                "over_dense_fp32": found.over_dense_fp32,
+                "warnings": found.warnings,
+            }
+            for found in predictions
+        ],
         **dataclasses.asdict(manifest),
     }
-    return "\n".join(_lines(manifest, facts, plain)), facts
+    return "\n".join(_lines(manifest, facts, predictions, plain)), facts
+
+
+def part_bytes(program: Program, member_bytes: Dict[str, int], size: int) -> Dict[str, int]:
+    """What each part of a bundle weighs; the parts add up to the file.
+
+    Args:
+        program: the compiled graph; its constants are told apart by what the ops call them.
+        member_bytes: bytes of the members.
+        size: of the file.
+    """
+    parts: Dict[str, int] = {}
+    counted = set()
+    for op in program.ops:
+        for name in op.CONSTS:
+            index = getattr(op, name)
+            if index == ABSENT or index in counted:
+                continue
+            counted.add(index)
+            part = "embeddings" if isinstance(op, Embed) else _PARTS.get(name, name)
+            parts[part] = parts.get(part, 0) + program.consts[index].bytes
+    parts["alignment"] = member_bytes[WEIGHTS] - sum(parts.values())
+    parts["runner (Python)"] = sum(bytes_ for name, bytes_ in member_bytes.items() if name.endswith(".py"))
+    others = {
+        PROGRAM: "compiled graph",
+        TOKENIZER: "tokenizer",
+        CASES: "test cases",
+        ENGINE: "engine library",
+    }
+    parts.update({part: member_bytes[name] for name, part in others.items() if name in member_bytes})
+    parts["manifest and archive"] = size - sum(member_bytes.values())
+    return dict(sorted(parts.items(), key=lambda part: -part[1]))
 
 
 def predicted_speedup(linears: List[LinearFacts]) -> float:
@@ -50,7 +108,9 @@ def predicted_speedup(linears: List[LinearFacts]) -> float:
     return sum(linear.dense_cost for linear in per_token) / cost if cost > 0 else 1.0
 
 
-def _lines(manifest: Manifest, facts: Dict[str, Any], plain: bool) -> List[str]:
+def _lines(
+    manifest: Manifest, facts: Dict[str, Any], predictions: List[Prediction], plain: bool
+) -> List[str]:
     model, task = manifest.model, manifest.task
     lines = [
         f"{facts['path']}: {megabytes(facts['bytes'])}, format {manifest.format_version}, "
@@ -80,13 +140,37 @@ def _lines(manifest: Manifest, facts: Dict[str, Any], plain: bool) -> List[str]:
     ]
     lines.append(text_table(["linear", "OUTxIN", "zeros", "format", "KiB", "vs dense"], rows, plain=plain))
     lines.append("")
-    sizes = {name: size for name, size in facts["member_bytes"].items() if not name.endswith(".py")}
-    sizes["runner (Python)"] = sum(
-        size for name, size in facts["member_bytes"].items() if name.endswith(".py")
-    )
-    member_rows = [[name, megabytes(size)] for name, size in sizes.items()]
-    lines.append(text_table(["member", "size"], member_rows, plain=plain))
-    return lines
+    part_rows = [
+        [part, megabytes(size), f"{100 * size / facts['bytes']:.1f} %"]
+        for part, size in facts["part_bytes"].items()
+    ]
+    lines.append(text_table(["part", "size", "of the file"], part_rows, plain=plain))
+    return [*lines, "", *_predicted(predictions, plain)]
+
+
+def _predicted(predictions: List[Prediction], plain: bool) -> List[str]:
+    if not predictions:
+        return ["no speed can be predicted: the bundle does not carry its target's measured numbers"]
+    rows = [
+        [
+            f"1 x {found.sequence_length}",
+            milliseconds(found.ms),
+            *(milliseconds(found.kinds.get(kind, 0.0)) for kind in ("Linear", "Attention")),
+            f"{found.over_dense_int8:.2f}x",
+            f"{found.over_dense_fp32:.2f}x",
+        ]
+        for found in predictions
+    ]
+    headers = [
+        "predicted, 1 thread",
+        "ms",
+        "linears",
+        "attention",
+        "over dense INT8",
+        "over FP32 at its peak",
+    ]
+    lines = [text_table(headers, rows, plain=plain)]
+    return [*lines, *(f"WARNING: {line}" for line in predictions[0].warnings)]
 
 
 def _short(labels: List[str]) -> str:

@@ -31,6 +31,7 @@ from obert_edge.runtime.peaks import Peaks
 _STEP = 16  # tokens: what a panel's width is a multiple of
 _PANEL = 64
 _L1 = 32 << 10
+_LINE = 64
 #: Rows that share a list of columns, of the formats whose activations are shuffled for each of them.
 GATHERED = {
     WeightFormat.ROW_GATHER_1: 1,
@@ -117,10 +118,12 @@ def work_of(program: Program, op: Op, lengths: Sequence[int]) -> Work:
         values = tokens * op.channels
         tables = 2 + (op.token_type != ABSENT)
         return Work(floats=_EMBED * values, l1=tables * values, written=4 * values, memory=2 * values)
-    if isinstance(op, (MeanPool, SelectFirst, Output)):
-        columns = tokens if isinstance(op, MeanPool) else _columns(program, op.input, lengths)
-        reads = 4 * columns * op.channels
-        return Work(floats=columns * op.channels, l1=reads, l2=reads)
+    if isinstance(op, SelectFirst):  # of each row of the panel, a line of the cache
+        reads = _LINE * len(lengths) * op.channels
+        return Work(l1=reads, l2=reads)
+    if isinstance(op, (MeanPool, Output)):
+        reads = 4 * _columns(program, op.input, lengths) * op.channels
+        return Work(floats=reads / 4, l1=reads, l2=reads)
     return Work()
 
 
@@ -142,7 +145,7 @@ def bound_of(work: Work, peaks: Peaks) -> Bound:
     times = {
         max(arithmetic, key=lambda name: arithmetic[name]): sum(arithmetic.values()),
         "L1 loads": work.l1 / peaks.read_l1,
-        "L2": work.l2 / peaks.read_l2 + work.written / peaks.write_l2,
+        "L2": max(work.l2 / peaks.read_l2, work.written / peaks.write_l2),
         "memory": work.memory / peaks.read_memory,
     }
     by = max(times, key=lambda name: times[name])

@@ -86,7 +86,8 @@ def test_embedding_tables_are_not_read_by_every_run(program):
         (Work(multiply_adds=1000, shuffled=1000), 30, "shuffles"),
         (Work(multiply_adds=1000, floats=100), 15, "multiply-adds"),
         (Work(multiply_adds=1000, l1=4000), 20, "L1 loads"),
-        (Work(multiply_adds=1000, l2=800, written=400), 20, "L2"),
+        (Work(multiply_adds=1000, l2=1600, written=400), 20, "L2"),
+        (Work(multiply_adds=1000, l2=800, written=800), 20, "L2"),
         (Work(multiply_adds=1000, memory=500), 50, "memory"),
     ],
 )

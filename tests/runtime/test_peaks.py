@@ -19,9 +19,9 @@ def test_an_implementation_with_vectors_has_peaks(library):
         if name == "scalar":
             assert peaks is None
             continue
-        assert min(rate for key, rate in peaks.to_dict().items() if not key.startswith("row_gather")) > 0
-        # What needs more instructions for each product cannot be faster than the products alone; 1.5: noise.
-        assert all(rate < 1.5 * peaks.multiply_add for rate in peaks.row_gather.values())
+        assert min(peaks.to_dict().values()) > 0
+        # What needs more instructions for each product cannot be faster than the products alone; 2: noise.
+        assert all(0 < rate < 2 * peaks.multiply_add for rate in peaks.row_gather.values())
 
 
 def test_unknown_things_have_no_peak(library):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
@@ -21,6 +21,8 @@ Int8s = npt.NDArray[np.int8]
 
 
 FormatCosts = Mapping[WeightFormat, FormatCost]
+#: Formats that leave zeros out.
+SPARSE_FORMATS = frozenset(WeightFormat) - {WeightFormat.DENSE_4}
 
 
 class Choice(NamedTuple):
@@ -30,19 +32,22 @@ class Choice(NamedTuple):
     cost: float
 
 
-def choose_format(matrix: Int8s, costs: FormatCosts) -> Choice:
+def choose_format(
+    matrix: Int8s, costs: FormatCosts, among: Collection[WeightFormat] = tuple(WeightFormat)
+) -> Choice:
     """The cheapest format that can hold an int8 [n, k] matrix.
 
     Args:
         matrix: the weights.
         costs: ``format_costs`` of the target; only formats named there are used.
+        among: only these formats.
 
     Raises:
         CheckpointError: no format can, as k is too large.
     """
     choices: List[Choice] = []
     for weight_format in sorted(costs):
-        if supports(weight_format, matrix.shape[1]):
+        if weight_format in among and supports(weight_format, matrix.shape[1]):
             stored = count_units(matrix, weight_format)
             choices.append(Choice(weight_format, _estimate(costs, weight_format, stored)))
     if not choices:
@@ -76,6 +81,7 @@ def pack(graph: LoweredGraph, costs: FormatCosts) -> Tuple[LoweredGraph, List[Li
 def _pack_op(op: LoweredOp, costs: FormatCosts, dense_cost: float) -> Tuple[LoweredOp, LinearFacts]:
     matrix = op.arrays["matrix"]
     chosen = choose_format(matrix, costs)
+    sparse = choose_format(matrix, costs, SPARSE_FORMATS) if SPARSE_FORMATS & set(costs) else None
     packed = pack_linear(matrix, chosen.format)
     arrays: Dict[str, npt.NDArray[Any]] = {**op.arrays, **packed}
     del arrays["matrix"]
@@ -92,6 +98,8 @@ def _pack_op(op: LoweredOp, costs: FormatCosts, dense_cost: float) -> Tuple[Lowe
         cost=chosen.cost,
         dense_cost=dense_cost,
         per_token=op.values["output"].domain is Domain.TOKENS,
+        sparse_format=sparse.format.name if sparse else "",
+        sparse_cost=sparse.cost if sparse else 0.0,
     )
     return dataclasses.replace(op, arrays=arrays, numbers=numbers), about
 
