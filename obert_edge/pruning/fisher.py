@@ -285,16 +285,25 @@ class WoodburyInverse:
         block_size: B.
         gradients: m.
         dampening: lambda, above 0.
+        dtype: what it is computed in; the paper's code has float32.
     """
 
-    def __init__(self, blocks: int, block_size: int, gradients: int, dampening: float) -> None:
-        identity = torch.eye(block_size, dtype=torch.float64) / dampening
+    def __init__(
+        self,
+        blocks: int,
+        block_size: int,
+        gradients: int,
+        dampening: float,
+        *,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        identity = torch.eye(block_size, dtype=dtype) / dampening
         self.inverse = identity.repeat(blocks, 1, 1)
         self._gradients = gradients
 
     def add(self, gradient: Tensor) -> None:
         """Take in one gradient [blocks, B]."""
-        g = gradient.double().unsqueeze(-1)
+        g = gradient.to(self.inverse.dtype).unsqueeze(-1)
         projected = self.inverse @ g
         scale = self._gradients + g.transpose(1, 2) @ projected
         self.inverse -= projected @ projected.transpose(1, 2) / scale
