@@ -3,35 +3,49 @@
 
     tools/pruning_study.py --model DENSE_DIR --data SST2_DIR --output docs/results/pruning_study.json
 
-Each row prunes the dense model anew, without training, and measures accuracy and loss on the dev
-rows. DENSE_DIR is a model folder of `obert-edge finetune`; SST2_DIR has GLUE's train and dev
-TSV files. About a minute and a half per oBERT row on two idle cores with the defaults (256
-gradients, MiniLM-L6); the gradients are nearly all of it.
+Every cell (method, pattern, sparsity) prunes the dense model anew, without training, and measures
+accuracy and loss on the dev rows. All methods see the same train batches. Cells that the output
+already has are kept: run the same command again to go on where it was stopped. Beside the JSON a table
+in Markdown is written. DENSE_DIR is a model folder of `obert-edge finetune`; SST2_DIR has GLUE's TSV files.
+
+Fisher blocks are accumulated once per layout and block size and serve every cell: with the defaults
+(256 gradients, MiniLM-L6) about two minutes on two idle cores, and then 10 to 30 s a cell. Only
+recomputations take gradients of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
-import sys
+import math
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
-from transformers import AutoModelForSequenceClassification
+from study_data import Study, load_study
 
-from obert_edge.pruning import Surgeon, make_criterion, prune_one_shot
-from obert_edge.tasks import load_task, load_tokenizer
-from obert_edge.workflow.batching import PadCollator
+from obert_edge.errors import UsageError
+from obert_edge.files import atomic_file
+from obert_edge.pruning import Masks, Pattern, Surgeon, prunable_weights, prune_one_shot
+from obert_edge.pruning.fisher import BlockFisher, BlockLayout, accumulate
+from obert_edge.pruning.gradients import GradientSampler
+from obert_edge.pruning.operation import Method, Operation
 
 METHODS: Dict[str, Dict[str, Any]] = {
     "magnitude": {"criterion": "magnitude"},
-    "paper": {"criterion": "obert", "solver": "paper"},
-    "joint": {"criterion": "obert", "solver": "joint"},
-    "joint, 4 rescorings": {"criterion": "obert", "solver": "joint", "rescorings": 4},
+    "movement": {"criterion": "movement"},
+    "wanda": {"criterion": "wanda"},
+    "sparsegpt": {"criterion": "sparsegpt"},
+    # The paper's: blocks of the flattened matrix, 50 for single weights, every update for itself.
+    "paper": {"criterion": "obert", "layout": "flat", "solver": "paper", "block_size": 50},
+    "separate": {"criterion": "obert", "solver": "paper"},
+    "joint": {"criterion": "obert"},
+    "joint, 4 rescorings": {"criterion": "obert", "rescorings": 4},
+    "greedy": {"criterion": "obert", "selection": "greedy"},
+    "joint, 4 recomputations": {"criterion": "obert", "recomputations": 4},
 }
+"""Methods by name; options are those of :class:`Surgeon` with rows of 32 unless they say otherwise."""
 
 
 def main() -> None:
@@ -39,76 +53,186 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="folder of the fine-tuned dense model")
     parser.add_argument("--data", type=Path, required=True, help="folder with the task's TSV files")
     parser.add_argument("--task", default="sst2")
-    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--patterns", nargs="+", default=["unstructured", "4x1"])
-    parser.add_argument("--sparsities", nargs="+", type=float, default=[0.7, 0.8])
+    parser.add_argument("--output", type=Path, required=True, help="JSON file to write, and .md beside it")
+    parser.add_argument("--patterns", nargs="+", default=["unstructured", "1x4", "2x1", "4x1", "8x1", "2:4"])
+    parser.add_argument("--sparsities", nargs="+", type=float, default=[0.5, 0.6, 0.7, 0.8, 0.9])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--gradients", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--block-size", type=int, default=32)
     parser.add_argument("--dampening", type=float, default=1e-7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--max-seconds", type=float, help="begin no cell after this; run again to go on")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-
-    task = load_task(options.task, options.data)
-    tokenizer = load_tokenizer(options.model)
-    train = task.features("train", tokenizer, max_length=128)
-    dev = sorted(task.features("dev", tokenizer, max_length=128), key=lambda row: len(row["input_ids"]))
-    random.Random(options.seed).shuffle(train)
-    dense = AutoModelForSequenceClassification.from_pretrained(options.model).eval()
-    collate = PadCollator(dense.config.pad_token_id or 0)
-    drawn = train[: options.gradients * options.batch_size]
-    batches = [collate(drawn[i : i + options.batch_size]) for i in range(0, len(drawn), options.batch_size)]
-    tests = [collate(dev[i : i + 64]) for i in range(0, len(dev), 64)]
-
-    rows: List[Dict[str, Any]] = [{"method": "dense", "sparsity": 0.0, **measure(dense, tests)}]
-    show(rows[-1])
-    for pattern in options.patterns:
-        for sparsity in options.sparsities:
-            for method in options.methods:
-                model = AutoModelForSequenceClassification.from_pretrained(options.model)
-                settings = dict(METHODS[method])
-                if settings["criterion"] == Surgeon.name:
-                    settings.update(block_size=options.block_size, dampening=options.dampening)
-                criterion = make_criterion(settings.pop("criterion"), **settings)
-                started = time.perf_counter()
-                report = prune_one_shot(
-                    model,
-                    batches,
-                    sparsity=sparsity,
-                    pattern=pattern,
-                    criterion=criterion,
-                    gradients=options.gradients,
-                )
-                seconds = time.perf_counter() - started
-                row = {"method": method, "pattern": pattern, "sparsity": report.sparsity}
-                rows.append({**row, **measure(model, tests), "seconds": seconds, "stages": report.seconds})
-                show(rows[-1])
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    result = {"command": sys.argv[1:], "rows": rows}
-    options.output.write_text(json.dumps(result, indent=1, default=str) + "\n")
+    started = time.perf_counter()
+    study = load_study(
+        options.model, options.data, options.task, options.gradients, options.batch_size, options.seed
+    )
+    settings = {
+        key: getattr(options, key) for key in ("task", "gradients", "batch_size", "dampening", "seed")
+    }
+    dense = {"method": "dense", "pattern": "-", "sparsity": 0.0, **study.score(study.model())}
+    rows = saved_rows(options.output, settings, dense)
+    done = {(row["method"], row["pattern"], row["target"]) for row in rows[1:]}
+    fishers = Fishers(study)
+    for method, pattern, sparsity in cells(options.methods, options.patterns, options.sparsities):
+        if (method, pattern, sparsity) in done:
+            continue
+        if options.max_seconds is not None and time.perf_counter() - started > options.max_seconds:
+            print("time is up; run the same command again to go on")
+            break
+        model = study.model()
+        begun = time.perf_counter()
+        found = prune(model, study, fishers, method, Pattern.parse(pattern), sparsity, options)
+        row = {"method": method, "pattern": pattern, "target": sparsity, **found}
+        row["seconds"] = time.perf_counter() - begun
+        rows.append({**row, **study.score(model)})
+        show(rows[-1])
+        save(options.output, settings, rows)
+    save(options.output, settings, rows)
 
 
-@torch.no_grad()
-def measure(model: torch.nn.Module, batches: List[Dict[str, torch.Tensor]]) -> Dict[str, float]:
-    """Accuracy in percent and mean loss."""
-    model.eval()
-    right = loss = count = 0.0
-    for batch in batches:
-        outputs = model(**batch)
-        labels = batch["labels"]
-        right += int((outputs.logits.argmax(-1) == labels).sum())
-        loss += float(outputs.loss) * len(labels)
-        count += len(labels)
-    return {"accuracy": 100 * right / count, "loss": loss / count}
+def cells(methods: List[str], patterns: List[str], sparsities: List[float]) -> List[Tuple[str, str, float]]:
+    """What is to be measured; methods that share Fisher blocks one after the other."""
+    found = []
+    for method in methods:
+        for pattern in patterns:
+            shape = Pattern.parse(pattern)
+            for sparsity in sparsities:
+                if sparsity > shape.max_sparsity + 1e-9:
+                    continue
+                if method == "sparsegpt" and shape.of is not None and sparsity < shape.max_sparsity:
+                    continue  # it always removes as many as N:M allows
+                found.append((method, pattern, sparsity))
+    return found
+
+
+class Fishers:
+    """Fisher blocks of the dense model, accumulated when first asked for; those of one layout at a time."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._key: Optional[Tuple[str, int]] = None
+        self._blocks: Dict[str, BlockFisher] = {}
+
+    def get(self, layout: str, block_size: int) -> Dict[str, BlockFisher]:
+        """The Fisher blocks of every matrix."""
+        if self._key != (layout, block_size):
+            self._blocks = {}
+            model = self._study.model()
+            weights = prunable_weights(model)
+            layouts = {
+                name: BlockLayout((weight.shape[0], weight.shape[1]), block_size, layout)
+                for name, weight in weights.items()
+            }
+            source = GradientSampler(model, self._study.batches)
+            self._blocks = accumulate(source, weights, Masks.from_weights(model), layouts)
+            self._key = (layout, block_size)
+        return self._blocks
+
+
+def prune(
+    model: torch.nn.Module,
+    study: Study,
+    fishers: Fishers,
+    method: str,
+    pattern: Pattern,
+    sparsity: float,
+    options: argparse.Namespace,
+) -> Dict[str, Any]:
+    """Prune as one cell says; what the report has of it."""
+    settings = dict(METHODS[method])
+    criterion = settings.pop("criterion")
+    if criterion != Surgeon.name:
+        report = prune_one_shot(
+            model, study.batches, sparsity=sparsity, pattern=pattern, criterion=criterion,
+            gradients=options.gradients,
+        )  # fmt: skip
+        return {"sparsity": report.sparsity, "loss_increase": None}
+    if settings.get("block_size", 32) % (pattern.of or pattern.columns):
+        settings["block_size"] = 32  # as the paper's code has it for 1x4
+    surgeon = Surgeon(dampening=options.dampening, **settings)
+    surgeon.check_pattern(pattern)
+    if surgeon.recomputations > 1:
+        report = prune_one_shot(
+            model, study.batches, sparsity=sparsity, pattern=pattern, criterion=surgeon,
+            gradients=options.gradients,
+        )  # fmt: skip
+        return {"sparsity": report.sparsity, "loss_increase": report.loss_increase}
+    masks = Masks.from_weights(model)
+    weights = prunable_weights(model)
+    how = Method(pattern, "global", surgeon.solver, surgeon.selection, surgeon.dampening, relative=False)
+    operation = Operation(weights, masks, dict.fromkeys(weights, 0), how)
+    operation.score(fishers.get(surgeon.layout, surgeon.block_size))
+    operation.run(sparsity, surgeon.rescorings)
+    masks.apply(model)
+    return {"sparsity": masks.sparsity, "loss_increase": operation.loss_increase()}
+
+
+def saved_rows(path: Path, settings: Dict[str, Any], dense: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """Rows of an earlier run of the same study, or only the dense model's.
+
+    Raises:
+        UsageError: the file is of another study.
+    """
+    if not path.exists():
+        return [dense]
+    saved = json.loads(path.read_text())
+    if saved["settings"] != settings or saved["rows"][0]["wrong"] != dense["wrong"]:
+        raise UsageError(
+            f"{path} is of another model or of other settings: {saved['settings']}",
+            hint="give another --output, or remove the file",
+        )
+    return list(saved["rows"])
+
+
+def save(path: Path, settings: Dict[str, Any], rows: List[Dict[str, Any]]) -> None:
+    """Write JSON and table, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as temporary:
+        Path(temporary).write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
+    with atomic_file(path.with_suffix(".md")) as temporary:
+        Path(temporary).write_text(table(settings, rows))
+
+
+def table(settings: Dict[str, Any], rows: List[Dict[str, Any]], reference: str = "joint") -> str:
+    """Accuracy by pattern and sparsity (rows) and method (columns)."""
+    methods = [m for m in METHODS if any(row["method"] == m for row in rows)]
+    by_cell = {(row["method"], row["pattern"], row["target"]): row for row in rows[1:]}
+    groups = list(dict.fromkeys((row["pattern"], row["target"]) for row in rows[1:]))
+    order = list(dict.fromkeys(row["pattern"] for row in rows[1:]))
+    lines = [
+        f"Dense: {rows[0]['accuracy']:.2f}. {settings['gradients']} gradients of {settings['batch_size']}"
+        f" sentences, dampening {settings['dampening']:g}, no training. \\*: differs from {reference} at"
+        " p < 0.05 (exact McNemar test on the dev rows).",
+        "",
+        "| pattern | sparsity | " + " | ".join(methods) + " |",
+        "|---" * (2 + len(methods)) + "|",
+    ]
+    for pattern, target in sorted(groups, key=lambda group: (order.index(group[0]), group[1])):
+        base = by_cell.get((reference, pattern, target))
+        cells = []
+        for method in methods:
+            row = by_cell.get((method, pattern, target))
+            star = row is not None and base is not None and mcnemar(row["wrong"], base["wrong"]) < 0.05
+            cells.append("" if row is None else f"{row['accuracy']:.1f}{'*' if star else ''}")
+        lines.append(f"| {pattern} | {target:.0%} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def mcnemar(first: List[int], second: List[int]) -> float:
+    """Two-sided exact p that two models are equally good, from the rows each gets wrong."""
+    only_first, only_second = len(set(first) - set(second)), len(set(second) - set(first))
+    total, fewer = only_first + only_second, min(only_first, only_second)
+    tail = sum(math.comb(total, k) for k in range(fewer + 1))
+    return min(1.0, 2 * tail / 2**total)
 
 
 def show(row: Dict[str, Any]) -> None:
     print(
-        f"{row.get('pattern', '-'):>12} {row['sparsity']:6.1%} {row['method']:<20} "
-        f"accuracy {row['accuracy']:6.2f}  loss {row['loss']:.3f}  {row.get('seconds', 0.0):5.0f} s",
+        f"{row['pattern']:>12} {row['sparsity']:6.1%} {row['method']:<24} accuracy {row['accuracy']:6.2f}"
+        f"  loss {row['loss']:.3f}  {row['seconds']:5.0f} s",
         flush=True,
     )
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from obert_edge.errors import UsageError
 from obert_edge.pruning.criterion import Progress
 from obert_edge.pruning.gradients import GradientSource
+from obert_edge.pruning.parallel import over_spans
 from obert_edge.pruning.sharding import everyones, send_to_owner, this_process
 
-# Blocks packed, masked or cleared at a time: bounds working memory, not the result.
-_SPAN = 4096
+# Of the gradients that are multiplied in at once, on a thread.
+_CUT_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class BlockFisher:
     """Sum of gradient outer products of one matrix, in diagonal blocks.
 
     Gradients wait until there are ``chunk`` of them, and are then multiplied into the sum at once:
-    each product reads and writes the whole sum (B floats per weight), so its memory traffic falls
-    by that factor.
+    a product reads and writes the whole sum (B floats per weight), so that memory traffic falls by
+    this factor.
 
     Memory: ``4 * (block_size + chunk)`` bytes per weight, the second part until :meth:`finish`.
 
@@ -101,23 +102,16 @@ class BlockFisher:
     ) -> None:
         self.layout = layout
         self.count = 0
-        size = layout.block_size
-        self.device = torch.device("cpu") if device is None else device
-        # Zeros where blocks are padded, and left so by every gradient.
-        self._waiting: Optional[Tensor] = torch.zeros(chunk, layout.blocks * size, device=device)
-        self._filled = 0
-        self._total = torch.zeros(layout.blocks, size, size, device=device)
+        self._chunk = chunk
+        self._waiting: List[Tensor] = []
+        self._total = torch.zeros(layout.blocks, layout.block_size, layout.block_size, device=device)
         self._packed: Optional[Tensor] = None
         self._mean_diagonal = 0.0
 
     def add(self, gradient: Tensor) -> None:
-        """Take in one gradient [out, in]."""
-        assert self._waiting is not None, "add after finish"
-        lines, width = self.layout.lines
-        slot = self._waiting[self._filled].view(lines, -1)
-        slot[:, :width].copy_(gradient.reshape(lines, width))
-        self._filled += 1
-        if self._filled == len(self._waiting):
+        """Take in one gradient [out, in], float32; it is kept until it is multiplied in."""
+        self._waiting.append(gradient)
+        if len(self._waiting) == self._chunk:
             self._multiply()
 
     def finish(self, kept: Optional[Tensor] = None) -> None:
@@ -128,7 +122,6 @@ class BlockFisher:
                 their gradients had been.
         """
         self._multiply()
-        self._waiting = None
         if kept is not None and not bool(kept.all()):
             flags = self.layout.to_blocks(kept.to(self._total.device)).to(self._total.dtype)
             for span in _spans(self.layout.blocks):
@@ -174,14 +167,36 @@ class BlockFisher:
         self._total = torch.empty(0)
 
     def _multiply(self) -> None:
-        if self._waiting is None or not self._filled:
+        if not self._waiting:
             return
-        size = self.layout.block_size
-        # [blocks, c, B] as a view: no copy is made of it, every product reads c short rows.
-        gradients = self._waiting[: self._filled].view(self._filled, -1, size).transpose(0, 1)
-        self._total.baddbmm_(gradients.transpose(1, 2), gradients)
-        self.count += self._filled
-        self._filled = 0
+        lines = [gradient.reshape(self.layout.lines) for gradient in self._waiting]
+        per_line = self.layout.blocks_per_line
+        # Blocks are cut out of the gradients and multiplied while they are still in the cache.
+        length = max(1, _CUT_BYTES // (4 * len(lines) * self.layout.block_size))
+        if self.layout.lines[0] > 1:
+            length = per_line * max(1, length // per_line)
+
+        def work(span: slice) -> None:
+            gradients = self._cut(lines, span).transpose(0, 1)
+            self._total[span].baddbmm_(gradients.transpose(1, 2), gradients)
+
+        over_spans(work, _spans(self.layout.blocks, length), self._total.device)
+        self.count += len(lines)
+        self._waiting.clear()
+
+    def _cut(self, lines: List[Tensor], span: slice) -> Tensor:
+        """A span of blocks of several gradients, [c, n, B], padded with zeros."""
+        size, per_line = self.layout.block_size, self.layout.blocks_per_line
+        width = self.layout.lines[1]
+        if self.layout.lines[0] > 1:  # whole lines
+            part = torch.stack([line[span.start // per_line : span.stop // per_line] for line in lines])
+            missing = per_line * size - width
+        else:
+            part = torch.stack([line[:, span.start * size : span.stop * size] for line in lines])
+            missing = max(0, span.stop * size - width)
+        if missing:
+            part = nn.functional.pad(part, (0, missing))
+        return part.view(len(lines), -1, size)
 
 
 def accumulate(
@@ -250,8 +265,8 @@ def _unpacking(size: int) -> Tensor:
     return place.flatten()
 
 
-def _spans(blocks: int) -> Tuple[slice, ...]:
-    return tuple(slice(start, min(start + _SPAN, blocks)) for start in range(0, blocks, _SPAN))
+def _spans(blocks: int, length: int = 4096) -> List[slice]:
+    return [slice(start, min(start + length, blocks)) for start in range(0, blocks, length)]
 
 
 class WoodburyInverse:
@@ -270,16 +285,25 @@ class WoodburyInverse:
         block_size: B.
         gradients: m.
         dampening: lambda, above 0.
+        dtype: what it is computed in; the paper's code has float32.
     """
 
-    def __init__(self, blocks: int, block_size: int, gradients: int, dampening: float) -> None:
-        identity = torch.eye(block_size, dtype=torch.float64) / dampening
+    def __init__(
+        self,
+        blocks: int,
+        block_size: int,
+        gradients: int,
+        dampening: float,
+        *,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        identity = torch.eye(block_size, dtype=dtype) / dampening
         self.inverse = identity.repeat(blocks, 1, 1)
         self._gradients = gradients
 
     def add(self, gradient: Tensor) -> None:
         """Take in one gradient [blocks, B]."""
-        g = gradient.double().unsqueeze(-1)
+        g = gradient.to(self.inverse.dtype).unsqueeze(-1)
         projected = self.inverse @ g
         scale = self._gradients + g.transpose(1, 2) @ projected
         self.inverse -= projected @ projected.transpose(1, 2) / scale

@@ -155,11 +155,10 @@ class Operation:
         def work(span: slice) -> float:
             matrix = fisher.matrix(span, dampening).to(weight.device)
             w, increase = moved[span].double(), 0.0
-            lower: Optional[Tensor] = None
             if kept is not None:
                 leaving = before[span] & ~after[span]
                 if method.solver == "joint":
-                    dw, lower = joint_update(matrix, w, before[span], leaving)
+                    dw = joint_update(matrix, w, before[span], leaving)
                 else:
                     dw = separate_update(matrix, w, before[span], leaving, columns)
                 # Updates bring removed weights to zero only up to rounding, or with the paper's
@@ -170,8 +169,7 @@ class Operation:
                 w = ends
                 moved[span] = w.float()
             if scoring:
-                if lower is None:
-                    lower = factor(restrict(matrix, after[span]))
+                lower = factor(restrict(matrix, after[span]))
                 scores[slice(span.start // together, span.stop // together)] = score(lower, w, span).float()
             return increase
 

@@ -6,8 +6,6 @@ bool [n, B]. Notation as in :mod:`obert_edge.pruning.surgeon`.
 
 from __future__ import annotations
 
-from typing import Tuple
-
 import torch
 from torch import Tensor
 
@@ -42,14 +40,15 @@ def inverse_diagonal(lower: Tensor) -> Tensor:
     return half.square_().sum(dim=1)
 
 
-def joint_update(matrix: Tensor, w: Tensor, before: Tensor, leaving: Tensor) -> Tuple[Tensor, Tensor]:
+def joint_update(matrix: Tensor, w: Tensor, before: Tensor, leaving: Tensor) -> Tensor:
     """All weights that leave a Fisher block solved together.
 
     With P the removed and K the kept weights of the block, ``min 1/2 dw^T F dw`` subject to
     ``dw_P = -w_P`` is ``dw_K = F_KK^-1 F_KP w_P``, which equals
-    ``dw = -F^-1 E_P^T (E_P F^-1 E_P^T)^-1 E_P w`` without inverting twice. The rows and columns of
-    P are replaced by those of the identity, so one batched solve serves blocks with any number
-    of removed weights.
+    ``dw = -F^-1 E_P^T (E_P F^-1 E_P^T)^-1 E_P w`` without inverting twice.
+
+    Blocks keep different numbers of weights. Kept ones are moved to the front, and the systems cut to
+    the largest number of the batch, filled up with the identity: at 70 % sparsity an eighth of the work.
 
     Args:
         matrix: F.
@@ -58,14 +57,21 @@ def joint_update(matrix: Tensor, w: Tensor, before: Tensor, leaving: Tensor) -> 
         leaving: what is removed now, a subset of ``before``.
 
     Returns:
-        dw, and the Cholesky factor of F restricted to what is kept from now on.
+        dw.
     """
     kept = before & ~leaving
     w_p = (w * leaving).unsqueeze(-1)
-    pull = (matrix @ w_p).squeeze(-1) * kept
-    lower = factor(restrict(matrix, kept))
-    answer = torch.cholesky_solve(pull.unsqueeze(-1), lower)
-    return (answer - w_p).squeeze(-1), lower
+    pull = (matrix @ w_p).squeeze(-1)
+    most = int(kept.sum(dim=1).max())
+    if most == 0:
+        return -w_p.squeeze(-1)
+    front = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+    there = kept.gather(1, front)
+    rows = matrix.gather(1, front.unsqueeze(-1).expand(-1, -1, matrix.shape[2]))
+    cut = rows.gather(2, front.unsqueeze(1).expand(-1, most, -1))
+    lower = factor(restrict(cut, there))
+    answer = torch.cholesky_solve((pull.gather(1, front) * there).unsqueeze(-1), lower).squeeze(-1)
+    return torch.zeros_like(w).scatter_(1, front, answer) - w_p.squeeze(-1)
 
 
 def separate_update(matrix: Tensor, w: Tensor, before: Tensor, leaving: Tensor, columns: int) -> Tensor:

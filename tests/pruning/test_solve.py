@@ -35,7 +35,7 @@ def leaving(w, indices):
 
 
 def joint(matrix, w, before, leaving, _columns=1):
-    return joint_update(matrix, w, before, leaving)[0]
+    return joint_update(matrix, w, before, leaving)
 
 
 @given(seed=st.integers(0, 999), index=st.integers(0, 7))
@@ -114,11 +114,17 @@ def test_removing_in_two_parts_costs_the_same_as_at_once():
     assert cost(matrix, first) + cost(matrix, second) == pytest.approx(cost(matrix, at_once))
 
 
-def test_the_joint_update_hands_on_the_factor_of_what_is_kept():
-    w, matrix = quadratic(5)
-    removed = leaving(w, [2, 3])
-    _, lower = joint_update(matrix, w, everything(w), removed)
-    assert torch.allclose(lower @ lower.transpose(1, 2), restrict(matrix, ~removed))
+def test_blocks_that_lose_different_numbers_of_weights_are_solved_in_one_batch():
+    problems = [quadratic(seed) for seed in range(4)]
+    w = torch.cat([problem[0] for problem in problems])
+    matrix = torch.cat([problem[1] for problem in problems])
+    removed = torch.cat([leaving(w[:1], q) for q in ([], [2, 3], range(8), [0, 1, 4, 5, 6])])
+    together = joint(matrix, w, everything(w), removed)
+    for i in range(4):
+        one = slice(i, i + 1)
+        alone = joint(matrix[one], w[one], everything(w[one]), removed[one])
+        assert torch.allclose(together[one], alone, atol=1e-9)
+    assert torch.equal(together[2], -w[2])
 
 
 def test_blocks_that_rounding_made_indefinite_are_still_factored():

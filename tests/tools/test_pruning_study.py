@@ -1,0 +1,62 @@
+"""The study measures what it says, keeps what it has, and refuses to mix studies."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from obert_edge.errors import UsageError
+from tests.workflow.conftest import data, dense, encoder, task  # noqa: F401
+
+_TOOLS = Path(__file__).parents[2] / "tools"
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(str(_TOOLS))
+    import pruning_study
+
+    yield pruning_study
+    for name in ("pruning_study", "study_data"):
+        sys.modules.pop(name, None)
+
+
+def test_a_study_goes_on_where_it_was_stopped(study, dense, data, tmp_path, monkeypatch, capsys):  # noqa: F811
+    output = tmp_path / "study.json"
+
+    def run(methods, **more):
+        arguments = {"model": dense, "data": data, "task": "text", "output": output, "gradients": 4, **more}
+        line = [f"--{key.replace('_', '-')}={value}" for key, value in arguments.items()]
+        line += ["--threads=1", "--sparsities", "0.5", "--patterns", "unstructured", "2:4"]
+        monkeypatch.setattr(sys, "argv", ["pruning_study", *line, "--methods", *methods])
+        study.main()
+        return capsys.readouterr().out.splitlines()
+
+    assert len(run(["magnitude", "paper"])) == 4
+    assert len(run(["magnitude", "paper", "joint", "greedy"])) == 4  # only what is new
+    assert run(["magnitude"], max_seconds=0) == []
+    rows = json.loads(output.read_text())["rows"]
+    assert len(rows) == 9
+    assert all(row["sparsity"] == pytest.approx(0.5, abs=1e-3) for row in rows[1:])
+    by_method = {row["method"]: row["loss_increase"] for row in rows if row["pattern"] == "2:4"}
+    assert by_method["joint"] < by_method["paper"]
+    table = output.with_suffix(".md").read_text()
+    assert "| pattern | sparsity | magnitude | paper | joint | greedy |" in table
+    with pytest.raises(UsageError, match="other settings"):
+        run(["magnitude"], gradients=5)
+
+
+def test_cells_that_a_method_cannot_do_are_left_out(study):
+    assert ("sparsegpt", "2:4", 0.4) not in study.cells(["sparsegpt"], ["2:4"], [0.4, 0.5, 0.6])
+    assert study.cells(["joint"], ["2:4"], [0.4, 0.5, 0.6]) == [("joint", "2:4", 0.4), ("joint", "2:4", 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "p"),
+    [([], [], 1.0), ([1, 2], [1, 2], 1.0), ([1, 2, 3, 4, 5, 6], [], 2 / 64), ([1], [2], 1.0)],
+)
+def test_the_paired_test_is_exact(study, first, second, p):
+    assert study.mcnemar(first, second) == pytest.approx(p)
