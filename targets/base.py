@@ -22,7 +22,7 @@ from obert_edge.errors import UsageError
 ENTRY_POINT_GROUP = "obert_edge.targets"
 
 #: Our own targets: name -> module with a TARGET.
-_OWN = {"x86": "obert_edge.targets.x86_avx"}
+_OWN = {"x86": "obert_edge.targets.x86_avx", "arm64": "obert_edge.targets.arm_neon"}
 
 
 @dataclass(frozen=True)

@@ -61,12 +61,14 @@ class Plan:
         triple: zig's name of the machine, with the oldest glibc supported.
         library: file name of the result.
         sources: (path relative to ``engine/`` or ``targets/``, extra compiler flags).
+        flags: compiler flags of all of them.
     """
 
     name: str
     triple: str
     library: str
     sources: Tuple[Tuple[str, Tuple[str, ...]], ...]
+    flags: Tuple[str, ...] = ()
 
 
 def plans() -> Dict[str, Plan]:
@@ -78,7 +80,8 @@ def plans() -> Dict[str, Plan]:
         if "LIBRARY" in values:
             name = path.parent.name
             sources = tuple(common) + tuple(values["SOURCES"])
-            found[name] = Plan(name, values["TRIPLE"], values["LIBRARY"], sources)
+            flags = tuple(values.get("FLAGS", ()))
+            found[name] = Plan(name, values["TRIPLE"], values["LIBRARY"], sources, flags)
     return found
 
 
@@ -150,7 +153,7 @@ def build(
     def compile_one(source: Tuple[str, Tuple[str, ...]]) -> Path:
         path = source_path(source[0])
         includes = (f"-I{ENGINE}", f"-I{TARGETS}")
-        flags = (*COMPILE_FLAGS, *tools.quiet, *source[1], *extra)
+        flags = (*COMPILE_FLAGS, *tools.quiet, *plan.flags, *source[1], *extra)
         key = _hash(headers, " ".join((*tools.compile, *flags)).encode(), path.read_bytes())
         result = folder / f"{source[0].replace('/', '.')}.{key}.o"
         if not result.exists():

@@ -34,6 +34,7 @@ from obert_edge.compiler.ranges import Texts, find_scales
 from obert_edge.compiler.runner import runner_members
 from obert_edge.compiler.scales import Scales
 from obert_edge.compiler.tokenizer import check_vocabulary, read_tokenizer, tokenizer_facts
+from obert_edge.runtime.library import installed_library
 from obert_edge.targets import Target, get_target, library_path
 
 _log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def build(
     names = result_names(graph)
     manifest = describe_model(checkpoint, config, scales, program, names, linears, chosen)
     tell("running the embedded test cases", 0.6)
-    cases = make_cases(program, weights, names, manifest.model, library)
+    cases = make_cases(program, weights, names, manifest.model, _library_here(library))
     tell("writing the bundle", 0.9)
     members: Dict[str, container.Data] = {
         container.PROGRAM: program.to_bytes(),
@@ -112,6 +113,12 @@ def build(
     _log.info("wrote %s: %d bytes, sparsity %.3f", path, path.stat().st_size, manifest.sparsity)
     tell("done", 1.0)
     return path
+
+
+def _library_here(library: Path) -> Path:
+    """The engine to run the cases with: this machine's, as all give the same bits, else the target's own."""
+    installed = installed_library()
+    return library if installed is None else installed.path
 
 
 def describe_model(

@@ -4,6 +4,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 namespace oe {
@@ -38,6 +40,18 @@ CpuFeatures detect() {
   found.avx512vnni = found.avx512 && bit(features_c, 11);
   found.avx512vbmi = found.avx512 && bit(features_c, 1);
   if (leaves >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) found.avxvnni = found.avx2 && bit(eax, 4);
+  return found;
+}
+
+#elif defined(__aarch64__)
+
+// The kernel's word for it: it lists what every core of a big.LITTLE chip has.
+CpuFeatures detect() {
+  constexpr unsigned long kDotProduct = 1ul << 20;  // HWCAP_ASIMDDP
+  constexpr unsigned long kInt8Matrix = 1ul << 13;  // HWCAP2_I8MM
+  CpuFeatures found;
+  found.dotprod = getauxval(AT_HWCAP) & kDotProduct;
+  found.i8mm = found.dotprod && (getauxval(AT_HWCAP2) & kInt8Matrix);
   return found;
 }
 

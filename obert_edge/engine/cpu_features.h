@@ -10,6 +10,9 @@ struct CpuFeatures {
   bool avx512 = false;      // F, BW, DQ, VL, with avx2; the OS saves zmm registers
   bool avx512vnni = false;  // with avx512
   bool avx512vbmi = false;  // with avx512
+
+  bool dotprod = false;  // ARMv8.2 SDOT and UDOT
+  bool i8mm = false;     // ARMv8.6 USDOT and SMMLA, with dotprod
 };
 
 // Asked of the CPU once, when the library is loaded.

@@ -64,6 +64,8 @@ OE_INLINE I16 max(I16 x, I16 y) { return {_mm256_max_epi32(x.a, y.a), _mm256_max
 OE_INLINE I16 shift_to_exponent(I16 x) { return {_mm256_slli_epi32(x.a, 23), _mm256_slli_epi32(x.b, 23)}; }
 OE_INLINE F16 to_float(I16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 OE_INLINE I16 round(F16 x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }  // out of range: INT32_MIN
+// `high` first: a NaN stays one, and becomes INT32_MIN
+OE_INLINE I16 round_below(F16 x, F16 high) { return round(min(high, x)); }
 OE_INLINE I16 bits_of(F16 x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
 OE_INLINE F16 from_bits(I16 x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
 OE_INLINE I16 load_s8(const int8_t* p) {
@@ -73,6 +75,7 @@ OE_INLINE I16 load_s8(const int8_t* p) {
 
 // ---- bytes
 
+constexpr int32_t kBias = 0;       // what load_quad takes off activations
 constexpr int kRegisters = 2;     // of an I16
 constexpr int kWidestTile = 1;    // units of 16 tokens a row-gather tile may have: 4 rows are 8 of 16 registers
 constexpr int kWidestStored = 1;  // the same for tiles that read interleaved activations
@@ -169,6 +172,11 @@ OE_INLINE void interleave(uint8_t* out, const uint8_t* c0, const uint8_t* c1, co
   swap_lanes(quad[0].a, quad[0].b);
   store_32(out, quad[0].a);
   store_32(out + 32, quad[0].b);
+}
+// The same of signed bytes: what add_quad takes as weights.
+OE_INLINE void interleave_weights(uint8_t* out, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2,
+                                  const uint8_t* c3) {
+  interleave(out, c0, c1, c2, c3);
 }
 
 // ---- int32 to 8 bit: clamp(q + zero_point, lo, hi), by saturation. q may be INT32_MIN, which gives lo.

@@ -58,6 +58,8 @@ OE_INLINE I16 max(I16 a, I16 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 OE_INLINE I16 shift_to_exponent(I16 a) { return {_mm512_slli_epi32(a.v, 23)}; }
 OE_INLINE F16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 OE_INLINE I16 round(F16 a) { return {_mm512_cvtps_epi32(a.v)}; }  // out of range: INT32_MIN
+// `high` first: a NaN stays one, and becomes INT32_MIN
+OE_INLINE I16 round_below(F16 x, F16 high) { return round(min(high, x)); }
 OE_INLINE I16 bits_of(F16 a) { return {_mm512_castps_si512(a.v)}; }
 OE_INLINE F16 from_bits(I16 a) { return {_mm512_castsi512_ps(a.v)}; }
 OE_INLINE I16 load_s8(const int8_t* p) { return {_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
@@ -82,6 +84,7 @@ OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) {
   return {_mm512_dpbusd_epi32(acc.v, _mm512_set1_epi8(1), _mm512_loadu_si512(p))};
 }
 
+constexpr int32_t kBias = 0;       // what load_quad takes off activations
 constexpr int kRegisters = 1;      // of an I16
 constexpr bool kPipelined = true;  // 32 registers: room for quads in flight
 constexpr int kWidestTile = 4;     // units of 16 tokens a row-gather tile may have: 4 rows x 4 units = 16 registers
@@ -277,6 +280,11 @@ OE_INLINE void interleave(uint8_t* out, const uint8_t* c0, const uint8_t* c1, co
   load_rows(rows, c0, c1, c2, c3);
   interleave_rows(quad, rows);
   _mm512_storeu_si512(out, quad[0].v);
+}
+// The same of signed bytes: what add_quad takes as weights.
+OE_INLINE void interleave_weights(uint8_t* out, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2,
+                                  const uint8_t* c3) {
+  interleave(out, c0, c1, c2, c3);
 }
 
 // The scrambled order of interleave_rows to token order, and back: a transposition of the 4 x 4 lanes.

@@ -93,6 +93,7 @@ def run_everywhere(
     Args:
         inputs: buffer -> values [channels, columns].
         outputs: buffers to compare. One that is also an input is written in place.
+        threads: the counts to run on, unless the library says (an emulated one does).
 
     Returns:
         Per output the scalar kernels' values [channels, columns].
@@ -102,6 +103,7 @@ def run_everywhere(
     columns = {Domain.TOKENS: batch.tokens, Domain.SEQUENCES: batch.sequences}
     rng = np.random.default_rng(0)
     expected: List[np.ndarray] = []
+    threads = getattr(library, "threads", threads)
     names = implementations or library.implementations()
     for name in ["scalar", *(name for name in names if name != "scalar")]:
         for count in threads:

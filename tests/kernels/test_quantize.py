@@ -36,6 +36,21 @@ def test_ties_round_to_even(library: Library) -> None:
     np.testing.assert_array_equal(found, np.rint(x).astype(int) + 100)
 
 
+NOT_NUMBERS = np.array([np.nan, -np.nan, np.inf, -np.inf, 1e-40, -1e-40, -0.0, 3e38], np.float32).reshape(
+    1, -1
+)
+
+
+def test_what_is_no_number_has_its_place(library: Library) -> None:
+    """A NaN is the lowest value, infinities are the ends, and denormals are not flushed on the way."""
+    builder = ProgramBuilder()
+    source, output = builder.buffer(DType.F32, 1), builder.buffer(DType.U8, 1)
+    builder.add(Quantize("quantize", source, output, 1, 100, 2.0))
+    batch = PackedBatch(starts_of([NOT_NUMBERS.size]))
+    (found,) = run_everywhere(library, builder, batch, {source: NOT_NUMBERS}, [output])
+    np.testing.assert_array_equal(found[0], [0, 0, 255, 0, 100, 100, 100, 255])
+
+
 def quantize_dynamic(library: Library, x: np.ndarray) -> tuple:
     channels, columns = x.shape
     builder = ProgramBuilder()
@@ -57,6 +72,17 @@ def test_dynamic(library: Library, channels: int, columns: int, offset: float) -
     assert np.abs(params[1] - zero_point).max() <= 1
     error = np.abs((found.astype(np.float64) - params[1]) * params[0] - x)
     assert (error <= params[0] * 0.51 + 1e-6).all() or (error <= params[0] * 1.01).mean() > 0.999
+
+
+def test_dynamic_of_what_is_no_number(library: Library) -> None:
+    """NaNs do not take part in a token's range."""
+    x = np.random.default_rng(4).normal(0, 1, (9, 40)).astype(np.float32)
+    clean, clean_params = quantize_dynamic(library, x[1:])
+    x[0] = np.nan
+    found, params = quantize_dynamic(library, x)
+    assert (found[0] == 0).all()
+    np.testing.assert_array_equal(found[1:], clean)
+    np.testing.assert_array_equal(params, clean_params)
 
 
 def test_dynamic_of_zeros_is_zero(library: Library) -> None:

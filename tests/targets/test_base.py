@@ -43,22 +43,28 @@ def test_every_target_is_complete(name: str) -> None:
     assert all(cost.estimate(weights=1, quads=1, groups=1) > 0 for cost in target.format_costs.values())
 
 
-def test_every_row_of_the_table_is_defined_in_a_source_of_the_target() -> None:
+@pytest.mark.parametrize(("name", "machine"), [("x86", "__x86_64__"), ("arm64", "__aarch64__")])
+def test_the_rows_of_the_table_are_the_target_s_implementations(name: str, machine: str) -> None:
+    """In the table's order, and each defined in one of the target's sources."""
     engine = Path(obert_edge.engine.__file__).parent
     table = (engine / "implementations.inc").read_text()
-    rows = re.findall(r"^OE_IMPLEMENTATION\((\w+),", table, re.MULTILINE)
+    own = re.search(rf"if defined\({machine}\)\n((?:OE_IMPLEMENTATION.*\n)+)", table)
+    assert own is not None
+    common = table[table.index("#endif") :]
+    rows = re.findall(r'^OE_IMPLEMENTATION\((\w+), "(\w+)"', own[1] + common, re.MULTILINE)
+    assert tuple(row[1] for row in rows) == get_target(name).implementations
     folder = Path(base.__file__).parent
     texts = [
         (folder / source.path).read_text()
-        for source in get_target("x86").sources
+        for source in get_target(name).sources
         if "engine/" not in source.path
     ]
-    for symbol in rows:
+    for symbol, _ in rows:
         assert any(re.search(rf"\b{symbol}\b", text) for text in texts), symbol
 
 
 def test_an_unknown_target_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="there is no target 'vax'; there are: x86") as caught:
+    with pytest.raises(UsageError, match="there is no target 'vax'; there are: x86, arm64") as caught:
         get_target("vax")
     assert caught.value.exit_code == 2
 
@@ -94,9 +100,10 @@ def test_cost_estimate() -> None:
     assert cost.estimate(weights=8, quads=3, groups=1) == 20.0
 
 
-def test_costs_prefer_shared_columns_and_dense_where_they_store_the_same() -> None:
+@pytest.mark.parametrize("name", ["x86", "arm64"])
+def test_costs_prefer_shared_columns_and_dense_where_they_store_the_same(name: str) -> None:
     """4x1 blocks beat 2x1 and single weights of the same number; no column list beats one."""
-    costs = get_target("x86").format_costs
+    costs = get_target(name).format_costs
     weights = 768 * 768 // 5
     times = [
         costs[weight_format].estimate(weights=weights, quads=weights // (4 * rows), groups=768 // rows)

@@ -1,0 +1,21 @@
+// NEON alone: every ARMv8 CPU; made for Cortex-A53 and A72, which have nothing better.
+#include <arm_neon.h>
+
+#include "kernels.h"
+#include "simd/macros.h"
+
+namespace oe {
+namespace {
+#include "vec_neon.h"
+#include "dot_neon.h"
+
+#define OE_OWN_LINEARS "arm_neon/linear_stripes.inc"
+#include "simd/kernels.inc"
+}  // namespace
+
+extern const Implementation kNeon;
+const Implementation kNeon =
+    OE_SIMD_IMPLEMENTATION_WITH("neon", linear_scratch, linear_row_gather<1>, linear_row_gather<2>,
+                                linear_row_gather<4>, linear_dense_4, linear_block_1x4);
+
+}  // namespace oe

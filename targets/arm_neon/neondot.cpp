@@ -1,0 +1,21 @@
+// SDOT (ARMv8.2 dotprod): Cortex-A55, Cortex-A76 (Raspberry Pi 5) and later, Neoverse N1.
+#include <arm_neon.h>
+
+#include "kernels.h"
+#include "simd/macros.h"
+
+namespace oe {
+namespace {
+#include "vec_neon.h"
+#include "dot_by_element.h"
+
+#define OE_OWN_LINEARS "arm_neon/linear_stripes.inc"
+#include "simd/kernels.inc"
+}  // namespace
+
+extern const Implementation kNeonDot;
+const Implementation kNeonDot =
+    OE_SIMD_IMPLEMENTATION_WITH("neondot", linear_scratch, linear_row_gather<1>, linear_row_gather<2>,
+                                linear_row_gather<4>, linear_dense_4, linear_block_1x4);
+
+}  // namespace oe

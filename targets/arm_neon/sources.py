@@ -1,0 +1,18 @@
+"""How the arm64 target's library is built (stdlib only: read by build.py before anything is installed)."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+#: Every 64-bit ARM Linux with glibc 2.17 or newer: zig's `generic` is ARMv8.0 without extensions.
+TRIPLE = "aarch64-linux-gnu.2.17"
+LIBRARY = "libobert_edge.aarch64-linux-gnu.so"
+#: For every file: atomics without the functions that choose LSE at run time (they would be libgcc's).
+FLAGS: Tuple[str, ...] = ("-mno-outline-atomics",)
+
+#: (path as in generic/sources.py, extra compiler flags): this target's own kernels.
+SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
+    ("arm_neon/neon.cpp", ()),
+    ("arm_neon/neondot.cpp", ("-mcpu=generic+dotprod",)),
+    ("arm_neon/i8mm.cpp", ("-mcpu=generic+v8_2a+dotprod+i8mm",)),
+)

@@ -1,0 +1,139 @@
+// Runs the engine for tests/kernels/emulation.py: requests come on standard input, answers go to standard output.
+//
+//   argument: path of the engine library
+//   request:  one letter and its fields           answer: int64 status, a message, and what is listed
+//     I                                             names of the implementations
+//     O  implementation, program, weights, threads
+//     R  op, batch, buffers                         the buffers
+//     X  batch, buffers (sized, content ignored)    the buffers: one per output
+//
+// A number is an int64, a blob an int64 length (-1: a null pointer) and its bytes. A batch is two numbers (sequences,
+// tokens) and four blobs (starts, ids, positions, token types); buffers are a number of blobs.
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "obert_edge.h"
+
+namespace {
+
+#define API(name) decltype(&name) name##_;
+struct Functions {
+  API(oe_implementations) API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op)
+};
+#undef API
+
+constexpr int kMostBuffers = 64;
+
+struct Blob {
+  void* data = nullptr;
+  int64_t bytes = -1;
+
+  Blob() = default;
+  Blob(const Blob&) = delete;
+  Blob& operator=(const Blob&) = delete;
+  ~Blob() { clear(); }
+
+  void clear() {
+    free(data);
+    data = nullptr;
+  }
+};
+
+void fail(const char* reason) {
+  fprintf(stderr, "emulated_driver: %s\n", reason);
+  exit(3);
+}
+
+void read_bytes(void* data, size_t bytes) {
+  if (bytes && fread(data, 1, bytes, stdin) != bytes) fail("the request is truncated");
+}
+int64_t read_number() {
+  int64_t value;
+  read_bytes(&value, sizeof value);
+  return value;
+}
+void read_blob(Blob& blob) {
+  blob.clear();
+  blob.bytes = read_number();
+  if (blob.bytes < 0) return;
+  if (posix_memalign(&blob.data, 64, static_cast<size_t>(blob.bytes) + 64) != 0) fail("no memory");
+  read_bytes(blob.data, static_cast<size_t>(blob.bytes));
+  memset(static_cast<char*>(blob.data) + blob.bytes, 0, 64);
+}
+
+void write_blob(const void* data, int64_t bytes) {
+  fwrite(&bytes, sizeof bytes, 1, stdout);
+  if (bytes > 0) fwrite(data, 1, static_cast<size_t>(bytes), stdout);
+}
+void write_status(int64_t status, const char* message) {
+  fwrite(&status, sizeof status, 1, stdout);
+  write_blob(message, static_cast<int64_t>(strlen(message)));
+}
+
+// Reads a batch and buffers, runs them, and answers with the buffers.
+void run(const Functions& engine, oe_model* model, bool whole) {
+  const int64_t op = whole ? 0 : read_number();
+  oe_batch batch;
+  Blob arrays[4], buffers[kMostBuffers];
+  batch.sequences = static_cast<int32_t>(read_number());
+  batch.tokens = static_cast<int32_t>(read_number());
+  for (Blob& array : arrays) read_blob(array);
+  batch.starts = static_cast<int32_t*>(arrays[0].data);
+  batch.ids = static_cast<int32_t*>(arrays[1].data);
+  batch.positions = static_cast<int32_t*>(arrays[2].data);
+  batch.token_types = static_cast<int32_t*>(arrays[3].data);
+  const int64_t count = read_number();
+  if (count < 0 || count > kMostBuffers) fail("too many buffers");
+  void* addresses[kMostBuffers];
+  for (int64_t i = 0; i < count; ++i) {
+    read_blob(buffers[i]);
+    addresses[i] = buffers[i].data;
+  }
+  int32_t status;
+  if (whole) {
+    status = engine.oe_model_run_(model, &batch, reinterpret_cast<float* const*>(addresses), static_cast<int32_t>(count));
+  } else {
+    status = engine.oe_model_run_op_(model, static_cast<int32_t>(op), &batch, addresses, 1, nullptr);
+  }
+  write_status(status, status ? engine.oe_last_error_() : "");
+  for (int64_t i = 0; i < count; ++i) write_blob(buffers[i].data, buffers[i].bytes);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) fail("usage: emulated_driver LIBRARY");
+  void* library = dlopen(argv[1], RTLD_NOW);
+  if (!library) fail(dlerror());
+  Functions engine;
+#define API(name) engine.name##_ = reinterpret_cast<decltype(&name)>(dlsym(library, #name));
+  API(oe_implementations) API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op)
+#undef API
+  oe_model* model = nullptr;
+  Blob program, weights;
+  for (int letter; (letter = getchar()) != EOF;) {
+    if (letter == 'I') {
+      write_status(0, "");
+      write_blob(engine.oe_implementations_(), static_cast<int64_t>(strlen(engine.oe_implementations_())));
+    } else if (letter == 'O') {
+      if (model) engine.oe_model_close_(model);
+      Blob name;
+      read_blob(name);
+      read_blob(program);
+      read_blob(weights);
+      const int32_t threads = static_cast<int32_t>(read_number());
+      model = engine.oe_model_open_(program.data, static_cast<uint64_t>(program.bytes), weights.data,
+                                    static_cast<uint64_t>(weights.bytes), threads, static_cast<char*>(name.data));
+      write_status(model ? 0 : 1, model ? "" : engine.oe_last_error_());
+    } else if ((letter == 'R' || letter == 'X') && model) {
+      run(engine, model, letter == 'X');
+    } else {
+      fail("a request that is none");
+    }
+    fflush(stdout);
+  }
+  return 0;
+}

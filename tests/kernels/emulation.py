@@ -1,0 +1,241 @@
+"""The engine of another machine, run by qemu's user emulation: a stand-in for ``runtime.native.Library``.
+
+Python itself would take minutes under emulation, so only a small driver (``emulated_driver.cpp``) runs there
+and takes requests through a pipe. It is compiled by the project's own compiler; qemu and the C library of the
+other machine are Debian's packages, found on this machine or fetched into a cache folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from obert_edge.bundle.program import Domain, Program
+from obert_edge.files import atomic_folder
+from obert_edge.runtime.native import Library, NativeModel, PackedBatch, Weights
+from obert_edge.targets import build
+
+DRIVER = Path(__file__).with_name("emulated_driver.cpp")
+
+
+class UnavailableError(Exception):
+    """There is no emulator here; the message says why."""
+
+
+class Machine:
+    """What an emulated machine is made of.
+
+    Args:
+        target: folder of the target, for its compiler triple.
+        emulator: qemu's command.
+        package: Debian's package of its C library, for this machine's dpkg.
+        root: folder of that package that is the emulated root.
+    """
+
+    def __init__(self, target: str, emulator: str, package: str, root: str) -> None:
+        self.target, self.emulator, self.package, self.root = target, emulator, package, root
+
+    def command(self, cpu: str, folder: Path) -> List[str]:
+        """What to put before a program; ``folder`` keeps the compiled driver.
+
+        Raises:
+            UnavailableError: qemu or the C library cannot be had here.
+        """
+        emulator = shutil.which(self.emulator)
+        if emulator is None:
+            emulator = str(fetched("qemu-user-static") / "usr" / "bin" / self.emulator)
+        root = Path("/") / self.root
+        if not (root / "lib").is_dir():
+            root = fetched(self.package) / self.root
+        return [emulator, "-cpu", cpu, "-L", str(root), str(self._driver(folder))]
+
+    def _driver(self, folder: Path) -> Path:
+        program = folder / f"driver-{self.target}"
+        if not program.exists():
+            plan = build.plans()[self.target]
+            tools = build.toolchain(plan.triple)
+            flags = (
+                "-std=c++17",
+                "-O2",
+                "-fno-exceptions",
+                "-fno-rtti",
+                "-Wall",
+                "-Wextra",
+                f"-I{build.ENGINE}",
+            )
+            made = folder / "driver.o"
+            environment = build._compiler_environment()
+            for command in (
+                [*tools.compile, *flags, "-c", str(DRIVER), "-o", str(made)],
+                [*tools.link, str(made), "-ldl", "-o", str(program)],
+            ):
+                subprocess.run(command, check=True, env=environment)
+        return program
+
+
+ARM64 = Machine("arm_neon", "qemu-aarch64-static", "libc6-arm64-cross", "usr/aarch64-linux-gnu")
+
+
+def fetched(package: str) -> Path:
+    """The files of one of Debian's packages, in a cache folder.
+
+    Raises:
+        UnavailableError: this is no Debian, or its archive cannot be reached.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "obert-edge" / "tests"
+    folder = cache / package
+    if folder.is_dir():
+        return folder
+    for tool in ("apt-get", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            raise UnavailableError(f"{package} is not installed, and there is no {tool} to fetch it with")
+    with tempfile.TemporaryDirectory() as download:
+        done = subprocess.run(
+            ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package],
+            cwd=download, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        archives = list(Path(download).glob("*.deb"))
+        if done.returncode or not archives:
+            reason = (done.stderr.strip().splitlines() or ["no archive came"])[-1]
+            raise UnavailableError(f"{package} is not installed, and cannot be fetched: {reason}")
+        with atomic_folder(folder) as temporary:
+            subprocess.run(["dpkg-deb", "-x", str(archives[0]), str(temporary)], check=True)
+    return folder
+
+
+class EmulatedLibrary:
+    """An engine library on an emulated CPU, with the host's scalar kernels as the reference.
+
+    Args:
+        path: the library.
+        command: of :meth:`Machine.command`.
+        host: this machine's library; ``open(implementation="scalar")`` is its scalar kernels, and those of
+            the emulated library are called ``emulated scalar``.
+    """
+
+    #: Thread counts worth their time here.
+    threads = (2,)
+
+    def __init__(self, path: Path, command: Sequence[str], host: Library) -> None:
+        self._host = host
+        self._command = [*command, str(path)]
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "LC_ALL": "C"}
+        )
+        names = self._ask(b"I", 1)[0].decode().split(",")
+        self._names = (*names[:-1], f"emulated {names[-1]}")
+
+    def close(self) -> None:
+        """End the emulator."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait(30)
+
+    def implementations(self) -> Tuple[str, ...]:
+        """Names of what the emulated CPU runs, best first."""
+        return self._names
+
+    def open(
+        self,
+        program: bytes,
+        weights: Weights,
+        *,
+        threads: int = 1,
+        implementation: str = "",
+    ) -> Union[NativeModel, EmulatedModel]:
+        """A model on the emulated CPU (the latest is the only open one), or the reference on this one."""
+        if implementation == "scalar":
+            return self._host.open(program, weights, threads=threads, implementation="scalar")
+        name = implementation.replace("emulated ", "").encode()
+        request = b"O" + blob(name + b"\0") + blob(program) + blob(bytes(weights)) + number(threads)
+        self._ask(request, 0)
+        return EmulatedModel(self, Program.from_bytes(program))
+
+    def _ask(self, request: bytes, answers: int) -> List[bytes]:
+        """Send a request and read as many blobs as it is answered with."""
+        process = self._process
+        assert process.stdin is not None
+        try:
+            process.stdin.write(request)
+            process.stdin.flush()
+        except BrokenPipeError:
+            self._died()
+        (status,) = struct.unpack("<q", self._read(8))
+        message = self._read_blob()
+        found = [self._read_blob() for _ in range(answers)]
+        assert status == 0, f"the emulated engine refused: {message.decode(errors='replace')}"
+        return found
+
+    def _read_blob(self) -> bytes:
+        (length,) = struct.unpack("<q", self._read(8))
+        return self._read(length) if length > 0 else b""
+
+    def _read(self, count: int) -> bytes:
+        assert self._process.stdout is not None
+        data = self._process.stdout.read(count)
+        if len(data) != count:
+            self._died()
+        return data
+
+    def _died(self) -> None:
+        code = self._process.wait(30)
+        reason = signal.Signals(-code).name if code < 0 else f"status {code}"
+        raise AssertionError(f"the emulated engine ended with {reason}: {' '.join(self._command)}")
+
+
+class EmulatedModel:
+    """The open model of an :class:`EmulatedLibrary`."""
+
+    def __init__(self, library: EmulatedLibrary, program: Program) -> None:
+        self._library, self._program = library, program
+
+    def __enter__(self) -> EmulatedModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def run_op(self, index: int, batch: PackedBatch, buffers: Sequence[Optional[np.ndarray]]) -> None:
+        """Run one op on copies of the arrays, and bring what it wrote back."""
+        request = b"R" + number(index) + packed(batch) + number(len(buffers)) + b"".join(map(blob, buffers))
+        for array, found in zip(buffers, self._library._ask(request, len(buffers))):
+            if array is not None:
+                array.view(np.uint8)[:] = np.frombuffer(found, np.uint8)
+
+    def run(self, batch: PackedBatch) -> List[np.ndarray]:
+        """Run the whole graph: per Output op, float32 ``[tokens or sequences, channels]``."""
+        rows = {Domain.TOKENS: batch.tokens, Domain.SEQUENCES: batch.sequences}
+        shapes = [(rows[self._program.buffers[op.input].domain], op.channels) for op in self._program.outputs]
+        empty = [np.zeros(shape, np.float32) for shape in shapes]
+        request = b"X" + packed(batch) + number(len(empty)) + b"".join(map(blob, empty))
+        found = self._library._ask(request, len(empty))
+        return [np.frombuffer(data, np.float32).reshape(shape) for data, shape in zip(found, shapes)]
+
+
+def number(value: int) -> bytes:
+    """An int64 of a request."""
+    return struct.pack("<q", value)
+
+
+def blob(data: Union[bytes, np.ndarray, None]) -> bytes:
+    """Bytes of a request, or a null pointer."""
+    if data is None:
+        return number(-1)
+    content = data if isinstance(data, bytes) else data.tobytes()
+    return number(len(content)) + content
+
+
+def packed(batch: PackedBatch) -> bytes:
+    """A batch of a request."""
+    arrays = (batch.starts, batch.ids, batch.positions, batch.token_types)
+    parts = [None if array is None else np.asarray(array, np.int32) for array in arrays]
+    return number(batch.sequences) + number(batch.tokens) + b"".join(map(blob, parts))

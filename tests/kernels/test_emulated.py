@@ -1,0 +1,144 @@
+"""The ARM kernels under emulation of the cores they are for: the bits of this machine's scalar kernels.
+
+The checks are those of the other files of this folder, at shapes with every tail: panels of 1 to 4 units,
+odd channels, rows in groups of 1, 2 and 4, sequences that begin and end anywhere. A core that lacks an
+instruction ends the emulator with SIGILL, and the test with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Dict, Iterator, Tuple
+
+import pytest
+
+from obert_edge.bundle.program import Activation, Domain, DType, MeanPool, SelectFirst, WeightFormat
+from obert_edge.runtime.native import Library
+from obert_edge.targets import get_target, library_path
+from tests.kernels import test_attention, test_embed, test_layer_norm, test_linear, test_pool, test_quantize
+from tests.kernels.emulation import ARM64, EmulatedLibrary, UnavailableError
+from tests.kernels.test_linear import Case
+
+#: qemu's name of a core -> the implementations it can run, best first.
+CORES: Dict[str, Tuple[str, ...]] = {
+    "cortex-a53": ("neon",),
+    "cortex-a72": ("neon",),
+    "cortex-a76": ("neondot", "neon"),
+    "max": ("i8mm", "neondot", "neon"),
+}
+FORMATS = list(WeightFormat)
+
+
+@pytest.fixture(scope="module")
+def driver_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("driver")
+
+
+@pytest.fixture(scope="module", params=CORES)
+def emulated(
+    request: pytest.FixtureRequest, driver_folder: Path, library: Library
+) -> Iterator[EmulatedLibrary]:
+    try:
+        command = ARM64.command(request.param, driver_folder)
+    except UnavailableError as reason:
+        pytest.skip(str(reason))
+    found = EmulatedLibrary(library_path(get_target("arm64")), command, library)
+    assert found.implementations() == (*CORES[request.param], "emulated scalar")
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+def test_linears_of_every_width(emulated: EmulatedLibrary, weight_format: WeightFormat) -> None:
+    for columns in (1, 16, 17, 33, 63, 64, 65, 130):
+        case = Case(weight_format, columns=columns, out=DType.U8, activation=Activation.GELU)
+        test_linear.check(emulated, case)
+        test_linear.check(emulated, replace(case, out=DType.F32, residual=True, in_place=columns % 2 == 0))
+
+
+@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+def test_linears_of_every_size(emulated: EmulatedLibrary, weight_format: WeightFormat) -> None:
+    for n, k in [(1, 4), (2, 8), (3, 12), (5, 16), (7, 20), (33, 100), (130, 64), (9, 772)]:
+        test_linear.check(emulated, Case(weight_format, n=n, k=k, columns=70, out=DType.S8))
+    for k in (1, 2, 3, 5, 13):
+        if weight_format is not WeightFormat.BLOCK_1X4:
+            test_linear.check(emulated, Case(weight_format, n=6, k=k, columns=20))
+    for density in (0.0, 0.02, 1.0):
+        test_linear.check(emulated, Case(weight_format, n=40, k=64, columns=50, density=density))
+
+
+@pytest.mark.parametrize(
+    "weight_format",
+    [WeightFormat.BLOCK_1X4, WeightFormat.ROW_GATHER_2, WeightFormat.ROW_GATHER_4],  # 1, 2 and 4 rows
+    ids=lambda x: x.name,
+)
+def test_every_epilogue_of_linears(emulated: EmulatedLibrary, weight_format: WeightFormat) -> None:
+    for out in DType:
+        for activation in Activation:
+            for dynamic, residual in ((False, False), (True, False), (True, True)):
+                test_linear.check(
+                    emulated,
+                    Case(weight_format, out=out, activation=activation, dynamic=dynamic, residual=residual),
+                )
+    test_linear.check(emulated, Case(weight_format, columns=19, domain=Domain.SEQUENCES))
+
+
+@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+def test_linear_sums_are_exact_at_the_extremes(
+    emulated: EmulatedLibrary, weight_format: WeightFormat
+) -> None:
+    test_linear.test_sums_are_exact_at_the_extremes(emulated, weight_format)
+
+
+def test_attention_of_every_length(emulated: EmulatedLibrary) -> None:
+    for length in (1, 2, 3, 15, 16, 17, 63, 64, 65, 130):
+        test_attention.check(emulated, [length], heads=1)
+    for lengths in ([5, 60, 3], [63, 2, 65, 1], [1] * 20):
+        test_attention.check(emulated, lengths, out=DType.F32)
+
+
+def test_attention_of_every_head_size(emulated: EmulatedLibrary) -> None:
+    for head_dim in (1, 2, 6, 16, 26, 32, 64, 80):
+        test_attention.check(emulated, [41, 7], heads=2, head_dim=head_dim)
+    for zero_point in (0, 255):
+        test_attention.check(emulated, [30], query_zero_point=zero_point)
+    for sharpness in (1e-6, 30.0, 3000.0):
+        test_attention.check(emulated, [130], heads=1, sharpness=sharpness, out=DType.F32)
+
+
+@pytest.mark.parametrize("channels, columns", [(1, 17), (2, 1), (5, 64), (127, 65), (312, 50)])
+def test_layer_norm_of_odd_shapes(emulated: EmulatedLibrary, channels: int, columns: int) -> None:
+    test_layer_norm.check(emulated, channels, columns, quantized=channels > 1)
+    test_layer_norm.check(emulated, channels, columns, quantized=channels > 1, in_place=True)
+
+
+def test_quantisation(emulated: EmulatedLibrary) -> None:
+    for channels, columns in ((1, 1), (4, 17), (64, 65), (313, 48)):
+        test_quantize.test_static(emulated, channels, columns, 120)
+        test_quantize.test_dynamic(emulated, channels, columns, -5.0)
+    test_quantize.test_ties_round_to_even(emulated)
+    test_quantize.test_what_is_no_number_has_its_place(emulated)
+    test_quantize.test_dynamic_of_what_is_no_number(emulated)
+    test_quantize.test_dynamic_of_zeros_is_zero(emulated)
+
+
+@pytest.mark.parametrize("types", [0, 2])
+def test_embedding(emulated: EmulatedLibrary, types: int) -> None:
+    for channels in (1, 3, 50, 128):
+        for lengths in ([1], [5, 30, 4], [65]):
+            test_embed.test_embed(emulated, channels, lengths, types)
+
+
+def test_pooling(emulated: EmulatedLibrary) -> None:
+    for op in (MeanPool, SelectFirst):
+        test_pool.test_pool(emulated, op, [63, 2, 70, 17], 5)
+
+
+def test_an_instruction_set_the_core_lacks_is_refused(emulated: EmulatedLibrary) -> None:
+    if "neondot" in emulated.implementations():
+        pytest.skip("this core has it")
+    with pytest.raises(
+        AssertionError, match="'neondot' cannot run here; this CPU and library can run: neon,scalar"
+    ):
+        emulated.open(b"", b"", implementation="neondot")
