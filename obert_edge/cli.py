@@ -293,7 +293,8 @@ def build(model: Path, target: str, output: Path, as_json: bool, **options: Any)
             progress=lambda stage, fraction: bar.show(stage, int(1000 * fraction), 1000),
         )
     size = path.stat().st_size
-    _print(f"{path}: {size / 1e6:.1f} MB", {"bundle": str(path), "bytes": size, "target": target}, as_json)
+    lines = [f"{path}: {size / 1e6:.1f} MB", *_outlook(path, target)]
+    _print("\n".join(lines), {"bundle": str(path), "bytes": size, "target": target}, as_json)
 
 
 @cli.command()
@@ -369,6 +370,18 @@ def doctor(bundle: Optional[Path], as_json: bool) -> int:
     from obert_edge.runtime import commands
 
     return _outcome(commands.doctor(bundle), as_json)
+
+
+def _outlook(path: Path, target: str) -> List[str]:
+    """What the target has to say of a new bundle."""
+    from obert_edge.bundle import Bundle
+    from obert_edge.targets import get_target
+
+    outlook = get_target(target).outlook
+    if outlook is None:
+        return []
+    with Bundle.open(path) as bundle:
+        return [outlook(bundle.manifest)]
 
 
 def _given(options: Dict[str, Any], names: Sequence[str]) -> Dict[str, Any]:

@@ -14,15 +14,21 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
+from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import WeightFormat
 from obert_edge.errors import UsageError
 
 ENTRY_POINT_GROUP = "obert_edge.targets"
 
 #: Our own targets: name -> module with a TARGET.
-_OWN = {"x86": "obert_edge.targets.x86_avx", "arm64": "obert_edge.targets.arm_neon"}
+_OWN = {
+    "x86": "obert_edge.targets.x86_avx",
+    "arm64": "obert_edge.targets.arm_neon",
+    "rpi": "obert_edge.targets.raspberry_pi",
+    "armhf": "obert_edge.targets.armhf",
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class Target:
         sources: what the library is compiled from.
         implementations: names of its kernel implementations, best first.
         format_costs: time of each weight format; the packer uses only formats named here.
+        outlook: what to tell people of a new bundle, such as what its boards can do at best.
     """
 
     name: str
@@ -78,6 +85,7 @@ class Target:
     sources: Tuple[Source, ...]
     implementations: Tuple[str, ...]
     format_costs: Mapping[WeightFormat, FormatCost]
+    outlook: Optional[Callable[[Manifest], str]] = None
 
 
 def available_targets() -> Tuple[str, ...]:
