@@ -276,8 +276,9 @@ def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **optio
 @click.option("--task", "head", help="The head to compile.  [default: the checkpoint's]")
 @click.option("--pooling", help="Of an encoder: mean, cls or pooler.  [default: the checkpoint's]")
 @click.option("--max-length", type=int, help="Longest sequence.  [default: the model's]")
+@click.option("--tflite", is_flag=True, help="Also write the dense INT8 model for LiteRT beside it.")
 @_json
-def build(model: Path, target: str, output: Path, as_json: bool, **options: Any) -> None:
+def build(model: Path, target: str, output: Path, as_json: bool, tflite: bool, **options: Any) -> None:
     """Compile MODEL, dense or sparse, quantised or not, into a bundle."""
     from obert_edge.compiler.build import build as compile_model
 
@@ -294,7 +295,14 @@ def build(model: Path, target: str, output: Path, as_json: bool, **options: Any)
         )
     size = path.stat().st_size
     lines = [f"{path}: {size / 1e6:.1f} MB", *_outlook(path, target)]
-    _print("\n".join(lines), {"bundle": str(path), "bytes": size, "target": target}, as_json)
+    data = {"bundle": str(path), "bytes": size, "target": target}
+    if tflite:
+        from obert_edge.targets.raspberry_pi.tflite import write_dense_tflite
+
+        beside = write_dense_tflite(path, path.with_suffix(".tflite"))
+        lines.insert(1, f"{beside}: {beside.stat().st_size / 1e6:.1f} MB, dense INT8 for LiteRT")
+        data["tflite"] = str(beside)
+    _print("\n".join(lines), data, as_json)
 
 
 @cli.command()
