@@ -276,8 +276,9 @@ def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **optio
 @click.option("--task", "head", help="The head to compile.  [default: the checkpoint's]")
 @click.option("--pooling", help="Of an encoder: mean, cls or pooler.  [default: the checkpoint's]")
 @click.option("--max-length", type=int, help="Longest sequence.  [default: the model's]")
+@click.option("--tflite", is_flag=True, help="Also write the dense INT8 model for LiteRT beside it.")
 @_json
-def build(model: Path, target: str, output: Path, as_json: bool, **options: Any) -> None:
+def build(model: Path, target: str, output: Path, as_json: bool, tflite: bool, **options: Any) -> None:
     """Compile MODEL, dense or sparse, quantised or not, into a bundle."""
     from obert_edge.compiler.build import build as compile_model
 
@@ -293,7 +294,15 @@ def build(model: Path, target: str, output: Path, as_json: bool, **options: Any)
             progress=lambda stage, fraction: bar.show(stage, int(1000 * fraction), 1000),
         )
     size = path.stat().st_size
-    _print(f"{path}: {size / 1e6:.1f} MB", {"bundle": str(path), "bytes": size, "target": target}, as_json)
+    lines = [f"{path}: {size / 1e6:.1f} MB", *_outlook(path, target)]
+    data = {"bundle": str(path), "bytes": size, "target": target}
+    if tflite:
+        from obert_edge.targets.raspberry_pi.tflite import write_dense_tflite
+
+        beside = write_dense_tflite(path, path.with_suffix(".tflite"))
+        lines.insert(1, f"{beside}: {beside.stat().st_size / 1e6:.1f} MB, dense INT8 for LiteRT")
+        data["tflite"] = str(beside)
+    _print("\n".join(lines), data, as_json)
 
 
 @cli.command()
@@ -369,6 +378,18 @@ def doctor(bundle: Optional[Path], as_json: bool) -> int:
     from obert_edge.runtime import commands
 
     return _outcome(commands.doctor(bundle), as_json)
+
+
+def _outlook(path: Path, target: str) -> List[str]:
+    """What the target has to say of a new bundle."""
+    from obert_edge.bundle import Bundle
+    from obert_edge.targets import get_target
+
+    outlook = get_target(target).outlook
+    if outlook is None:
+        return []
+    with Bundle.open(path) as bundle:
+        return [outlook(bundle.manifest)]
 
 
 def _given(options: Dict[str, Any], names: Sequence[str]) -> Dict[str, Any]:

@@ -14,15 +14,21 @@ import sys
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
+from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import WeightFormat
 from obert_edge.errors import UsageError
 
 ENTRY_POINT_GROUP = "obert_edge.targets"
 
 #: Our own targets: name -> module with a TARGET.
-_OWN = {"x86": "obert_edge.targets.x86_avx", "arm64": "obert_edge.targets.arm_neon"}
+_OWN = {
+    "x86": "obert_edge.targets.x86_avx",
+    "arm64": "obert_edge.targets.arm_neon",
+    "rpi": "obert_edge.targets.raspberry_pi",
+    "armhf": "obert_edge.targets.armhf",
+}
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class Target:
         reference: numbers of one thread of the machine the costs were measured on, for predictions: its
             peaks (``Peaks.to_dict`` of ``runtime/peaks.py``, units per nanosecond) and ``reached_KIND``, the
             part of its bound that an op of that kind reached. ``tools/bench_target.py`` prints them.
+        outlook: what to tell people of a new bundle, such as what its boards can do at best.
     """
 
     name: str
@@ -82,6 +89,7 @@ class Target:
     implementations: Tuple[str, ...]
     format_costs: Mapping[WeightFormat, FormatCost]
     reference: Mapping[str, float] = field(default_factory=dict)
+    outlook: Optional[Callable[[Manifest], str]] = None
 
 
 def available_targets() -> Tuple[str, ...]:

@@ -31,6 +31,15 @@ class FloatMode {
 
  private:
   uint64_t saved_;
+#elif defined(__arm__)
+  FloatMode() {
+    __asm__ volatile("vmrs %0, fpscr" : "=r"(saved_));
+    __asm__ volatile("vmsr fpscr, %0" : : "r"(0));
+  }
+  ~FloatMode() { __asm__ volatile("vmsr fpscr, %0" : : "r"(saved_)); }
+
+ private:
+  uint32_t saved_;
 #else
   FloatMode() {}
 #endif

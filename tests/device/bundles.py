@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 from obert_edge.compiler.build import build
@@ -34,7 +35,8 @@ def make_bundle(folder: Path, target: str) -> Path:
     spec.loader.exec_module(golden)
     golden.write_model(folder)
     save_tokenizer(folder / "tokenizer.json", golden.CONFIG["vocab_size"])
-    return build(folder, target, folder / f"{target}.oeb", ranges=golden.ranges())
+    (folder / "quantization.json").write_text(json.dumps(golden.ranges()))
+    return build(folder, target, folder / f"{target}.oeb")
 
 
 def save_tokenizer(path: Path, size: int) -> None:

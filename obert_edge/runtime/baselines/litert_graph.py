@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -43,6 +43,7 @@ def write_tflite(
     batch_size: int,
     sequence_length: int,
     grids: Optional[LinearGrids] = None,
+    metadata: Optional[Mapping[str, bytes]] = None,
 ) -> None:
     """Write the model for one shape.
 
@@ -55,8 +56,9 @@ def write_tflite(
         batch_size: sequences.
         sequence_length: tokens per sequence.
         grids: of :func:`observe_grids` for INT8 linears; absent: FP32.
+        metadata: travels in the file by name.
     """
-    _Graph(model, batch_size, sequence_length, grids).write(path)
+    _Graph(model, batch_size, sequence_length, grids).write(path, metadata)
 
 
 def observe_grids(model: DenseModel, cases: Sequence[Case]) -> LinearGrids:
@@ -112,11 +114,11 @@ class _Graph:
         self.mask = self.writer.op("CAST", [self.inputs[1]], shape)
         self.score_mask = self._score_mask()
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, metadata: Optional[Mapping[str, bytes]] = None) -> None:
         """Translate everything and write the file."""
         for op in self.model.ops:
             self.translate(op)
-        self.writer.write(path, self.inputs, self.results)
+        self.writer.write(path, self.inputs, self.results, metadata)
 
     def translate(self, op: DenseOp) -> None:
         """Append the operators of one op."""

@@ -6,7 +6,7 @@ Uses the object API that ai-edge-litert ships (``schema_py_generated``), so no T
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -125,8 +125,14 @@ class TfliteWriter:
         self._operators.append(operator)
         return result
 
-    def write(self, path: Path, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-        """Write the file, whole or not at all."""
+    def write(
+        self,
+        path: Path,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        metadata: Optional[Mapping[str, bytes]] = None,
+    ) -> None:
+        """Write the file, whole or not at all; ``metadata`` by name travels in it."""
         import flatbuffers  # type: ignore[import-untyped]
 
         schema = self._schema
@@ -139,6 +145,7 @@ class TfliteWriter:
         model.version = _SCHEMA_VERSION
         model.description = "obert-edge baseline"
         model.subgraphs = [subgraph]
+        model.metadata = [self._metadata(name, data) for name, data in (metadata or {}).items()]
         model.buffers = self._buffers
         model.operatorCodes = [self._code(*key) for key in self._codes]
         size = sum(len(buffer.data) for buffer in self._buffers if buffer.data is not None)
@@ -146,6 +153,14 @@ class TfliteWriter:
         builder.Finish(model.Pack(builder), file_identifier=_FILE_IDENTIFIER)
         with atomic_file(path) as temporary:
             temporary.write_bytes(builder.Output())
+
+    def _metadata(self, name: str, data: bytes) -> Any:
+        buffer = self._schema.BufferT()
+        buffer.data = np.frombuffer(data, np.uint8)
+        self._buffers.append(buffer)
+        entry = self._schema.MetadataT()
+        entry.name, entry.buffer = name, len(self._buffers) - 1
+        return entry
 
     def _code(self, builtin: int, version: int) -> Any:
         code = self._schema.OperatorCodeT()

@@ -1,0 +1,30 @@
+"""The armhf target: 32-bit ARM Linux (Raspberry Pi OS) on ARMv7 with NEON, Raspberry Pi 2 and newer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import obert_edge.engine
+from obert_edge.bundle.program import WeightFormat
+from obert_edge.targets.armhf.sources import LIBRARY, SOURCES, TRIPLE
+from obert_edge.targets.base import FormatCost, Source, Target
+from obert_edge.targets.generic.sources import COMMON_SOURCES
+
+TARGET = Target(
+    name="armhf",
+    description="32-bit ARM Linux: ARMv7 with NEON and VFPv4, scalar kernels",
+    triple=TRIPLE,
+    library=Path(obert_edge.engine.__file__).parent / "lib" / LIBRARY,
+    sources=tuple(Source(path, flags) for path, flags in (*COMMON_SOURCES, *SOURCES)),
+    implementations=("scalar",),
+    # The scalar kernels' time is their multiply-adds: what stores the fewest weights is fastest, and a dense
+    # layer saves the list of columns. Only the ratios matter to the packer.
+    format_costs={
+        weight_format: FormatCost(
+            ns_per_weight=64.0,
+            ns_per_quad=16.0 if weight_format is WeightFormat.DENSE_4 else 64.0,
+            ns_per_group=64.0,
+        )
+        for weight_format in WeightFormat
+    },
+)

@@ -1,0 +1,41 @@
+"""Emulated devices and the bundles for them, made once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.device.bundles import make_bundle
+from tests.device.debian import UnavailableError
+from tests.device.emulated import Emulated, Machine
+from tests.remote.conftest import device
+
+__all__ = ["bundle_for", "device", "emulate"]
+
+
+@pytest.fixture(scope="session")
+def emulate(tmp_path_factory):
+    """A function: a :class:`Machine` to an :class:`Emulated`; skips where there is none."""
+    ready: dict[str, Emulated] = {}
+
+    def start(machine: Machine) -> Emulated:
+        if machine.name not in ready:
+            try:
+                ready[machine.name] = Emulated(machine, tmp_path_factory.mktemp(machine.name))
+            except UnavailableError as reason:
+                pytest.skip(f"no emulated {machine.cpu}: {reason}")
+        return ready[machine.name]
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def bundle_for(tmp_path_factory):
+    """A function: a target's name to a small bundle built for it on this machine."""
+    built = {}
+
+    def build(target: str):
+        if target not in built:
+            built[target] = make_bundle(tmp_path_factory.mktemp("model"), target)
+        return built[target]
+
+    return build

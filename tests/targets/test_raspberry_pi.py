@@ -1,0 +1,72 @@
+"""The table of boards, and what is expected of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from obert_edge.bundle.container import Bundle
+from obert_edge.cli import run_command
+from obert_edge.targets import get_target
+from obert_edge.targets.raspberry_pi.boards import BOARDS, least_milliseconds, multiply_adds, outlook
+from tests.device.bundles import make_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("model"), "rpi")
+
+
+@pytest.fixture(scope="module")
+def manifest(bundle):
+    with Bundle.open(bundle) as opened:
+        return opened.manifest
+
+
+def test_the_boards_run_kernels_the_target_has():
+    assert [board.name for board in BOARDS] == ["Zero 2 W", "3 B+", "4 B", "5"]
+    for board in BOARDS:
+        assert board.implementation in get_target("rpi").implementations
+        assert ("dotprod" in board.isa) == (board.implementation == "neondot")
+        assert board.l1_data < board.last_level < min(board.memory)
+
+
+def test_a_bundle_for_the_pi_has_the_engine_of_every_64_bit_arm():
+    assert get_target("rpi").library == get_target("arm64").library
+
+
+def test_pruned_weights_cost_nothing_and_attention_grows_with_the_square(manifest):
+    per_token = sum(layer.n * layer.k * (1 - layer.sparsity) for layer in manifest.linears if layer.per_token)
+    once = sum(layer.n * layer.k * (1 - layer.sparsity) for layer in manifest.linears if not layer.per_token)
+    attention = 2 * 2 * 32  # two products, two layers, 32 channels
+    assert multiply_adds(manifest, 10) == pytest.approx(10 * per_token + once + attention * 100)
+
+
+def test_the_least_time_is_of_the_slower_of_cores_and_memory(manifest):
+    board = BOARDS[0]
+    computing = multiply_adds(manifest, 40) / (4 * 4.5 * 1e9) * 1e3
+    assert least_milliseconds(board, manifest, 40) == pytest.approx(computing)
+    weights = sum(linear.bytes for linear in manifest.linears)
+    tiny = dataclasses.replace(board, last_level=weights - 1, bandwidth=1e3)
+    assert least_milliseconds(tiny, manifest, 40) == pytest.approx(weights)
+
+
+def test_every_board_is_at_least_as_fast_as_the_one_before(manifest):
+    times = [least_milliseconds(board, manifest, 40) for board in BOARDS]
+    assert times == sorted(times, reverse=True)
+
+
+def test_the_outlook_says_that_nothing_was_measured(manifest):
+    text = outlook(manifest)
+    assert "not measured" in text
+    assert "1 x 40 tokens" in text  # the model takes no more
+    assert all(f"Raspberry Pi {board.name} " in text for board in BOARDS)
+
+
+def test_build_prints_it(bundle, tmp_path, capsys):
+    output = tmp_path / "model.oeb"
+    assert run_command(["build", str(bundle.parent), "--target", "rpi", "-o", str(output), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "Raspberry Pi 5 (4 x Cortex-A76" in printed.err
+    assert output.read_bytes() == bundle.read_bytes()
