@@ -230,9 +230,16 @@ def quantize(model: Path, output: Path, limit: Optional[int], as_json: bool, **o
 @click.option("--model", help="Checkpoint to start from, in place of the recipe's.")
 @click.option("--data", help="Data, in place of the recipe's.")
 @click.option("-o", "--output", help="Folder for everything the run makes, in place of the recipe's.")
+@click.option("--dry-run", is_flag=True, help="Only print the stages, steps, sparsities and learning rates.")
 @_json
-def compress(recipe: Path, as_json: bool, **options: Optional[str]) -> None:
+def compress(recipe: Path, dry_run: bool, as_json: bool, **options: Optional[str]) -> None:
     """Run all stages of RECIPE (YAML); run it again to go on where it was interrupted."""
+    if dry_run:
+        from obert_edge.workflow import describe, plan
+
+        content = plan(Recipe.load(recipe, **options))
+        _print(describe(content), content, as_json)
+        return
     from obert_edge.workflow import compress as stages
 
     summary = stages(Recipe.load(recipe, **options))

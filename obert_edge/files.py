@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Optional
 
 from obert_edge.errors import ObertEdgeError, UsageError
 
@@ -18,7 +18,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it there when the block succeeds.
 
     On any error, Ctrl-C included, the temporary file is removed and what was at
-    ``path`` before is untouched.
+    ``path`` before is untouched. What a process left that was killed with no chance to
+    clean up is removed by the next one that writes ``path``.
 
     Raises:
         ObertEdgeError: the disk is full or the folder cannot be written.
@@ -26,9 +27,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     with _explain(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
+        held = _lock(temporary)
         try:
             yield temporary
             with temporary.open("rb") as written:
@@ -37,17 +40,22 @@ def atomic_file(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+            _release(held)
 
 
 @contextlib.contextmanager
 def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; move it there when the block succeeds.
 
+    What a killed process left behind is removed as by :func:`atomic_file`; where it was killed between
+    taking the old folder away and putting the new one in its place, the old one comes back first.
+
     Raises:
         UsageError: ``path`` exists, is not empty and ``overwrite`` is false.
         ObertEdgeError: the disk is full or the folder cannot be written.
     """
     path = Path(path)
+    _remove_leftovers(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())) and not overwrite:
         raise UsageError(
             f"the output {path} exists and is not an empty folder",
@@ -57,6 +65,7 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         old = temporary.with_suffix(".old")
+        held = _lock(temporary)
         try:
             yield temporary
             temporary.chmod(0o755)
@@ -70,6 +79,50 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
                     shutil.rmtree(old, ignore_errors=True)
                 else:
                     old.rename(path)
+            _release(held)
+
+
+def _lock(path: Path) -> Optional[int]:
+    """Hold a lock on a temporary file or folder while this process lives; None: not on this system."""
+    try:
+        import fcntl
+
+        descriptor = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _release(descriptor: Optional[int]) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files and folders for ``path`` whose process is gone: nobody holds their lock."""
+    for left in [*path.parent.glob(f".{path.name}.*.part"), *path.parent.glob(f".{path.name}.*.old")]:
+        # mkstemp's random part has no dot: `.a.b.x.part` belongs to `a.b`, not to `a`.
+        if "." in left.name[len(path.name) + 2 :].rpartition(".")[0]:
+            continue
+        descriptor = _lock(left)
+        if descriptor is None:
+            continue  # somebody is writing it
+        try:
+            if left.suffix == ".old" and not path.exists():
+                left.rename(path)
+            elif left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+        except OSError:
+            pass  # another process was faster
+        finally:
+            _release(descriptor)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from obert_edge.settings import Distillation, Pruning, Quantization, Training, c
 __all__ = [
     "BuildStage",
     "Distillation",
+    "DropStage",
     "PruneStage",
     "Pruning",
     "Quantization",
@@ -26,9 +27,12 @@ __all__ = [
     "Recipe",
     "TaskSettings",
     "Training",
+    "TransferStage",
 ]
 
 T = TypeVar("T")
+#: How many recipes may extend one another.
+_DEEPEST = 8
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class TaskSettings:
         text_columns: of ``text``.
         label_column: of ``text``.
         labels: of ``text``.
+        rows: training rows, for a dry run where the data are not at hand.
     """
 
     name: str
@@ -54,9 +59,43 @@ class TaskSettings:
     text_columns: Tuple[str, ...] = ("text",)
     label_column: str = "label"
     labels: Optional[Tuple[str, ...]] = None
+    rows: Optional[int] = None
 
     def __post_init__(self) -> None:
         check(self.tune >= 0, "tune", self.tune, "0 or more rows")
+        check(self.rows is None or self.rows >= 1, "rows", self.rows, "1 or more")
+
+
+@dataclass(frozen=True)
+class DropStage:
+    """Keep some layers of the encoder, and let them learn from the whole model.
+
+    Args:
+        keep: layers to keep, counted from 0, rising.
+        training: how to train what is left; 0 epochs: not at all.
+        distillation: default teacher: the model before its layers were dropped.
+    """
+
+    keep: Tuple[int, ...]
+    training: Training = field(default_factory=Training)
+    distillation: Distillation = field(default_factory=Distillation)
+
+    def __post_init__(self) -> None:
+        good = bool(self.keep) and list(self.keep) == sorted(set(self.keep)) and self.keep[0] >= 0
+        check(good, "keep", list(self.keep), "layers counted from 0, rising, such as [0, 2, 4, 6, 8, 11]")
+
+
+@dataclass(frozen=True)
+class TransferStage:
+    """Fine-tune a sparse model with its zeros fixed (sparse transfer, paper section 4.2).
+
+    Args:
+        training: steps and rates.
+        distillation: names a teacher that is fine-tuned on the task, or has hardness 0.
+    """
+
+    training: Training = field(default_factory=Training)
+    distillation: Distillation = field(default_factory=lambda: Distillation(hardness=0.0))
 
 
 @dataclass(frozen=True)
@@ -105,6 +144,8 @@ class Recipe:
         output: folder for everything the run makes.
         task: the data.
         finetune: how to train the dense model; absent: ``model`` is fine-tuned already.
+        drop: absent: all layers stay.
+        transfer: for a model that was pruned upstream; absent: none.
         prune: absent: stays dense.
         quantize: absent: stays float (``build`` then calibrates).
         build: absent: no bundle.
@@ -114,6 +155,8 @@ class Recipe:
     output: str
     task: TaskSettings
     finetune: Optional[Training] = None
+    drop: Optional[DropStage] = None
+    transfer: Optional[TransferStage] = None
     prune: Optional[PruneStage] = None
     quantize: Optional[QuantizeStage] = None
     build: Optional[BuildStage] = None
@@ -129,6 +172,8 @@ class Recipe:
     ) -> Recipe:
         """Read and check a recipe; paths in it are relative to its own folder.
 
+        A recipe that ``extends`` another is that one with its own keys laid over it.
+
         Args:
             path: the YAML file.
             model: in place of the recipe's ``model``, relative to the working directory.
@@ -138,26 +183,16 @@ class Recipe:
         Raises:
             UsageError: not YAML, an unknown or missing key, or a value of the wrong type or range.
         """
-        try:
-            import yaml
-        except ImportError as error:
-            raise UsageError(
-                "recipes need PyYAML, which is not installed", hint="pip install 'obert-edge[host]'"
-            ) from error
         path = Path(path)
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise UsageError(f"there is no recipe {path}", hint="check the path") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(
-                f"{path} is not YAML: {error}", hint="compare it with docs/recipes.md"
-            ) from error
+        content = _read(path)
         if isinstance(content, dict):
             _resolve(content, "model", path, model)
             _resolve(content, "output", path, output)
             if isinstance(content.get("task"), dict):
                 _resolve(content["task"], "data", path, data)
+            for stage in content.values():
+                if isinstance(stage, dict) and isinstance(stage.get("distillation"), dict):
+                    _resolve(stage["distillation"], "teacher", path, None)
         return cls.from_dict(content)
 
     @classmethod
@@ -172,6 +207,38 @@ class Recipe:
     def to_dict(self) -> Dict[str, Any]:
         """Plain values for JSON; what is absent is left out."""
         return typing.cast(Dict[str, Any], _plain(dataclasses.asdict(self)))
+
+
+def _read(path: Path, depth: int = 0) -> Any:
+    """The content of a recipe, laid over the one it extends."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise UsageError(
+            "recipes need PyYAML, which is not installed", hint="pip install 'obert-edge[host]'"
+        ) from error
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no recipe {path}", hint="check the path") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} is not YAML: {error}", hint="compare it with docs/recipes.md") from error
+    if not isinstance(content, dict) or "extends" not in content:
+        return content
+    base = content.pop("extends")
+    if not isinstance(base, str) or depth == _DEEPEST:
+        raise UsageError(
+            f"{path} extends {base!r}",
+            hint="name one recipe beside it, which extends at most a few others, not itself",
+        )
+    return _overlaid(_read(path.parent / base, depth + 1), content)
+
+
+def _overlaid(base: Any, changes: Any) -> Any:
+    """``changes`` over ``base``: key by key where both are mappings."""
+    if not isinstance(base, dict) or not isinstance(changes, dict):
+        return changes
+    return {**base, **{key: _overlaid(base.get(key), value) for key, value in changes.items()}}
 
 
 def _narrow(stage: Any, kind: Type[T]) -> T:
@@ -239,9 +306,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(wanted):
         return _build(typing.cast(Type[Any], wanted), value, where)
     if typing.get_origin(wanted) is tuple:
-        items = [value] if isinstance(value, str) else value
-        if isinstance(items, list) and all(isinstance(item, (str, int)) for item in items):
+        kind = typing.get_args(wanted)[0]
+        items = value if isinstance(value, (list, tuple)) else [value]
+        if kind is str and all(isinstance(item, (str, int)) for item in items):
             return tuple(map(str, items))
+        if kind is not str and all(type(item) in (int, kind) for item in items):
+            return tuple(map(kind, items))
     elif wanted is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         # YAML 1.1 reads 5e-5 as text: it wants 5.0e-5.
         try:
@@ -250,5 +320,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             pass
     elif isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
         return value
-    name = "a list of texts" if typing.get_origin(wanted) is tuple else wanted.__name__
+    kinds = {str: "texts", int: "whole numbers", float: "numbers"}
+    is_list = typing.get_origin(wanted) is tuple
+    name = f"a list of {kinds[typing.get_args(wanted)[0]]}" if is_list else wanted.__name__
     raise UsageError(f"{where} is {value!r}", hint=f"{where} must be {name}")

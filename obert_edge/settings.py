@@ -43,12 +43,17 @@ class Training:
         batch_size: examples per step and device.
         max_length: tokens per feature; ``None``: the task's default.
         weight_decay: AdamW's, on weights only.
-        precision: ``fp32`` or ``bf16`` (autocast).
+        accumulate: batches whose gradients are added up before a step.
+        precision: ``fp32``, ``bf16`` or ``fp16`` (autocast; ``fp16`` needs a GPU).
+        gradient_checkpointing: compute activations again in the backward pass: less memory, about a
+            third more time, the same weights.
         seed: of data order, dropout and new heads.
         dropout: probability in every dropout layer while training; ``None``: the checkpoint's own.
             0 suits short runs, and is several times faster on a CPU.
         freeze_embeddings: leave the embedding tables as they are (faster, and a regulariser).
         save_steps: steps between checkpoints to resume from; ``None``: ten per run.
+        evaluate_steps: steps between scores on split ``tune`` (else ``dev``) for the log; ``None``: no
+            scores before the end.
     """
 
     epochs: float = 3.0
@@ -59,11 +64,14 @@ class Training:
     batch_size: int = 32
     max_length: Optional[int] = None
     weight_decay: float = 0.01
+    accumulate: int = 1
     precision: str = "fp32"
+    gradient_checkpointing: bool = False
     seed: int = 42
     dropout: Optional[float] = None
     freeze_embeddings: bool = False
     save_steps: Optional[int] = None
+    evaluate_steps: Optional[int] = None
 
     def __post_init__(self) -> None:
         check(self.epochs >= 0, "epochs", self.epochs, "0 (no training) or more")
@@ -83,9 +91,17 @@ class Training:
             self.max_length is None or self.max_length >= 8, "max_length", self.max_length, "8 or more tokens"
         )
         check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
-        one_of("precision", self.precision, ("fp32", "bf16"))
+        check(self.accumulate >= 1, "accumulate", self.accumulate, "1 or more batches")
+        one_of("precision", self.precision, ("fp32", "bf16", "fp16"))
         check(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
-        check(self.save_steps is None or self.save_steps >= 1, "save_steps", self.save_steps, "1 or more")
+        for key in ("save_steps", "evaluate_steps"):
+            value = getattr(self, key)
+            check(value is None or value >= 1, key, value, "1 or more steps")
+
+    @property
+    def none(self) -> bool:
+        """Whether there is nothing to train: a stage that acts in one shot."""
+        return self.max_steps == 0 or (self.max_steps is None and self.epochs == 0)
 
 
 @dataclass(frozen=True)
@@ -98,8 +114,15 @@ class Pruning:
         method: ``obert``, ``magnitude``, ``movement``, ``soft-movement``, ``wanda`` or ``sparsegpt``.
         scope: where one threshold holds: ``global``, ``layer`` or ``row``; ``None``: the method's own.
         initial_sparsity: reached by the first pruning step.
-        steps: pruning steps, cubically spaced in sparsity.
+        schedule: how sparsity rises from there: ``cubic`` (fast, then slowly) or ``linear``.
+        steps: pruning steps, evenly over the first part of training, the first before it begins.
         until: share of training after which nothing more is pruned.
+        start_epoch: with ``end_epoch`` and ``frequency``: pruning steps at these epochs, in place of
+            ``steps`` and ``until``.
+        end_epoch: of the last pruning step.
+        frequency: epochs between pruning steps.
+        rewind: learning rate: ``each`` (it starts again at every pruning step) or ``none``.
+        rewind_epochs: epochs at which it starts again, in place of ``rewind``.
         gradients: m, mini-batch gradients per pruning step.
         gradient_batch_size: examples in each.
         block_size: B, weights in a Fisher block.
@@ -117,8 +140,14 @@ class Pruning:
     method: str = "obert"
     scope: Optional[str] = None
     initial_sparsity: float = 0.5
+    schedule: str = "cubic"
     steps: int = 4
     until: float = 0.5
+    start_epoch: Optional[float] = None
+    end_epoch: Optional[float] = None
+    frequency: Optional[float] = None
+    rewind: str = "each"
+    rewind_epochs: Optional[Tuple[float, ...]] = None
     gradients: int = 256
     gradient_batch_size: int = 16
     block_size: int = 32
@@ -151,6 +180,26 @@ class Pruning:
             one_of("scope", self.scope, ("global", "layer", "row"))
         if self.memory_budget is not None:
             check(self.memory_budget >= 1, "memory_budget", self.memory_budget, "bytes, such as 8000000000")
+        one_of("schedule", self.schedule, ("cubic", "linear"))
+        one_of("rewind", self.rewind, ("each", "none"))
+        given = [key for key in ("start_epoch", "end_epoch", "frequency") if getattr(self, key) is not None]
+        check(
+            len(given) in (0, 3),
+            "start_epoch, end_epoch, frequency",
+            given,
+            "given all three, or none (steps and until then say when)",
+        )
+        if self.start_epoch is not None and self.end_epoch is not None:
+            epochs = (self.start_epoch, self.end_epoch)
+            check(0 <= epochs[0] <= epochs[1], "start_epoch, end_epoch", epochs, "0 or more, and rising")
+            check((self.frequency or 0) > 0, "frequency", self.frequency, "above 0 epochs")
+        rewinds = self.rewind_epochs or ()
+        check(
+            list(rewinds) == sorted(set(rewinds)) and all(epoch > 0 for epoch in rewinds),
+            "rewind_epochs",
+            list(rewinds),
+            "epochs above 0, rising",
+        )
         check(0 < self.until <= 1, "until", self.until, "a share of training in (0, 1]")
         for key in (
             "steps",
@@ -199,15 +248,24 @@ class Distillation:
             (in a recipe: the dense model).
         hardness: share of the teacher's loss; 1 uses no labels, 0 no teacher.
         temperature: T of the softmax.
+        hidden_states: weight of the squared difference between the hidden states of both, beside the
+            loss on logits; 0: logits only. Teacher and student must be equally wide.
     """
 
     teacher: Optional[str] = None
     hardness: float = 1.0
     temperature: float = 2.0
+    hidden_states: float = 0.0
 
     def __post_init__(self) -> None:
         check(0 <= self.hardness <= 1, "hardness", self.hardness, "from 0 (labels only) to 1 (teacher only)")
         check(self.temperature > 0, "temperature", self.temperature, "above 0, such as 2")
+        check(self.hidden_states >= 0, "hidden_states", self.hidden_states, "0 or more")
+
+    @property
+    def none(self) -> bool:
+        """Whether no teacher is needed."""
+        return self.hardness == 0 and self.hidden_states == 0
 
     def with_teacher(self, teacher: Optional[str]) -> Distillation:
         """These settings with ``teacher`` where none is named."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,42 @@ def test_an_existing_folder_is_not_overwritten_unasked(tmp_path):
     with pytest.raises(UsageError, match="not an empty folder"), atomic_folder(tmp_path / "pruned"):
         pass
     assert (tmp_path / "pruned" / "precious").read_text() == "kept"
+
+
+def test_what_a_killed_process_left_is_removed_at_the_next_start(tmp_path):
+    lines = [
+        "import os, signal, sys",
+        "from pathlib import Path",
+        "from obert_edge.files import atomic_file, atomic_folder",
+        "here = Path(sys.argv[1])",
+        "with atomic_folder(here / 'a') as folder, atomic_file(here / 'b') as file:",
+        "    (folder / 'x').touch()",
+        "    os.kill(os.getpid(), signal.SIGKILL)",
+    ]
+    code = "\n".join(lines)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    (tmp_path / ".a.b.12345678.part").touch()  # another file's
+    with atomic_folder(tmp_path / "a") as folder, atomic_file(tmp_path / "b") as file:
+        (folder / "y").touch()
+        file.write_text("b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.b.12345678.part", "a", "b"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["y"]
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path):
+    with atomic_file(tmp_path / "b") as slow:
+        slow.write_text("slow")
+        with atomic_file(tmp_path / "b") as fast:
+            fast.write_text("fast")
+        assert (tmp_path / "b").read_text() == "fast"
+        assert slow.exists()
+    assert (tmp_path / "b").read_text() == "slow"
+
+
+def test_a_folder_taken_away_but_not_replaced_comes_back(tmp_path):
+    (tmp_path / ".a.abcdefgh.old").mkdir()
+    (tmp_path / ".a.abcdefgh.old" / "kept").touch()
+    with pytest.raises(UsageError, match="not an empty folder"), atomic_folder(tmp_path / "a"):
+        pass
+    assert (tmp_path / "a" / "kept").exists()

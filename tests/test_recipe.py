@@ -111,3 +111,46 @@ def test_yaml_tags_that_would_run_code_are_refused(tmp_path):
 def test_recipes_need_no_torch():
     code = "import sys, obert_edge.recipe; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_recipe_extends_another_key_by_key(tmp_path):
+    (tmp_path / "base.yaml").write_text(YAML)
+    (tmp_path / "other.yaml").write_text(
+        "extends: base.yaml\noutput: o\nprune: {sparsity: 0.5, training: {seed: 1}}\n"
+    )
+    recipe = Recipe.load(tmp_path / "other.yaml")
+    assert (recipe.prune.sparsity, recipe.prune.pattern) == (0.5, "2x1")
+    assert recipe.prune.training == Training(max_steps=500, dropout=0.0, seed=1)
+    assert recipe.output == str(tmp_path / "o")
+    (tmp_path / "loop.yaml").write_text("extends: loop.yaml\n")
+    with pytest.raises(UsageError, match="extends 'loop.yaml'"):
+        Recipe.load(tmp_path / "loop.yaml")
+    (tmp_path / "lost.yaml").write_text("extends: nowhere.yaml\n")
+    with pytest.raises(UsageError, match=r"there is no recipe .*nowhere\.yaml"):
+        Recipe.load(tmp_path / "lost.yaml")
+
+
+def test_lists_of_numbers_are_numbers():
+    recipe = Recipe.from_dict({**MINIMAL, "drop": {"keep": [0, 2]}, "prune": {"rewind_epochs": [1, 2.5]}})
+    assert recipe.drop.keep == (0, 2)
+    assert recipe.prune.rewind_epochs == (1.0, 2.5)
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"drop": {}}, "recipe.drop lacks keep"),
+        ({"drop": {"keep": [2, 1]}}, "keep is"),
+        ({"drop": {"keep": ["a"]}}, "recipe.drop.keep is"),
+        ({"prune": {"start_epoch": 1}}, "start_epoch, end_epoch, frequency is"),
+        ({"prune": {"start_epoch": 3, "end_epoch": 2, "frequency": 1}}, "start_epoch, end_epoch is"),
+        ({"prune": {"schedule": "cubical"}}, "schedule is 'cubical'"),
+        ({"prune": {"rewind_epochs": [2, 1]}}, "rewind_epochs is"),
+        ({"transfer": {"distillation": {"hidden_states": -1}}}, "hidden_states is -1"),
+        ({"finetune": {"accumulate": 0}}, "accumulate is 0"),
+    ],
+)
+def test_new_keys_are_checked_too(change, message):
+    with pytest.raises(UsageError, match=message):
+        Recipe.from_dict({**MINIMAL, **change})

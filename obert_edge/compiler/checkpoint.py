@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -11,9 +11,10 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 import numpy.typing as npt
 
+from obert_edge.compiler.sparseml import Floats, Loader, unwrap
 from obert_edge.errors import CheckpointError
 
-Floats = npt.NDArray[np.float32]
+CONFIG = "config.json"
 
 SAFETENSORS = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
@@ -21,6 +22,12 @@ PICKLE = "pytorch_model.bin"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+#: Of buffers beside the weights, such as the switches of a quantizer.
+_WHOLE_DTYPES = {"BOOL": "u1", "U8": "u1", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+#: What ``DataParallel`` puts before every name.
+_PARALLEL = "module."
+#: Hugging Face's movement pruning examples call a BERT with masks by names of their own.
+_MASKED = ("masked_", "Masked")
 
 
 @dataclass(frozen=True)
@@ -29,12 +36,15 @@ class Checkpoint:
 
     Attributes:
         folder: where it is.
-        config: ``config.json``.
+        config: ``config.json``, with the names transformers has today.
+        quantization: the content of a ``quantization.json`` made of the scales in the weights file
+            (SparseML's QAT checkpoints); ``None``: there are none.
     """
 
     folder: Path
     config: Mapping[str, Any]
-    _loaders: Mapping[str, Callable[[], Floats]]
+    _loaders: Mapping[str, Loader]
+    quantization: Optional[Mapping[str, Any]] = None
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
@@ -45,13 +55,9 @@ class Checkpoint:
                 truncated, are no weights, or hold anything but tensors.
         """
         folder = Path(folder)
-        config = read_json(folder / "config.json")
-        if config is None:
-            raise CheckpointError(
-                f"{folder} has no config.json" if folder.is_dir() else f"there is no model folder {folder}",
-                hint="give a folder that transformers' save_pretrained wrote",
-            )
-        return cls(folder, config, _open_tensors(folder))
+        config = read_model_config(folder)
+        tensors, quantization = unwrap(_open_tensors(folder), str(folder))
+        return cls(folder, config, tensors, quantization)
 
     @property
     def names(self) -> List[str]:
@@ -77,7 +83,14 @@ class Checkpoint:
                 hint="save the whole model with save_pretrained; a task head must have been trained, or "
                 "build with task='encoder'",
             )
-        value = self._loaders[name]()
+        value = np.ascontiguousarray(self._loaders[name]())
+        if value.dtype.kind in "iub":
+            raise CheckpointError(
+                f"tensor {name!r} of {self.folder} has dtype {value.dtype}; "
+                f"supported are {', '.join(_DTYPES)}",
+                hint="save the model in float32 or bfloat16",
+            )
+        value = value.astype(np.float32, copy=False)
         if shape is not None and value.shape != shape:
             raise CheckpointError(
                 f"tensor {name!r} of {self.folder} has shape {value.shape}; config.json implies {shape}",
@@ -89,6 +102,30 @@ class Checkpoint:
                 hint="the training diverged; use an earlier checkpoint",
             )
         return value
+
+
+def read_model_config(folder: Path) -> Dict[str, Any]:
+    """``config.json`` of a model folder, with the names transformers has today.
+
+    Raises:
+        CheckpointError: there is none, or it is not a JSON object.
+    """
+    folder = Path(folder)
+    config = read_json(folder / CONFIG)
+    if config is None:
+        raise CheckpointError(
+            f"{folder} has no {CONFIG}" if folder.is_dir() else f"there is no model folder {folder}",
+            hint="give a folder that transformers' save_pretrained wrote, with config.json and the weights",
+        )
+    if str(config.get("model_type", "")).startswith(_MASKED[0]):
+        config["model_type"] = str(config["model_type"])[len(_MASKED[0]) :]
+    names = config.get("architectures")
+    if isinstance(names, list):
+        config["architectures"] = [str(name).removeprefix(_MASKED[1]) for name in names]
+        # Configurations of 2019 do not say what they are.
+        if not config.get("model_type") and any(name.startswith("Bert") for name in config["architectures"]):
+            config["model_type"] = "bert"
+    return config
 
 
 def read_json(path: Path) -> Optional[Dict[str, Any]]:
@@ -112,17 +149,19 @@ def read_json(path: Path) -> Optional[Dict[str, Any]]:
     return value
 
 
-def _open_tensors(folder: Path) -> Dict[str, Callable[[], Floats]]:
+def _open_tensors(folder: Path) -> Dict[str, Loader]:
     for single, index, reader in (
         (SAFETENSORS, SAFETENSORS_INDEX, _read_safetensors),
         (PICKLE, PICKLE_INDEX, _read_pickle),
     ):
         files = [folder / single] if (folder / single).is_file() else _shards(folder, index)
         if files:
-            tensors: Dict[str, Callable[[], Floats]] = {}
+            tensors: Dict[str, Loader] = {}
             for file in files:
                 tensors.update(reader(file))
-            return {_modern_name(name): load for name, load in tensors.items()}
+            parallel = all(name.startswith(_PARALLEL) for name in tensors)
+            start = len(_PARALLEL) if parallel else 0
+            return {_modern_name(name[start:]): load for name, load in tensors.items()}
     raise CheckpointError(
         f"{folder} has neither {SAFETENSORS} nor {PICKLE} (nor their sharded index)",
         hint="save the model with save_pretrained",
@@ -154,7 +193,7 @@ def _shards(folder: Path, index: str) -> List[Path]:
     return files
 
 
-def _read_safetensors(path: Path) -> Dict[str, Callable[[], Floats]]:
+def _read_safetensors(path: Path) -> Dict[str, Loader]:
     """Map the file; safetensors itself checks the header first, against hostile files."""
     from safetensors import SafetensorError, safe_open
 
@@ -163,35 +202,37 @@ def _read_safetensors(path: Path) -> Dict[str, Callable[[], Floats]]:
             names = set(opened.keys())
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is not a whole safetensors file: {error}", hint="copy or save the model again"
+            f"{path} is not a whole safetensors file: {error}",
+            hint="compare its size with the one where it came from, and copy or download it again",
         ) from error
     data = np.memmap(path, np.uint8, "r")
     header_bytes = int.from_bytes(data[:8].tobytes(), "little")
     header = json.loads(data[8 : 8 + header_bytes].tobytes())
     start = 8 + header_bytes
 
-    def loader(name: str) -> Callable[[], Floats]:
+    def loader(name: str) -> Loader:
         spec = header[name]
         begin, end = spec["data_offsets"]
 
-        def load() -> Floats:
-            if spec["dtype"] not in _DTYPES:
+        def load() -> npt.NDArray[Any]:
+            dtype = _DTYPES.get(spec["dtype"]) or _WHOLE_DTYPES.get(spec["dtype"])
+            if dtype is None:
                 raise CheckpointError(
                     f"tensor {name!r} of {path} has dtype {spec['dtype']}; "
                     f"supported are {', '.join(_DTYPES)}",
                     hint="save the model in float32 or bfloat16",
                 )
-            raw = data[start + begin : start + end].view(_DTYPES[spec["dtype"]])
+            raw = data[start + begin : start + end].view(dtype)
             if spec["dtype"] == "BF16":  # the upper half of a float32
                 raw = (raw.astype(np.uint32) << 16).view(np.float32)
-            return np.ascontiguousarray(raw.reshape(spec["shape"]), dtype=np.float32)
+            return raw.reshape(spec["shape"])
 
         return load
 
     return {name: loader(name) for name in names}
 
 
-def _read_pickle(path: Path) -> Dict[str, Callable[[], Floats]]:
+def _read_pickle(path: Path) -> Dict[str, Loader]:
     """``torch.load(weights_only=True)``: tensors only; a pickle that would run code is refused."""
     import pickle
 
@@ -211,16 +252,17 @@ def _read_pickle(path: Path) -> Dict[str, Callable[[], Floats]]:
         ) from error
     except Exception as error:  # the restricted unpickler lets any error of damaged bytes through
         raise CheckpointError(
-            f"{path} is not a whole checkpoint: {_first_line(error)}",
-            hint="copy or save the model again",
+            f"{path} ({path.stat().st_size} bytes) is not a whole checkpoint: {_first_line(error)}",
+            hint="compare its size with the one where it came from, and copy or download it again",
         ) from error
     if not isinstance(tensors, dict) or not all(
         isinstance(value, torch.Tensor) for value in tensors.values()
     ):
         raise CheckpointError(f"{path} is not a dictionary of tensors", hint="save the model's state_dict()")
 
-    def loader(tensor: Any) -> Callable[[], Floats]:
-        return lambda: np.asarray(tensor.detach().to(torch.float32).contiguous().numpy())
+    def loader(tensor: Any) -> Loader:
+        exact = torch.float32 if tensor.is_floating_point() else tensor.dtype
+        return lambda: np.asarray(tensor.detach().to(exact).contiguous().numpy())
 
     return {str(name): loader(tensor) for name, tensor in tensors.items()}
 

@@ -71,7 +71,9 @@ class _Importer:
                 f"{self.checkpoint.folder} has tensors that a {config.class_name} of {config.layers} "
                 f"layers does not: "
                 f"{', '.join(unknown[:4])}{more}",
-                hint="use the config.json that was saved with these weights; adapters must be merged first",
+                hint="apply the masks first (bertarize.py of the movement pruning examples)"
+                if any(name.endswith("mask_scores") for name in unknown)
+                else "use the config.json that was saved with these weights; adapters must be merged first",
             )
         if left:
             _log.info("left out, as the task %s does not use them: %s", config.task, ", ".join(left))

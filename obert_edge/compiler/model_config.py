@@ -181,6 +181,9 @@ def _task(checkpoint: Checkpoint, class_name: str, task: Optional[str]) -> str:
         if task not in TASK_TYPES:
             raise UsageError(f"there is no task {task!r}", hint=f"use one of {', '.join(TASK_TYPES)}")
         return task
+    architecture = ARCHITECTURES[str(checkpoint.config["model_type"])]
+    if class_name in architecture.class_tasks:
+        return architecture.class_tasks[class_name]
     for suffix, known in _CLASS_SUFFIXES.items():
         if class_name.endswith(suffix):
             return known

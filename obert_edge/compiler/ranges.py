@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
+from obert_edge.compiler.architectures.base import Norm
 from obert_edge.compiler.checkpoint import Checkpoint
 from obert_edge.compiler.model_config import ModelConfig
 from obert_edge.compiler.scales import Scales
@@ -74,15 +75,54 @@ def find_scales(
         found = Scales.load(checkpoint.folder, prefix)
         if found is not None:
             return found
-    return Scales.from_mapping(_calibrate(checkpoint, config, calibration), prefix, "the calibration")
+    found_sites = checkpoint.quantization if calibration is None else None
+    if found_sites is not None and set(required_sites(config)) <= set(found_sites["sites"]):
+        return Scales.from_mapping(found_sites, prefix, str(checkpoint.folder))
+    record = _calibrate(checkpoint, config, calibration)
+    if found_sites is not None:
+        # A quantizer that the checkpoint has knows better than a calibration; the others need one.
+        record = {
+            **record,
+            "format": 2,
+            "weights": found_sites["weights"],
+            "sites": {**record["sites"], **found_sites["sites"]},
+        }
+    return Scales.from_mapping(record, prefix, "the calibration")
+
+
+def required_sites(config: ModelConfig) -> List[str]:
+    """Every site of a model that is quantised statically, as quantization.json names it."""
+    architecture = config.architecture
+    modules = architecture.modules
+    names = [f"{config.base}{architecture.projection}:input"] if architecture.projection else []
+    if config.embedding == config.hidden:
+        names = []
+    for i in range(config.layers):
+        layer = config.base + architecture.layer.format(i=i)
+        linears = (
+            modules.query,
+            modules.key,
+            modules.value,
+            modules.attention_output,
+            modules.intermediate,
+            modules.output,
+        )
+        names += [f"{layer}.{module}:input" for module in linears]
+        names += [f"{layer}.{modules.attention}:{operand}" for operand in ("query", "key", "value")]
+    if config.task == "encoder":
+        pooler = [f"{config.base}{architecture.pooler}:input"] if config.pooling == "pooler" else []
+        return names + pooler
+    steps = architecture.heads[config.task].steps
+    return names + [
+        f"{step.module.format(base=config.base)}:input" for step in steps if not isinstance(step, Norm)
+    ]
 
 
 def _calibrate(checkpoint: Checkpoint, config: ModelConfig, texts: Optional[Texts]) -> Dict[str, Any]:
     """Run the float model over texts; returns the content of a ``quantization.json``."""
     try:
-        import transformers
-
         from obert_edge.calibration import calibrate
+        from obert_edge.compiler.pytorch import load_pytorch
         from obert_edge.quantization.checkpoint import quantization_record
     except ImportError as error:
         raise UsageError(
@@ -90,8 +130,7 @@ def _calibrate(checkpoint: Checkpoint, config: ModelConfig, texts: Optional[Text
             "installed",
             hint="pip install 'obert-edge[host]', or run `obert-edge quantize` where it is installed",
         ) from error
-    model_class = getattr(transformers, config.class_for_task)
-    model = model_class.from_pretrained(checkpoint.folder).float().eval()
+    model = load_pytorch(checkpoint, config.class_for_task)[0].eval()
     batches = _batches(checkpoint, config, texts)
     calibrated = calibrate(model, batches)
     return quantization_record(calibrated, "calibrate")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
@@ -15,7 +15,8 @@ from obert_edge.compiler.checkpoint import read_json
 from obert_edge.errors import CheckpointError
 
 FILE = "quantization.json"
-_FORMAT = 1
+#: 2 has ``weights``: scales that weights were trained with; a reader of 1 would not know of them.
+_FORMATS = (1, 2)
 _HINT = (
     "run `obert-edge quantize` on this model again, or delete quantization.json to calibrate at build time"
 )
@@ -47,6 +48,8 @@ class Scales:
     Attributes:
         method: how they were found (``qat``, ``calibrate``, ...).
         dynamic: inputs of linears get a grid per token on the device.
+        weights: scale of a linear's weights by module, where it is not by the rule of
+            docs/numerics.md (max |w| / 127 of each row).
     """
 
     method: str
@@ -54,6 +57,7 @@ class Scales:
     sites: Mapping[str, Tuple[float, int]]
     prefix: str
     source: str
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path, prefix: str) -> Optional[Scales]:
@@ -77,9 +81,11 @@ class Scales:
         Raises:
             CheckpointError: it is not as docs/architecture.md says.
         """
-        if content.get("format") != _FORMAT:
+        if content.get("format") not in _FORMATS:
             raise CheckpointError(
-                f"{source} has format {content.get('format')!r}; this obert-edge reads {_FORMAT}", hint=_HINT
+                f"{source} has format {content.get('format')!r}; this obert-edge reads "
+                f"{' and '.join(map(str, _FORMATS))}",
+                hint=_HINT,
             )
         activations, sites = content.get("activations"), content.get("sites")
         if activations not in ("static", "dynamic") or not isinstance(sites, Mapping):
@@ -89,12 +95,27 @@ class Scales:
                 hint=_HINT,
             )
         parsed = {name: _site(name, value, source) for name, value in sites.items()}
-        return cls(str(content.get("method", "unknown")), activations == "dynamic", parsed, prefix, source)
+        weights = content.get("weights") or {}
+        if not isinstance(weights, Mapping):
+            raise CheckpointError(f"{source} has weights {weights!r}, expected an object", hint=_HINT)
+        scales = {
+            name: _site(name, {"zero_point": 0, **value} if isinstance(value, Mapping) else value, source)[0]
+            for name, value in weights.items()
+        }
+        method = str(content.get("method", "unknown"))
+        return cls(method, activations == "dynamic", parsed, prefix, source, scales)
 
     def linear_input(self, module: str) -> Grid:
         """The U8 grid of a linear's input."""
         scale, zero_point = self._find(f"{module}:input")
         return Grid(np.float32(scale), zero_point)
+
+    def weight(self, module: str) -> Optional[np.float32]:
+        """The scale a linear's weights were trained with; None: the rule of docs/numerics.md."""
+        for name in self._names(module):
+            if name in self.weights:
+                return np.float32(self.weights[name])
+        return None
 
     def attention(self, module: str) -> Dict[str, Grid]:
         """The grids of ``query`` (U8), ``key`` and ``value`` (S8)."""
@@ -111,11 +132,14 @@ class Scales:
         return grids
 
     def _find(self, site: str) -> Tuple[float, int]:
-        other = site[len(self.prefix) :] if site.startswith(self.prefix) else self.prefix + site
-        for name in (site, other):
+        for name in self._names(site):
             if name in self.sites:
                 return self.sites[name]
         raise CheckpointError(f"{self.source} has no scale for {site!r}", hint=_HINT)
+
+    def _names(self, name: str) -> Tuple[str, str]:
+        """A name as it is, and with the encoder's prefix taken away or put before it."""
+        return name, name[len(self.prefix) :] if name.startswith(self.prefix) else self.prefix + name
 
 
 def _site(name: str, value: Any, source: str) -> Tuple[float, int]:

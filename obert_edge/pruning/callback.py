@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from pathlib import Path
@@ -22,6 +23,7 @@ from obert_edge.pruning.schedule import LinearSchedule
 
 MASK_FILE = "pruning_masks.safetensors"
 SCORE_FILE = "pruning_scores.safetensors"
+HISTORY_FILE = "pruning_history.json"
 
 _logger = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class PruningCallback(TrainerCallback):
     Attributes:
         masks: the masks, once training has begun.
         reports: one per pruning step of this process.
+        history: the reports of all pruning steps as plain values, those before a resumption included.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class PruningCallback(TrainerCallback):
         self.progress = progress
         self.masks: Optional[Masks] = None
         self.reports: List[PruningReport] = []
+        self.history: List[Dict[str, Any]] = []
         self._plan: Dict[int, float] = {}
         self._hooks: List[torch.utils.hooks.RemovableHandle] = []
 
@@ -111,6 +115,9 @@ class PruningCallback(TrainerCallback):
         saved = Path(args.output_dir) / f"checkpoint-{state.global_step}" / MASK_FILE
         if state.global_step > 0 and saved.exists():
             self.masks = Masks.load(saved)
+        history = saved.with_name(HISTORY_FILE)
+        if state.global_step > 0 and history.exists():
+            self.history = json.loads(history.read_text(encoding="utf-8"))
         self.masks.apply(model)
         scores = saved.with_name(SCORE_FILE)
         if state.global_step > 0 and scores.exists():
@@ -149,6 +156,7 @@ class PruningCallback(TrainerCallback):
         self._synchronise(model)
         self._clear_moments(model, kwargs.get("optimizer"))
         self.reports.append(report)
+        self.history.append({"step": state.global_step, **report.to_dict()})
         state.log_history.append({"step": state.global_step, "sparsity": report.sparsity})
         _logger.info("step %d: %.2f %% of the encoder pruned", state.global_step, 100 * report.sparsity)
 
@@ -165,6 +173,7 @@ class PruningCallback(TrainerCallback):
             learnt = {key: value.contiguous() for key, value in self.criterion.state().items()}
             if learnt:
                 save_file(learnt, str(folder / SCORE_FILE))
+            (folder / HISTORY_FILE).write_text(json.dumps(self.history), encoding="utf-8")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Leave a model without hooks, its pruned weights zero."""

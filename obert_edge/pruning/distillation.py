@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, List, Mapping, Optional, Tuple
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,9 @@ class Teacher:
         fills them with zeros.
         """
         tensors = {
-            key: value for key, value in inputs.items() if key in self._accepted and key not in LABEL_KEYS
+            key: value
+            for key, value in inputs.items()
+            if (key in self._accepted or key == "output_hidden_states") and key not in LABEL_KEYS
         }
         device = next(value.device for value in tensors.values() if isinstance(value, Tensor))
         if next(self.model.parameters()).device != device:
@@ -118,32 +120,94 @@ class DistillationLoss:
         teacher: the teacher, or a model to make one of.
         hardness: see :func:`distillation_loss`.
         temperature: see :func:`distillation_loss`.
+        hidden_states: weight of :func:`hidden_state_loss`, which is added; 0: logits only.
+        layers: see :func:`hidden_state_loss`.
 
     Raises:
-        UsageError: hardness or temperature is out of range.
+        UsageError: hardness, temperature or weight is out of range.
     """
 
-    def __init__(self, teacher: Any, *, hardness: float = 1.0, temperature: float = 2.0) -> None:
+    def __init__(
+        self,
+        teacher: Any,
+        *,
+        hardness: float = 1.0,
+        temperature: float = 2.0,
+        hidden_states: float = 0.0,
+        layers: Optional[Sequence[int]] = None,
+    ) -> None:
         _check(hardness, temperature)
+        if not hidden_states >= 0.0:
+            raise UsageError(f"hidden_states is {hidden_states}", hint="use a weight of 0 or more")
         self.teacher = teacher if isinstance(teacher, Teacher) else Teacher(teacher)
         self.hardness = hardness
         self.temperature = temperature
+        self.hidden_states = hidden_states
+        self.layers = layers
 
     def __call__(self, student: nn.Module, inputs: Mapping[str, Any]) -> Tuple[Tensor, Any]:
         """The loss and the student's outputs for a batch."""
-        outputs = student(**inputs)
+        deep = {"output_hidden_states": True} if self.hidden_states > 0.0 else {}
+        outputs = student(**inputs, **deep)
         label_loss = getattr(outputs, "loss", None)
-        if self.hardness == 0.0:
+        if self.hardness == 0.0 and not deep:
             return distillation_loss(outputs, outputs, label_loss, hardness=0.0, temperature=1.0), outputs
+        answers = self.teacher({**inputs, **deep})
         loss = distillation_loss(
             outputs,
-            self.teacher(inputs),
+            answers,
             label_loss,
             hardness=self.hardness,
             temperature=self.temperature,
             valid=_valid_tokens(outputs, inputs),
         )
+        if deep:
+            difference = hidden_state_loss(
+                outputs.hidden_states, answers.hidden_states, inputs.get("attention_mask"), self.layers
+            )
+            loss = loss + self.hidden_states * difference
         return loss, outputs
+
+
+def hidden_state_loss(
+    student: Sequence[Tensor],
+    teacher: Sequence[Tensor],
+    mask: Optional[Tensor] = None,
+    layers: Optional[Sequence[int]] = None,
+) -> Tensor:
+    """Mean squared difference between hidden states, over real tokens, channels, then layers.
+
+    Args:
+        student: ``hidden_states`` of a transformers model: the embeddings' output, then each layer's;
+            float [batch, tokens, channels].
+        teacher: the same of the teacher, which may have more layers.
+        mask: int or bool [batch, tokens], the ``attention_mask``; None: all tokens are real.
+        layers: the teacher's layer, from 0, that each layer of the student follows; None: evenly
+            spaced, the last follows the last.
+
+    Raises:
+        UsageError: widths differ, or ``layers`` does not fit.
+    """
+    ours, theirs = list(student)[1:], list(teacher)[1:]
+    if layers is None:
+        layers = [round((i + 1) * len(theirs) / len(ours)) - 1 for i in range(len(ours))]
+    if len(layers) != len(ours) or not all(0 <= index < len(theirs) for index in layers):
+        raise UsageError(
+            f"layers {list(layers)} of {len(theirs)} cannot be followed by {len(ours)} layers",
+            hint="name one layer of the teacher for each of the student",
+        )
+    if ours[0].shape != theirs[0].shape:
+        raise UsageError(
+            f"hidden states of the student have shape {list(ours[0].shape)}, of the teacher "
+            f"{list(theirs[0].shape)}",
+            hint="use a teacher of the student's width, or hidden_states 0",
+        )
+    real = None if mask is None else mask.bool()
+    parts: List[Tensor] = []
+    for state, index in zip(ours, layers):
+        difference = (state.float() - theirs[index].float()).square().mean(dim=-1)
+        parts.append(difference.mean() if real is None else difference[real].mean())
+    return torch.stack(parts).mean()
 
 
 def _valid_tokens(outputs: Any, inputs: Mapping[str, Any]) -> Optional[Tensor]:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Mapping, Optional, Union
 
 import transformers
-from safetensors import SafetensorError
 from torch import nn
 
+from obert_edge.compiler.checkpoint import Checkpoint
+from obert_edge.compiler.pytorch import load_pytorch
 from obert_edge.errors import CheckpointError, ObertEdgeError
 from obert_edge.files import atomic_folder
 from obert_edge.quantization.attention import AttentionQuantizers
 from obert_edge.quantization.convert import MODEL_TYPES, activations_of, quantize_model, set_observers, sites
-from obert_edge.quantization.modules import ActivationQuantizer
+from obert_edge.quantization.modules import ActivationQuantizer, QuantLinear, quantized_modules
 
 FILE = "quantization.json"
-FORMAT = 1
+#: Format 2 has ``weights``: scales that linears were trained with, in place of the rule's.
+FORMATS = (1, 2)
 
 
 def quantization_record(model: nn.Module, method: str) -> Dict[str, Any]:
@@ -44,7 +46,18 @@ def quantization_record(model: nn.Module, method: str) -> Dict[str, Any]:
             hint="train with QATCallback or calibrate the model before saving it; a layer that no input "
             "reaches cannot be quantised",
         )
-    return {"format": FORMAT, "method": method, "activations": activations_of(model), "sites": record}
+    weights = {
+        name: {"scale": module.weight_scale}
+        for name, module in quantized_modules(model)
+        if isinstance(module, QuantLinear) and module.weight_scale is not None
+    }
+    return {
+        "format": FORMATS[1] if weights else FORMATS[0],
+        "method": method,
+        "activations": activations_of(model),
+        "sites": record,
+        **({"weights": weights} if weights else {}),
+    }
 
 
 def float_state_dict(model: nn.Module) -> Dict[str, Any]:
@@ -87,7 +100,7 @@ def save_quantized(
 
 
 def load_quantized(folder: Union[str, Path], model_class: Optional[Any] = None) -> Any:
-    """Rebuild the fake-quantised model of a folder of :func:`save_quantized`.
+    """Rebuild the fake-quantised model of a folder of :func:`save_quantized`, or of SparseML's QAT.
 
     Args:
         folder: the model folder.
@@ -101,19 +114,23 @@ def load_quantized(folder: Union[str, Path], model_class: Optional[Any] = None) 
             the model.
     """
     folder = Path(folder)
-    record = _read(folder / FILE)
-    model_class = _model_class(folder) if model_class is None else model_class
-    try:
-        model = model_class.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    checkpoint = Checkpoint.open(folder)
+    record = checkpoint.quantization
+    if record is None or (folder / FILE).is_file():
+        record = _read(folder / FILE)
+    class_name = _class_name(checkpoint) if model_class is None else model_class.__name__
+    model, missing = load_pytorch(checkpoint, class_name)
+    if missing and not (class_name.endswith("Model") and all(".pooler." in f".{name}" for name in missing)):
         raise CheckpointError(
-            f"{folder} cannot be loaded as {model_class.__name__}: {error}",
+            f"{folder} lacks {len(missing)} weights of a {class_name}, the first is {missing[0]}",
             hint="check that the folder is complete; write it again with `obert-edge quantize`",
-        ) from error
+        )
     quantize_model(model, record["activations"])
     expected = {name: site for name, site in sites(model).items() if not site.dynamic}
-    if set(expected) != set(record["sites"]):
-        odd = sorted(set(expected) ^ set(record["sites"]))
+    odd = sorted(set(expected) ^ set(record["sites"]))
+    if record is checkpoint.quantization:  # other tools quantise more places than the engine has
+        odd = sorted(set(expected) - set(record["sites"]))
+    if odd:
         raise CheckpointError(
             f"{folder / FILE} does not fit the model: {len(odd)} sites differ, the first is {odd[0]}",
             hint="quantise the model again with this version of obert-edge",
@@ -125,8 +142,23 @@ def load_quantized(folder: Union[str, Path], model_class: Optional[Any] = None) 
             raise CheckpointError(
                 f"{folder / FILE}: site {name} is not valid: {error}", hint="quantise the model again"
             ) from error
+    _set_weight_scales(model, record.get("weights") or {}, folder)
     set_observers(model, "frozen")
     return model.eval()
+
+
+def _set_weight_scales(model: nn.Module, weights: Mapping[str, Any], folder: Path) -> None:
+    """Give linears the scales they were trained with."""
+    modules = dict(model.named_modules())
+    for name, value in weights.items():
+        module = modules.get(name)
+        scale = value.get("scale") if isinstance(value, Mapping) else None
+        if not isinstance(module, QuantLinear) or not isinstance(scale, (int, float)) or not scale > 0:
+            raise CheckpointError(
+                f"{folder}: weight scale {value!r} of {name} is not valid",
+                hint="quantise the model again",
+            )
+        module.weight_scale = float(scale)
 
 
 def _read(path: Path) -> Dict[str, Any]:
@@ -144,24 +176,23 @@ def _read(path: Path) -> Dict[str, Any]:
         raise CheckpointError(
             f"{path} is not a quantisation record: {error!r}", hint="quantise the model again"
         ) from error
-    if found != FORMAT:
+    if found not in FORMATS:
         raise CheckpointError(
-            f"{path} has format {found}; this version reads format {FORMAT}",
+            f"{path} has format {found}; this version reads format {' and '.join(map(str, FORMATS))}",
             hint="use the obert-edge that wrote it, or quantise the model again",
         )
     return dict(record)
 
 
-def _model_class(folder: Path) -> Any:
+def _class_name(checkpoint: Checkpoint) -> str:
+    """The class ``config.json`` names: a model of ours, not just anything transformers exports."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model_class = getattr(transformers, config["architectures"][0])
-        # The folder may name a model of ours, not just anything transformers exports.
-        if model_class.config_class.model_type not in MODEL_TYPES:
-            raise ValueError(model_class)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        name = str(checkpoint.config["architectures"][0])
+        if getattr(transformers, name).config_class.model_type not in MODEL_TYPES:
+            raise ValueError(name)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{folder / 'config.json'} names no supported model class of transformers: {error!r}",
+            f"{checkpoint.folder / 'config.json'} names no supported model class of transformers: {error!r}",
             hint='give "architectures" in config.json, or pass model_class',
         ) from error
-    return model_class
+    return name

@@ -41,11 +41,17 @@ def row_scales(weight: torch.Tensor) -> torch.Tensor:
     return torch.where(scales > 0, scales, torch.ones_like(scales))
 
 
-def row_codes(weight: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+def row_codes(weight: torch.Tensor, scale: Optional[float] = None) -> Tuple[torch.Tensor, torch.Tensor]:
     """INT8 codes of a weight, as float32 whole numbers, and its row scales ``[..., 1]``.
 
-    No clamp is needed: ``w / (max |w| / 127)`` is at most 127 up to one rounding.
+    Args:
+        weight: float ``[..., k]``.
+        scale: of all rows, in place of each row's own. By the rows' own no clamp is needed:
+            ``w / (max |w| / 127)`` is at most 127 up to one rounding.
     """
+    if scale is not None:
+        scales = torch.full_like(weight.detach()[..., :1], scale)
+        return torch.div(weight.detach(), scales).round_().clamp_(-WEIGHT_MAX, WEIGHT_MAX), scales
     scales = row_scales(weight)
     return torch.div(weight.detach(), scales).round_(), scales
 
@@ -145,8 +151,9 @@ class _Linear(torch.autograd.Function):
         scale: Union[float, torch.Tensor],
         weight: torch.Tensor,
         bias: Optional[torch.Tensor],
+        weight_scale: Optional[float],
     ) -> torch.Tensor:
-        weight_codes, weight_scales = row_codes(weight)
+        weight_codes, weight_scales = row_codes(weight, weight_scale)
         ctx.save_for_backward(codes, weight_codes, weight_scales)
         ctx.scale = scale
         y = F.linear(codes, weight_codes)
@@ -162,7 +169,7 @@ class _Linear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Tuple[Optional[torch.Tensor], ...]:
         codes, weight_codes, weight_scales = ctx.saved_tensors
-        needs_input, _, needs_weight, needs_bias = ctx.needs_input_grad
+        needs_input, _, needs_weight, needs_bias, _ = ctx.needs_input_grad
         flat = gradient.reshape(-1, gradient.shape[-1])
         to_weight = to_bias = None
         if needs_bias:
@@ -174,18 +181,22 @@ class _Linear(torch.autograd.Function):
             else:
                 to_weight = (flat.t() @ flat_codes).mul_(ctx.scale)
         to_input = gradient @ (weight_codes * weight_scales) if needs_input else None
-        return to_input, None, to_weight, to_bias
+        return to_input, None, to_weight, to_bias, None
 
 
-def quantized_linear(x: Codes, weight: torch.Tensor, bias: Optional[torch.Tensor]) -> torch.Tensor:
+def quantized_linear(
+    x: Codes, weight: torch.Tensor, bias: Optional[torch.Tensor], weight_scale: Optional[float] = None
+) -> torch.Tensor:
     """``x W^T + bias`` with INT8 weights per output channel and exact sums.
 
     Args:
         x: codes ``[..., k]``.
         weight: float ``[n, k]``, the master weights; quantised here.
         bias: float ``[n]`` or None.
+        weight_scale: of all weights, in place of each channel's own.
 
     Returns:
         float32 ``[..., n]``.
     """
-    return cast(torch.Tensor, _Linear.apply(x.codes, x.scale, weight, bias))  # type: ignore[no-untyped-call]
+    arguments = (x.codes, x.scale, weight, bias, weight_scale)
+    return cast(torch.Tensor, _Linear.apply(*arguments))  # type: ignore[no-untyped-call]

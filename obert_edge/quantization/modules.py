@@ -110,7 +110,7 @@ class ActivationQuantizer(nn.Module):
         if not self.dynamic:
             if self.mode == "calibrating":
                 self.observer.observe(self._real_tokens(x.detach()))
-            elif self.mode == "collecting" and self.training:
+            elif self.mode == "collecting" and self.training and not _in_backward():
                 self.observer.observe(x)
                 self.update_params()
         return self.mode in ("collecting", "frozen")
@@ -155,6 +155,11 @@ class ActivationQuantizer(nn.Module):
         return x
 
 
+def _in_backward() -> bool:
+    """Whether autograd is computing this forward pass again (gradient checkpointing): it was observed."""
+    return int(torch._C._current_graph_task_id()) != -1
+
+
 def _without_autocast(x: torch.Tensor) -> torch.autocast:
     """Codes up to 255 times 127 need float32: half precision would round the sums."""
     return torch.autocast(x.device.type, enabled=False)
@@ -169,10 +174,13 @@ class QuantLinear(nn.Linear):
         input: the quantizer of the input; a submodule, unless several linears share it (then it
             belongs to their self-attention module, and this is a plain reference).
         quantize_weight: False leaves the weights float (:mod:`obert_edge.calibration.sensitivity`).
+        weight_scale: one scale for all weights, which a checkpoint was trained with; None: each output
+            channel's own.
     """
 
     input: ActivationQuantizer
     quantize_weight: bool
+    weight_scale: Optional[float]
 
     @classmethod
     def from_float(cls, linear: nn.Linear, input: ActivationQuantizer) -> QuantLinear:
@@ -184,6 +192,7 @@ class QuantLinear(nn.Linear):
         else:
             twin.input = input
         twin.quantize_weight = True
+        twin.weight_scale = None
         return twin
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -196,7 +205,7 @@ class QuantLinear(nn.Linear):
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
         codes = self.input(x)
         if self.quantize_weight:
-            return quantized_linear(codes, self.weight, self.bias)
+            return quantized_linear(codes, self.weight, self.bias, self.weight_scale)
         return nn.functional.linear(codes.codes * codes.scale, self.weight, self.bias)
 
 

@@ -24,6 +24,7 @@ Answer = Mapping[str, NDArray[np.float32]]
 SEQUENCE_CLASSIFICATION = "sequence-classification"
 QUESTION_ANSWERING = "question-answering"
 TOKEN_CLASSIFICATION = "token-classification"
+MASKED_LM = "masked-lm"
 
 
 class Task(abc.ABC):
@@ -79,6 +80,14 @@ class Task(abc.ABC):
         self, split: str, features: Sequence[Feature], answers: Sequence[Answer]
     ) -> List[Tuple[str, Any]]:
         """(example id, task-level answer) per example: a label, a number, a span, a label sequence."""
+
+    def augment(self, feature: Feature, seed: int) -> Feature:
+        """A training feature as the model is to see it this time; ``seed`` differs by row and epoch."""
+        return feature
+
+    def condense(self, feature: Feature, answer: Answer) -> Answer:
+        """What :meth:`score` needs of an answer, where keeping all of it would take too much memory."""
+        return answer
 
     def model_options(self) -> Dict[str, Any]:
         """Options for transformers' ``from_pretrained`` that shape the head."""

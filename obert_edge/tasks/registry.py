@@ -11,7 +11,7 @@ from obert_edge.tasks.base import Task
 from obert_edge.tasks.glue import DEFINITIONS, load_glue, load_hub_glue
 
 HUB = "hub:"
-TASK_NAMES = (*DEFINITIONS, "squad", "text", "tokens")
+TASK_NAMES = (*DEFINITIONS, "squad", "text", "tokens", "mlm")
 
 
 def load_task(
@@ -28,7 +28,7 @@ def load_task(
     Args:
         name: a GLUE task (``sst2``, ``mrpc``, ``rte``, ``cola``, ``stsb``, ``qnli``, ``mnli``,
             ``qqp``), ``squad``, ``text`` (classification of your own CSV, TSV or JSON Lines) or
-            ``tokens`` (CoNLL or JSON Lines).
+            ``tokens`` (CoNLL or JSON Lines) or ``mlm`` (plain text, masked language modelling).
         data: a folder with one file per split, one file, or ``hub:owner/set[:configuration]``
             (``hub:`` alone: the task's own set) for the `datasets` library.
         text_columns: for ``text``: one column, or two for pairs; default ``text``.
@@ -65,6 +65,10 @@ def load_task(
         from obert_edge.tasks.tokens import load_tokens
 
         return load_tokens(Path(data))
+    if name == "mlm":
+        from obert_edge.tasks.masked_lm import load_mlm
+
+        return load_mlm(Path(data))
     near = difflib.get_close_matches(name, TASK_NAMES, n=1)
     raise UsageError(
         f"there is no task {name!r}; there are {', '.join(TASK_NAMES)}",

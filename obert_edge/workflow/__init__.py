@@ -1,4 +1,4 @@
-"""The stages over model folders: fine-tune, prune, quantise, evaluate, compress.
+"""The stages over model folders: fine-tune, drop layers, transfer, prune, quantise, evaluate, compress.
 
 A stage reads a model folder and writes a model folder, whole or not at all. Importing this
 package does not import torch: names are loaded on first use.
@@ -11,18 +11,26 @@ from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
     from obert_edge.workflow.compression import compress as compress
+    from obert_edge.workflow.dropping import drop_layers as drop_layers
     from obert_edge.workflow.evaluation import evaluate as evaluate
     from obert_edge.workflow.finetuning import finetune as finetune
+    from obert_edge.workflow.finetuning import transfer as transfer
+    from obert_edge.workflow.planning import describe as describe
+    from obert_edge.workflow.planning import plan as plan
     from obert_edge.workflow.pruning import prune as prune
     from obert_edge.workflow.quantizing import quantize as quantize
 
 # Modules are not called like their functions: importing one would hide the function.
 _HOMES = {
     "compress": "compression",
+    "describe": "planning",
+    "drop_layers": "dropping",
     "evaluate": "evaluation",
     "finetune": "finetuning",
+    "plan": "planning",
     "prune": "pruning",
     "quantize": "quantizing",
+    "transfer": "finetuning",
 }
 
 __all__ = list(_HOMES)

@@ -10,11 +10,13 @@ from obert_edge.errors import UsageError
 from obert_edge.files import atomic_file
 from obert_edge.recipe import Recipe
 from obert_edge.tasks import Task, load_task
+from obert_edge.workflow.dropping import drop_layers
 from obert_edge.workflow.evaluation import evaluate
-from obert_edge.workflow.finetuning import finetune
+from obert_edge.workflow.finetuning import finetune, transfer
+from obert_edge.workflow.models import has_head, read_config
 from obert_edge.workflow.pruning import prune
 from obert_edge.workflow.quantizing import quantize
-from obert_edge.workflow.stage import REPORT
+from obert_edge.workflow.stage import REPORT, remove_work
 
 RECIPE_RECORD = "recipe.json"
 SUMMARY = "summary.json"
@@ -24,11 +26,11 @@ _Step = Tuple[str, Callable[[Path, Path], Dict[str, Any]]]
 
 
 def compress(recipe: Recipe, *, progress: bool = True) -> Dict[str, Any]:
-    """Run every stage of a recipe: fine-tune, prune, quantise, build; then score each result.
+    """Run every stage of a recipe: fine-tune, drop layers, transfer, prune, quantise, build.
 
-    Each stage leaves ``<output>/<number>-<stage>``, which appears only when it is complete; a
-    second run of the same recipe skips complete stages and goes on inside the interrupted one from
-    its last checkpoint.
+    Each result is scored. Each stage leaves ``<output>/<number>-<stage>``, which appears only when it
+    is complete; a second run of the same recipe skips complete stages and goes on inside the
+    interrupted one from its last checkpoint, to the very weights it would have ended with.
 
     Args:
         recipe: from :meth:`Recipe.load`.
@@ -55,7 +57,9 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Dict[str, Any]:
     stages: List[Dict[str, Any]] = []
     for number, (name, run) in enumerate(_steps(recipe, task, progress), start=1):
         folder = output / f"{number}-{name}"
-        if not (folder / REPORT).is_file():
+        if (folder / REPORT).is_file():
+            remove_work(folder)
+        else:
             run(current, folder)
         current = folder
         stages.append(_scored(recipe, task, name, folder))
@@ -76,6 +80,37 @@ def _steps(recipe: Recipe, task: Task, progress: bool) -> List[_Step]:
     if recipe.finetune is not None:
         training = recipe.finetune
         steps.append(("finetune", lambda a, b: finetune(a, task, b, training=training, progress=progress)))
+    if recipe.drop is not None:
+        dropping = recipe.drop
+        steps.append(
+            (
+                "drop",
+                lambda a, b: drop_layers(
+                    a,
+                    task,
+                    b,
+                    keep=dropping.keep,
+                    training=dropping.training,
+                    distillation=dropping.distillation,
+                    progress=progress,
+                ),
+            )
+        )
+    if recipe.transfer is not None:
+        transferring = recipe.transfer
+        steps.append(
+            (
+                "transfer",
+                lambda a, b: transfer(
+                    a,
+                    task,
+                    b,
+                    training=transferring.training,
+                    distillation=transferring.distillation.with_teacher(dense),
+                    progress=progress,
+                ),
+            )
+        )
     if recipe.prune is not None:
         pruning = recipe.prune
         steps.append(
@@ -92,6 +127,8 @@ def _steps(recipe: Recipe, task: Task, progress: bool) -> List[_Step]:
                 ),
             )
         )
+    # The model to start from teaches the last stage, unless it has no head of the task itself.
+    teacher = recipe.model if has_head(read_config(Path(recipe.model)), task) else None
     if recipe.quantize is not None:
         quantization = recipe.quantize
         steps.append(
@@ -103,7 +140,7 @@ def _steps(recipe: Recipe, task: Task, progress: bool) -> List[_Step]:
                     b,
                     quantization=quantization.quantization,
                     training=quantization.training,
-                    distillation=quantization.distillation.with_teacher(dense or recipe.model),
+                    distillation=quantization.distillation.with_teacher(dense or teacher),
                     progress=progress,
                 ),
             )

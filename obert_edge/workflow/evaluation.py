@@ -100,7 +100,11 @@ def answer(
     else:
         network, kind = load_model(path, task), "float"
     answers = answer_features(
-        network, features, pad_token_id=config.get("pad_token_id") or 0, batch_size=batch_size
+        network,
+        features,
+        pad_token_id=config.get("pad_token_id") or 0,
+        batch_size=batch_size,
+        condense=task.condense,
     )
     return features, answers, kind
 
@@ -164,8 +168,9 @@ def _bundle_answers(
             arrays = session.run(ids, mask, types if uses_types else None)
             for row, index in enumerate(order[start : start + batch_size]):
                 length = len(features[index]["input_ids"])
-                answers[index] = {
+                answer = {
                     key: value[row, :length] if key != "logits" or value.ndim == 3 else value[row]
                     for key, value in arrays.items()
                 }
+                answers[index] = task.condense(features[index], answer)
     return features, [answer for answer in answers if answer is not None], "bundle"

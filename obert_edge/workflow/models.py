@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import shutil
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator
+from typing import Any, Dict, Iterable, List, Mapping, Optional, cast
 
 import torch
 from torch import nn
 
+from obert_edge.compiler.checkpoint import Checkpoint, read_model_config
+from obert_edge.compiler.pytorch import load_pytorch, quiet_transformers
 from obert_edge.errors import CheckpointError
 from obert_edge.tasks import Task
-from obert_edge.tasks.base import QUESTION_ANSWERING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION
+from obert_edge.tasks.base import (
+    MASKED_LM,
+    QUESTION_ANSWERING,
+    SEQUENCE_CLASSIFICATION,
+    TOKEN_CLASSIFICATION,
+)
+
+QUANTIZATION = "quantization.json"
+#: What transformers' classes with a head are called, after the architecture's name.
+HEADS = {
+    SEQUENCE_CLASSIFICATION: "ForSequenceClassification",
+    TOKEN_CLASSIFICATION: "ForTokenClassification",
+    QUESTION_ANSWERING: "ForQuestionAnswering",
+    MASKED_LM: "ForMaskedLM",
+}
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -29,58 +43,31 @@ _TOKENIZER_FILES = (
 def load_model(folder: Path, task: Task, *, seed: int = 42) -> nn.Module:
     """Load a checkpoint with the head of ``task``; a missing head is initialised from ``seed``.
 
-    Pickled weights are read with ``weights_only``; safetensors are preferred.
+    Any folder that ``build`` takes will do (one importer serves both); of a quantised checkpoint of
+    SparseML these are the float weights. A head whose labels come in another order than the task's is
+    put in the task's order.
 
     Raises:
         CheckpointError: the folder is not a readable checkpoint, or its head has other labels.
     """
-    import transformers
-
-    classes = {
-        SEQUENCE_CLASSIFICATION: transformers.AutoModelForSequenceClassification,
-        QUESTION_ANSWERING: transformers.AutoModelForQuestionAnswering,
-        TOKEN_CLASSIFICATION: transformers.AutoModelForTokenClassification,
-    }
-    config = read_config(folder)
-    if quantised(folder):
+    if (Path(folder) / QUANTIZATION).is_file():
         raise CheckpointError(
-            f"{folder} is already quantised (it holds quantization.json)",
+            f"{folder} is already quantised (it holds {QUANTIZATION})",
             hint="start from the float checkpoint this one was made from",
         )
+    checkpoint = Checkpoint.open(folder)
     torch.manual_seed(seed)
-    options = task.model_options()
-    if has_head(config, task) and task.labels:
-        _check_labels(folder, config, task)
-    try:
-        # The class is chosen here, so "architectures" of the folder cannot pick code of its own.
-        with quiet_transformers():
-            model, found = classes[task.head].from_pretrained(
-                str(folder), output_loading_info=True, **options
-            )
-    except Exception as error:  # the loaders below transformers have no common base of their own
-        raise CheckpointError(
-            f"{folder} cannot be loaded: {_first_line(error)}",
-            hint="check that it is a complete checkpoint of a BERT-family encoder, or download it again",
-        ) from error
-    _check_complete(folder, model, found["missing_keys"])
+    order: Optional[List[int]] = None
+    if has_head(checkpoint.config, task) and task.labels:
+        order = _label_order(folder, checkpoint.config, task)
+    model, missing = load_pytorch(checkpoint, HEADS[task.head], **task.model_options())
+    _check_complete(folder, model, missing)
+    if order is not None and order != sorted(order):
+        head = _output_layer(model)
+        with torch.no_grad():
+            head.weight.copy_(head.weight[order].clone())
+            head.bias.copy_(head.bias[order].clone())
     return model  # type: ignore[no-any-return]
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' bars and its table of missing keys: a new head is what is wanted."""
-    from transformers.utils import logging
-
-    verbosity: int = logging.get_verbosity()
-    bars: bool = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def read_config(folder: Path) -> Dict[str, Any]:
@@ -89,24 +76,12 @@ def read_config(folder: Path) -> Dict[str, Any]:
     Raises:
         CheckpointError: there is none, or it is not JSON.
     """
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise CheckpointError(
-            f"{folder} is not a model folder: there is no config.json",
-            hint="pass the folder that save_pretrained wrote, with config.json and model.safetensors",
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}", hint="download the checkpoint again") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} is not a JSON object", hint="download the checkpoint again")
-    return config
+    return read_model_config(folder)
 
 
 def quantised(folder: Path) -> bool:
-    """Whether a model folder carries quantisation ranges."""
-    return (Path(folder) / "quantization.json").is_file()
+    """Whether a model folder carries quantisation ranges, beside the weights or among them."""
+    return (Path(folder) / QUANTIZATION).is_file() or Checkpoint.open(folder).quantization is not None
 
 
 def save_model(model: nn.Module, source: Path, folder: Path) -> None:
@@ -125,12 +100,8 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 
 def has_head(config: Dict[str, Any], task: Task) -> bool:
     """Whether the checkpoint was saved with the kind of head the task needs."""
-    suffix = {
-        SEQUENCE_CLASSIFICATION: "ForSequenceClassification",
-        TOKEN_CLASSIFICATION: "ForTokenClassification",
-        QUESTION_ANSWERING: "ForQuestionAnswering",
-    }[task.head]
-    return any(str(name).endswith(suffix) for name in config.get("architectures") or ())
+    suffixes = (HEADS[task.head],) + (("ForPreTraining",) if task.head == MASKED_LM else ())
+    return any(str(name).endswith(suffixes) for name in config.get("architectures") or ())
 
 
 def _check_complete(folder: Path, model: Any, missing: Iterable[str]) -> None:
@@ -144,15 +115,26 @@ def _check_complete(folder: Path, model: Any, missing: Iterable[str]) -> None:
         )
 
 
-def _check_labels(folder: Path, config: Dict[str, Any], task: Task) -> None:
-    found = list((config.get("id2label") or {}).values())
+def _label_order(folder: Path, config: Mapping[str, Any], task: Task) -> Optional[List[int]]:
+    """For each label of the task its row in the checkpoint's head; None: the names do not tell.
+
+    Raises:
+        CheckpointError: the number of labels differs.
+    """
+    by_id = config.get("id2label") or {}
+    found = [str(by_id[key]) for key in sorted(by_id, key=int)]
     if found and len(found) != len(task.labels):
         raise CheckpointError(
-            f"{folder} has a head of {len(found)} labels ({', '.join(map(str, found))}); "
+            f"{folder} has a head of {len(found)} labels ({', '.join(found)}); "
             f"task {task.name!r} has {len(task.labels)} ({', '.join(task.labels)})",
             hint="pass the checkpoint fine-tuned on this task, or the bare encoder",
         )
+    names = [name.lower() for name in found]
+    wanted = [label.lower() for label in task.labels]
+    return [names.index(label) for label in wanted] if sorted(names) == sorted(wanted) else None
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _output_layer(model: nn.Module) -> nn.Linear:
+    """The linear of a classification head that has a row per label."""
+    classifier: Any = model.classifier
+    return cast(nn.Linear, getattr(classifier, "out_proj", classifier))

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Union
 
 import torch
 
-from obert_edge.errors import UsageError
-from obert_edge.pruning import (
-    CubicSchedule,
-    Masks,
-    Pattern,
-    PruningCallback,
-    RewindingLearningRate,
-    make_criterion,
-    prune_one_shot,
-)
+from obert_edge.progress import Bar
+from obert_edge.pruning import Masks, Pattern, PruningCallback, make_criterion, prune_one_shot
 from obert_edge.recipe import Distillation, Pruning, Training
 from obert_edge.tasks import Feature, Task, load_tokenizer
 from obert_edge.workflow.batching import PadCollator
+from obert_edge.workflow.logs import ProgressCallback
 from obert_edge.workflow.models import load_model, read_config, save_model
-from obert_edge.workflow.stage import make_distillation, stage_folder, stage_work, write_report
-from obert_edge.workflow.training import total_steps, train
+from obert_edge.workflow.sparsity import write_sparsity
+from obert_edge.workflow.stage import make_distillation, remove_work, stage_folder, stage_work, write_report
+from obert_edge.workflow.timing import make_rates, make_schedule, steps_per_epoch, total_steps
+from obert_edge.workflow.training import make_score, train
 
 
 def prune(
@@ -44,8 +40,8 @@ def prune(
     """Prune a fine-tuned model folder.
 
     With ``training.epochs`` (or ``max_steps``) at 0 the weights go in one step and nothing is
-    trained. Otherwise they go in ``pruning.steps`` steps over the first part of training, the
-    learning rate rewinds at each of them, and the model learns from the teacher.
+    trained. Otherwise they go on the schedule of ``pruning``, the learning rate rewinds as it says,
+    and the model learns from the teacher.
 
     Args:
         model: folder of the dense model, fine-tuned on the task.
@@ -78,25 +74,28 @@ def prune(
     criterion = make_criterion(plan.method, **_criterion_options(plan, shape))
     source, target = Path(model), Path(output)
     pad = read_config(source).get("pad_token_id") or 0
-    this = stage_work(target, "prune", source, task, plan, options, distillation)
+    this = stage_work(target, "prune", source, task, plan, options, distillation, limit)
     with stage_folder(target, overwrite=overwrite) as folder, this as work:
-        features = task.features("train", load_tokenizer(source), max_length=options.max_length, limit=limit)
+        tokenizer = load_tokenizer(source)
+        features = task.features("train", tokenizer, max_length=options.max_length, limit=limit)
         network = load_model(source, task, seed=options.seed)
-        one_shot = options.epochs == 0 or options.max_steps == 0
-        if one_shot:
-            report = prune_one_shot(
-                network,
-                gradient_batches(features, plan, options.seed, pad),
-                sparsity=plan.sparsity,
-                pattern=shape,
-                criterion=criterion,
-                scope=plan.scope,
-                gradients=plan.gradients,
-            )
+        if options.none:
+            with Bar() if progress else contextlib.nullcontext() as bar:
+                report = prune_one_shot(
+                    network,
+                    gradient_batches(features, plan, options.seed, pad, task.augment),
+                    sparsity=plan.sparsity,
+                    pattern=shape,
+                    criterion=criterion,
+                    scope=plan.scope,
+                    gradients=plan.gradients,
+                    progress=bar.show if bar else None,
+                )
             figures: Dict[str, Any] = {"pruning_steps": [report.to_dict()]}
         else:
             steps = total_steps(options, len(features))
             schedule = make_schedule(plan, steps)
+            shown = ProgressCallback(f"prune {task.name}") if progress else None
             callback = PruningCallback(
                 schedule,
                 criterion=criterion,
@@ -105,25 +104,28 @@ def prune(
                 gradients=plan.gradients,
                 gradient_batch_size=plan.gradient_batch_size,
                 seed=options.seed,
+                progress=shown.within_step if shown else None,
             )
-            teacher = distillation or Distillation()
             trained = train(
                 network,
                 features,
                 options,
                 work,
                 title=f"prune {task.name}",
-                distillation=make_distillation(teacher, source, task),
-                rates=make_rates(options, schedule, steps),
+                distillation=make_distillation(distillation or Distillation(), source, task),
+                rates=make_rates(options, plan, schedule, steps, steps_per_epoch(options, len(features))),
                 pad_token_id=pad,
                 callbacks=[callback],
                 log_extra=lambda: {"sparsity": callback.masks.sparsity if callback.masks else 0.0},
-                progress=progress,
+                augment=task.augment,
+                score=make_score(task, tokenizer, options, pad),
+                bar=shown,
             )
-            figures = {**trained, "pruning_steps": [report.to_dict() for report in callback.reports]}
+            figures = {**trained, "pruning_steps": callback.history}
         figures["sparsity"] = Masks.from_weights(network).sparsity
         save_model(network, source, folder)
-        return write_report(
+        write_sparsity(network, folder)
+        result = write_report(
             folder,
             work,
             "prune",
@@ -131,43 +133,18 @@ def prune(
             training=options,
             figures=figures,
             pruning=dataclasses.asdict(plan),
-            distillation=None if one_shot else dataclasses.asdict(distillation or Distillation()),
+            distillation=None if options.none else dataclasses.asdict(distillation or Distillation()),
         )
-
-
-def make_schedule(plan: Pruning, steps: int) -> CubicSchedule:
-    """Pruning steps evenly over the first ``plan.until`` of training, the first before it begins.
-
-    Raises:
-        UsageError: training is shorter than the pruning steps need.
-    """
-    count = plan.steps
-    spacing = int(plan.until * steps / count)
-    if spacing < 1:
-        raise UsageError(
-            f"{count} pruning steps do not fit into {plan.until:.0%} of {steps} training steps",
-            hint="train longer, or use fewer pruning steps",
-        )
-    first = plan.sparsity if count == 1 else min(plan.initial_sparsity, plan.sparsity)
-    return CubicSchedule(first, plan.sparsity, 0, (count - 1) * spacing, spacing, unit="steps")
-
-
-def make_rates(options: Training, schedule: CubicSchedule, steps: int) -> RewindingLearningRate:
-    """The rate falls linearly from its peak after every pruning step (paper section 4.1)."""
-    moments = sorted(moment for moment in schedule.resolve(1) if 0 < moment < steps)
-    warmup = min(round(options.warmup * steps), moments[0] if moments else steps)
-    return RewindingLearningRate(
-        options.learning_rate,
-        options.final_learning_rate,
-        rewinds=moments,
-        end=steps,
-        unit="steps",
-        warmup=warmup,
-    )
+    remove_work(target)
+    return result
 
 
 def gradient_batches(
-    features: List[Feature], plan: Pruning, seed: int, pad_token_id: int
+    features: List[Feature],
+    plan: Pruning,
+    seed: int,
+    pad_token_id: int,
+    augment: Optional[Callable[[Feature, int], Feature]] = None,
 ) -> Iterator[Dict[str, torch.Tensor]]:
     """Random batches with labels for the gradients of a one-shot step, ``plan.gradients`` of them."""
     collate = PadCollator(pad_token_id)
@@ -177,7 +154,7 @@ def gradient_batches(
         while len(drawn) < plan.gradient_batch_size:
             drawn += torch.randperm(len(features), generator=generator).tolist()
         rows, drawn = drawn[: plan.gradient_batch_size], drawn[plan.gradient_batch_size :]
-        yield collate([features[row] for row in rows])
+        yield collate([augment(features[row], row) if augment else features[row] for row in rows])
 
 
 def _criterion_options(plan: Pruning, shape: Any) -> Dict[str, Any]:

@@ -14,9 +14,12 @@ from obert_edge.quantization import QATCallback, save_quantized
 from obert_edge.recipe import Distillation, Quantization, Training
 from obert_edge.tasks import Feature, Task, load_tokenizer
 from obert_edge.workflow.batching import PadCollator
+from obert_edge.workflow.logs import ProgressCallback
 from obert_edge.workflow.models import copy_tokenizer, load_model, quiet_transformers, read_config
-from obert_edge.workflow.stage import make_distillation, stage_folder, stage_work, write_report
-from obert_edge.workflow.training import train
+from obert_edge.workflow.sparsity import write_sparsity
+from obert_edge.workflow.stage import make_distillation, remove_work, stage_folder, stage_work, write_report
+from obert_edge.workflow.timing import plain_rates, total_steps
+from obert_edge.workflow.training import make_score, train
 
 _CALIBRATION_BATCH = 8
 
@@ -63,14 +66,15 @@ def quantize(
     source, target = Path(model), Path(output)
     pad = read_config(source).get("pad_token_id") or 0
     qat = plan.method == "qat"
-    if qat and (options.epochs == 0 or options.max_steps == 0):
+    if qat and options.none:
         raise UsageError(
             "quantisation-aware training of 0 steps finds no ranges",
             hint="use method calibrate, or give --epochs or --max-steps",
         )
-    this = stage_work(target, "quantize", source, task, plan, options, distillation)
+    this = stage_work(target, "quantize", source, task, plan, options, distillation, limit)
     with stage_folder(target, overwrite=overwrite) as folder, this as work:
-        features = task.features("train", load_tokenizer(source), max_length=options.max_length, limit=limit)
+        tokenizer = load_tokenizer(source)
+        features = task.features("train", tokenizer, max_length=options.max_length, limit=limit)
         network = load_model(source, task, seed=options.seed)
         if qat:
             figures: Dict[str, Any] = train(
@@ -80,9 +84,12 @@ def quantize(
                 work,
                 title=f"quantise {task.name}",
                 distillation=make_distillation(distillation or Distillation(), source, task),
+                rates=plain_rates(options, total_steps(options, len(features))),
                 pad_token_id=pad,
                 callbacks=[QATCallback(plan.activations, plan.observe)],
-                progress=progress,
+                augment=task.augment,
+                score=make_score(task, tokenizer, options, pad),
+                bar=ProgressCallback(f"quantise {task.name}") if progress else None,
             )
         else:
             batches = calibration_batches(features, plan.calibration_examples, options.seed, pad)
@@ -91,7 +98,8 @@ def quantize(
         with quiet_transformers():
             save_quantized(network, None, folder, plan.method)
         copy_tokenizer(source, folder)
-        return write_report(
+        write_sparsity(network, folder)
+        report = write_report(
             folder,
             work,
             "quantize",
@@ -101,6 +109,8 @@ def quantize(
             quantization=dataclasses.asdict(plan),
             distillation=dataclasses.asdict(distillation or Distillation()) if qat else None,
         )
+    remove_work(target)
+    return report
 
 
 def calibration_batches(

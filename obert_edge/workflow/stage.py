@@ -10,15 +10,15 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional, Sequence
 
 from obert_edge.errors import CheckpointError, ObertEdgeError
 from obert_edge.files import atomic_file, atomic_folder
 from obert_edge.pruning import DistillationLoss
 from obert_edge.recipe import Distillation, Training
 from obert_edge.tasks import Task
+from obert_edge.workflow.logs import EVENTS, LOG_FILE
 from obert_edge.workflow.models import has_head, load_model, read_config
-from obert_edge.workflow.training import LOG_FILE
 
 REPORT = "stage.json"
 _IDENTITY = "identity.json"
@@ -31,15 +31,15 @@ def stage_work(output: Path, stage: str, source: Path, task: Task, *options: Any
     """The folder ``.<output>.work`` beside a stage's output: checkpoints and logs while it runs.
 
     It is kept when the stage is interrupted, so that running the very same stage again goes on from
-    the last checkpoint, and removed when the stage succeeds. What another stage, or the same with
-    other options, has left there is thrown away.
+    the last checkpoint; :func:`remove_work` removes it when the output is in its place. What another
+    stage, or the same with other options, has left there is thrown away.
 
     Args:
         output: the stage's output folder.
         stage: its name.
         source: the folder it starts from.
         task: of the stage.
-        options: dataclasses; together they say what "the very same" means.
+        options: dataclasses and plain values; together they say what "the very same" means.
     """
     work = output.parent / f".{output.name}.work"
     identity = {
@@ -47,8 +47,11 @@ def stage_work(output: Path, stage: str, source: Path, task: Task, *options: Any
         "source": str(source.resolve()),
         "task": task.name,
         "labels": list(task.labels),
-        "options": [dataclasses.asdict(option) if option is not None else None for option in options],
+        "options": [
+            dataclasses.asdict(option) if dataclasses.is_dataclass(option) else option for option in options
+        ],
     }
+    identity = json.loads(json.dumps(identity))  # as it will be read: tuples are lists
     record = work / _IDENTITY
     if not is_main_process():
         _wait_for(record, identity)
@@ -60,7 +63,15 @@ def stage_work(output: Path, stage: str, source: Path, task: Task, *options: Any
     with atomic_file(record) as path:
         path.write_text(json.dumps(identity), encoding="utf-8")
     yield work
-    shutil.rmtree(work, ignore_errors=True)
+
+
+def remove_work(output: Path) -> None:
+    """Remove the work folder of a stage whose output is in its place."""
+    if is_main_process():
+        work = output.parent / f".{output.name}.work"
+        # The record first: without it, what a kill leaves of the folder is not gone on with.
+        (work / _IDENTITY).unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def is_main_process() -> bool:
@@ -106,7 +117,7 @@ def write_report(
     figures: Dict[str, Any],
     **more: Any,
 ) -> Dict[str, Any]:
-    """Write ``stage.json`` and the training log into a finished stage's folder."""
+    """Write ``stage.json``, the training logs and the sparsity report into a finished stage's folder."""
     report = {
         "stage": stage,
         "task": task.name,
@@ -117,26 +128,45 @@ def write_report(
     (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if (work / LOG_FILE).is_file():
         shutil.copyfile(work / LOG_FILE, folder / LOG_FILE)
+    if (work / EVENTS).is_dir():
+        shutil.copytree(work / EVENTS, folder / EVENTS)
     return report
 
 
-def make_distillation(plan: Distillation, source: Path, task: Task) -> Optional[DistillationLoss]:
-    """The loss against a teacher, or ``None`` when ``plan.hardness`` is 0.
+def make_distillation(
+    plan: Distillation, source: Path, task: Task, layers: Optional[Sequence[int]] = None
+) -> Optional[DistillationLoss]:
+    """The loss against a teacher, or ``None`` when ``plan`` gives it no weight.
 
     Args:
-        plan: teacher, hardness, temperature.
+        plan: teacher, hardness, temperature, hidden states.
         source: the folder the stage starts from; the teacher unless the plan names one.
         task: of both.
+        layers: the teacher's layer for each of the student's; default: evenly spaced.
 
     Raises:
-        CheckpointError: the teacher is missing, is not fine-tuned on a task, or has other labels.
+        CheckpointError: the teacher is missing, is not fine-tuned on a task, or has other labels or
+            another vocabulary.
     """
-    if plan.hardness == 0:
+    if plan.none:
         return None
     folder = Path(plan.teacher) if plan.teacher is not None else source
-    if not has_head(read_config(folder), task):
+    theirs, ours = read_config(folder), read_config(source)
+    if not has_head(theirs, task):
         raise CheckpointError(
             f"the teacher {folder} has no {task.head} head to learn from",
             hint="fine-tune it first (`obert-edge finetune`), name another --teacher, or set --hardness 0",
         )
-    return DistillationLoss(load_model(folder, task), hardness=plan.hardness, temperature=plan.temperature)
+    if theirs.get("vocab_size") != ours.get("vocab_size"):
+        raise CheckpointError(
+            f"the teacher {folder} knows {theirs.get('vocab_size')} tokens, "
+            f"{source} {ours.get('vocab_size')}",
+            hint="teacher and student read the same token ids: use a teacher with the same tokenizer",
+        )
+    return DistillationLoss(
+        load_model(folder, task),
+        hardness=plan.hardness,
+        temperature=plan.temperature,
+        hidden_states=plan.hidden_states,
+        layers=layers,
+    )

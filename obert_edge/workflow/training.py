@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
-import math
-import os
-import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, cast
@@ -16,17 +10,25 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, cast
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
+from obert_edge.compiler.pytorch import quiet_transformers
+from obert_edge.errors import UsageError
 from obert_edge.pruning import DistillationLoss, RewindingLearningRate
 from obert_edge.recipe import Training
-from obert_edge.tasks import Feature
-from obert_edge.workflow.batching import FeatureDataset, PadCollator
-from obert_edge.workflow.models import quiet_transformers
+from obert_edge.tasks import Feature, Task
+from obert_edge.workflow.batching import (
+    FeatureDataset,
+    LengthGroupedSampler,
+    PadCollator,
+    answer_features,
+)
+from obert_edge.workflow.logs import LogCallback, ProgressCallback
+from obert_edge.workflow.resume import CHECKPOINTS, CompleteCheckpoint, last_complete_checkpoint, step_of
+from obert_edge.workflow.timing import total_steps
 
-CHECKPOINTS = "checkpoints"
-LOG_FILE = "train_log.csv"
-_LOG_FIELDS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "sparsity", "seconds")
+#: Rows that a score during training looks at, at most.
+_SCORED_ROWS = 1000
 
 
 class StageTrainer(Trainer):
@@ -65,6 +67,19 @@ class StageTrainer(Trainer):
         loss, outputs = self._distillation(model, inputs)
         return (loss, outputs) if return_outputs else loss
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset = cast(FeatureDataset, self.train_dataset if train_dataset is None else train_dataset)
+        return LengthGroupedSampler(dataset.lengths, self.args.train_batch_size, self.args.seed)
+
+    def take(self, checkpoint: Path) -> None:
+        """Have the model of the last step: resuming there, the Trainer would do one step more."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        handler = self.callback_handler
+        handler.train_dataloader = self.get_train_dataloader()
+        self.control = handler.on_train_begin(self.args, self.state, self.control)
+        self.control = handler.on_train_end(self.args, self.state, self.control)
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The linear decay of the arguments, or the rates given."""
         if self._rates is None:
@@ -74,95 +89,6 @@ class StageTrainer(Trainer):
                 cast(Optimizer, optimizer or self.optimizer), steps_per_epoch=1
             )
         return self.lr_scheduler
-
-
-class LogCallback(TrainerCallback):
-    """Append loss, learning rate and whatever ``extra`` returns to a CSV file, every logged step."""
-
-    def __init__(self, path: Path, extra: Optional[Callable[[], Dict[str, float]]] = None) -> None:
-        self._path = path
-        self._extra = extra
-        self._start = time.monotonic()
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Forget rows of steps that were lost with a kill and will be done again."""
-        if not state.is_world_process_zero or not self._path.exists():
-            return
-        with self._path.open(newline="", encoding="utf-8") as stream:
-            kept = [row for row in csv.DictReader(stream) if int(row["step"]) <= state.global_step]
-        with self._path.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, _LOG_FIELDS)
-            writer.writeheader()
-            writer.writerows(kept)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Write one row; evaluation summaries without a loss are skipped."""
-        if not state.is_world_process_zero or not logs or "loss" not in logs:
-            return
-        seconds = round(time.monotonic() - self._start, 1)
-        row = {
-            "step": state.global_step,
-            "seconds": seconds,
-            **logs,
-            **(self._extra() if self._extra else {}),
-        }
-        new = not self._path.exists()
-        with self._path.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, _LOG_FIELDS, extrasaction="ignore")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-
-
-class ProgressCallback(TrainerCallback):
-    """A bar with loss and time left, on stderr."""
-
-    def __init__(self, title: str) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[loss]}"),
-            console=Console(file=sys.stderr),
-        )
-        self._title = title
-        self._task: Any = None
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Show the bar at the step training starts or resumes from."""
-        self._bar.start()
-        self._task = self._bar.add_task(
-            self._title, total=state.max_steps, completed=state.global_step, loss=""
-        )
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Advance."""
-        self._bar.update(self._task, completed=state.global_step)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Show the loss."""
-        if logs and "loss" in logs:
-            self._bar.update(self._task, loss=f"loss {float(logs['loss']):.4f}")
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Close the bar."""
-        self.close()
-
-    def close(self) -> None:
-        """Restore the terminal; also called when training is interrupted."""
-        self._bar.stop()
 
 
 @contextlib.contextmanager
@@ -189,31 +115,6 @@ def training_mode(model: nn.Module, options: Training) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def total_steps(options: Training, rows: int) -> int:
-    """Optimiser steps of a run over ``rows`` features, shared by the processes of ``torchrun``."""
-    if options.max_steps is not None:
-        return options.max_steps
-    per_step = options.batch_size * int(os.environ.get("WORLD_SIZE", "1"))
-    return max(1, math.ceil(options.epochs * math.ceil(rows / per_step)))
-
-
-def last_complete_checkpoint(folder: Path) -> Optional[Path]:
-    """The newest checkpoint that was written to its end, or ``None``.
-
-    The Trainer writes a checkpoint file by file, its state last, and removes the one before only
-    then: after a kill the newest folder may be a torso. Torsos are removed.
-    """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    for checkpoint in reversed(found):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(checkpoint, ignore_errors=True)
-        else:
-            return checkpoint
-    return None
-
-
 def train(
     model: nn.Module,
     features: Sequence[Feature],
@@ -226,36 +127,48 @@ def train(
     pad_token_id: int = 0,
     callbacks: Sequence[TrainerCallback] = (),
     log_extra: Optional[Callable[[], Dict[str, float]]] = None,
-    progress: bool = True,
+    augment: Optional[Callable[[Feature, int], Feature]] = None,
+    score: Optional[Callable[[nn.Module], float]] = None,
+    bar: Optional[ProgressCallback] = None,
 ) -> Dict[str, float]:
     """Train ``model`` in place.
 
     Checkpoints go to ``work/checkpoints``; when some are there already, training goes on from the
-    last one. Batches hold rows of similar length and are padded to their longest row. Several
-    devices: start the command with ``torchrun`` or ``accelerate launch``.
+    last one and ends with the very weights it would have ended with. Batches hold rows of similar
+    length and are padded to their longest row. Several devices: start the command with ``torchrun`` or
+    ``accelerate launch``.
 
     Args:
         model: a transformers model.
         features: the train split.
         options: steps, rates, precision.
-        work: folder for checkpoints and ``train_log.csv``.
+        work: folder for checkpoints, ``train_log.csv`` and TensorBoard events.
         title: shown beside the progress bar.
         distillation: loss against a teacher, in place of the model's own.
         rates: learning rate per step with rewinds, in place of one linear decay.
         pad_token_id: of the tokenizer.
         callbacks: further Trainer callbacks (pruning, QAT).
         log_extra: values for the log's other columns.
-        progress: show a progress bar.
+        augment: see :meth:`Task.augment`.
+        score: metric of the model, every ``options.evaluate_steps`` steps.
+        bar: shows progress; None: nothing is shown.
 
     Returns:
-        ``steps``, ``seconds`` of this call, and the mean ``loss``.
+        ``steps``, ``seconds`` of this call, and the ``loss`` logged last.
+
+    Raises:
+        UsageError: ``fp16`` without a GPU.
     """
+    if options.precision == "fp16" and not torch.cuda.is_available():
+        raise UsageError("precision fp16 needs a GPU, and there is none", hint="use bf16 or fp32")
+    began = time.monotonic()
     torch.set_flush_denormal(True)  # denormals of pruned models slow x86 several-fold
     work.mkdir(parents=True, exist_ok=True)
     steps = total_steps(options, len(features))
     arguments = TrainingArguments(
         output_dir=str(work / CHECKPOINTS),
         per_device_train_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.accumulate,
         max_steps=steps,
         learning_rate=options.learning_rate,
         lr_scheduler_type="polynomial",
@@ -264,11 +177,11 @@ def train(
         weight_decay=options.weight_decay,
         optim="adamw_torch_fused",
         bf16=options.precision == "bf16",
+        fp16=options.precision == "fp16",
+        gradient_checkpointing=options.gradient_checkpointing,
         seed=options.seed,
-        train_sampling_strategy="group_by_length",
         save_strategy="steps",
         save_steps=options.save_steps or max(1, steps // 10),
-        save_total_limit=1,
         logging_steps=max(1, min(20, steps // 10)),
         report_to="none",
         disable_tqdm=True,
@@ -276,30 +189,57 @@ def train(
         use_cpu=not torch.cuda.is_available(),
         label_names=["labels", "start_positions", "end_positions"],
     )
-    extra: List[TrainerCallback] = [LogCallback(work / LOG_FILE, log_extra), *callbacks]
-    bar = ProgressCallback(title) if progress else None
+    log = LogCallback(work, log_extra, score, options.evaluate_steps)
+    shown: List[TrainerCallback] = [bar] if bar else []
     trainer = StageTrainer(
         model=model,
         args=arguments,
-        train_dataset=FeatureDataset(features),
+        train_dataset=FeatureDataset(features, augment),
         data_collator=PadCollator(pad_token_id),
-        callbacks=extra + ([bar] if bar else []),
+        callbacks=[log, *callbacks, *shown, CompleteCheckpoint()],
         distillation=distillation,
         rates=rates,
     )
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
-    checkpoints = work / CHECKPOINTS
-    last = last_complete_checkpoint(checkpoints)
+    last = last_complete_checkpoint(work / CHECKPOINTS)
     try:
         with training_mode(model, options), quiet_transformers():
-            result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+            if last is not None and step_of(last) >= steps:
+                trainer.take(last)
+            else:
+                trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
+        log.close()
         if bar:
             bar.close()
+        if options.gradient_checkpointing:
+            model.gradient_checkpointing_disable()  # type: ignore[operator]
     return {
         "steps": float(steps),
-        "seconds": float(result.metrics["train_runtime"]),
-        "loss": float(result.training_loss),
+        "seconds": round(time.monotonic() - began, 1),
+        "loss": next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), 0.0),
     }
+
+
+def make_score(
+    task: Task, tokenizer: Any, options: Training, pad_token_id: int
+) -> Optional[Callable[[nn.Module], float]]:
+    """The task's deciding metric on split ``tune``, else ``dev``; None: none was asked for."""
+    split = next((name for name in ("tune", "dev") if name in task.splits), None)
+    if options.evaluate_steps is None or split is None:
+        return None
+    features = task.features(split, tokenizer, max_length=options.max_length, limit=_SCORED_ROWS)
+
+    def score(model: nn.Module) -> float:
+        answers = answer_features(
+            model,
+            features,
+            pad_token_id=pad_token_id,
+            batch_size=options.batch_size,
+            condense=task.condense,
+        )
+        return task.score(split, features, answers)[task.metric]
+
+    return score

@@ -56,7 +56,7 @@ def test_the_inverse_scale_is_one_float32_division() -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"format": 2}, "has format 2"),
+        ({"format": 3}, "has format 3.*reads 1 and 2"),
         ({"activations": "some"}, "activations 'some'"),
         ({"sites": None}, "an object 'sites'"),
         ({"sites": {"x:input": {"scale": 0, "zero_point": 0}}}, "'x:input'"),

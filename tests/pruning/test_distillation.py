@@ -6,6 +6,7 @@ from transformers.modeling_outputs import QuestionAnsweringModelOutput, Sequence
 
 from obert_edge.errors import UsageError
 from obert_edge.pruning import DistillationLoss, Teacher, distillation_loss
+from obert_edge.pruning.distillation import hidden_state_loss
 
 from .models import make_batches, make_bert, make_bert_qa, make_distilbert
 
@@ -135,3 +136,37 @@ def test_mismatches_and_values_out_of_range_are_refused():
             DistillationLoss(make_bert(), hardness=hardness, temperature=temperature)
     with pytest.raises(UsageError, match="logits"):
         distillation_loss({"hidden": torch.zeros(1)}, ours, None, hardness=1.0, temperature=2.0)
+
+
+def test_hidden_states_differ_by_the_mean_over_real_tokens_channels_and_layers():
+    student = [torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), torch.ones(1, 2, 3)]
+    teacher = [torch.full((1, 2, 3), 9.0), torch.full((1, 2, 3), 1.0), torch.full((1, 2, 3), 4.0)]
+    assert float(hidden_state_loss(student, teacher)) == pytest.approx((1 + 9) / 2)
+    teacher[1][0, 1] = 100.0  # padding
+    mask = torch.tensor([[1, 0]])
+    assert float(hidden_state_loss(student, teacher, mask)) == pytest.approx((1 + 9) / 2)
+
+
+def test_fewer_layers_follow_evenly_spaced_ones_or_those_named():
+    states = [torch.full((1, 1, 1), float(i)) for i in range(5)]  # embeddings, then layers 1..4
+    halves = [states[0], states[2], states[4]]
+    assert float(hidden_state_loss(halves, states)) == 0.0
+    firsts = [states[0], states[1], states[2]]
+    assert float(hidden_state_loss(firsts, states, layers=[0, 1])) == 0.0
+    assert float(hidden_state_loss(firsts, states)) > 0
+    for layers in ([0], [0, 4]):
+        with pytest.raises(UsageError, match="cannot be followed"):
+            hidden_state_loss(firsts, states, layers=layers)
+    with pytest.raises(UsageError, match="hidden states of the student have shape"):
+        hidden_state_loss([torch.zeros(1, 1, 2)] * 2, states)
+
+
+def test_hidden_states_are_added_to_the_loss_on_logits():
+    student, teacher = make_bert(0).eval(), make_bert(1)
+    batch = make_batches(1)[0]
+    plain, _ = DistillationLoss(teacher)(student, batch)
+    deep, outputs = DistillationLoss(teacher, hidden_states=0.5)(student, batch)
+    with torch.no_grad():
+        theirs = teacher(**batch, output_hidden_states=True).hidden_states
+    expected = plain + 0.5 * hidden_state_loss(outputs.hidden_states, theirs)
+    assert float(deep.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)

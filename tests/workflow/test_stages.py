@@ -120,7 +120,7 @@ def test_a_truncated_checkpoint_is_refused_and_nothing_is_written(dense, task, t
     for path in dense.iterdir():
         (broken / path.name).write_bytes(path.read_bytes())
     (broken / "model.safetensors").write_bytes((dense / "model.safetensors").read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="cannot be loaded"):
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
         finetune(broken, task, tmp_path / "o", training=FAST, progress=False)
     assert not (tmp_path / "o").exists()
 

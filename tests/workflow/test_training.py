@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from obert_edge.errors import UsageError
 from obert_edge.recipe import Training
 from obert_edge.workflow.models import load_model
-from obert_edge.workflow.training import last_complete_checkpoint, total_steps, training_mode
+from obert_edge.workflow.timing import total_steps
+from obert_edge.workflow.training import training_mode
 
 
 def test_dropout_and_frozen_embeddings_last_only_while_training(encoder, task):
@@ -30,12 +35,28 @@ def test_several_processes_share_the_rows_of_an_epoch(monkeypatch):
     assert total_steps(Training(epochs=1, batch_size=16), rows=128) == 4
 
 
-def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path):
-    assert last_complete_checkpoint(tmp_path) is None
-    for step, state in ((50, "{}"), (200, "{}"), (1000, '{"cut'), (1500, None)):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        if state is not None:
-            (folder / "trainer_state.json").write_text(state)
-    assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-200"
-    assert not (tmp_path / "checkpoint-1500").exists()
+def test_batches_are_added_up_to_a_step():
+    assert total_steps(Training(epochs=1, batch_size=16, accumulate=4), rows=100) == 2
+
+
+def test_gradient_checkpointing_changes_no_weight(encoder, task, tmp_path):
+    from obert_edge.workflow import finetune, quantize
+
+    tiny = Training(max_steps=3, batch_size=8, max_length=16, learning_rate=1e-3)
+    for name, options in (("a", tiny), ("b", dataclasses.replace(tiny, gradient_checkpointing=True))):
+        finetune(encoder, task, tmp_path / name, training=options, progress=False)
+        quantize(tmp_path / "a", task, tmp_path / f"{name}-int8", training=options, progress=False)
+    for kind in ("", "-int8"):
+        one, other = (load_file(tmp_path / f"{name}{kind}" / "model.safetensors") for name in ("a", "b"))
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    records = [(tmp_path / f"{name}-int8" / "quantization.json").read_text() for name in ("a", "b")]
+    assert records[0] == records[1]  # a forward pass computed again is not observed again
+
+
+def test_half_precision_without_a_gpu_is_refused(encoder, task, tmp_path):
+    from obert_edge.workflow import finetune
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UsageError, match="fp16 needs a GPU"):
+        finetune(encoder, task, tmp_path / "o", training=Training(precision="fp16"), progress=False)

@@ -92,6 +92,7 @@ class Architecture:
         positions_after_padding: positions count from ``pad_token_id + 1``.
         epsilon: of every LayerNorm; ``None``: ``layer_norm_eps`` of the configuration.
         heads: by task.
+        class_tasks: task of a class whose name does not say it.
         other_heads: modules of heads that are not compiled; their tensors are left out.
         ignored: tensors (of the encoder) without weights.
     """
@@ -111,6 +112,7 @@ class Architecture:
     pooler: Optional[str] = None
     positions_after_padding: bool = False
     epsilon: Optional[float] = None
+    class_tasks: Dict[str, str] = field(default_factory=dict)
     other_heads: Tuple[str, ...] = ()
     ignored: Tuple[str, ...] = ("embeddings.position_ids", "embeddings.token_type_ids")
 

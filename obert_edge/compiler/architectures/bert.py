@@ -34,5 +34,6 @@ BERT = Architecture(
             )
         ),
     },
+    class_tasks={"BertForPreTraining": "masked-lm"},
     other_heads=("cls",),
 )

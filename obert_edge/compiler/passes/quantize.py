@@ -25,11 +25,12 @@ PER_TOKEN = "per token"
 _Want = Any  # a Grid, or PER_TOKEN
 
 
-def quantize_rows(weight: Floats) -> Tuple[Int8s, Floats]:
+def quantize_rows(weight: Floats, trained: Optional[np.float32] = None) -> Tuple[Int8s, Floats]:
     """Symmetric INT8 per row: ``s = max |w| / 127`` (1 for a zero row), ``q = clamp(rne(w / s), -127, 127)``.
 
     Args:
         weight: float32 [n, k].
+        trained: the scale of all rows, in place of each row's own.
 
     Returns:
         ``q`` int8 [n, k], where zero weights are zero, and ``s`` float32 [n]. All in float32 steps.
@@ -38,6 +39,8 @@ def quantize_rows(weight: Floats) -> Tuple[Int8s, Floats]:
     scale = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
     # A largest weight so small that its scale is 0 in float32 (subnormal) counts as a zero row.
     scale[scale == 0] = 1
+    if trained is not None:
+        scale[:] = trained
     steps = np.rint(weight / scale[:, None])
     return np.clip(steps, -127, 127, out=steps).astype(np.int8), scale
 
@@ -195,7 +198,7 @@ class _Lowering:
 
     def _lower_linear(self, node: ir.Linear) -> None:
         form = self._input_want(node.site)
-        matrix, weight_scale = quantize_rows(node.weight)
+        matrix, weight_scale = quantize_rows(node.weight, self.scales.weight(node.site))
         sums = matrix.sum(axis=1, dtype=np.int64)
         wide_scale = weight_scale.astype(np.float64)
         parts: Dict[str, Any] = {}

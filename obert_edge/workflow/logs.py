@@ -1,0 +1,181 @@
+"""What a training run tells while it runs: a CSV file, TensorBoard events, and a bar."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+from torch import nn
+from transformers import TrainerCallback
+
+from obert_edge.files import atomic_file
+
+LOG_FILE = "train_log.csv"
+EVENTS = "tensorboard"
+FIELDS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "sparsity", "metric", "seconds")
+_SERIES = ("loss", "learning_rate", "grad_norm", "sparsity", "metric")
+
+_log = logging.getLogger(__name__)
+
+
+class LogCallback(TrainerCallback):
+    """Append loss, learning rate, sparsity and metric to a CSV file and TensorBoard, every logged step.
+
+    Args:
+        folder: where the files go.
+        extra: further columns of a row.
+        score: the metric of a model; None: no scores while training.
+        every: steps between scores.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        extra: Optional[Callable[[], Dict[str, float]]] = None,
+        score: Optional[Callable[[nn.Module], float]] = None,
+        every: Optional[int] = None,
+    ) -> None:
+        self._path = folder / LOG_FILE
+        self._events = folder / EVENTS
+        self._extra = extra
+        self._score = score
+        self._every = every
+        self._metric: Optional[float] = None
+        self._writer: Any = None
+        self._start = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Forget rows of steps that were lost with a kill and will be done again."""
+        if not state.is_world_process_zero:
+            return
+        self._writer = _event_writer(self._events, state.global_step)
+        if self._path.exists():
+            kept = [row for row in read_log(self._path) if int(row["step"]) <= state.global_step]
+            with atomic_file(self._path) as path, path.open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.DictWriter(stream, FIELDS)
+                writer.writeheader()
+                writer.writerows(kept)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Score the model when it is time, and ask for a row to write it in."""
+        due = self._every is not None and state.global_step % self._every == 0
+        if self._score is not None and due and state.is_world_process_zero:
+            self._metric = self._score(model)
+            control.should_log = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Write one row; evaluation summaries without a loss are skipped."""
+        if not state.is_world_process_zero or not logs or "loss" not in logs:
+            return
+        row = {
+            "step": state.global_step,
+            "seconds": round(time.monotonic() - self._start, 1),
+            **logs,
+            **(self._extra() if self._extra else {}),
+        }
+        if self._metric is not None:
+            row["metric"], self._metric = self._metric, None
+        new = not self._path.exists()
+        with self._path.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, FIELDS, extrasaction="ignore")
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        if self._writer is not None:
+            for name in _SERIES:
+                if name in row:
+                    self._writer.add_scalar(f"train/{name}", float(row[name]), state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the files."""
+        self.close()
+
+    def close(self) -> None:
+        """Write what is still held back; also called when training is interrupted."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def read_log(path: Path) -> List[Dict[str, str]]:
+    """The whole rows of a log; one that a kill cut off is left out."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return [row for row in rows if str(row.get("step")).isdigit() and None not in row.values()]
+
+
+def _event_writer(folder: Path, step: int) -> Any:
+    """A TensorBoard writer that takes the place of events after ``step``, or None."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        _log.info("no TensorBoard events: pip install tensorboard to get them (the CSV log has the same)")
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1)  # type: ignore[no-untyped-call]
+
+
+class ProgressCallback(TrainerCallback):
+    """A bar with loss and time left, on stderr, and one below it within a pruning step."""
+
+    def __init__(self, title: str) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[loss]}"),
+            console=Console(file=sys.stderr),
+        )
+        self._title = title
+        self._task: Any = None
+        self._inner: Dict[str, Any] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Show the bar at the step training starts or resumes from."""
+        self._bar.start()
+        self._task = self._bar.add_task(
+            self._title, total=state.max_steps, completed=state.global_step, loss=""
+        )
+
+    def within_step(self, stage: str, done: int, total: int) -> None:
+        """Show how far a pruning step is: a row per part of it, gone when the part is done."""
+        if stage not in self._inner:
+            self._inner[stage] = self._bar.add_task(f"  {stage}", total=total, loss="")
+        self._bar.update(self._inner[stage], completed=done, total=total)
+        if done >= total:
+            self._bar.remove_task(self._inner.pop(stage))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Advance."""
+        for row in self._inner.values():
+            self._bar.remove_task(row)
+        self._inner.clear()
+        self._bar.update(self._task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Show the loss."""
+        if logs and "loss" in logs:
+            self._bar.update(self._task, loss=f"loss {float(logs['loss']):.4f}")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Restore the terminal; also called when training is interrupted."""
+        self._bar.stop()
