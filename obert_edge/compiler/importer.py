@@ -8,7 +8,8 @@ from typing import List, Optional, Set
 from obert_edge.bundle.program import Activation, Domain
 from obert_edge.compiler import ir
 from obert_edge.compiler.architectures.base import Decoder, Dense, Norm
-from obert_edge.compiler.checkpoint import Checkpoint, Floats
+from obert_edge.compiler.checkpoint import Checkpoint
+from obert_edge.compiler.ir import Floats
 from obert_edge.compiler.model_config import ModelConfig
 from obert_edge.errors import CheckpointError, UsageError
 

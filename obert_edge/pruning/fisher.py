@@ -253,7 +253,8 @@ def accumulate(
 def _packing(size: int) -> Tensor:
     """Indices of the upper triangle in a flattened block."""
     rows, columns = torch.triu_indices(size, size)
-    return rows * size + columns
+    packed: Tensor = rows * size + columns
+    return packed
 
 
 @lru_cache(maxsize=8)

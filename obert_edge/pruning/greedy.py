@@ -9,7 +9,7 @@ before it, is what a global threshold then compares.
 from __future__ import annotations
 
 from math import comb
-from typing import Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -148,8 +148,8 @@ def _subset_costs(tiles: Tensor, w: Tensor, subsets: Tensor) -> Tensor:
         subsets: [S, k], indices below M.
     """
     size = subsets.shape[1]
-    lower = {}
-    solution = []
+    lower: Dict[Tuple[int, int], Tensor] = {}
+    solution: List[Tensor] = []
     tiny = torch.finfo(tiles.dtype).tiny
     for i in range(size):
         for j in range(i + 1):

@@ -253,14 +253,14 @@ def _lowest(values: Tensor, count: int) -> Tensor:
     """
     if count == 0:
         return torch.zeros_like(values, dtype=torch.bool)
-    parts = values.split(_PART)
+    parts = torch.split(values, _PART)
     high, before = _bucket((_ordered(part) >> 16 for part in parts), count)
     inside = torch.cat([bits[(bits >> 16) == high] for bits in map(_ordered, parts)])
     low, below = _bucket([inside & 0xFFFF], count - before)
     threshold = high << 16 | low
     chosen = torch.empty_like(values, dtype=torch.bool)
     ties_left = count - before - below
-    for part, mark in zip(parts, chosen.split(_PART)):
+    for part, mark in zip(parts, torch.split(chosen, _PART)):
         bits = _ordered(part)
         torch.lt(bits, threshold, out=mark)
         if ties_left:

@@ -136,7 +136,7 @@ def _to_text(bundle: Union[str, Path], results: Sequence[Result]) -> str:
 
 
 def _rows(address: Address, report: Dict[str, Any]) -> List[List[str]]:
-    rows = []
+    rows: List[List[str]] = []
     for measured in [report["engine"], *report["baselines"].values()]:
         first = not rows
         latency, ratio = measured["latency_ms"], report["ratios"].get(measured["name"])

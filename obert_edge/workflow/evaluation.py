@@ -9,11 +9,12 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 import numpy as np
 from tokenizers import Tokenizer
 
+from obert_edge.compiler.pytorch import quiet_transformers
 from obert_edge.errors import CheckpointError, UsageError, VerificationError
 from obert_edge.files import atomic_file
 from obert_edge.tasks import Answer, Feature, Task, load_tokenizer
 from obert_edge.workflow.batching import answer_features
-from obert_edge.workflow.models import load_model, quantised, quiet_transformers, read_config
+from obert_edge.workflow.models import load_model, quantised, read_config
 
 
 def evaluate(

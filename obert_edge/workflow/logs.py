@@ -115,7 +115,8 @@ def _event_writer(folder: Path, step: int) -> Any:
     except ImportError:
         _log.info("no TensorBoard events: pip install tensorboard to get them (the CSV log has the same)")
         return None
-    return SummaryWriter(str(folder), purge_step=step + 1)  # type: ignore[no-untyped-call]
+    writer: Any = SummaryWriter  # untyped
+    return writer(str(folder), purge_step=step + 1)
 
 
 class ProgressCallback(TrainerCallback):

@@ -98,7 +98,7 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
             shutil.copyfile(Path(source) / name, Path(folder) / name)
 
 
-def has_head(config: Dict[str, Any], task: Task) -> bool:
+def has_head(config: Mapping[str, Any], task: Task) -> bool:
     """Whether the checkpoint was saved with the kind of head the task needs."""
     suffixes = (HEADS[task.head],) + (("ForPreTraining",) if task.head == MASKED_LM else ())
     return any(str(name).endswith(suffixes) for name in config.get("architectures") or ())

@@ -9,13 +9,14 @@ from typing import Any, Dict, Iterator, List, Optional, Union
 import torch
 
 from obert_edge.calibration import calibrate
+from obert_edge.compiler.pytorch import quiet_transformers
 from obert_edge.errors import UsageError
 from obert_edge.quantization import QATCallback, save_quantized
 from obert_edge.recipe import Distillation, Quantization, Training
 from obert_edge.tasks import Feature, Task, load_tokenizer
 from obert_edge.workflow.batching import PadCollator
 from obert_edge.workflow.logs import ProgressCallback
-from obert_edge.workflow.models import copy_tokenizer, load_model, quiet_transformers, read_config
+from obert_edge.workflow.models import copy_tokenizer, load_model, read_config
 from obert_edge.workflow.sparsity import write_sparsity
 from obert_edge.workflow.stage import make_distillation, remove_work, stage_folder, stage_work, write_report
 from obert_edge.workflow.timing import plain_rates, total_steps

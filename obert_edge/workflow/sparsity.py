@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from torch import nn
 
@@ -22,7 +22,7 @@ def sparsity_report(model: nn.Module) -> Dict[str, Any]:
         ``weights``, ``zeros``, ``sparsity`` over all of them; ``layers``: the same per module, with its
         ``shape`` and the ``patterns`` that its zeros follow.
     """
-    layers = []
+    layers: List[Dict[str, Any]] = []
     for name, weight in prunable_weights(model).items():
         zeros = int((weight == 0).sum())
         layers.append(

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Any, Dict, Iterator, Optional, Sequence, cast
 
 from obert_edge.errors import CheckpointError, ObertEdgeError
 from obert_edge.files import atomic_file, atomic_folder
@@ -48,7 +48,8 @@ def stage_work(output: Path, stage: str, source: Path, task: Task, *options: Any
         "task": task.name,
         "labels": list(task.labels),
         "options": [
-            dataclasses.asdict(option) if dataclasses.is_dataclass(option) else option for option in options
+            dataclasses.asdict(cast(Any, option)) if dataclasses.is_dataclass(option) else option
+            for option in options
         ],
     }
     identity = json.loads(json.dumps(identity))  # as it will be read: tuples are lists

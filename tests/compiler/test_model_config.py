@@ -36,7 +36,7 @@ def config_of(saved: Path, folder: Path, changes: Dict[str, Any], **arguments: A
     ("changes", "complaint"),
     [
         ({"model_type": "gpt2"}, "supported are bert, distilbert, roberta, electra"),
-        ({"model_type": None}, "is a None model"),
+        ({"model_type": None, "architectures": ["GPT2Model"]}, "is a None model"),
         ({"hidden_act": "silu"}, "activation 'silu'; supported are gelu"),
         ({"position_embedding_type": "relative_key"}, "position embeddings of type 'relative_key'"),
         ({"is_decoder": True}, "is a decoder; only encoders"),
