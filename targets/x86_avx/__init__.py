@@ -17,9 +17,10 @@ TARGET = Target(
     library=Path(obert_edge.engine.__file__).parent / "lib" / LIBRARY,
     sources=tuple(Source(path, flags) for path, flags in (*COMMON_SOURCES, *SOURCES)),
     implementations=("avx512vnni", "avx512vnni_ymm", "avxvnni", "avx2", "scalar"),
-    # Least-squares fit to avx512vnni on Cascade Lake at 2.4 GHz: 64 tokens, BERT-base and MiniLM shapes, 50 to 95 %
-    # sparse, weights from L3 as in a whole model; what an epilogue costs in any format is left out. Row-gather and
-    # dense within 10 %, 1x4 within 26 %. Quads of a format all hold as many weights, so these are in ns_per_quad.
+    # Least-squares fit to avx512vnni on Cascade Lake at 2.4 GHz: 64 tokens, BERT-base and MiniLM shapes,
+    # 50 to 95 % sparse, weights from L3 as in a whole model; what an epilogue costs in any format is left
+    # out. Row-gather and dense within 10 %, 1x4 within 26 %. Quads of a format all hold as many weights,
+    # so these are in ns_per_quad.
     format_costs={
         WeightFormat.ROW_GATHER_1: FormatCost(ns_per_weight=0.0, ns_per_quad=3.18, ns_per_group=13.8),
         WeightFormat.ROW_GATHER_2: FormatCost(ns_per_weight=0.0, ns_per_quad=3.77, ns_per_group=26.7),

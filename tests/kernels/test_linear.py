@@ -195,8 +195,8 @@ def test_sums_are_exact_at_the_extremes(library: Library, weight_format: WeightF
 
 
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
-def test_pairs_of_weights_around_the_limit_of_saturation(library: Library, weight_format: WeightFormat) -> None:
-    """255 * 128 fits 16 bits and 255 * 129 does not, and so for negative ones: a kernel may treat them apart."""
+def test_pairs_of_weights_around_saturation(library: Library, weight_format: WeightFormat) -> None:
+    """255 * 128 fits 16 bits and 255 * 129 does not: a kernel may treat them apart."""
     sums = np.array([[127, 1], [127, 2], [64, 64], [65, 64], [-127, -1], [-127, -2], [127, -127], [100, 127]])
     pairs = np.random.default_rng(5).integers(0, len(sums), (16, 300))
     weights = sums[pairs].reshape(16, 600).astype(np.int8)
