@@ -111,7 +111,8 @@ def linear_case(
 ) -> Case:
     """A linear whose zeros come in the blocks the format is made for."""
     rng = np.random.default_rng(0)
-    weights = rng.integers(1, 128, (n, k)).astype(np.int8)
+    weights = np.clip(np.rint(rng.normal(0, 32, (n, k))), -127, 127)  # as of a trained matrix; and no zero:
+    weights[weights == 0] = 1
     rows = BLOCK_ROWS[weight_format]
     columns = 4 if weight_format is WeightFormat.BLOCK_1X4 else 1
     density = 1.0 if weight_format is WeightFormat.DENSE_4 else 1.0 - sparsity

@@ -78,7 +78,6 @@ OE_INLINE I16 load_s8(const int8_t* p) {
 constexpr int32_t kBias = 0;       // what load_quad takes off activations
 constexpr int kRegisters = 2;     // of an I16
 constexpr int kWidestTile = 1;    // units of 16 tokens a row-gather tile may have: 4 rows are 8 of 16 registers
-constexpr int kWidestStored = 1;  // the same for tiles that read interleaved activations
 constexpr int kWidestQueries = 1;  // units of queries of an attention tile
 OE_INLINE constexpr bool is_scrambled(int) { return true; }
 #if defined(__AVX512VL__)

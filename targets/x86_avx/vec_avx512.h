@@ -88,7 +88,6 @@ constexpr int32_t kBias = 0;       // what load_quad takes off activations
 constexpr int kRegisters = 1;      // of an I16
 constexpr bool kPipelined = true;  // 32 registers: room for quads in flight
 constexpr int kWidestTile = 4;     // units of 16 tokens a row-gather tile may have: 4 rows x 4 units = 16 registers
-constexpr int kWidestStored = 4;   // the same for tiles that read interleaved activations
 constexpr int kWidestQueries = 4;  // units of queries an attention tile may have
 OE_INLINE constexpr bool is_scrambled(int units) { return units == 4; }
 

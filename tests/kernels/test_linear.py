@@ -195,6 +195,24 @@ def test_sums_are_exact_at_the_extremes(library: Library, weight_format: WeightF
 
 
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+def test_pairs_of_weights_around_saturation(library: Library, weight_format: WeightFormat) -> None:
+    """255 * 128 fits 16 bits and 255 * 129 does not: a kernel may treat them apart."""
+    sums = np.array([[127, 1], [127, 2], [64, 64], [65, 64], [-127, -1], [-127, -2], [127, -127], [100, 127]])
+    pairs = np.random.default_rng(5).integers(0, len(sums), (16, 300))
+    weights = sums[pairs].reshape(16, 600).astype(np.int8)
+    inputs = np.full((600, 80), 255, np.uint8)
+    inputs[:, 40:] = np.random.default_rng(6).integers(200, 256, (600, 40))
+    case = Case(weight_format, n=16, k=600, columns=80, weights=weights, inputs=inputs)
+    check(library, case, threads=(1,))
+
+
+@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+def test_many_long_rows(library: Library, weight_format: WeightFormat) -> None:
+    """More rows than a kernel may hold the sums of between blocks of the inputs."""
+    check(library, Case(weight_format, n=600, k=1024, columns=70, density=0.05, out=DType.U8), threads=(1,))
+
+
+@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
 def test_long_rows(library: Library, weight_format: WeightFormat) -> None:
     """More inputs than any cache block a kernel may cut them into."""
     check(library, Case(weight_format, n=8, k=3072, columns=80, density=0.2, residual=True), threads=(1, 2))
