@@ -166,12 +166,12 @@ def part(name: str, options: argparse.Namespace) -> Path:
     return folder / f"{name}.json"
 
 
-def merge(options: argparse.Namespace, command: str) -> Dict[str, Any]:
+def merge(options: argparse.Namespace) -> Dict[str, Any]:
     """All cases measured so far, in the order of the table."""
     found = {name: part(name, options) for name in CASES if part(name, options).exists()}
     cases = {name: json.loads(path.read_text()) for name, path in found.items()}
     seconds = sum(result["wall_seconds"] for result in cases.values())
-    return {"command": command, "wall_seconds": round(seconds, 1), "flags": FLAGS, "cases": cases}
+    return {"wall_seconds": round(seconds, 1), "flags": FLAGS, "cases": cases}
 
 
 def write(document: Dict[str, Any], options: argparse.Namespace) -> None:
@@ -236,10 +236,10 @@ def main() -> None:
         for name in options.cases:
             if not (options.resume and part(name, options).exists()):
                 measure(CASES[name], options, command)
-                write(merge(options, command), options)
+                write(merge(options), options)
         if not any(part(name, options).exists() for name in CASES):
             raise UsageError("nothing was measured", hint="name cases to measure, for instance --cases all")
-        write(merge(options, command), options)
+        write(merge(options), options)
     except ObertEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

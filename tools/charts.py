@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from xml.sax.saxutils import escape
 
 COLOURS = ("#1b6ca8", "#0a9396", "#bb3e03", "#ee9b00", "#9b2226", "#5e548e", "#6c757d", "#3a5a40")
-_WIDTH = 760
+_WIDTH = 860
 _STYLE = "font-family:sans-serif;font-size:12px"
 
 
@@ -70,7 +70,7 @@ def line_chart(lines: Lines) -> str:
 
 def bar_chart(bars: Bars) -> str:
     """The SVG of a bar chart: a bar per row, a line at its floor, a ring at its aim; red below the floor."""
-    left, top, right, step = 330, 50, 690, 24
+    left, top, right, step = 430, 50, 790, 24
     most = max(max(value, floor, aim or 0.0) for _, floor, aim, value in bars.rows)
     scale = (right - left) / most
     parts = [_text(10, 24, bars.title, size=15)]

@@ -26,7 +26,7 @@ def markdown(document: Dict[str, Any], plots: Sequence[str]) -> str:
     lines = [
         "# Speed against other engines",
         "",
-        f"    {document['command']}",
+        *dict.fromkeys(f"    {result['command']}" for result in results.values()),
         "",
         f"{len(results)} cases, {document['wall_seconds'] / 60:.1f} minutes of measuring in all. Random "
         "weights with the given pattern; the same token ids for all; each engine in its own process, "

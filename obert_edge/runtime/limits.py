@@ -105,11 +105,11 @@ def work_of(program: Program, op: Op, lengths: Sequence[int]) -> Work:
     if isinstance(op, Attention):
         return _attention(op, lengths)
     if isinstance(op, LayerNorm):
-        values = tokens * op.channels
+        values = _padded(_columns(program, op.input, lengths)) * op.channels
         written = values * (4 * (op.output != ABSENT) + (op.quantized != ABSENT))
         return Work(floats=_LAYER_NORM * values, l1=12 * values, l2=12 * values, written=written)
     if isinstance(op, (Quantize, QuantizeDynamic)):
-        values = tokens * op.channels
+        values = _padded(_columns(program, op.input, lengths)) * op.channels
         dynamic = isinstance(op, QuantizeDynamic)
         reads = 4 * values * (2 if dynamic else 1)
         floats = (_QUANTIZE_DYNAMIC if dynamic else _QUANTIZE) * values

@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import bench_peers
+import bench_profile
 import peer_cases
 import peer_page
 from bench_models import Spec
@@ -136,3 +137,18 @@ def test_a_bar_below_its_floor_has_another_colour():
     assert float(met.get("width")) == pytest.approx(3 * float(missed.get("width")), rel=0.01)
     assert met.get("fill") != missed.get("fill")
     assert len(list(chart.iter(f"{SVG}circle"))) == 1
+
+
+def test_the_page_of_profiles_gives_every_kind_of_op_its_bound(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench_profile, "spec", lambda *rest: TINY)
+    page = tmp_path / "profiles.md"
+    arguments = ["--models", str(tmp_path / "models"), "--sparsity", "0.75", "--sequence-length", "16", "24"]
+    bench_profile.main([*arguments, "--duration", "0.05", "--threads", "1", "--output", str(page)])
+    text = page.read_text()
+    assert "## bert-base, 75 % 4x1, 1 x 16, 1 thread" in text
+    assert "## bert-base, 75 % 4x1, 1 x 24, 1 thread" in text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| Linear")]
+    assert rows
+    assert all(row[-1].endswith("% |") for row in rows)
+    assert str(tmp_path) not in text
+    assert "Linear" in capsys.readouterr().out
