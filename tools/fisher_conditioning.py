@@ -42,10 +42,18 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--block-size", type=int, default=32)
     parser.add_argument("--rows", type=int, default=64, help="output units looked at in each matrix")
+    parser.add_argument("--train-rows", type=int, help="read only the first rows of train (faster)")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    study = load_study(options.model, options.data, options.task, options.gradients, options.batch_size)
+    study = load_study(
+        options.model,
+        options.data,
+        options.task,
+        options.gradients,
+        options.batch_size,
+        limit=options.train_rows,
+    )
     names, gradients, weights = sample(study.model(), study.batches, options.rows)
     layouts = [BlockLayout((len(w), w.shape[1]), options.block_size) for w in weights]
     blocks = torch.cat(

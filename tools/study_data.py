@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import torch
 from transformers import AutoModelForSequenceClassification
@@ -45,12 +45,18 @@ class Study:
 
 
 def load_study(
-    model: Path, data: Path, task_name: str, gradients: int, batch_size: int, seed: int = 42
+    model: Path,
+    data: Path,
+    task_name: str,
+    gradients: int,
+    batch_size: int,
+    seed: int = 42,
+    limit: Optional[int] = None,
 ) -> Study:
-    """Random train batches for ``gradients`` gradients, and the dev rows in order of length."""
+    """Random train batches (of the first ``limit`` rows), and the dev rows in order of length."""
     task = load_task(task_name, data)
     tokenizer = load_tokenizer(model)
-    train = task.features("train", tokenizer, max_length=128)
+    train = task.features("train", tokenizer, max_length=128, limit=limit)
     dev = sorted(task.features("dev", tokenizer, max_length=128), key=lambda row: len(row["input_ids"]))
     random.Random(seed).shuffle(train)
     collate = PadCollator(tokenizer.padding["pad_id"] if getattr(tokenizer, "padding", None) else 0)

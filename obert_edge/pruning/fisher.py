@@ -17,8 +17,9 @@ from obert_edge.pruning.gradients import GradientSource
 from obert_edge.pruning.parallel import over_spans
 from obert_edge.pruning.sharding import everyones, send_to_owner, this_process
 
-# Of the gradients that are multiplied in at once, on a thread.
-_CUT_BYTES = 4 << 20
+# Of the gradients that are cut and multiplied in at once, on a thread: on a CPU near what its cache
+# holds, on a GPU enough to keep it busy.
+_CUT_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ class BlockFisher:
         lines = [gradient.reshape(self.layout.lines) for gradient in self._waiting]
         per_line = self.layout.blocks_per_line
         # Blocks are cut out of the gradients and multiplied while they are still in the cache.
-        length = max(1, _CUT_BYTES // (4 * len(lines) * self.layout.block_size))
+        memory = _CUT_BYTES.get(self._total.device.type, _CUT_BYTES["cpu"])
+        length = max(1, memory // (4 * len(lines) * self.layout.block_size))
         if self.layout.lines[0] > 1:
             length = per_line * max(1, length // per_line)
 
@@ -263,7 +265,8 @@ def _unpacking(size: int) -> Tensor:
     place = torch.zeros(size, size, dtype=torch.int64)
     rows, columns = torch.triu_indices(size, size)
     place[rows, columns] = place[columns, rows] = torch.arange(len(rows))
-    return place.flatten()
+    flat: Tensor = place.flatten()
+    return flat
 
 
 def _spans(blocks: int, length: int = 4096) -> List[slice]:

@@ -103,7 +103,11 @@ class Movement(Criterion):
         masks.apply(model)
         count = 0
         if self._scores:
-            found = self._scores
+            # A frozen matrix has no gradients and so learns nothing.
+            found = {
+                name: self._scores.get(name, torch.zeros_like(weight, dtype=torch.float32))
+                for name, weight in weights.items()
+            }
         else:
             sampler = GradientSampler(model, list(batches or []), loss_fn)
             count = len(sampler)

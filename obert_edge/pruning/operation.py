@@ -74,6 +74,11 @@ class Operation:
         self._scores: Dict[str, Tensor] = {}
         self._increase = 0.0
 
+    @property
+    def scores(self) -> Mapping[str, Tensor]:
+        """Of the matrices this process owns: what removing each group costs, as last computed."""
+        return self._scores
+
     def score(self, fishers: Mapping[str, BlockFisher]) -> None:
         """Take Fisher blocks of matrices this process owns, at the weights as they are, and score them."""
         for name, fisher in fishers.items():
