@@ -307,10 +307,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _build(typing.cast(Type[Any], wanted), value, where)
     if typing.get_origin(wanted) is tuple:
         kind = typing.get_args(wanted)[0]
-        items = value if isinstance(value, (list, tuple)) else [value]
-        if kind is str and all(isinstance(item, (str, int)) for item in items):
+        alone = isinstance(value, str) if kind is str else isinstance(value, (int, float))
+        items = [value] if alone else value
+        if (
+            kind is str
+            and isinstance(items, (list, tuple))
+            and all(isinstance(item, (str, int)) for item in items)
+        ):
             return tuple(map(str, items))
-        if kind is not str and all(type(item) in (int, kind) for item in items):
+        whole = isinstance(items, (list, tuple)) and all(type(item) in (int, kind) for item in items)
+        if kind is not str and whole:
             return tuple(map(kind, items))
     elif wanted is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         # YAML 1.1 reads 5e-5 as text: it wants 5.0e-5.

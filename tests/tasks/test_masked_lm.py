@@ -76,7 +76,8 @@ def test_scores_count_masked_tokens_only(task, tokenizer):
     for feature in features:
         logits = np.zeros((len(feature["input_ids"]), len(WORDS)), np.float32)
         for position, label in enumerate(feature["labels"]):
-            logits[position, label] = 50.0
+            if label != -100:
+                logits[position, label] = 50.0
         answers.append(task.condense(feature, {"logits": logits}))
     assert answers[0]["logits"].shape[0] == sum(label != -100 for label in features[0]["labels"])
     assert task.score("dev", features, answers) == {"accuracy": 100.0, "perplexity": pytest.approx(1.0)}

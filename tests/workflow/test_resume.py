@@ -43,7 +43,13 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(encoder, d
             task=TaskSettings("text", str(data)),
             finetune=SHORT,
             prune=PruneStage(
-                sparsity=0.5, steps=2, until=0.6, gradients=4, gradient_batch_size=4, training=SHORT
+                sparsity=0.5,
+                initial_sparsity=0.25,
+                steps=2,
+                until=0.6,
+                gradients=4,
+                gradient_batch_size=4,
+                training=SHORT,
             ),
             quantize=QuantizeStage(training=SHORT),
         ).to_dict()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 
 import pytest
 from safetensors.torch import load_file
@@ -51,7 +52,7 @@ def test_the_log_holds_loss_and_rate_of_every_logged_step(dense):
     assert int(rows[-1]["step"]) == FAST.max_steps
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     rates = [float(row["learning_rate"]) for row in rows]
-    assert max(rates) <= FAST.learning_rate
+    assert max(rates) == pytest.approx(FAST.learning_rate, rel=0.1)
     assert rates[-1] < rates[1]
 
 
@@ -116,9 +117,7 @@ def test_a_head_with_other_labels_is_refused(dense, tmp_path):
 
 def test_a_truncated_checkpoint_is_refused_and_nothing_is_written(dense, task, tmp_path):
     broken = tmp_path / "broken"
-    broken.mkdir()
-    for path in dense.iterdir():
-        (broken / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(dense, broken)
     (broken / "model.safetensors").write_bytes((dense / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
         finetune(broken, task, tmp_path / "o", training=FAST, progress=False)
