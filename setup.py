@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 import runpy
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from setuptools import Command, setup
+from setuptools import Command, Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 
@@ -53,8 +53,20 @@ class Build(build):
     sub_commands: ClassVar[list[tuple[str, object]]] = [("build_engine", None), *build.sub_commands]
 
 
+class BinaryDistribution(Distribution):
+    """Installed where compiled code goes, though nothing is a Python extension module."""
+
+    def has_ext_modules(self) -> bool:
+        """The engine library counts as one."""
+        return True
+
+
 class PlatformWheel(bdist_wheel):
-    """One wheel per machine type, for every Python 3: the engine is loaded with ctypes."""
+    """One wheel per machine type, for every Python 3: the engine is loaded with ctypes.
+
+    This machine's carries the libraries of all targets, to build bundles for. ``--plat-name
+    manylinux_2_28_aarch64`` makes the wheel of another machine here, with that machine's library alone.
+    """
 
     def finalize_options(self) -> None:
         """Mark the wheel as carrying compiled code."""
@@ -63,7 +75,27 @@ class PlatformWheel(bdist_wheel):
 
     def get_tag(self) -> tuple[str, str, str]:
         """The library needs glibc 2.17 and nothing else."""
+        if self.plat_name_supplied:
+            return "py3", "none", self.plat_name.replace("-", "_")
         return "py3", "none", f"manylinux_2_17_{platform.machine()}"
 
+    def write_wheelfile(self, *arguments: Any, **options: Any) -> None:
+        """Leave other machines' libraries out of another machine's wheel before it is packed."""
+        super().write_wheelfile(*arguments, **options)
+        if not self.plat_name_supplied or self.get_tag()[2].endswith(platform.machine()):
+            return
+        libraries = list(Path(self.bdist_dir).glob("obert_edge/engine/lib/*.so"))
+        own = [
+            path for path in libraries if self.get_tag()[2].endswith(path.name.split(".")[1].split("-")[0])
+        ]
+        if not own:
+            raise SystemExit(f"error: no target's library is for {self.get_tag()[2]}")
+        for path in libraries:
+            if path not in own:
+                path.unlink()
 
-setup(cmdclass={"build": Build, "build_engine": BuildEngine, "bdist_wheel": PlatformWheel})
+
+setup(
+    distclass=BinaryDistribution,
+    cmdclass={"build": Build, "build_engine": BuildEngine, "bdist_wheel": PlatformWheel},
+)

@@ -15,16 +15,18 @@ import pytest
 import torch
 
 from obert_edge.bundle import Bundle
-from obert_edge.bundle.container import PROGRAM, TOKENIZER
+from obert_edge.bundle.container import ENGINE, PROGRAM, TOKENIZER
 from obert_edge.bundle.program import Linear
 from obert_edge.compiler import build
 from obert_edge.compiler.checkpoint import Checkpoint
 from obert_edge.compiler.importer import import_graph
 from obert_edge.compiler.model_config import read_config
 from obert_edge.compiler.passes.fuse import fuse
-from obert_edge.errors import CheckpointError, DataError, UsageError
+from obert_edge.errors import CheckpointError, DataError, UnsupportedDeviceError, UsageError
 from obert_edge.runtime.batching import case_positions
+from obert_edge.runtime.library import library_architecture
 from obert_edge.runtime.native import Library, PackedBatch
+from obert_edge.runtime.verify import verify
 from obert_edge.targets import get_target, library_path
 from tests.compiler.models import CASES, save_model
 from tests.compiler.naive_ranges import naive_ranges
@@ -256,6 +258,20 @@ def test_a_tokenizer_of_another_model_is_refused(saved, tmp_path: Path) -> None:
     model_dir = with_tokenizer(folder, tmp_path / "model", words=121)
     with pytest.raises(CheckpointError, match="ids up to 120; the model has 120 word embeddings"):
         build(model_dir, output=tmp_path / "m.oeb", ranges=ranges)
+
+
+def test_a_bundle_for_another_machine_holds_its_engine_and_the_same_cases(saved, tmp_path: Path) -> None:
+    """The cases are run by this machine's engine: all give the same bits."""
+    folder, ranges, _ = saved
+    with Bundle.open(build(folder, "arm64", tmp_path / "arm.oeb", ranges=ranges)) as bundle:
+        assert bundle.manifest.target == "arm64"
+        assert library_architecture(bundle.member(ENGINE)) == "aarch64"
+        cases = [case.outputs["logits"] for case in bundle.cases]
+    with Bundle.open(build(folder, "x86", tmp_path / "x86.oeb", ranges=ranges)) as bundle:
+        for found, case in zip(cases, bundle.cases):
+            assert found.tobytes() == case.outputs["logits"].tobytes()
+    with pytest.raises(UnsupportedDeviceError, match=r"arm\.oeb was built for aarch64 \(target arm64\)"):
+        verify(tmp_path / "arm.oeb")
 
 
 def test_an_unknown_target_is_refused(saved, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from obert_edge.bundle.program import Activation, Domain, DType, MeanPool, SelectFirst, WeightFormat
 from obert_edge.runtime.native import Library
 from obert_edge.targets import get_target, library_path
+from tests.engine.models import EncoderBuilder, batch_of
 from tests.kernels import test_attention, test_embed, test_layer_norm, test_linear, test_pool, test_quantize
 from tests.kernels.emulation import ARM64, EmulatedLibrary, UnavailableError
 from tests.kernels.test_linear import Case
@@ -133,6 +134,17 @@ def test_embedding(emulated: EmulatedLibrary, types: int) -> None:
 def test_pooling(emulated: EmulatedLibrary) -> None:
     for op in (MeanPool, SelectFirst):
         test_pool.test_pool(emulated, op, [63, 2, 70, 17], 5)
+
+
+def test_a_whole_encoder(emulated: EmulatedLibrary) -> None:
+    encoder, batch = EncoderBuilder(layers=2), batch_of([70, 5, 33])
+    blobs = encoder.program.to_bytes(), encoder.weights
+    with emulated.open(*blobs, implementation="scalar") as model:
+        expected = model.run(batch)
+    for name in emulated.implementations():
+        with emulated.open(*blobs, threads=3, implementation=name) as model:
+            for found, reference in zip(model.run(batch), expected):
+                assert found.tobytes() == reference.tobytes(), name
 
 
 def test_an_instruction_set_the_core_lacks_is_refused(emulated: EmulatedLibrary) -> None:
