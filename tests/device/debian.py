@@ -11,7 +11,7 @@ from typing import List, Optional, Sequence
 
 from obert_edge.files import atomic_folder
 
-_UPDATE_SECONDS, _DOWNLOAD_SECONDS = 180, 300
+_UPDATE_SECONDS, _DOWNLOAD_SECONDS, _UNPACK_SECONDS = 240, 300, 180
 
 
 class UnavailableError(Exception):
@@ -45,7 +45,7 @@ def unpacked(packages: Sequence[str], architecture: Optional[str] = None, *, clo
         with atomic_folder(folder) as temporary:
             archives = _download(packages, architecture, closure)
             for archive in archives:
-                _run(["dpkg-deb", "-x", str(archive), str(temporary)], 60)
+                _run(["dpkg-deb", "-x", str(archive), str(temporary)], _UNPACK_SECONDS)
     return folder
 
 

@@ -103,13 +103,20 @@ class Emulated:
             packages: a folder of its site packages.
             timeout: seconds.
         """
-        environment: Dict[str, str] = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LC_ALL": "C"}
-        if packages is not None:
-            environment["PYTHONPATH"] = str(packages)
         command = [str(self.python), "-B", *map(str, arguments)]
         return subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=timeout, check=False
+            command,
+            capture_output=True,
+            text=True,
+            env=self.environment(packages),
+            timeout=timeout,
+            check=False,
         )
+
+    def environment(self, packages: Optional[Path] = None) -> Dict[str, str]:
+        """What its Python needs, and nothing of this machine's Python."""
+        variables = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LC_ALL": "C"}
+        return variables if packages is None else {**variables, "PYTHONPATH": str(packages)}
 
 
 def site_packages(names: Sequence[str]) -> Path:
