@@ -62,8 +62,12 @@ def read_text(path: str) -> Optional[str]:
 
 def architecture() -> str:
     """``x86_64``, ``aarch64``, ``armv7l``...: what this Python was built for, whatever the kernel is."""
-    # Not platform.architecture(): it starts the program `file`, which costs a load tens of milliseconds.
-    return architecture_of(platform.machine(), "64bit" if sys.maxsize > 2**32 else "32bit")
+    return architecture_of(platform.machine(), _bits())
+
+
+def _bits() -> str:
+    """``platform.architecture()[0]`` of this Python, which would start the program ``file`` at every load."""
+    return "64bit" if sys.maxsize > 2**32 else "32bit"
 
 
 def architecture_of(machine: str, bits: str) -> str:
