@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Dict, List, Optional
 
@@ -61,7 +62,12 @@ def read_text(path: str) -> Optional[str]:
 
 def architecture() -> str:
     """``x86_64``, ``aarch64``, ``armv7l``...: what this Python was built for, whatever the kernel is."""
-    return architecture_of(platform.machine(), platform.architecture()[0])
+    return architecture_of(platform.machine(), _bits())
+
+
+def _bits() -> str:
+    """``platform.architecture()[0]`` of this Python, which would start the program ``file`` at every load."""
+    return "64bit" if sys.maxsize > 2**32 else "32bit"
 
 
 def architecture_of(machine: str, bits: str) -> str:

@@ -143,7 +143,7 @@ def test_clock_and_heat(fake_root):
 )
 def test_emulation_shows_where_cpu_and_python_disagree(fake_root, monkeypatch, architecture, info, emulated):
     monkeypatch.setattr(platform, "machine", lambda: architecture)
-    monkeypatch.setattr(platform, "architecture", lambda: ("64bit", "ELF"))
+    monkeypatch.setattr(machine, "_bits", lambda: "64bit")
     fake_root({"proc/cpuinfo": info})
     assert (machine.emulation() is not None) == emulated
 
@@ -156,7 +156,7 @@ def test_user_mode_qemu_shows_in_the_running_program(fake_root, tmp_path):
 
 def test_a_32_bit_python_on_a_64_bit_kernel_is_armv7(monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    monkeypatch.setattr(platform, "architecture", lambda: ("32bit", "ELF"))
+    monkeypatch.setattr(machine, "_bits", lambda: "32bit")
     assert machine.architecture() == "armv7l"
 
 
