@@ -94,7 +94,7 @@ class Emulated:
         self.python.chmod(0o755)
 
     def run(
-        self, *arguments: object, packages: Optional[Path] = None, timeout: int = 300
+        self, *arguments: object, packages: Optional[Path] = None, timeout: int = 900
     ) -> subprocess.CompletedProcess[str]:
         """Run its Python.
 
