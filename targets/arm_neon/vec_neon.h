@@ -74,7 +74,6 @@ OE_INLINE I16 load_s8(const int8_t* p) {
 constexpr int kRegisters = 4;      // of an I16
 constexpr bool kPipelined = false;
 constexpr int kWidestTile = 1;     // 4 rows of 16 tokens are 16 of 32 registers
-constexpr int kWidestStored = 1;
 constexpr int kWidestQueries = 1;
 OE_INLINE constexpr bool is_scrambled(int) { return false; }
 OE_INLINE void unscramble(I16 (&)[1]) {}
