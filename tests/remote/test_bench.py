@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -157,6 +158,9 @@ def test_what_a_device_that_died_left_is_removed_by_the_next_copy(device, classi
     (device.home / "model.oeb").write_text("the bundle of before")
     assert bench_devices(classifier, ["ssh://device"], **QUICK).exit_code == 1
     assert gone(lambda: len(leftovers(device.home)) != 2)
+    (part,) = (name for name in leftovers(device.home) if name != "model.oeb")
+    receiver = part.split(".")[-2]  # a process that was killed stays in the table until it is waited for
+    assert gone(Path("/proc", receiver).exists)
     assert (device.home / "model.oeb").read_text() == "the bundle of before"
     device.program("cat", 'exec /bin/cat "$@"')
     assert bench_devices(classifier, ["ssh://device"], **QUICK).exit_code == 0
