@@ -178,7 +178,6 @@ def train(
         optim="adamw_torch_fused",
         bf16=options.precision == "bf16",
         fp16=options.precision == "fp16",
-        gradient_checkpointing=options.gradient_checkpointing,
         seed=options.seed,
         save_strategy="steps",
         save_steps=options.save_steps or max(1, steps // 10),
@@ -204,6 +203,8 @@ def train(
 
     trainer.remove_callback(PrinterCallback)
     last = last_complete_checkpoint(work / CHECKPOINTS)
+    if options.gradient_checkpointing:
+        model.gradient_checkpointing_enable()  # type: ignore[operator]
     try:
         with training_mode(model, options), quiet_transformers():
             if last is not None and step_of(last) >= steps:
