@@ -109,7 +109,9 @@ class PercentileObserver(HistogramObserver):
         last = int(torch.searchsorted(below, torch.tensor(share, dtype=below.dtype)))
         lower = -self.limit + first * width
         upper = -self.limit + (last + 1) * width
-        return max(low, lower), min(high, upper)
+        # A value at the edge of a bin may count in its neighbour: neither end may leave what was seen.
+        lower = min(max(low, lower), high)
+        return lower, max(min(high, upper), lower)
 
 
 class MSEObserver(HistogramObserver):
