@@ -9,7 +9,7 @@ already has are kept: run the same command again to go on where it was stopped. 
 in Markdown is written. DENSE_DIR is a model folder of `obert-edge finetune`; SST2_DIR has GLUE's TSV files.
 
 Fisher blocks are accumulated once per layout and block size and serve every cell: with the defaults
-(256 gradients, MiniLM-L6) about two minutes on two idle cores, and then 10 to 30 s a cell. Only
+(256 gradients, MiniLM-L6) by estimate two minutes on two idle cores, and then 10 to 30 s a cell. Only
 recomputations take gradients of their own.
 """
 
