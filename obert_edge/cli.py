@@ -207,6 +207,7 @@ def prune(model: Path, output: Path, limit: Optional[int], as_json: bool, **opti
 @click.option("--method", help="qat (train) or calibrate.  [default: qat]")
 @click.option("--activations", help="static or dynamic scales.  [default: static]")
 @click.option("--observer", help="calibrate: minmax, percentile or mse.  [default: mse]")
+@click.option("--embeddings", help="Word embeddings: int8, or int4 (half the bytes).  [default: int8]")
 @_teacher
 @_stage
 def quantize(model: Path, output: Path, limit: Optional[int], as_json: bool, **options: Any) -> None:
@@ -217,7 +218,7 @@ def quantize(model: Path, output: Path, limit: Optional[int], as_json: bool, **o
         model,
         _load_task(options),
         output,
-        quantization=Quantization(**_given(options, ("method", "activations", "observer"))),
+        quantization=Quantization(**_given(options, ("method", "activations", "observer", "embeddings"))),
         training=Training(**_given(options, _TRAINING)),
         distillation=Distillation(**_given(options, _DISTILLATION)),
         limit=limit,
@@ -283,6 +284,7 @@ def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **optio
 @click.option("--task", "head", help="The head to compile.  [default: the checkpoint's]")
 @click.option("--pooling", help="Of an encoder: mean, cls or pooler.  [default: the checkpoint's]")
 @click.option("--max-length", type=int, help="Longest sequence.  [default: the model's]")
+@click.option("--embeddings", help="Word embeddings: int8 or int4.  [default: MODEL's, else int8]")
 @click.option("--tflite", is_flag=True, help="Also write the dense INT8 model for LiteRT beside it.")
 @_json
 def build(model: Path, target: str, output: Path, as_json: bool, tflite: bool, **options: Any) -> None:
@@ -298,6 +300,7 @@ def build(model: Path, target: str, output: Path, as_json: bool, tflite: bool, *
             task=options["head"],
             pooling=options["pooling"],
             max_length=options["max_length"],
+            embeddings=options["embeddings"],
             progress=lambda stage, fraction: bar.show(stage, int(1000 * fraction), 1000),
         )
     size = path.stat().st_size

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from obert_edge.errors import UsageError
-from obert_edge.settings import Distillation, Pruning, Quantization, Training, check
+from obert_edge.settings import Distillation, Pruning, Quantization, Training, check, one_of
 
 __all__ = [
     "BuildStage",
@@ -123,6 +123,11 @@ class QuantizeStage(Quantization):
         """The part that is about quantisation."""
         return _narrow(self, Quantization)
 
+    def for_build(self, build: Optional[BuildStage]) -> Quantization:
+        """The part that is about quantisation, for a model that ``build`` will compile."""
+        embeddings = self.embeddings or (build.embeddings if build is not None else None)
+        return dataclasses.replace(self.quantization, embeddings=embeddings)
+
 
 @dataclass(frozen=True)
 class BuildStage:
@@ -130,9 +135,15 @@ class BuildStage:
 
     Args:
         target: ``x86`` or another of ``obert-edge doctor``'s targets.
+        embeddings: word embeddings of ``int8`` or ``int4``; ``None``: those the model was quantised with.
     """
 
     target: str = "x86"
+    embeddings: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        if self.embeddings is not None:
+            one_of("embeddings", self.embeddings, Quantization.EMBEDDINGS)
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def _steps(recipe: Recipe, task: Task, progress: bool) -> List[_Step]:
                     a,
                     task,
                     b,
-                    quantization=quantization.quantization,
+                    quantization=quantization.for_build(recipe.build),
                     training=quantization.training,
                     distillation=quantization.distillation.with_teacher(dense or teacher),
                     progress=progress,
@@ -188,4 +188,4 @@ def _build(recipe: Recipe, model: Path, bundle: Path) -> None:
     from obert_edge.compiler.build import build
 
     assert recipe.build is not None
-    build(model, recipe.build.target, bundle)
+    build(model, recipe.build.target, bundle, embeddings=recipe.build.embeddings)

@@ -52,9 +52,15 @@ def _stages(recipe: Recipe) -> Iterator[Tuple[str, Any, Dict[str, Any]]]:
     if recipe.quantize is not None:
         last = recipe.quantize
         about = {"method": last.method, "activations": last.activations}
+        embeddings = last.for_build(recipe.build).embeddings
+        if embeddings is not None:
+            about["embeddings"] = embeddings
         yield "quantize", last if last.method == "qat" else None, about
     if recipe.build is not None:
-        yield "build", None, {"target": recipe.build.target}
+        last_stage = {"target": recipe.build.target}
+        if recipe.build.embeddings is not None:
+            last_stage["embeddings"] = recipe.build.embeddings
+        yield "build", None, last_stage
 
 
 def _trained(recipe: Recipe, stage: Any) -> Dict[str, Any]:
@@ -72,7 +78,7 @@ def describe(content: Dict[str, Any]) -> str:
     """A plan as text, a line per stage, pruning step and turn of the rate."""
     lines = [f"{content['model']} on {content['task']} ({content['data']})"]
     for stage in content["stages"]:
-        shown = ("method", "pattern", "sparsity", "keep", "activations", "target")
+        shown = ("method", "pattern", "sparsity", "keep", "activations", "target", "embeddings")
         about = ", ".join(f"{key} {stage[key]}" for key in shown if key in stage)
         lines.append(f"{stage['stage']} -> {stage['folder']}" + (f"  ({about})" if about else ""))
         if stage.get("steps"):
