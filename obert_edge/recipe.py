@@ -28,6 +28,7 @@ __all__ = [
     "TaskSettings",
     "Training",
     "TransferStage",
+    "TrimStage",
 ]
 
 T = TypeVar("T")
@@ -64,6 +65,25 @@ class TaskSettings:
     def __post_init__(self) -> None:
         check(self.tune >= 0, "tune", self.tune, "0 or more rows")
         check(self.rows is None or self.rows >= 1, "rows", self.rows, "1 or more")
+
+
+@dataclass(frozen=True)
+class TrimStage:
+    """Leave out the pieces of the vocabulary that the task does not use.
+
+    Args:
+        corpus: files to count pieces in, beside the task's train split.
+        min_count: pieces that occur less often go.
+        keep: at most so many pieces stay, the most frequent ones; ``None``: no limit.
+    """
+
+    corpus: Tuple[str, ...] = ()
+    min_count: int = 1
+    keep: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        check(self.min_count >= 1, "min_count", self.min_count, "1 or more")
+        check(self.keep is None or self.keep >= 1, "keep", self.keep, "1 or more pieces")
 
 
 @dataclass(frozen=True)
@@ -154,6 +174,7 @@ class Recipe:
         model: folder of the checkpoint to start from.
         output: folder for everything the run makes.
         task: the data.
+        trim: absent: the whole vocabulary stays.
         finetune: how to train the dense model; absent: ``model`` is fine-tuned already.
         drop: absent: all layers stay.
         transfer: for a model that was pruned upstream; absent: none.
@@ -165,6 +186,7 @@ class Recipe:
     model: str
     output: str
     task: TaskSettings
+    trim: Optional[TrimStage] = None
     finetune: Optional[Training] = None
     drop: Optional[DropStage] = None
     transfer: Optional[TransferStage] = None
@@ -201,6 +223,9 @@ class Recipe:
             _resolve(content, "output", path, output)
             if isinstance(content.get("task"), dict):
                 _resolve(content["task"], "data", path, data)
+            trim = content.get("trim")
+            if isinstance(trim, dict) and isinstance(trim.get("corpus"), list):
+                trim["corpus"] = [str((path.parent / str(file)).resolve()) for file in trim["corpus"]]
             for stage in content.values():
                 if isinstance(stage, dict) and isinstance(stage.get("distillation"), dict):
                     _resolve(stage["distillation"], "teacher", path, None)
