@@ -229,6 +229,36 @@ def quantize(model: Path, output: Path, limit: Optional[int], as_json: bool, **o
     _tell(report, output, as_json)
 
 
+def _layers(context: click.Context, parameter: click.Parameter, value: str) -> List[int]:
+    """Whole numbers with commas between them."""
+    try:
+        return [int(number) for number in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of layers such as 0,2,4") from None
+
+
+@cli.command("drop-layers")
+@_model
+@_task
+@click.option("--keep", required=True, callback=_layers, help="Layers that stay, from 0, such as 0,2,4.")
+@_teacher
+@_stage
+def drop_layers(model: Path, output: Path, limit: Optional[int], as_json: bool, **options: Any) -> None:
+    """Keep some layers of MODEL, which teaches what is left; with --epochs 0 only drop."""
+    from obert_edge.workflow import drop_layers as stage
+
+    report = stage(
+        model,
+        _load_task(options),
+        output,
+        keep=options["keep"],
+        training=Training(**_given(options, _TRAINING)),
+        distillation=Distillation(**_given(options, _DISTILLATION)),
+        limit=limit,
+    )
+    _tell(report, output, as_json)
+
+
 @cli.command("trim-vocabulary")
 @_model
 @click.option(
