@@ -1,5 +1,5 @@
-// LiteRT's external delegate: `load_delegate("libobert_edge.so")` in Python, or
-// TfLiteExternalDelegateCreate in C. It takes every op `obert_edge.encoder` of a model and leaves the rest.
+// LiteRT's external delegate: `load_delegate("libobert_edge.so")` in Python. It takes every op `obert_edge.encoder`
+// of a model and leaves the rest.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
