@@ -378,6 +378,7 @@ class Program:
         """Whether a result is taken from the first token of a sequence."""
         return any(isinstance(op, SelectFirst) for op in self.ops)
 
+    @property
     def minimum_reader(self) -> int:
         """The oldest version of the bundle format whose readers understand all that is in it."""
         int4 = any(isinstance(op, Embed) and op.word_format != RowFormat.INT8 for op in self.ops)
