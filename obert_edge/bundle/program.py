@@ -374,6 +374,11 @@ class Program:
         return [op for op in self.ops if isinstance(op, Output)]
 
     @property
+    def uses_first_token(self) -> bool:
+        """Whether a result is taken from the first token of a sequence."""
+        return any(isinstance(op, SelectFirst) for op in self.ops)
+
+    @property
     def minimum_reader(self) -> int:
         """The oldest version of the bundle format whose readers understand all that is in it."""
         int4 = any(isinstance(op, Embed) and op.word_format != RowFormat.INT8 for op in self.ops)
