@@ -135,7 +135,9 @@ def make(path: Path) -> None:
         scales = Scales.from_mapping(ranges(), "bert.")
         lowered, facts = pack_in_turn(quantize(graph, scales))
         program, weights = plan(lowered)
-        manifest = describe_model(checkpoint, config, scales, program, result_names(graph), facts, "x86")
+        manifest = describe_model(
+            checkpoint, config, scales, program, result_names(graph), facts, get_target("x86")
+        )
     library = library_path(get_target("x86"))
     cases = make_cases(program, weights, result_names(graph), manifest.model, library)
     members = {PROGRAM: program.to_bytes(), WEIGHTS: bytes(weights), CASES: write_cases(cases)}

@@ -17,7 +17,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Tuple, Type, TypeVar
 from obert_edge.errors import BundleError
 
 #: The version this package writes, and the newest it reads.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 DOMAINS = ("tokens", "sequences")
 TASK_TYPES = ("sequence-classification", "question-answering", "token-classification", "masked-lm", "encoder")

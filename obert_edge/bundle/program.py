@@ -72,6 +72,13 @@ class WeightFormat(enum.IntEnum):
     BLOCK_1X4 = 5  # blocks of four consecutive inputs of one output row
 
 
+class ColumnCoding(enum.IntEnum):
+    """How a bundle stores which input columns a sparse format keeps (see ``bundle/packing.py``)."""
+
+    LIST = 0  # numbers, U16
+    MASKS = 1  # one bit for each column or block of every group
+
+
 class Activation(enum.IntEnum):
     """Element-wise function in the epilogue of a linear op."""
 
@@ -209,8 +216,8 @@ class Linear(Op):
     and a F32 output may be the same buffer.
 
     Constants: ``rows`` U32[groups * R] the output channel of each packed row
-    (0xFFFFFFFF: padding); ``offsets`` U32[groups + 1]; ``columns`` U16;
-    ``weights`` S8 (layouts in ``bundle/packing.py``); ``scale`` F32[n];
+    (0xFFFFFFFF: padding); ``offsets`` U32[groups + 1]; ``columns`` U16, or bits
+    as ``column_coding`` says; ``weights`` S8 (layouts in ``bundle/packing.py``); ``scale`` F32[n];
     ``bias`` F32[n]; ``correction`` I32[n]: ``-zero_point * sum(w)`` for a static
     input, ``sum(w)`` for a per-token one.
 
@@ -237,12 +244,13 @@ class Linear(Op):
     lo: int
     hi: int
     inv_scale: float
+    column_coding: int = ColumnCoding.LIST
 
     KIND = 5
     INPUTS = ("input", "params", "residual")
     OUTPUTS = ("output",)
     CONSTS = ("rows", "offsets", "columns", "weights", "scale", "bias", "correction")
-    INTS = ("k", "n", "groups", "format", "activation", "zero_point", "lo", "hi")
+    INTS = ("k", "n", "groups", "format", "activation", "zero_point", "lo", "hi", "column_coding")
     FLOATS = ("inv_scale",)
 
 

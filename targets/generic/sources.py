@@ -15,6 +15,7 @@ COMMON_SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
     ("engine/executor.cpp", ()),
     ("engine/executor_args.cpp", ()),
     ("engine/executor_tasks.cpp", ()),
+    ("engine/expanded.cpp", ()),
     ("engine/implementations.cpp", ()),
     ("engine/memory.cpp", ()),
     ("engine/program.cpp", ()),
