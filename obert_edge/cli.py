@@ -283,7 +283,7 @@ def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **optio
 @click.option("--task", "head", help="The head to compile.  [default: the checkpoint's]")
 @click.option("--pooling", help="Of an encoder: mean, cls or pooler.  [default: the checkpoint's]")
 @click.option("--max-length", type=int, help="Longest sequence.  [default: the model's]")
-@click.option("--tflite", is_flag=True, help="Also write the dense INT8 model for LiteRT beside it.")
+@click.option("--tflite", is_flag=True, help="Also write two models for LiteRT beside it.")
 @_json
 def build(model: Path, target: str, output: Path, as_json: bool, tflite: bool, **options: Any) -> None:
     """Compile MODEL, dense or sparse, quantised or not, into a bundle."""
@@ -304,11 +304,15 @@ def build(model: Path, target: str, output: Path, as_json: bool, tflite: bool, *
     lines = [f"{path}: {size / 1e6:.1f} MB", *_outlook(path, target)]
     data = {"bundle": str(path), "bytes": size, "target": target}
     if tflite:
-        from obert_edge.targets.raspberry_pi.tflite import write_dense_tflite
+        from obert_edge.targets.raspberry_pi import tflite as models
 
-        beside = write_dense_tflite(path, path.with_suffix(".tflite"))
-        lines.insert(1, f"{beside}: {beside.stat().st_size / 1e6:.1f} MB, dense INT8 for LiteRT")
-        data["tflite"] = str(beside)
+        dense = models.write_dense_tflite(path, path.with_suffix(".tflite"))
+        encoder = models.write_encoder_tflite(path, path.with_suffix(models.ENCODER_SUFFIX))
+        lines[1:1] = [
+            f"{dense}: {dense.stat().st_size / 1e6:.1f} MB, dense INT8 for LiteRT",
+            f"{encoder}: {encoder.stat().st_size / 1e6:.1f} MB, for LiteRT with the obert-edge delegate",
+        ]
+        data.update(tflite=str(dense), tflite_encoder=str(encoder))
     _print("\n".join(lines), data, as_json)
 
 

@@ -20,6 +20,7 @@ from obert_edge.errors import BundleError
 FORMAT_VERSION = 2
 
 DOMAINS = ("tokens", "sequences")
+_SQUEEZED = ("start_logits", "end_logits")
 TASK_TYPES = ("sequence-classification", "question-answering", "token-classification", "masked-lm", "encoder")
 
 
@@ -76,6 +77,11 @@ class OutputFacts:
     name: str
     domain: str
     channels: int
+
+    @property
+    def is_squeezed(self) -> bool:
+        """Whether transformers gives it without the last axis, which has one value."""
+        return self.channels == 1 and self.domain == "tokens" and self.name in _SQUEEZED
 
 
 @dataclass(frozen=True)

@@ -363,6 +363,11 @@ class Program:
         return [op for op in self.ops if isinstance(op, Output)]
 
     @property
+    def uses_first_token(self) -> bool:
+        """Whether a result is taken from the first token of a sequence."""
+        return any(isinstance(op, SelectFirst) for op in self.ops)
+
+    @property
     def slots(self) -> int:
         """Number of arena slots."""
         return 1 + max((buffer.slot for buffer in self.buffers), default=-1)

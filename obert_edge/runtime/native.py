@@ -109,6 +109,11 @@ class Library:
         """Names of the kernel implementations this CPU can run, best first."""
         return tuple(self._functions.oe_implementations().decode().split(","))
 
+    @property
+    def is_delegate(self) -> bool:
+        """Whether LiteRT can load it as an external delegate; libraries older than that are without it."""
+        return hasattr(self._functions, "tflite_plugin_create_delegate")
+
     def measure_peak(self, implementation: str, what: int, parameter: int = 0) -> float:
         """What one thread can do at most, measured now; ``oe_measure_peak`` of ``engine/obert_edge.h``.
 
