@@ -79,6 +79,13 @@ class RowFormat(enum.IntEnum):
     INT4 = 1  # two values a byte, in groups of 32 channels with a scale each
 
 
+class ColumnCoding(enum.IntEnum):
+    """How a bundle stores which input columns a sparse format keeps (see ``bundle/packing.py``)."""
+
+    LIST = 0  # numbers, U16
+    MASKS = 1  # one bit for each column or block of every group
+
+
 class Activation(enum.IntEnum):
     """Element-wise function in the epilogue of a linear op."""
 
@@ -228,8 +235,8 @@ class Linear(Op):
     and a F32 output may be the same buffer.
 
     Constants: ``rows`` U32[groups * R] the output channel of each packed row
-    (0xFFFFFFFF: padding); ``offsets`` U32[groups + 1]; ``columns`` U16;
-    ``weights`` S8 (layouts in ``bundle/packing.py``); ``scale`` F32[n];
+    (0xFFFFFFFF: padding); ``offsets`` U32[groups + 1]; ``columns`` U16, or bits
+    as ``column_coding`` says; ``weights`` S8 (layouts in ``bundle/packing.py``); ``scale`` F32[n];
     ``bias`` F32[n]; ``correction`` I32[n]: ``-zero_point * sum(w)`` for a static
     input, ``sum(w)`` for a per-token one.
 
@@ -256,12 +263,13 @@ class Linear(Op):
     lo: int
     hi: int
     inv_scale: float
+    column_coding: int = ColumnCoding.LIST
 
     KIND = 5
     INPUTS = ("input", "params", "residual")
     OUTPUTS = ("output",)
     CONSTS = ("rows", "offsets", "columns", "weights", "scale", "bias", "correction")
-    INTS = ("k", "n", "groups", "format", "activation", "zero_point", "lo", "hi")
+    INTS = ("k", "n", "groups", "format", "activation", "zero_point", "lo", "hi", "column_coding")
     FLOATS = ("inv_scale",)
 
 
@@ -382,7 +390,8 @@ class Program:
     def minimum_reader(self) -> int:
         """The oldest version of the bundle format whose readers understand all that is in it."""
         int4 = any(isinstance(op, Embed) and op.word_format != RowFormat.INT8 for op in self.ops)
-        return 2 if int4 else 1
+        masks = any(isinstance(op, Linear) and op.column_coding != ColumnCoding.LIST for op in self.ops)
+        return 2 if int4 or masks else 1
 
     @property
     def slots(self) -> int:

@@ -1,6 +1,7 @@
 // Validates every op against its buffers and constants: a program may come from anywhere, and the kernels
 // check nothing themselves.
 #include <math.h>
+#include <string.h>
 
 #include "obert_edge.h"
 #include "program.h"
@@ -106,6 +107,7 @@ class OpCheck {
   int32_t linear() const;
   int32_t packed_rows(int32_t row_count) const;
   int32_t packed_columns(Format format) const;
+  int32_t masks(Format format) const;
   int32_t attention() const;
   int32_t pool() const;
   int32_t output() const;
@@ -253,8 +255,10 @@ int32_t OpCheck::packed_columns(Format format) const {
   const uint64_t quads = offsets[groups];
   const bool blocks = format == Format::Block1x4;
   const uint64_t listed = blocks ? quads : quads * 4;
-  OE_CHECK(constant("columns", consts[linear_op::kColumns], listed * 2));
   OE_CHECK(constant("weights", consts[linear_op::kWeights], quads * static_cast<uint64_t>(row_count) * 4));
+  OE_CHECK(in_range("column_coding", op_.ints[linear_op::kColumnCoding], 0, 1));
+  if (static_cast<ColumnCoding>(op_.ints[linear_op::kColumnCoding]) == ColumnCoding::Masks) return masks(format);
+  OE_CHECK(constant("columns", consts[linear_op::kColumns], listed * 2));
   const uint16_t* columns = program_.constant<uint16_t>(consts[linear_op::kColumns]);
   const int32_t last = blocks ? k - 4 : k - 1;
   // First the largest of all, in a loop the compiler can vectorise: millions of columns are checked at every load.
@@ -265,6 +269,32 @@ int32_t OpCheck::packed_columns(Format format) const {
       OE_REFUSE("its columns[%llu] is input channel %u; the largest possible is %d", static_cast<unsigned long long>(i),
                 columns[i], last);
     }
+  }
+  return OE_OK;
+}
+
+// A group's bits are as many as its offsets say, in whole quads where the format has quads; none is beyond k.
+int32_t OpCheck::masks(Format format) const {
+  const int32_t k = op_.ints[linear_op::kK], groups = op_.ints[linear_op::kGroups];
+  const bool blocks = format == Format::Block1x4;
+  const size_t bytes = mask_bytes(format, k), bits = static_cast<size_t>(blocks ? k / 4 : k);
+  OE_CHECK(constant("columns", op_.consts[linear_op::kColumns], static_cast<uint64_t>(groups) * bytes));
+  const uint8_t* mask = program_.constant<uint8_t>(op_.consts[linear_op::kColumns]);
+  const uint32_t* offsets = program_.constant<uint32_t>(op_.consts[linear_op::kOffsets]);
+  for (int32_t group = 0; group < groups; ++group, mask += bytes) {
+    uint32_t set = 0;
+    size_t i = 0;
+    for (; i + 8 <= bytes; i += 8) {
+      uint64_t word;
+      memcpy(&word, mask + i, sizeof word);
+      set += static_cast<uint32_t>(__builtin_popcountll(word));
+    }
+    for (; i < bytes; ++i) set += static_cast<uint32_t>(__builtin_popcount(mask[i]));
+    const uint32_t units = blocks ? set : (set + 3) / 4, stored = offsets[group + 1] - offsets[group];
+    if (units != stored) {
+      OE_REFUSE("the mask of group %d has %u bits set; its offsets say %u blocks of four columns", group, set, stored);
+    }
+    if (bits % 8 && mask[bytes - 1] >> bits % 8) OE_REFUSE("the mask of group %d has a bit beyond its %d inputs", group, k);
   }
   return OE_OK;
 }

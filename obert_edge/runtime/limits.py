@@ -13,6 +13,7 @@ from obert_edge.bundle.program import (
     ABSENT,
     Activation,
     Attention,
+    ColumnCoding,
     Domain,
     Embed,
     LayerNorm,
@@ -155,9 +156,17 @@ def bound_of(work: Work, peaks: Peaks) -> Bound:
 
 
 def const_bytes(program: Program, op: Op) -> int:
-    """Bytes of all constants of an op, however they are stored."""
+    """Bytes of all constants of an op as kernels read them: columns stored as masks are lists by then."""
     indices = {getattr(op, name) for name in op.CONSTS} - {ABSENT}
-    return sum(program.consts[index].bytes for index in indices)
+    return sum(program.consts[index].bytes for index in indices) + _bytes_of_lists(program, op)
+
+
+def _bytes_of_lists(program: Program, op: Op) -> int:
+    """What the lists of columns of an op take more than its masks."""
+    if not isinstance(op, Linear) or op.column_coding != ColumnCoding.MASKS:
+        return 0
+    listed = program.consts[op.weights].bytes // (_gathered(op) or 4)
+    return 2 * listed - program.consts[op.columns].bytes
 
 
 def _linear(program: Program, op: Linear, lengths: Sequence[int]) -> Work:
@@ -228,4 +237,5 @@ def weight_bytes(program: Program) -> int:
         if isinstance(op, Embed):
             embedded = {getattr(op, name) for name in op.CONSTS}
     spans = enumerate(program.consts)
-    return sum(const.bytes for index, const in spans if embedded is None or index not in embedded)
+    stored = sum(const.bytes for index, const in spans if embedded is None or index not in embedded)
+    return stored + sum(_bytes_of_lists(program, op) for op in program.ops)

@@ -7,11 +7,12 @@ from typing import Optional, Sequence
 
 import numpy as np
 
-from obert_edge.bundle.packing import pack_linear
+from obert_edge.bundle.packing import code_columns, pack_linear
 from obert_edge.bundle.program import (
     ABSENT,
     Activation,
     Attention,
+    ColumnCoding,
     Domain,
     DType,
     Embed,
@@ -36,11 +37,19 @@ HIDDEN, HEADS, INTERMEDIATE, LABELS = 24, 3, 40, 5
 class EncoderBuilder(ProgramBuilder):
     """Embedding, ``layers`` transformer layers, a classifier on the first token, the mean of the tokens."""
 
-    def __init__(self, layers: int = 2, dynamic: bool = False, seed: int = 0, int4: bool = False) -> None:
+    def __init__(
+        self,
+        layers: int = 2,
+        dynamic: bool = False,
+        seed: int = 0,
+        int4: bool = False,
+        compact: bool = False,
+    ) -> None:
         super().__init__(max_positions=POSITIONS)
         self.rng = np.random.default_rng(seed)
         self.dynamic = dynamic
         self.int4 = int4
+        self.compact = compact  # columns are stored as a bundle does
         self.formats = list(WeightFormat)
         hidden = self.buffer(DType.F32, HIDDEN)
         narrow = self.buffer(DType.U8, HIDDEN)
@@ -105,6 +114,9 @@ class EncoderBuilder(ProgramBuilder):
         weights = self.rng.integers(-127, 128, (n, k)).astype(np.int8)
         weights[self.rng.random((n, k)) < 0.5] = 0
         packed = pack_linear(weights, weight_format)
+        coding = ColumnCoding.LIST
+        if self.compact:
+            packed["columns"], coding = code_columns(packed, weight_format, k)
         dynamic = params != ABSENT
         sums = weights.astype(np.int64).sum(axis=1).astype(np.int32)
         scale = np.full(n, (0.02 if dynamic else 3e-4) / k**0.5, np.float32)
@@ -117,7 +129,7 @@ class EncoderBuilder(ProgramBuilder):
                 correction=self.const(sums if dynamic else -128 * sums),
                 k=k, n=n, groups=len(packed["offsets"]) - 1, format=weight_format, activation=activation,
                 zero_point=0 if signed else 128, lo=-127 if signed else 0, hi=127 if signed else 255,
-                inv_scale=50.0,
+                inv_scale=50.0, column_coding=coding,
             )
         )  # fmt: skip
 

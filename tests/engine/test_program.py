@@ -153,6 +153,26 @@ def test_weights_beyond_the_inputs_of_a_dense_linear(library: Library) -> None:
         library.open(program.to_bytes(), weights)
 
 
+MASKED = EncoderBuilder(layers=1, compact=True)
+BLOCKS = next(o.name for o in MASKED.program.ops if isinstance(o, Linear) and o.format == 5)
+REFUSED_MASKS: Dict[str, Tuple[Change, str]] = {
+    "a bit less": (set_const(GATHER, "columns", slice(0, 3), 0, "u1"), "group 0 has 0 bits set; its offsets"),
+    "a block more": (set_const(BLOCKS, "columns", 0, 255, "u1"), "mask of group 0 has 8 bits set"),
+    "beyond the inputs": (set_const(BLOCKS, "columns", 0, 0xFC, "u1"), "has a bit beyond its 24 inputs"),
+    "size": (resize_const(GATHER, "columns", 1), "its columns takes .* bytes; it must take"),
+    "coding": (set_op(GATHER, column_coding=2), "its column_coding is 2; it must be 0 to 1"),
+    "as a list": (set_op(GATHER, column_coding=0), "its columns takes .* bytes; it must take"),
+}
+
+
+@pytest.mark.parametrize("change, message", REFUSED_MASKS.values(), ids=REFUSED_MASKS.keys())
+def test_refused_masks(library: Library, change: Change, message: str) -> None:
+    program, weights = Program.from_bytes(MASKED.program.to_bytes()), bytearray(MASKED.weights)
+    change(program, weights)
+    with pytest.raises(BundleError, match=message):
+        library.open(program.to_bytes(), weights)
+
+
 HEADERS: List[Tuple[int, bytes, str]] = [
     (0, b"XBERTPRG", "does not start with OBERTPRG"),
     (8, (2).to_bytes(4, "little"), "has version 2; this engine runs version 1"),

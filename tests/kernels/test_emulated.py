@@ -139,7 +139,7 @@ def test_pooling(emulated: EmulatedLibrary) -> None:
 
 
 def test_a_whole_encoder(emulated: EmulatedLibrary) -> None:
-    encoder, batch = EncoderBuilder(layers=2), batch_of([70, 5, 33])
+    encoder, batch = EncoderBuilder(layers=2, compact=True), batch_of([70, 5, 33])
     blobs = encoder.program.to_bytes(), encoder.weights
     with emulated.open(*blobs, implementation="scalar") as model:
         expected = model.run(batch)
