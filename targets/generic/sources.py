@@ -16,6 +16,7 @@ COMMON_SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
     ("engine/executor.cpp", ()),
     ("engine/executor_args.cpp", ()),
     ("engine/executor_tasks.cpp", ()),
+    ("engine/expanded.cpp", ()),
     ("engine/implementations.cpp", ()),
     ("engine/litert/delegate.cpp", ()),
     ("engine/litert/kernel.cpp", ()),

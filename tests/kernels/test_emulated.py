@@ -130,6 +130,7 @@ def test_embedding(emulated: EmulatedLibrary, types: int) -> None:
     for channels in (1, 3, 50, 128):
         for lengths in ([1], [5, 30, 4], [65]):
             test_embed.test_embed(emulated, channels, lengths, types)
+            test_embed.test_int4_word_rows(emulated, channels, lengths, types)
 
 
 def test_pooling(emulated: EmulatedLibrary) -> None:
@@ -138,7 +139,7 @@ def test_pooling(emulated: EmulatedLibrary) -> None:
 
 
 def test_a_whole_encoder(emulated: EmulatedLibrary) -> None:
-    encoder, batch = EncoderBuilder(layers=2), batch_of([70, 5, 33])
+    encoder, batch = EncoderBuilder(layers=2, compact=True), batch_of([70, 5, 33])
     blobs = encoder.program.to_bytes(), encoder.weights
     with emulated.open(*blobs, implementation="scalar") as model:
         expected = model.run(batch)
