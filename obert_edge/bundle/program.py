@@ -72,6 +72,13 @@ class WeightFormat(enum.IntEnum):
     BLOCK_1X4 = 5  # blocks of four consecutive inputs of one output row
 
 
+class RowFormat(enum.IntEnum):
+    """How the rows of the word-embedding table are stored (see ``bundle/rows.py``)."""
+
+    INT8 = 0  # S8[channels], one scale per row; what programs older than INT4 say by its zero
+    INT4 = 1  # two values a byte, in groups of 32 channels with a scale each
+
+
 class ColumnCoding(enum.IntEnum):
     """How a bundle stores which input columns a sparse format keeps (see ``bundle/packing.py``)."""
 
@@ -125,7 +132,9 @@ class Op:
 class Embed(Op):
     """Sum of the word, position and (optional) token-type rows, dequantised.
 
-    ``word`` S8[vocabulary, channels] with F32[vocabulary] scales, and so on.
+    ``word`` S8[vocabulary, channels] with F32[vocabulary] scales, and so on. With
+    ``word_format`` INT4, ``word`` holds half a byte per value, and ``word_group_scale``
+    S8[vocabulary, groups] multiplies the row's scale; otherwise it is absent.
     """
 
     output: int
@@ -139,11 +148,21 @@ class Embed(Op):
     positions: int
     token_types: int
     channels: int
+    word_format: int = RowFormat.INT8
+    word_group_scale: int = ABSENT
 
     KIND = 1
     OUTPUTS = ("output",)
-    CONSTS = ("word", "word_scale", "position", "position_scale", "token_type", "token_type_scale")
-    INTS = ("vocabulary", "positions", "token_types", "channels")
+    CONSTS = (
+        "word",
+        "word_scale",
+        "position",
+        "position_scale",
+        "token_type",
+        "token_type_scale",
+        "word_group_scale",
+    )
+    INTS = ("vocabulary", "positions", "token_types", "channels", "word_format")
 
 
 @dataclass(frozen=True)
@@ -366,6 +385,13 @@ class Program:
     def uses_first_token(self) -> bool:
         """Whether a result is taken from the first token of a sequence."""
         return any(isinstance(op, SelectFirst) for op in self.ops)
+
+    @property
+    def minimum_reader(self) -> int:
+        """The oldest version of the bundle format whose readers understand all that is in it."""
+        int4 = any(isinstance(op, Embed) and op.word_format != RowFormat.INT8 for op in self.ops)
+        masks = any(isinstance(op, Linear) and op.column_coding != ColumnCoding.LIST for op in self.ops)
+        return 2 if int4 or masks else 1
 
     @property
     def slots(self) -> int:

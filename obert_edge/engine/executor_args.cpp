@@ -10,6 +10,7 @@ EmbedArgs Executor::embed_args(const Op& op) const {
   args.positions = batch_.positions;
   args.token_types = batch_.token_types;
   args.word = program_.constant<int8_t>(op.consts[kWord]);
+  args.word_group_scale = program_.constant<int8_t>(op.consts[kWordGroupScale]);
   args.word_scale = program_.constant<float>(op.consts[kWordScale]);
   args.position = program_.constant<int8_t>(op.consts[kPosition]);
   args.position_scale = program_.constant<float>(op.consts[kPositionScale]);

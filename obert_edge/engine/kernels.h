@@ -111,11 +111,16 @@ struct QuantizeArgs {
 };
 using QuantizeFn = void (*)(const QuantizeArgs& args, int32_t begin, int32_t end);
 
+// INT4 rows: 32 channels to a group of 16 bytes, channel i in the low half of byte i, channel 16 + i in the high one.
+constexpr int32_t kInt4Group = 32, kInt4GroupBytes = 16;
+static inline int32_t groups_of(int32_t channels) { return (channels + kInt4Group - 1) / kInt4Group; }
+
 struct EmbedArgs {
   const int32_t* ids;           // [columns] real tokens only
   const int32_t* positions;
   const int32_t* token_types;   // or nullptr: all zero
   const int8_t* word;
+  const int8_t* word_group_scale;  // [rows][groups] when the word rows are INT4, else nullptr
   const float* word_scale;
   const int8_t* position;
   const float* position_scale;

@@ -59,8 +59,9 @@ struct Op {
 };
 
 namespace embed_op {
-enum { kWord, kWordScale, kPosition, kPositionScale, kTokenType, kTokenTypeScale };  // consts
-enum { kVocabulary, kPositions, kTokenTypes, kChannels };                            // ints
+enum { kWord, kWordScale, kPosition, kPositionScale, kTokenType, kTokenTypeScale, kWordGroupScale };  // consts
+enum { kVocabulary, kPositions, kTokenTypes, kChannels, kWordFormat };                                // ints
+enum { kInt8, kInt4 };                                                                                // word formats
 }  // namespace embed_op
 namespace layer_norm_op {
 enum { kOutput, kQuantized };  // outputs

@@ -100,7 +100,8 @@ class OpCheck {
   // ---- one per kind of op
   int32_t unused_fields() const;
   int32_t embed() const;
-  int32_t table(const char* what, int32_t rows, int32_t values, int32_t scales) const;
+  int32_t table(const char* what, int32_t rows, int32_t values, int32_t scales, int64_t row_bytes) const;
+  int32_t word_table() const;
   int32_t layer_norm() const;
   int32_t quantize(bool dynamic) const;
   int32_t linear() const;
@@ -120,11 +121,24 @@ constexpr uint32_t kU8 = 1u << static_cast<int32_t>(DType::U8);
 constexpr uint32_t kS8 = 1u << static_cast<int32_t>(DType::S8);
 constexpr uint32_t kF32 = 1u << static_cast<int32_t>(DType::F32);
 
-int32_t OpCheck::table(const char* what, int32_t rows, int32_t values, int32_t scales) const {
-  const int32_t channels = op_.ints[embed_op::kChannels];
+int32_t OpCheck::table(const char* what, int32_t rows, int32_t values, int32_t scales, int64_t row_bytes) const {
   OE_CHECK(in_range(what, rows, 1, 1 << 24));
-  OE_CHECK(constant(what, values, static_cast<uint64_t>(rows) * static_cast<uint64_t>(channels)));
+  OE_CHECK(constant(what, values, static_cast<uint64_t>(rows) * static_cast<uint64_t>(row_bytes)));
   return floats(what, scales, rows);
+}
+
+int32_t OpCheck::word_table() const {
+  const int32_t channels = op_.ints[embed_op::kChannels], rows = op_.ints[embed_op::kVocabulary];
+  const int32_t values = op_.consts[embed_op::kWord], scales = op_.consts[embed_op::kWordScale];
+  const int32_t group_scales = op_.consts[embed_op::kWordGroupScale];
+  OE_CHECK(in_range("word_format", op_.ints[embed_op::kWordFormat], embed_op::kInt8, embed_op::kInt4));
+  if (op_.ints[embed_op::kWordFormat] == embed_op::kInt8) {
+    if (group_scales != kAbsent) OE_REFUSE("it has word group scales (constant %d) beside INT8 rows", group_scales);
+    return table("word table", rows, values, scales, channels);
+  }
+  const int64_t groups = groups_of(channels);
+  OE_CHECK(table("word table", rows, values, scales, groups * kInt4GroupBytes));
+  return constant("word group scales", group_scales, static_cast<uint64_t>(rows * groups));
 }
 
 int32_t OpCheck::embed() const {
@@ -134,15 +148,15 @@ int32_t OpCheck::embed() const {
   OE_CHECK(domain("output", op_.outputs[0], Domain::Tokens));
   const int32_t* c = op_.consts;
   const int32_t positions = op_.ints[embed_op::kPositions];
-  OE_CHECK(table("word table", op_.ints[embed_op::kVocabulary], c[embed_op::kWord], c[embed_op::kWordScale]));
-  OE_CHECK(table("position table", positions, c[embed_op::kPosition], c[embed_op::kPositionScale]));
+  OE_CHECK(word_table());
+  OE_CHECK(table("position table", positions, c[embed_op::kPosition], c[embed_op::kPositionScale], channels));
   if (static_cast<uint32_t>(positions) < program_.max_positions) {
     OE_REFUSE("its position table has %d rows; max_positions is %u", positions, program_.max_positions);
   }
   const int32_t types = op_.ints[embed_op::kTokenTypes];
   const bool has_types = c[embed_op::kTokenType] != kAbsent;
   if (!has_types) return in_range("token_types without a table", types, 0, 0);
-  return table("token type table", types, c[embed_op::kTokenType], c[embed_op::kTokenTypeScale]);
+  return table("token type table", types, c[embed_op::kTokenType], c[embed_op::kTokenTypeScale], channels);
 }
 
 int32_t OpCheck::layer_norm() const {

@@ -24,6 +24,7 @@ from obert_edge.bundle.program import (
     Program,
     Quantize,
     QuantizeDynamic,
+    RowFormat,
     SelectFirst,
     WeightFormat,
 )
@@ -117,8 +118,9 @@ def work_of(program: Program, op: Op, lengths: Sequence[int]) -> Work:
         return Work(floats=floats, l1=reads, l2=reads, written=values)
     if isinstance(op, Embed):
         values = tokens * op.channels
-        tables = 2 + (op.token_type != ABSENT)
-        return Work(floats=_EMBED * values, l1=tables * values, written=4 * values, memory=2 * values)
+        word = 0.5 if op.word_format == RowFormat.INT4 else 1.0
+        read = (word + 1 + (op.token_type != ABSENT)) * values
+        return Work(floats=_EMBED * values, l1=read, written=4 * values, memory=(word + 1) * values)
     if isinstance(op, SelectFirst):  # of each row of the panel, a line of the cache
         reads = _LINE * len(lengths) * op.channels
         return Work(l1=reads, l2=reads)

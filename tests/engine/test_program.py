@@ -13,7 +13,7 @@ from obert_edge.errors import BundleError, InputError
 from obert_edge.runtime.native import Library
 from tests.engine.models import EncoderBuilder, batch_of
 
-BUILDERS = {False: EncoderBuilder(layers=1), True: EncoderBuilder(layers=1, dynamic=True)}
+BUILDERS = {False: EncoderBuilder(layers=1), True: EncoderBuilder(layers=1, dynamic=True, int4=True)}
 Change = Callable[[Program, bytearray], None]
 
 
@@ -107,13 +107,35 @@ REFUSED: Dict[str, Tuple[Change, str]] = {
     "positions": (set_op("embeddings", positions=10), "it must take|position table has 10 rows"),
     "token types": (set_op("embeddings", token_types=3), "type table takes 48 bytes; it must take 72"),
     "no type table": (set_op("embeddings", token_type=ABSENT), "its token_types without a table is 2"),
+    "word format": (set_op("embeddings", word_format=2), "its word_format is 2; it must be 0 to 1"),
+    "int4 rows": (set_op("embeddings", word_format=1), "word table takes 1200 bytes; it must take 800"),
+    "group scales of int8": (set_op("embeddings", word_group_scale=0), "group scales .* beside INT8 rows"),
     "name": (set_op("first", name="\x1b[31m"), "is not printable ASCII"),
+}  # fmt: skip
+
+REFUSED_INT4: Dict[str, Tuple[Change, str]] = {
+    "int8 rows": (set_op("embeddings", word_format=0), "group scales .* beside INT8 rows"),
+    "no group scales": (set_op("embeddings", word_group_scale=ABSENT), "group scales is constant -1"),
+    "other group scales": (set_op("embeddings", word_group_scale=0), "takes 1200 bytes; it must take 50"),
+    "group scales": (resize_const("embeddings", "word_group_scale", -1), "takes 49 bytes; it must take 50"),
+    "rows": (resize_const("embeddings", "word", -16), "word table takes 784 bytes; it must take 800"),
+    "vocabulary": (set_op("embeddings", vocabulary=51), "word table takes 800 bytes; it must take 816"),
+    "scale": (set_const("embeddings", "word_scale", 7, np.inf, "<f4"), r"word table\[7\] is not a finite"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("change, message", REFUSED.values(), ids=REFUSED.keys())
 def test_refused(library: Library, change: Change, message: str) -> None:
     program, weights = fresh()
+    change(program, weights)
+    with pytest.raises(BundleError, match=message):
+        library.open(program.to_bytes(), weights)
+
+
+@pytest.mark.parametrize("change, message", REFUSED_INT4.values(), ids=REFUSED_INT4.keys())
+def test_four_bit_word_rows_are_checked(library: Library, change: Change, message: str) -> None:
+    program, weights = fresh(dynamic=True)
+    library.open(program.to_bytes(), weights).close()
     change(program, weights)
     with pytest.raises(BundleError, match=message):
         library.open(program.to_bytes(), weights)

@@ -130,6 +130,7 @@ def test_embedding(emulated: EmulatedLibrary, types: int) -> None:
     for channels in (1, 3, 50, 128):
         for lengths in ([1], [5, 30, 4], [65]):
             test_embed.test_embed(emulated, channels, lengths, types)
+            test_embed.test_int4_word_rows(emulated, channels, lengths, types)
 
 
 def test_pooling(emulated: EmulatedLibrary) -> None:
