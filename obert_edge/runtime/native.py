@@ -35,6 +35,7 @@ _ERRORS: Dict[int, Tuple[Type[ObertEdgeError], str]] = {
     ),
 }
 
+_INT32 = np.dtype(np.int32)
 _Int32Pointer = ctypes.POINTER(ctypes.c_int32)
 Weights = Union[bytes, bytearray, memoryview, np.ndarray]
 
@@ -230,7 +231,7 @@ class NativeModel:
         native, keep = _native_batch(batch)
         rows = {Domain.TOKENS: batch.tokens, Domain.SEQUENCES: batch.sequences}
         results = [np.empty((rows[domain], channels), np.float32) for domain, channels in self._outputs]
-        pointers = (ctypes.c_void_p * len(results))(*(array.ctypes.data for array in results))
+        pointers = (ctypes.c_void_p * len(results))(*map(_address, results))
         self._check(self._functions.oe_model_run(handle, ctypes.byref(native), pointers, len(results)))
         del keep
         return results
@@ -333,7 +334,7 @@ def _native_batch(batch: PackedBatch) -> Tuple[_Batch, List[np.ndarray]]:
                 hint="pass one value per token",
             )
         keep.append(array)
-        return int(array.ctypes.data)
+        return _address(array)
 
     starts = _as_int32("starts", batch.starts)
     if starts.ndim != 1 or len(starts) < 2:
@@ -350,8 +351,15 @@ def _native_batch(batch: PackedBatch) -> Tuple[_Batch, List[np.ndarray]]:
     return native, keep
 
 
+def _address(array: np.ndarray) -> int:
+    """Of its first element; ``array.ctypes.data`` takes several times as long."""
+    return int(array.__array_interface__["data"][0])
+
+
 def _as_int32(what: str, values: np.ndarray) -> np.ndarray:
     """Contiguous int32 values; never a silent wrap."""
+    if type(values) is np.ndarray and values.dtype is _INT32 and values.flags.c_contiguous:
+        return values
     array = np.asarray(values)
     if array.dtype == np.int32:
         return np.ascontiguousarray(array)
