@@ -46,9 +46,10 @@ MACHINES = (
     Machine("pi5", "arm64", "cortex-a76", "0xd0b", _A76, ("neondot", "neon", "scalar")),
     Machine("newest", "arm64", "max", "0xd4f", f"{_A76} i8mm", ("i8mm", "neondot", "neon", "scalar")),
 )
-PI_32_BIT = Machine("pi2", "armhf", "cortex-a7", "0xc07", _V7, ("scalar",))
+PI_32_BIT = Machine("pi2", "armhf", "cortex-a7", "0xc07", _V7, ("neon", "scalar"))
 
 _QEMU = {"arm64": "qemu-aarch64-static", "armhf": "qemu-arm-static"}
+_PLATFORMS = {"arm64": "aarch64", "armhf": "armv7l"}
 _TRIPLES = {"arm64": "aarch64-linux-gnu", "armhf": "arm-linux-gnueabihf"}
 
 
@@ -58,14 +59,15 @@ class Emulated:
     Args:
         machine: which.
         folder: for its few files; everything else is shared.
+        qemu: the emulator's command; ``None``: the one of this machine, or Debian's.
 
     Raises:
         UnavailableError: QEMU or the packages cannot be had.
     """
 
-    def __init__(self, machine: Machine, folder: Path) -> None:
+    def __init__(self, machine: Machine, folder: Path, qemu: Optional[Sequence[str]] = None) -> None:
         self.machine, self.folder = machine, folder
-        qemu = _find_qemu(_QEMU[machine.architecture])
+        qemu = qemu or [str(_find_qemu(_QEMU[machine.architecture]))]
         system = unpacked(["python3", "python3-numpy", "libstdc++6"], machine.architecture, closure=True)
         libraries = system / "usr" / "lib" / _TRIPLES[machine.architecture]
         for name in ("blas/libblas.so.3", "lapack/liblapack.so.3"):  # what a package's postinst would link
@@ -86,7 +88,7 @@ class Emulated:
         interpreter = next((system / "usr" / "bin").glob("python3.[0-9]*"))
         #: A program of *this* machine that behaves as ``python3`` of the other: it can start itself again.
         self.python = folder / "python3"
-        command = [str(qemu), "-cpu", machine.cpu, "-L", str(root), "-0"]
+        command = [*qemu, "-cpu", machine.cpu, "-L", str(root), "-0"]
         self.python.write_text(
             f"#!/bin/sh\nexport PYTHONHOME={shlex.quote(str(system / 'usr'))}\n"
             f'exec {shlex.join(command)} "$0" {shlex.quote(str(interpreter))} "$@"\n'
@@ -119,8 +121,12 @@ class Emulated:
         return variables if packages is None else {**variables, "PYTHONPATH": str(packages)}
 
 
-def site_packages(names: Sequence[str]) -> Path:
-    """A folder of PyPI's own aarch64 wheels for the Python of :class:`Emulated`.
+def site_packages(names: Sequence[str], architecture: str = "arm64") -> Path:
+    """A folder of PyPI's own wheels of another machine for the Python of :class:`Emulated`.
+
+    Args:
+        names: of the packages; nothing they depend on comes with them.
+        architecture: as Debian says it.
 
     Raises:
         UnavailableError: pip cannot get them.
@@ -128,12 +134,12 @@ def site_packages(names: Sequence[str]) -> Path:
     from obert_edge.errors import ObertEdgeError
     from obert_edge.files import atomic_folder
 
-    folder = cache_folder() / f"arm64-site-{'-'.join(names)}"
+    folder = cache_folder() / f"{architecture}-site-{'-'.join(names)}"
     if folder.is_dir():
         return folder
     tags: List[str] = []
     for glibc in ("manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"):
-        tags += ["--platform", f"{glibc}_aarch64"]
+        tags += ["--platform", f"{glibc}_{_PLATFORMS[architecture]}"]
     command = [
         sys.executable,
         "-m",
