@@ -220,6 +220,28 @@ def test_pairs_of_weights_around_saturation(library: Library, weight_format: Wei
     check(library, case, threads=(1,))
 
 
+@pytest.mark.parametrize("columns", [16, 48, 80])
+@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+def test_activations_that_end_below_255(library: Library, weight_format: WeightFormat, columns: int) -> None:
+    """What saturates depends on the largest activation: a kernel may look it up, by column and panel."""
+    rng = np.random.default_rng(columns)
+    weights = rng.choice(np.array([127, -127, 126, 100, 90, 75, 65, 64], np.int8), (8, 256))
+    inputs = np.repeat(np.arange(256, dtype=np.uint8)[:, None], columns, axis=1)  # column k: k everywhere
+    inputs[:, rng.integers(0, columns)] = rng.permutation(256)
+    check(
+        library,
+        Case(weight_format, n=8, k=256, columns=columns, weights=weights, inputs=inputs),
+        threads=(1,),
+    )
+    inputs = np.roll(inputs, 1, axis=0)
+    inputs[:, -1] = 255  # in the last panel only
+    check(
+        library,
+        Case(weight_format, n=8, k=256, columns=columns, weights=weights, inputs=inputs),
+        threads=(1,),
+    )
+
+
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
 def test_many_long_rows(library: Library, weight_format: WeightFormat) -> None:
     """More rows than a kernel may hold the sums of between blocks of the inputs."""
