@@ -2,8 +2,9 @@
 
 Signatures (each documented where it is defined)::
 
-    calibrate(model, batches, observer="mse", activations="static") -> model
-        # in place; observer "minmax" | "percentile" | "mse"; activations "static" | "dynamic"
+    calibrate(model, batches, observer="mse", activations="static", embeddings="int8") -> model
+        # in place; observer "minmax" | "percentile" | "mse"; activations "static" | "dynamic";
+        # embeddings "int8" | "int4"
         # batches: iterable of dicts of tensors (input_ids, attention_mask, ...), labels ignored
     calibration_batches(texts, tokenizer, batch_size=8, max_length=128, limit=256) -> list of batches
         # texts: iterable of str or (str, str) pairs

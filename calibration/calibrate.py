@@ -17,26 +17,28 @@ def calibrate(
     batches: Iterable[Mapping[str, torch.Tensor]],
     observer: str = "mse",
     activations: str = "static",
+    embeddings: str = "int8",
 ) -> Any:
     """Quantise ``model`` in place with ranges found on ``batches``; padding is left out.
 
-    While observing, weights and embeddings are INT8 already and activations still float.
+    While observing, weights and embeddings are quantised already and activations still float.
 
     Args:
-        model: a float model (or one already quantised with the same ``activations``).
+        model: a float model (or one already quantised with the same ``activations`` and ``embeddings``).
         batches: what ``model(**batch)`` takes (``labels`` are ignored); a few hundred texts do.
         observer: ``minmax``, ``percentile`` or ``mse``; see :mod:`obert_edge.calibration.observers`.
         activations: ``static`` or ``dynamic`` (per token; only queries, keys and values are observed).
+        embeddings: ``int8`` or ``int4`` word embeddings.
 
     Returns:
         ``model``, in eval mode with frozen ranges.
 
     Raises:
         DataError: there is no batch.
-        UsageError: no such observer or activations.
+        UsageError: no such observer, activations or embeddings.
     """
     make_observer(observer)  # complain before the model is touched
-    quantize_model(model, activations)
+    quantize_model(model, activations, embeddings)
     model.eval()
     device = next(model.parameters()).device
     static = {name: site for name, site in sites(model).items() if not site.dynamic}

@@ -73,9 +73,7 @@ def _options(*decorators: Callable[[Function], Function]) -> Callable[[Function]
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 _model = click.argument("model", type=click.Path(path_type=Path))
 _bundle = click.argument("bundle", type=click.Path(path_type=Path))
-_task = _options(
-    click.option("--task", "task_name", required=True, help="sst2, mrpc, ..., squad, text or tokens."),
-    click.option("--data", required=True, help="Folder or file of the data, or hub:owner/set."),
+_columns = _options(
     click.option(
         "--text-column",
         "text_columns",
@@ -84,6 +82,11 @@ _task = _options(
     ),
     click.option("--label-column", default="label", show_default=True, help="text: the column of the label."),
     click.option("--tune", default=0, help="Rows of train to hold out as split 'tune'."),
+)
+_task = _options(
+    click.option("--task", "task_name", required=True, help="sst2, mrpc, ..., squad, text or tokens."),
+    click.option("--data", required=True, help="Folder or file of the data, or hub:owner/set."),
+    _columns,
 )
 _stage = _options(
     click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write."),
@@ -207,6 +210,7 @@ def prune(model: Path, output: Path, limit: Optional[int], as_json: bool, **opti
 @click.option("--method", help="qat (train) or calibrate.  [default: qat]")
 @click.option("--activations", help="static or dynamic scales.  [default: static]")
 @click.option("--observer", help="calibrate: minmax, percentile or mse.  [default: mse]")
+@click.option("--embeddings", help="Word embeddings: int8, or int4 (half the bytes).  [default: int8]")
 @_teacher
 @_stage
 def quantize(model: Path, output: Path, limit: Optional[int], as_json: bool, **options: Any) -> None:
@@ -217,12 +221,83 @@ def quantize(model: Path, output: Path, limit: Optional[int], as_json: bool, **o
         model,
         _load_task(options),
         output,
-        quantization=Quantization(**_given(options, ("method", "activations", "observer"))),
+        quantization=Quantization(**_given(options, ("method", "activations", "observer", "embeddings"))),
         training=Training(**_given(options, _TRAINING)),
         distillation=Distillation(**_given(options, _DISTILLATION)),
         limit=limit,
     )
     _tell(report, output, as_json)
+
+
+def _layers(context: click.Context, parameter: click.Parameter, value: str) -> List[int]:
+    """Whole numbers with commas between them."""
+    try:
+        return [int(number) for number in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of layers such as 0,2,4") from None
+
+
+@cli.command("drop-layers")
+@_model
+@_task
+@click.option("--keep", required=True, callback=_layers, help="Layers that stay, from 0, such as 0,2,4.")
+@_teacher
+@_stage
+def drop_layers(model: Path, output: Path, limit: Optional[int], as_json: bool, **options: Any) -> None:
+    """Keep some layers of MODEL, which teaches what is left; with --epochs 0 only drop."""
+    from obert_edge.workflow import drop_layers as stage
+
+    report = stage(
+        model,
+        _load_task(options),
+        output,
+        keep=options["keep"],
+        training=Training(**_given(options, _TRAINING)),
+        distillation=Distillation(**_given(options, _DISTILLATION)),
+        limit=limit,
+    )
+    _tell(report, output, as_json)
+
+
+@cli.command("trim-vocabulary")
+@_model
+@click.option(
+    "--corpus",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Texts to count pieces in: .txt, .jsonl, .tsv, .csv; repeatable.",
+)
+@click.option("--task", "task_name", help="Or count in the train split of this task.")
+@click.option("--data", help="Folder or file of the task's data, or hub:owner/set.")
+@_columns
+@click.option("--keep", type=int, help="At most so many pieces, the most frequent.  [default: no limit]")
+@click.option("--min-count", default=1, show_default=True, help="Pieces that occur less often go.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@_json
+def trim_vocabulary(model: Path, output: Path, as_json: bool, **options: Any) -> None:
+    """Remove the pieces from MODEL's vocabulary that a corpus does not use."""
+    from obert_edge.workflow import trim_vocabulary as stage
+
+    if (options["task_name"] is None) != (options["data"] is None):
+        raise click.UsageError("--task and --data belong together")
+    task = None if options["task_name"] is None else _load_task(options)
+    report = stage(
+        model,
+        output,
+        task=task,
+        corpus=options["corpus"],
+        min_count=options["min_count"],
+        keep=options["keep"],
+    )
+    found = report["figures"]
+    _print(
+        f"{output}: {found['kept']} of {found['pieces']} pieces ({found['needed']} are special tokens and "
+        f"characters), {found['unchanged']:.2f} % of {found['corpus_tokens']} corpus tokens unchanged; "
+        f"a bundle saves {found['bundle_mb_saved']:.1f} MB of INT8 rows and "
+        f"{found['tokenizer_mb_saved']:.1f} MB of tokenizer",
+        {**report, "output": str(output)},
+        as_json,
+    )
 
 
 @cli.command()
@@ -283,7 +358,8 @@ def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **optio
 @click.option("--task", "head", help="The head to compile.  [default: the checkpoint's]")
 @click.option("--pooling", help="Of an encoder: mean, cls or pooler.  [default: the checkpoint's]")
 @click.option("--max-length", type=int, help="Longest sequence.  [default: the model's]")
-@click.option("--tflite", is_flag=True, help="Also write the dense INT8 model for LiteRT beside it.")
+@click.option("--embeddings", help="Word embeddings: int8 or int4.  [default: MODEL's, else int8]")
+@click.option("--tflite", is_flag=True, help="Also write two models for LiteRT beside it.")
 @_json
 def build(model: Path, target: str, output: Path, as_json: bool, tflite: bool, **options: Any) -> None:
     """Compile MODEL, dense or sparse, quantised or not, into a bundle."""
@@ -298,17 +374,22 @@ def build(model: Path, target: str, output: Path, as_json: bool, tflite: bool, *
             task=options["head"],
             pooling=options["pooling"],
             max_length=options["max_length"],
+            embeddings=options["embeddings"],
             progress=lambda stage, fraction: bar.show(stage, int(1000 * fraction), 1000),
         )
     size = path.stat().st_size
     lines = [f"{path}: {size / 1e6:.1f} MB", *_outlook(path, target)]
     data = {"bundle": str(path), "bytes": size, "target": target}
     if tflite:
-        from obert_edge.targets.raspberry_pi.tflite import write_dense_tflite
+        from obert_edge.targets.raspberry_pi import tflite as models
 
-        beside = write_dense_tflite(path, path.with_suffix(".tflite"))
-        lines.insert(1, f"{beside}: {beside.stat().st_size / 1e6:.1f} MB, dense INT8 for LiteRT")
-        data["tflite"] = str(beside)
+        dense = models.write_dense_tflite(path, path.with_suffix(".tflite"))
+        encoder = models.write_encoder_tflite(path, path.with_suffix(models.ENCODER_SUFFIX))
+        lines[1:1] = [
+            f"{dense}: {dense.stat().st_size / 1e6:.1f} MB, dense INT8 for LiteRT",
+            f"{encoder}: {encoder.stat().st_size / 1e6:.1f} MB, for LiteRT with the obert-edge delegate",
+        ]
+        data.update(tflite=str(dense), tflite_encoder=str(encoder))
     _print("\n".join(lines), data, as_json)
 
 

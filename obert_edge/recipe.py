@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from obert_edge.errors import UsageError
-from obert_edge.settings import Distillation, Pruning, Quantization, Training, check
+from obert_edge.settings import Distillation, Pruning, Quantization, Training, check, one_of
 
 __all__ = [
     "BuildStage",
@@ -28,6 +28,7 @@ __all__ = [
     "TaskSettings",
     "Training",
     "TransferStage",
+    "TrimStage",
 ]
 
 T = TypeVar("T")
@@ -64,6 +65,25 @@ class TaskSettings:
     def __post_init__(self) -> None:
         check(self.tune >= 0, "tune", self.tune, "0 or more rows")
         check(self.rows is None or self.rows >= 1, "rows", self.rows, "1 or more")
+
+
+@dataclass(frozen=True)
+class TrimStage:
+    """Leave out the pieces of the vocabulary that the task does not use.
+
+    Args:
+        corpus: files to count pieces in, beside the task's train split.
+        min_count: pieces that occur less often go.
+        keep: at most so many pieces stay, the most frequent ones; ``None``: no limit.
+    """
+
+    corpus: Tuple[str, ...] = ()
+    min_count: int = 1
+    keep: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        check(self.min_count >= 1, "min_count", self.min_count, "1 or more")
+        check(self.keep is None or self.keep >= 1, "keep", self.keep, "1 or more pieces")
 
 
 @dataclass(frozen=True)
@@ -123,6 +143,11 @@ class QuantizeStage(Quantization):
         """The part that is about quantisation."""
         return _narrow(self, Quantization)
 
+    def for_build(self, build: Optional[BuildStage]) -> Quantization:
+        """The part that is about quantisation, for a model that ``build`` will compile."""
+        embeddings = self.embeddings or (build.embeddings if build is not None else None)
+        return dataclasses.replace(self.quantization, embeddings=embeddings)
+
 
 @dataclass(frozen=True)
 class BuildStage:
@@ -130,9 +155,15 @@ class BuildStage:
 
     Args:
         target: ``x86`` or another of ``obert-edge doctor``'s targets.
+        embeddings: word embeddings of ``int8`` or ``int4``; ``None``: those the model was quantised with.
     """
 
     target: str = "x86"
+    embeddings: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        if self.embeddings is not None:
+            one_of("embeddings", self.embeddings, Quantization.EMBEDDINGS)
 
 
 @dataclass(frozen=True)
@@ -143,6 +174,7 @@ class Recipe:
         model: folder of the checkpoint to start from.
         output: folder for everything the run makes.
         task: the data.
+        trim: absent: the whole vocabulary stays.
         finetune: how to train the dense model; absent: ``model`` is fine-tuned already.
         drop: absent: all layers stay.
         transfer: for a model that was pruned upstream; absent: none.
@@ -154,6 +186,7 @@ class Recipe:
     model: str
     output: str
     task: TaskSettings
+    trim: Optional[TrimStage] = None
     finetune: Optional[Training] = None
     drop: Optional[DropStage] = None
     transfer: Optional[TransferStage] = None
@@ -190,6 +223,9 @@ class Recipe:
             _resolve(content, "output", path, output)
             if isinstance(content.get("task"), dict):
                 _resolve(content["task"], "data", path, data)
+            trim = content.get("trim")
+            if isinstance(trim, dict) and isinstance(trim.get("corpus"), list):
+                trim["corpus"] = [str((path.parent / str(file)).resolve()) for file in trim["corpus"]]
             for stage in content.values():
                 if isinstance(stage, dict) and isinstance(stage.get("distillation"), dict):
                     _resolve(stage["distillation"], "teacher", path, None)

@@ -223,6 +223,8 @@ class Quantization:
         observe: QAT: share of the steps during which ranges are still updated.
         observer: calibrate: ``minmax``, ``percentile`` or ``mse``.
         calibration_examples: calibrate: train rows to look at.
+        embeddings: word embeddings of ``int8``, or of ``int4``, which are half the bytes; ``None``: int8
+            (in a recipe: what its ``build`` says).
     """
 
     method: str = "qat"
@@ -230,8 +232,13 @@ class Quantization:
     observe: float = 0.5
     observer: str = "mse"
     calibration_examples: int = 256
+    embeddings: Optional[str] = None
+
+    EMBEDDINGS: ClassVar[Tuple[str, ...]] = ("int8", "int4")
 
     def __post_init__(self) -> None:
+        if self.embeddings is not None:
+            one_of("embeddings", self.embeddings, self.EMBEDDINGS)
         one_of("method", self.method, ("qat", "calibrate"))
         one_of("activations", self.activations, ("static", "dynamic"))
         one_of("observer", self.observer, ("minmax", "percentile", "mse"))

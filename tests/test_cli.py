@@ -7,18 +7,21 @@ import sys
 import pytest
 
 from obert_edge import cli
+from tests.workflow.conftest import data, encoder  # noqa: F401
 
 VERBS = [
     "bench",
     "build",
     "compress",
     "doctor",
+    "drop-layers",
     "evaluate",
     "finetune",
     "inspect",
     "prune",
     "quantize",
     "run",
+    "trim-vocabulary",
     "verify",
 ]
 
@@ -52,6 +55,9 @@ def test_the_version_is_the_packages(capsys):
         (["compress", "nowhere.yaml"], 2, "there is no recipe"),
         (["finetune", "x", "--task", "sst3", "--data", "d", "-o", "o"], 2, "did you mean 'sst2'"),
         (["finetune", "x", "--task", "sst2", "--data", "nowhere", "-o", "o"], 1, "does not exist"),
+        (["trim-vocabulary", "x", "-o", "o"], 2, "no corpus"),
+        (["trim-vocabulary", "x", "-o", "o", "--task", "sst2"], 2, "--task and --data belong together"),
+        (["drop-layers", "x", "--task", "sst2", "--data", "d", "-o", "o", "--keep", "0,b"], 2, "'0,b'"),
         (["prune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--sparsity", "1.5"], 1, "data"),
     ],
 )
@@ -108,3 +114,25 @@ def test_a_missing_host_package_names_the_extra_to_install(capsys, monkeypatch, 
 def test_the_command_line_does_not_import_torch():
     code = "import sys, obert_edge.cli; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_trimmed_model_says_what_it_kept(capsys, tmp_path):
+    from tests.workflow.test_trimming import make
+
+    make(tmp_path / "model", "bert")
+    (tmp_path / "corpus.txt").write_text("the film was warm\n")
+    arguments = ["trim-vocabulary", tmp_path / "model", "--corpus", tmp_path / "corpus.txt", "--json"]
+    code, out, err = run(capsys, *arguments, "-o", tmp_path / "small")
+    report = json.loads(out)
+    assert code == 0 and report["output"] == str(tmp_path / "small")
+    assert f"{report['figures']['kept']} of {report['figures']['pieces']} pieces" in err
+    assert "100.00 % of 4 corpus tokens unchanged" in err
+
+
+def test_layers_can_be_dropped_without_training(capsys, encoder, data, tmp_path):  # noqa: F811
+    arguments = ["drop-layers", encoder, "--task", "text", "--data", data, "--keep", "1", "--epochs", "0"]
+    code, _, err = run(capsys, *arguments, "-o", tmp_path / "small")
+    assert code == 0 and "drop: wrote" in err
+    assert json.loads((tmp_path / "small" / "config.json").read_text())["num_hidden_layers"] == 1
+    code, _, err = run(capsys, *arguments[:6], "--keep", "0,5", "--epochs", "0", "-o", tmp_path / "none")
+    assert code == 2 and "[0, 5] cannot be kept of 2" in err

@@ -38,6 +38,23 @@ def test_a_recipe_is_read_with_paths_relative_to_its_folder(tmp_path):
     assert recipe.build.target == "x86"
 
 
+@pytest.mark.parametrize(
+    ("quantize", "build", "expected"),
+    [(None, None, None), (None, "int4", "int4"), ("int8", "int4", "int8"), ("int4", None, "int4")],
+)
+def test_training_quantises_the_embeddings_as_the_build_will(quantize, build, expected):
+    stages = {"quantize": {"embeddings": quantize}, "build": {"embeddings": build}}
+    recipe = Recipe.from_dict({**MINIMAL, **stages})
+    assert recipe.quantize.for_build(recipe.build).embeddings == expected
+    assert recipe.quantize.for_build(None).embeddings == quantize
+
+
+@pytest.mark.parametrize("stage", ["quantize", "build"])
+def test_embeddings_have_eight_bits_or_four(stage):
+    with pytest.raises(UsageError, match="embeddings is 'int2'"):
+        Recipe.from_dict({**MINIMAL, stage: {"embeddings": "int2"}})
+
+
 def test_stages_that_are_absent_do_not_run():
     recipe = Recipe.from_dict(MINIMAL)
     assert (recipe.finetune, recipe.prune, recipe.quantize, recipe.build) == (None, None, None, None)

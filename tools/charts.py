@@ -1,4 +1,4 @@
-"""Two plain charts as SVG text: lines over a logarithmic plane, and horizontal bars with goals."""
+"""Plain charts as SVG text: lines over a logarithmic plane, labelled points, bars with goals."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ class Bars:
     title: str
     unit: str
     rows: Sequence[Tuple[str, float, Optional[float], float]]
+
+
+@dataclass(frozen=True)
+class Points:
+    """Series of labelled (x, y) points; x is positive and logarithmic, y linear."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Dict[str, List[Tuple[float, float, str]]]
 
 
 class _Axis:
@@ -65,6 +75,37 @@ def line_chart(lines: Lines) -> str:
         parts += [f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="3" fill="{colour}"/>' for x, y in series]
         parts.append(_line(right + 20, top + 20 * index, right + 44, top + 20 * index, colour, 2))
         parts.append(_text(right + 50, top + 20 * index + 4, name))
+    return _svg(_WIDTH, bottom + 55, parts)
+
+
+def point_chart(points: Points) -> str:
+    """The SVG of a chart of labelled points; ticks at 1, 2 and 5 times powers of ten of x, and at whole y."""
+    every = [point for series in points.series.values() for point in series]
+    left, top, right, bottom = 60, 50, 660, 460
+    xs, ys = [x for x, _, _ in every], [y for _, y, _ in every]
+    across = _Axis(xs, left + 20, right - 90)
+    low, high = math.floor(min(ys)) - 1, math.ceil(max(ys)) + 1
+    step = max(1, round((high - low) / 8))
+
+    def up(y: float) -> float:
+        return bottom - (y - low) * (bottom - top) / (high - low)
+
+    parts = [_text(left, 24, points.title, size=15)]
+    for x in _ticks(min(xs), max(xs)):
+        parts.append(_line(across(x), top, across(x), bottom, "#e5e5e5"))
+        parts.append(_text(across(x), bottom + 18, f"{x:g}", anchor="middle"))
+    for y in range(low, high + 1, step):
+        parts.append(_line(left, up(y), right, up(y), "#e5e5e5"))
+        parts.append(_text(left - 8, up(y) + 4, f"{y}", anchor="end"))
+    parts.append(_text((left + right) / 2, bottom + 38, points.x_label, anchor="middle"))
+    parts.append(_text(left - 8, top - 10, points.y_label, anchor="end"))
+    for index, (name, series) in enumerate(points.series.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        for x, y, label in series:
+            parts.append(f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="4" fill="{colour}"/>')
+            parts.append(_text(across(x) + 7, up(y) + 4, label, size=11))
+        parts.append(f'<circle cx="{right + 20}" cy="{top + 20 * index}" r="4" fill="{colour}"/>')
+        parts.append(_text(right + 30, top + 20 * index + 4, name))
     return _svg(_WIDTH, bottom + 55, parts)
 
 

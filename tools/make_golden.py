@@ -4,8 +4,8 @@
     python tools/make_golden.py --replace
 
 Run it once for every new format version; never change the files of an old one: they are what
-bundles in the field look like. The bundle has every weight format, static scales, and neither
-engine nor runner, so it tests the format and the numerics and nothing else.
+bundles in the field look like. The bundle has every weight format, word embeddings of four bits,
+static scales, and neither engine nor runner, so it tests the format and the numerics and nothing else.
 """
 
 from __future__ import annotations
@@ -109,7 +109,13 @@ def ranges() -> Dict[str, Any]:
         sites[f"{layer}.output.dense:input"] = {"scale": 0.012, "zero_point": 14}
     sites["bert.pooler.dense:input"] = {"scale": 0.03, "zero_point": 127}
     sites["classifier:input"] = {"scale": 0.008, "zero_point": 125}
-    return {"format": 1, "method": "golden", "activations": "static", "sites": sites}
+    return {
+        "format": 3,
+        "method": "golden",
+        "activations": "static",
+        "embeddings": "int4",
+        "sites": sites,
+    }
 
 
 def pack_in_turn(graph: LoweredGraph) -> tuple[LoweredGraph, List[LinearFacts]]:
@@ -135,8 +141,9 @@ def make(path: Path) -> None:
         scales = Scales.from_mapping(ranges(), "bert.")
         lowered, facts = pack_in_turn(quantize(graph, scales))
         program, weights = plan(lowered)
-        manifest = describe_model(checkpoint, config, scales, program, result_names(graph), facts, "x86")
-    library = library_path(get_target("x86"))
+        target = get_target("x86")
+        manifest = describe_model(checkpoint, config, scales, program, result_names(graph), facts, target)
+    library = library_path(target)
     cases = make_cases(program, weights, result_names(graph), manifest.model, library)
     members = {PROGRAM: program.to_bytes(), WEIGHTS: bytes(weights), CASES: write_cases(cases)}
     write_bundle(path, manifest, members)

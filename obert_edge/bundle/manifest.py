@@ -16,10 +16,11 @@ from typing import Any, Dict, List, NoReturn, Optional, Tuple, Type, TypeVar
 
 from obert_edge.errors import BundleError
 
-#: The version this package writes, and the newest it reads.
-FORMAT_VERSION = 1
+#: The version this package writes, and the newest it reads. 2 knows four-bit embeddings and columns as masks.
+FORMAT_VERSION = 2
 
 DOMAINS = ("tokens", "sequences")
+_SQUEEZED = ("start_logits", "end_logits")
 TASK_TYPES = ("sequence-classification", "question-answering", "token-classification", "masked-lm", "encoder")
 
 
@@ -77,13 +78,25 @@ class OutputFacts:
     domain: str
     channels: int
 
+    @property
+    def is_squeezed(self) -> bool:
+        """Whether transformers gives it without the last axis, which has one value."""
+        return self.channels == 1 and self.domain == "tokens" and self.name in _SQUEEZED
+
 
 @dataclass(frozen=True)
 class QuantizationFacts:
-    """How the 8-bit scales were found: ``method`` (qat, calibrate...); ``activations`` static or dynamic."""
+    """How the model was quantised.
+
+    Attributes:
+        method: how the 8-bit scales were found: ``qat``, ``calibrate``...
+        activations: ``static`` or ``dynamic``.
+        embeddings: rows of the word embeddings: ``int8`` or ``int4``.
+    """
 
     method: str
     activations: str
+    embeddings: str = "int8"
 
 
 @dataclass(frozen=True)
@@ -151,7 +164,7 @@ class Manifest:
     reference: Dict[str, float] = field(default_factory=dict)
     members: Dict[str, MemberFacts] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
-    minimum_reader: int = FORMAT_VERSION
+    minimum_reader: int = 1
 
     def to_json(self) -> bytes:
         """Serialise; deterministic."""

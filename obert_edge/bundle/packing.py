@@ -28,16 +28,21 @@ of one output row, where any of the four is not zero, ascending::
     weights  [blocks][4]  offsets  counts blocks
 
 Rows that fill up the last group are ``PAD_ROW`` and have zero weights.
+
+A bundle stores the columns as they are (``ColumnCoding.LIST``), or, where that is smaller, as
+**masks**: for every group ``ceil(k / 8)`` bytes in which bit ``c % 8`` of byte ``c // 8`` is set for
+each column ``c`` it lists (1x4: a bit for each of its ``k / 4`` blocks). The engine makes the list of
+it at load, the filling included.
 """
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple, Optional, Sequence, Union
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from obert_edge.bundle.program import ABSENT, Const, Linear, Program, WeightFormat
-from obert_edge.errors import UsageError
+from obert_edge.bundle.program import ABSENT, ColumnCoding, Const, Linear, Program, WeightFormat
+from obert_edge.errors import BundleError, UsageError
 
 #: Marks a packed row that is no output channel.
 PAD_ROW = 0xFFFFFFFF
@@ -177,6 +182,65 @@ def unpack_linear(packed: Dict[str, np.ndarray], weight_format: WeightFormat, n:
     return matrix
 
 
+def code_columns(
+    packed: Dict[str, np.ndarray], weight_format: WeightFormat, k: int
+) -> Tuple[np.ndarray, ColumnCoding]:
+    """The columns of :func:`pack_linear` as a bundle stores them: whatever takes fewer bytes.
+
+    Args:
+        packed: its arrays.
+        weight_format: the format they were packed in.
+        k: input columns.
+
+    Returns:
+        u16 (the list itself) or u8 [groups * bytes of a mask], and which of the two.
+    """
+    columns, block = packed["columns"], _columns_of_bit(weight_format)
+    if weight_format is WeightFormat.DENSE_4:
+        return columns, ColumnCoding.LIST
+    groups, bits = len(packed["offsets"]) - 1, k // block
+    listed, real = _listed(packed, weight_format)
+    kept = np.zeros((groups, 8 * -(-bits // 8)), bool)
+    kept[listed[real], columns[real] // block] = True
+    masks = np.packbits(kept, axis=1, bitorder="little").reshape(-1)
+    if masks.nbytes >= columns.nbytes or not np.array_equal(
+        _list_of_masks(masks, packed["offsets"], weight_format, k), columns
+    ):
+        return columns, ColumnCoding.LIST
+    return masks, ColumnCoding.MASKS
+
+
+def _columns_of_bit(weight_format: WeightFormat) -> int:
+    return 4 if weight_format is WeightFormat.BLOCK_1X4 else 1
+
+
+def _listed(packed: Dict[str, np.ndarray], weight_format: WeightFormat) -> Tuple[np.ndarray, np.ndarray]:
+    """Of every listed column: its group, and whether it is more than filling."""
+    counts = np.diff(packed["offsets"].astype(np.int64))
+    if weight_format is WeightFormat.BLOCK_1X4:
+        return np.repeat(np.arange(len(counts)), counts), np.ones(len(packed["columns"]), bool)
+    size = rows_per_group(weight_format)
+    used = packed["weights"].reshape(-1, size, 4).any(axis=1).reshape(-1)
+    return np.repeat(np.arange(len(counts)), 4 * counts), used
+
+
+def _list_of_masks(masks: np.ndarray, offsets: np.ndarray, weight_format: WeightFormat, k: int) -> np.ndarray:
+    """u16: the columns of a packed matrix, from their masks."""
+    block, groups = _columns_of_bit(weight_format), len(offsets) - 1
+    group, bit = np.nonzero(np.unpackbits(masks.reshape(groups, -1), axis=1, bitorder="little"))
+    step = 1 if weight_format is WeightFormat.BLOCK_1X4 else 4
+    columns = np.zeros(step * int(offsets[-1]), np.uint16)
+    starts = np.searchsorted(group, np.arange(groups))
+    at = step * offsets[group].astype(np.int64) + np.arange(len(group)) - starts[group]
+    if len(at) and at[-1] >= len(columns):
+        raise BundleError(
+            f"the masks of a linear hold {len(group)} bits; its offsets say {len(columns)}",
+            hint="copy the bundle again; it was altered on the way",
+        )
+    columns[at] = block * bit
+    return columns
+
+
 def unpack_op(program: Program, op: Linear, weights: Union[bytes, memoryview]) -> np.ndarray:
     """The int8 [n, k] weights of a linear op of a compiled graph.
 
@@ -185,12 +249,17 @@ def unpack_op(program: Program, op: Linear, weights: Union[bytes, memoryview]) -
         op: one of its linears.
         weights: the weights blob of the same bundle.
     """
-    dtypes = {"rows": "<u4", "offsets": "<u4", "columns": "<u2", "weights": "i1"}
+    masks = op.column_coding == ColumnCoding.MASKS
+    dtypes = {"rows": "<u4", "offsets": "<u4", "columns": "u1" if masks else "<u2", "weights": "i1"}
     packed: Dict[str, np.ndarray] = {}
     for name, dtype in dtypes.items():
         index = getattr(op, name)
         span = program.consts[index] if index != ABSENT else Const(0, 0)
         packed[name] = np.frombuffer(weights[span.offset : span.offset + span.bytes], dtype)
+    if masks:
+        packed["columns"] = _list_of_masks(
+            packed["columns"], packed["offsets"], WeightFormat(op.format), op.k
+        )
     return unpack_linear(packed, WeightFormat(op.format), op.n, op.k)
 
 

@@ -72,6 +72,20 @@ class WeightFormat(enum.IntEnum):
     BLOCK_1X4 = 5  # blocks of four consecutive inputs of one output row
 
 
+class RowFormat(enum.IntEnum):
+    """How the rows of the word-embedding table are stored (see ``bundle/rows.py``)."""
+
+    INT8 = 0  # S8[channels], one scale per row; what programs older than INT4 say by its zero
+    INT4 = 1  # two values a byte, in groups of 32 channels with a scale each
+
+
+class ColumnCoding(enum.IntEnum):
+    """How a bundle stores which input columns a sparse format keeps (see ``bundle/packing.py``)."""
+
+    LIST = 0  # numbers, U16
+    MASKS = 1  # one bit for each column or block of every group
+
+
 class Activation(enum.IntEnum):
     """Element-wise function in the epilogue of a linear op."""
 
@@ -118,7 +132,9 @@ class Op:
 class Embed(Op):
     """Sum of the word, position and (optional) token-type rows, dequantised.
 
-    ``word`` S8[vocabulary, channels] with F32[vocabulary] scales, and so on.
+    ``word`` S8[vocabulary, channels] with F32[vocabulary] scales, and so on. With
+    ``word_format`` INT4, ``word`` holds half a byte per value, and ``word_group_scale``
+    S8[vocabulary, groups] multiplies the row's scale; otherwise it is absent.
     """
 
     output: int
@@ -132,11 +148,21 @@ class Embed(Op):
     positions: int
     token_types: int
     channels: int
+    word_format: int = RowFormat.INT8
+    word_group_scale: int = ABSENT
 
     KIND = 1
     OUTPUTS = ("output",)
-    CONSTS = ("word", "word_scale", "position", "position_scale", "token_type", "token_type_scale")
-    INTS = ("vocabulary", "positions", "token_types", "channels")
+    CONSTS = (
+        "word",
+        "word_scale",
+        "position",
+        "position_scale",
+        "token_type",
+        "token_type_scale",
+        "word_group_scale",
+    )
+    INTS = ("vocabulary", "positions", "token_types", "channels", "word_format")
 
 
 @dataclass(frozen=True)
@@ -209,8 +235,8 @@ class Linear(Op):
     and a F32 output may be the same buffer.
 
     Constants: ``rows`` U32[groups * R] the output channel of each packed row
-    (0xFFFFFFFF: padding); ``offsets`` U32[groups + 1]; ``columns`` U16;
-    ``weights`` S8 (layouts in ``bundle/packing.py``); ``scale`` F32[n];
+    (0xFFFFFFFF: padding); ``offsets`` U32[groups + 1]; ``columns`` U16, or bits
+    as ``column_coding`` says; ``weights`` S8 (layouts in ``bundle/packing.py``); ``scale`` F32[n];
     ``bias`` F32[n]; ``correction`` I32[n]: ``-zero_point * sum(w)`` for a static
     input, ``sum(w)`` for a per-token one.
 
@@ -237,12 +263,13 @@ class Linear(Op):
     lo: int
     hi: int
     inv_scale: float
+    column_coding: int = ColumnCoding.LIST
 
     KIND = 5
     INPUTS = ("input", "params", "residual")
     OUTPUTS = ("output",)
     CONSTS = ("rows", "offsets", "columns", "weights", "scale", "bias", "correction")
-    INTS = ("k", "n", "groups", "format", "activation", "zero_point", "lo", "hi")
+    INTS = ("k", "n", "groups", "format", "activation", "zero_point", "lo", "hi", "column_coding")
     FLOATS = ("inv_scale",)
 
 
@@ -353,6 +380,18 @@ class Program:
     def outputs(self) -> List[Output]:
         """The :class:`Output` ops in order."""
         return [op for op in self.ops if isinstance(op, Output)]
+
+    @property
+    def uses_first_token(self) -> bool:
+        """Whether a result is taken from the first token of a sequence."""
+        return any(isinstance(op, SelectFirst) for op in self.ops)
+
+    @property
+    def minimum_reader(self) -> int:
+        """The oldest version of the bundle format whose readers understand all that is in it."""
+        int4 = any(isinstance(op, Embed) and op.word_format != RowFormat.INT8 for op in self.ops)
+        masks = any(isinstance(op, Linear) and op.column_coding != ColumnCoding.LIST for op in self.ops)
+        return 2 if int4 or masks else 1
 
     @property
     def slots(self) -> int:

@@ -53,6 +53,7 @@ def build(
     task: Optional[str] = None,
     pooling: Optional[str] = None,
     max_length: Optional[int] = None,
+    embeddings: Optional[str] = None,
     progress: Optional[Progress] = None,
 ) -> Path:
     """Compile a checkpoint into a bundle.
@@ -70,6 +71,8 @@ def build(
             ``token-classification``, ``masked-lm`` or ``encoder``; default: the checkpoint's.
         pooling: ``mean``, ``cls`` or ``pooler``, for an encoder; default: the checkpoint's, else ``mean``.
         max_length: the longest sequence, in tokens; default: all positions of the model.
+        embeddings: ``int8``, or ``int4`` for word embeddings of half the bytes; default: what the model
+            was quantised with, else ``int8``.
         progress: told about stages.
 
     Returns:
@@ -91,7 +94,7 @@ def build(
     tokenizer = read_tokenizer(checkpoint.folder)
     check_vocabulary(tokenizer, config.vocabulary, checkpoint.folder)
     tell("finding activation ranges", 0.1)
-    scales = find_scales(checkpoint, config, ranges=ranges, calibration=calibration)
+    scales = find_scales(checkpoint, config, ranges=ranges, calibration=calibration, embeddings=embeddings)
     tell("quantising and packing the weights", 0.4)
     packed, linears = pack(quantize(graph, scales), chosen.format_costs)
     program, weights = plan(packed)
@@ -146,12 +149,15 @@ def describe_model(
         model=_model_facts(config, program),
         task=_task_facts(checkpoint, config, program),
         outputs=_output_facts(program, names),
-        quantization=QuantizationFacts(scales.method, "dynamic" if scales.dynamic else "static"),
+        quantization=QuantizationFacts(
+            scales.method, "dynamic" if scales.dynamic else "static", scales.embeddings
+        ),
         sparsity=_overall_sparsity(linears),
         linears=linears,
         tokenizer=tokenizer_facts(checkpoint.folder),
         tools={"obert_edge": obert_edge.__version__, "numpy": np.__version__},
         reference=dict(target.reference),
+        minimum_reader=program.minimum_reader,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Dict, List, Optional, Union
 from obert_edge.compiler.architectures.base import Norm
 from obert_edge.compiler.checkpoint import Checkpoint
 from obert_edge.compiler.model_config import ModelConfig
-from obert_edge.compiler.scales import Scales
+from obert_edge.compiler.scales import EMBEDDINGS, Scales
 from obert_edge.errors import DataError, UsageError
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def find_scales(
     *,
     ranges: Optional[Mapping[str, Any]] = None,
     calibration: Optional[Texts] = None,
+    embeddings: Optional[str] = None,
 ) -> Scales:
     """The scales of a model.
 
@@ -59,13 +61,30 @@ def find_scales(
         ranges: the content of a ``quantization.json``, taken before everything else.
         calibration: texts to calibrate with; default: ``quantization.json`` of the folder, and
             where there is none, :data:`DEFAULT_TEXTS`.
+        embeddings: ``int8`` or ``int4``, in place of what the model was quantised with.
 
     Raises:
-        UsageError: calibration is needed, but torch and transformers are not installed; or both
-            ``ranges`` and ``calibration`` are given.
+        UsageError: calibration is needed, but torch and transformers are not installed; both
+            ``ranges`` and ``calibration`` are given; or there are no such ``embeddings``.
         DataError: the texts cannot be read, or the model has no tokenizer for them.
         CheckpointError: ``quantization.json`` is not as documented.
     """
+    if embeddings not in (None, *EMBEDDINGS):
+        raise UsageError(
+            f"embeddings is {embeddings!r}", hint=f"embeddings must be one of {', '.join(EMBEDDINGS)}"
+        )
+    found = _find_scales(checkpoint, config, ranges, calibration, embeddings or EMBEDDINGS[0])
+    return found if embeddings is None else dataclasses.replace(found, embeddings=embeddings)
+
+
+def _find_scales(
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    ranges: Optional[Mapping[str, Any]],
+    calibration: Optional[Texts],
+    embeddings: str,
+) -> Scales:
+    """As :func:`find_scales`; ``embeddings`` are what a calibration runs with."""
     prefix = f"{config.architecture.prefix}."
     if ranges is not None:
         if calibration is not None:
@@ -78,12 +97,12 @@ def find_scales(
     found_sites = checkpoint.quantization if calibration is None else None
     if found_sites is not None and set(required_sites(config)) <= set(found_sites["sites"]):
         return Scales.from_mapping(found_sites, prefix, str(checkpoint.folder))
-    record = _calibrate(checkpoint, config, calibration)
+    record = _calibrate(checkpoint, config, calibration, embeddings)
     if found_sites is not None:
         # A quantizer that the checkpoint has knows better than a calibration; the others need one.
         record = {
             **record,
-            "format": 2,
+            "format": 3,
             "weights": found_sites["weights"],
             "sites": {**record["sites"], **found_sites["sites"]},
         }
@@ -118,7 +137,9 @@ def required_sites(config: ModelConfig) -> List[str]:
     ]
 
 
-def _calibrate(checkpoint: Checkpoint, config: ModelConfig, texts: Optional[Texts]) -> Dict[str, Any]:
+def _calibrate(
+    checkpoint: Checkpoint, config: ModelConfig, texts: Optional[Texts], embeddings: str
+) -> Dict[str, Any]:
     """Run the float model over texts; returns the content of a ``quantization.json``."""
     try:
         from obert_edge.calibration import calibrate
@@ -132,7 +153,7 @@ def _calibrate(checkpoint: Checkpoint, config: ModelConfig, texts: Optional[Text
         ) from error
     model = load_pytorch(checkpoint, config.class_for_task)[0].eval()
     batches = _batches(checkpoint, config, texts)
-    calibrated = calibrate(model, batches)
+    calibrated = calibrate(model, batches, embeddings=embeddings)
     return quantization_record(calibrated, "calibrate")
 
 

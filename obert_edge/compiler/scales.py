@@ -10,13 +10,16 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from obert_edge.bundle.program import DType
+from obert_edge.bundle.program import DType, RowFormat
 from obert_edge.compiler.checkpoint import read_json
 from obert_edge.errors import CheckpointError
 
 FILE = "quantization.json"
 #: 2 has ``weights``: scales that weights were trained with; a reader of 1 would not know of them.
-_FORMATS = (1, 2)
+#: 3 has ``embeddings`` other than ``int8``.
+_FORMATS = (1, 2, 3)
+#: What the rows of the word embeddings may be quantised to.
+EMBEDDINGS = tuple(row_format.name.lower() for row_format in RowFormat)
 _HINT = (
     "run `obert-edge quantize` on this model again, or delete quantization.json to calibrate at build time"
 )
@@ -50,6 +53,7 @@ class Scales:
         dynamic: inputs of linears get a grid per token on the device.
         weights: scale of a linear's weights by module, where it is not by the rule of
             docs/numerics.md (max |w| / 127 of each row).
+        embeddings: one of :data:`EMBEDDINGS`.
     """
 
     method: str
@@ -58,6 +62,7 @@ class Scales:
     prefix: str
     source: str
     weights: Mapping[str, float] = field(default_factory=dict)
+    embeddings: str = EMBEDDINGS[0]
 
     @classmethod
     def load(cls, folder: Path, prefix: str) -> Optional[Scales]:
@@ -84,7 +89,7 @@ class Scales:
         if content.get("format") not in _FORMATS:
             raise CheckpointError(
                 f"{source} has format {content.get('format')!r}; this obert-edge reads "
-                f"{' and '.join(map(str, _FORMATS))}",
+                f"{', '.join(map(str, _FORMATS))}",
                 hint=_HINT,
             )
         activations, sites = content.get("activations"), content.get("sites")
@@ -102,8 +107,13 @@ class Scales:
             name: _site(name, {"zero_point": 0, **value} if isinstance(value, Mapping) else value, source)[0]
             for name, value in weights.items()
         }
+        embeddings = content.get("embeddings", EMBEDDINGS[0])
+        if embeddings not in EMBEDDINGS:
+            raise CheckpointError(
+                f"{source} has embeddings {embeddings!r}, expected one of {', '.join(EMBEDDINGS)}", hint=_HINT
+            )
         method = str(content.get("method", "unknown"))
-        return cls(method, activations == "dynamic", parsed, prefix, source, scales)
+        return cls(method, activations == "dynamic", parsed, prefix, source, scales, str(embeddings))
 
     def linear_input(self, module: str) -> Grid:
         """The U8 grid of a linear's input."""

@@ -162,6 +162,19 @@ int32_t oe_model_run(oe_model* model, const oe_batch* batch, float* const* outpu
   return model->executor.run(*batch, outputs);
 }
 
+int32_t oe_model_outputs(const oe_model* model) { return static_cast<int32_t>(model->program.outputs.size()); }
+
+int32_t oe_model_output(const oe_model* model, int32_t index, int32_t* channels, int32_t* per_token) {
+  const oe::Program& program = model->program;
+  if (index < 0 || static_cast<size_t>(index) >= program.outputs.size()) {
+    return fail(OE_INVALID_INPUT, "there is no result %d; the program has %zu", index, program.outputs.size());
+  }
+  const oe::Op& op = program.ops[static_cast<size_t>(program.outputs[static_cast<size_t>(index)])];
+  *channels = op.ints[oe::pool_op::kChannels];
+  *per_token = program.buffers[static_cast<size_t>(op.inputs[0])].domain == oe::Domain::Tokens;
+  return OE_OK;
+}
+
 uint64_t oe_model_arena_bytes(const oe_model* model) { return model->executor.arena_bytes(); }
 
 int32_t oe_model_profile(oe_model* model, int32_t enable) {

@@ -23,7 +23,7 @@ int32_t Executor::start(int32_t threads) {
   if (status == OE_OK) status = schedule_.plan(program_);
   if (status != OE_OK) return status;
   if (!pool_.start(threads)) return fail(OE_OUT_OF_MEMORY, "the system gave no %d threads", threads);
-  return OE_OK;
+  return expanded_.expand(program_, kernels_, pool_);
 }
 
 void Executor::profile(bool enable) {

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "array.h"
+#include "expanded.h"
 #include "kernels.h"
 #include "memory.h"
 #include "obert_edge.h"
@@ -85,6 +86,7 @@ class Executor {
   const Program& program_;
   const Implementation& kernels_;
   Schedule schedule_;
+  Expanded expanded_;
   ThreadPool pool_;
   oe_batch batch_ = {};
   int32_t longest_ = 0;       // tokens of the longest sequence of the batch

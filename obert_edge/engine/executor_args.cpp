@@ -10,6 +10,7 @@ EmbedArgs Executor::embed_args(const Op& op) const {
   args.positions = batch_.positions;
   args.token_types = batch_.token_types;
   args.word = program_.constant<int8_t>(op.consts[kWord]);
+  args.word_group_scale = program_.constant<int8_t>(op.consts[kWordGroupScale]);
   args.word_scale = program_.constant<float>(op.consts[kWordScale]);
   args.position = program_.constant<int8_t>(op.consts[kPosition]);
   args.position_scale = program_.constant<float>(op.consts[kPositionScale]);
@@ -66,8 +67,9 @@ LinearArgs Executor::linear_args(const Op& op) const {
   args.groups = op.ints[kGroups];
   args.rows = program_.constant<uint32_t>(op.consts[kRows]);
   args.offsets = program_.constant<uint32_t>(op.consts[kOffsets]);
-  args.columns_of = program_.constant<uint16_t>(op.consts[kColumns]);
+  args.columns_of = expanded_.columns(op);
   args.weights = program_.constant<int8_t>(op.consts[kWeights]);
+  args.records = expanded_.records(op);
   args.scale = program_.constant<float>(op.consts[kScale]);
   args.bias = program_.constant<float>(op.consts[kBias]);
   args.correction = program_.constant<int32_t>(op.consts[kCorrection]);

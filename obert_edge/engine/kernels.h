@@ -37,6 +37,13 @@ static inline int32_t panel_width(int32_t columns, int32_t panel) {
 }
 static inline int32_t panel_count(int32_t columns) { return (columns + kPanel - 1) / kPanel; }
 
+// Columns and weights of a row-gather linear as one stream, [quads + kRecordsBeyond] records: a quad's four columns (U16,
+// shifted left by column_shift(k)), then its weights [R][4]. Those beyond are zeros, so that a kernel may load ahead.
+constexpr size_t kColumnsOfRecord = 8;
+constexpr uint64_t kRecordsBeyond = 2;
+// A column times 8 bytes is the distance of rows of 8 tokens, which addresses can multiply by 2, 4 or 8.
+static inline int column_shift(int32_t k) { return k <= 8192 ? 3 : 0; }
+
 struct LinearArgs {
   const uint8_t* input;         // U8 panels [k]
   const float* params;          // F32 panels [2]: per-token scale, zero point; nullptr: static input
@@ -54,6 +61,8 @@ struct LinearArgs {
                                 // Dense4: nullptr, quad q of a group is channels 4q .. 4q+3; weights of channels
                                 // >= k are zero and those channels must not be loaded
   const int8_t* weights;        // [quads][R][4], or [blocks][4] (R = 1)
+  const uint8_t* records;       // row-gather where Implementation::reads_records, in place of columns_of and weights:
+                                // see kColumnsOfRecord; else nullptr
   const float* scale;           // [n]; every output channel is in `rows` exactly once; arithmetic on sums wraps
   const float* bias;            // [n]
   const int32_t* correction;    // [n]
@@ -102,11 +111,16 @@ struct QuantizeArgs {
 };
 using QuantizeFn = void (*)(const QuantizeArgs& args, int32_t begin, int32_t end);
 
+// INT4 rows: 32 channels to a group of 16 bytes, channel i in the low half of byte i, channel 16 + i in the high one.
+constexpr int32_t kInt4Group = 32, kInt4GroupBytes = 16;
+static inline int32_t groups_of(int32_t channels) { return (channels + kInt4Group - 1) / kInt4Group; }
+
 struct EmbedArgs {
   const int32_t* ids;           // [columns] real tokens only
   const int32_t* positions;
   const int32_t* token_types;   // or nullptr: all zero
   const int8_t* word;
+  const int8_t* word_group_scale;  // [rows][groups] when the word rows are INT4, else nullptr
   const float* word_scale;
   const int8_t* position;
   const float* position_scale;
@@ -129,6 +143,7 @@ using PoolFn = void (*)(const PoolArgs& args, int32_t sequence);
 // One implementation of every kernel: a row of implementations.inc.
 struct Implementation {
   const char* name;
+  bool reads_records;           // LinearArgs::records, by the row-gather linears
   LinearFn linear[6];           // by Format; index 0 unused
   AttentionFn attention;
   LayerNormFn layer_norm;

@@ -8,7 +8,7 @@ Memory::~Memory() {
   if (data_) munmap(data_, bytes_);
 }
 
-bool Memory::reserve(size_t bytes) {
+bool Memory::reserve(size_t bytes, bool huge) {
   constexpr size_t kPage = 4096;
   if (bytes <= bytes_) return true;
   if (bytes > SIZE_MAX - kPage) return false;
@@ -18,6 +18,7 @@ bool Memory::reserve(size_t bytes) {
   bytes_ = 0;
   void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (block == MAP_FAILED) return false;
+  if (huge) madvise(block, bytes, MADV_HUGEPAGE);  // a wish: it is as well without
   data_ = static_cast<uint8_t*>(block);
   bytes_ = bytes;
   return true;

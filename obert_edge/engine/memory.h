@@ -16,9 +16,11 @@ class Memory {
 
   // After true there are at least `bytes` bytes at data(), page aligned. What was there is lost when it grows: the
   // old block is given back first, so that the two never add up.
-  [[nodiscard]] bool reserve(size_t bytes);
+  // `huge`: in huge pages where the system has them, for what every run reads from end to end.
+  [[nodiscard]] bool reserve(size_t bytes, bool huge = false);
 
   uint8_t* data() { return data_; }
+  const uint8_t* data() const { return data_; }
   size_t bytes() const { return bytes_; }
 
  private:

@@ -57,6 +57,11 @@ OE_API const char* oe_model_implementation(const oe_model* model);
  * batch->tokens or batch->sequences by the domain of its buffer. */
 OE_API int32_t oe_model_run(oe_model* model, const oe_batch* batch, float* const* outputs, int32_t n_outputs);
 
+/* How many results the program has, and of one: values per row, and whether its rows are tokens (1) or sequences (0).
+ * Libraries older than these functions are without them. */
+OE_API int32_t oe_model_outputs(const oe_model* model);
+OE_API int32_t oe_model_output(const oe_model* model, int32_t index, int32_t* channels, int32_t* per_token);
+
 /* Bytes the activation arena and scratch take now (they grow to the largest batch seen, never shrink). */
 OE_API uint64_t oe_model_arena_bytes(const oe_model* model);
 

@@ -32,6 +32,9 @@ enum class OpKind : uint32_t {
   Output = 9,
 };
 
+// How the columns of a sparse linear are stored; MASKS: a bit for each column, or block of four, of every group.
+enum class ColumnCoding : int32_t { List = 0, Masks = 1 };
+
 struct Buffer {
   DType dtype;
   Domain domain;
@@ -56,8 +59,9 @@ struct Op {
 };
 
 namespace embed_op {
-enum { kWord, kWordScale, kPosition, kPositionScale, kTokenType, kTokenTypeScale };  // consts
-enum { kVocabulary, kPositions, kTokenTypes, kChannels };                            // ints
+enum { kWord, kWordScale, kPosition, kPositionScale, kTokenType, kTokenTypeScale, kWordGroupScale };  // consts
+enum { kVocabulary, kPositions, kTokenTypes, kChannels, kWordFormat };                                // ints
+enum { kInt8, kInt4 };                                                                                // word formats
 }  // namespace embed_op
 namespace layer_norm_op {
 enum { kOutput, kQuantized };  // outputs
@@ -73,7 +77,7 @@ enum { kInvScale };
 namespace linear_op {
 enum { kInput, kParams, kResidual };  // inputs
 enum { kRows, kOffsets, kColumns, kWeights, kScale, kBias, kCorrection };
-enum { kK, kN, kGroups, kFormat, kActivation, kZeroPoint, kLo, kHi };
+enum { kK, kN, kGroups, kFormat, kActivation, kZeroPoint, kLo, kHi, kColumnCoding };
 enum { kInvScale };
 }  // namespace linear_op
 namespace attention_op {
@@ -114,6 +118,12 @@ static inline int32_t rows_of(Format format) {
       break;
   }
   return 1;
+}
+
+// Of one group, when columns are stored as masks.
+static inline size_t mask_bytes(Format format, int32_t k) {
+  const size_t bits = static_cast<size_t>(format == Format::Block1x4 ? k / 4 : k);
+  return (bits + 7) / 8;
 }
 
 static inline size_t bytes_of(DType dtype) { return dtype == DType::F32 ? 4 : 1; }

@@ -1,6 +1,7 @@
 // Validates every op against its buffers and constants: a program may come from anywhere, and the kernels
 // check nothing themselves.
 #include <math.h>
+#include <string.h>
 
 #include "obert_edge.h"
 #include "program.h"
@@ -99,12 +100,14 @@ class OpCheck {
   // ---- one per kind of op
   int32_t unused_fields() const;
   int32_t embed() const;
-  int32_t table(const char* what, int32_t rows, int32_t values, int32_t scales) const;
+  int32_t table(const char* what, int32_t rows, int32_t values, int32_t scales, int64_t row_bytes) const;
+  int32_t word_table() const;
   int32_t layer_norm() const;
   int32_t quantize(bool dynamic) const;
   int32_t linear() const;
   int32_t packed_rows(int32_t row_count) const;
   int32_t packed_columns(Format format) const;
+  int32_t masks(Format format) const;
   int32_t attention() const;
   int32_t pool() const;
   int32_t output() const;
@@ -118,11 +121,24 @@ constexpr uint32_t kU8 = 1u << static_cast<int32_t>(DType::U8);
 constexpr uint32_t kS8 = 1u << static_cast<int32_t>(DType::S8);
 constexpr uint32_t kF32 = 1u << static_cast<int32_t>(DType::F32);
 
-int32_t OpCheck::table(const char* what, int32_t rows, int32_t values, int32_t scales) const {
-  const int32_t channels = op_.ints[embed_op::kChannels];
+int32_t OpCheck::table(const char* what, int32_t rows, int32_t values, int32_t scales, int64_t row_bytes) const {
   OE_CHECK(in_range(what, rows, 1, 1 << 24));
-  OE_CHECK(constant(what, values, static_cast<uint64_t>(rows) * static_cast<uint64_t>(channels)));
+  OE_CHECK(constant(what, values, static_cast<uint64_t>(rows) * static_cast<uint64_t>(row_bytes)));
   return floats(what, scales, rows);
+}
+
+int32_t OpCheck::word_table() const {
+  const int32_t channels = op_.ints[embed_op::kChannels], rows = op_.ints[embed_op::kVocabulary];
+  const int32_t values = op_.consts[embed_op::kWord], scales = op_.consts[embed_op::kWordScale];
+  const int32_t group_scales = op_.consts[embed_op::kWordGroupScale];
+  OE_CHECK(in_range("word_format", op_.ints[embed_op::kWordFormat], embed_op::kInt8, embed_op::kInt4));
+  if (op_.ints[embed_op::kWordFormat] == embed_op::kInt8) {
+    if (group_scales != kAbsent) OE_REFUSE("it has word group scales (constant %d) beside INT8 rows", group_scales);
+    return table("word table", rows, values, scales, channels);
+  }
+  const int64_t groups = groups_of(channels);
+  OE_CHECK(table("word table", rows, values, scales, groups * kInt4GroupBytes));
+  return constant("word group scales", group_scales, static_cast<uint64_t>(rows * groups));
 }
 
 int32_t OpCheck::embed() const {
@@ -132,15 +148,15 @@ int32_t OpCheck::embed() const {
   OE_CHECK(domain("output", op_.outputs[0], Domain::Tokens));
   const int32_t* c = op_.consts;
   const int32_t positions = op_.ints[embed_op::kPositions];
-  OE_CHECK(table("word table", op_.ints[embed_op::kVocabulary], c[embed_op::kWord], c[embed_op::kWordScale]));
-  OE_CHECK(table("position table", positions, c[embed_op::kPosition], c[embed_op::kPositionScale]));
+  OE_CHECK(word_table());
+  OE_CHECK(table("position table", positions, c[embed_op::kPosition], c[embed_op::kPositionScale], channels));
   if (static_cast<uint32_t>(positions) < program_.max_positions) {
     OE_REFUSE("its position table has %d rows; max_positions is %u", positions, program_.max_positions);
   }
   const int32_t types = op_.ints[embed_op::kTokenTypes];
   const bool has_types = c[embed_op::kTokenType] != kAbsent;
   if (!has_types) return in_range("token_types without a table", types, 0, 0);
-  return table("token type table", types, c[embed_op::kTokenType], c[embed_op::kTokenTypeScale]);
+  return table("token type table", types, c[embed_op::kTokenType], c[embed_op::kTokenTypeScale], channels);
 }
 
 int32_t OpCheck::layer_norm() const {
@@ -239,8 +255,10 @@ int32_t OpCheck::packed_columns(Format format) const {
   const uint64_t quads = offsets[groups];
   const bool blocks = format == Format::Block1x4;
   const uint64_t listed = blocks ? quads : quads * 4;
-  OE_CHECK(constant("columns", consts[linear_op::kColumns], listed * 2));
   OE_CHECK(constant("weights", consts[linear_op::kWeights], quads * static_cast<uint64_t>(row_count) * 4));
+  OE_CHECK(in_range("column_coding", op_.ints[linear_op::kColumnCoding], 0, 1));
+  if (static_cast<ColumnCoding>(op_.ints[linear_op::kColumnCoding]) == ColumnCoding::Masks) return masks(format);
+  OE_CHECK(constant("columns", consts[linear_op::kColumns], listed * 2));
   const uint16_t* columns = program_.constant<uint16_t>(consts[linear_op::kColumns]);
   const int32_t last = blocks ? k - 4 : k - 1;
   // First the largest of all, in a loop the compiler can vectorise: millions of columns are checked at every load.
@@ -251,6 +269,32 @@ int32_t OpCheck::packed_columns(Format format) const {
       OE_REFUSE("its columns[%llu] is input channel %u; the largest possible is %d", static_cast<unsigned long long>(i),
                 columns[i], last);
     }
+  }
+  return OE_OK;
+}
+
+// A group's bits are as many as its offsets say, in whole quads where the format has quads; none is beyond k.
+int32_t OpCheck::masks(Format format) const {
+  const int32_t k = op_.ints[linear_op::kK], groups = op_.ints[linear_op::kGroups];
+  const bool blocks = format == Format::Block1x4;
+  const size_t bytes = mask_bytes(format, k), bits = static_cast<size_t>(blocks ? k / 4 : k);
+  OE_CHECK(constant("columns", op_.consts[linear_op::kColumns], static_cast<uint64_t>(groups) * bytes));
+  const uint8_t* mask = program_.constant<uint8_t>(op_.consts[linear_op::kColumns]);
+  const uint32_t* offsets = program_.constant<uint32_t>(op_.consts[linear_op::kOffsets]);
+  for (int32_t group = 0; group < groups; ++group, mask += bytes) {
+    uint32_t set = 0;
+    size_t i = 0;
+    for (; i + 8 <= bytes; i += 8) {
+      uint64_t word;
+      memcpy(&word, mask + i, sizeof word);
+      set += static_cast<uint32_t>(__builtin_popcountll(word));
+    }
+    for (; i < bytes; ++i) set += static_cast<uint32_t>(__builtin_popcount(mask[i]));
+    const uint32_t units = blocks ? set : (set + 3) / 4, stored = offsets[group + 1] - offsets[group];
+    if (units != stored) {
+      OE_REFUSE("the mask of group %d has %u bits set; its offsets say %u blocks of four columns", group, set, stored);
+    }
+    if (bits % 8 && mask[bytes - 1] >> bits % 8) OE_REFUSE("the mask of group %d has a bit beyond its %d inputs", group, k);
   }
   return OE_OK;
 }

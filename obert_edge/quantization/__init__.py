@@ -2,9 +2,9 @@
 
 Signatures (each documented where it is defined)::
 
-    quantize_model(model, activations="static") -> model          # in place, "static" | "dynamic"
+    quantize_model(model, activations="static", embeddings="int8") -> model   # in place; "dynamic"; "int4"
     set_observers(model, "calibrating" | "collecting" | "frozen" | "float")
-    QATCallback(activations="static", observe=0.5)                # transformers.TrainerCallback
+    QATCallback(activations="static", observe=0.5, embeddings="int8")        # transformers.TrainerCallback
     save_quantized(model, tokenizer, folder, method="qat", overwrite=False)
     load_quantized(folder, model_class=None) -> model             # eval mode, ranges frozen
     quantization_record(model, method) -> dict                    # the content of quantization.json

@@ -23,25 +23,27 @@ class QATCallback(TrainerCallback):
     Args:
         activations: ``static`` or ``dynamic``; see ``quantize_model``.
         observe: part of the training steps during which ranges are still updated, in (0, 1].
+        embeddings: ``int8`` or ``int4``; see ``quantize_model``.
 
     Raises:
         UsageError: ``observe`` is out of range.
     """
 
-    def __init__(self, activations: str = "static", observe: float = 0.5) -> None:
+    def __init__(self, activations: str = "static", observe: float = 0.5, embeddings: str = "int8") -> None:
         if not 0 < observe <= 1:
             raise UsageError(f"observe is {observe}; expected a part in (0, 1]", hint="try 0.5")
         self.activations = activations
         self.observe = observe
+        self.embeddings = embeddings
         self._masks: Dict[torch.Tensor, torch.Tensor] = {}
 
     def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Convert the model before the optimizer, or a checkpoint, is there."""
-        quantize_model(model, self.activations)
+        quantize_model(model, self.activations, self.embeddings)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Convert (if the callback was added late), and remember which weights are zero."""
-        quantize_model(model, self.activations)
+        quantize_model(model, self.activations, self.embeddings)
         self._masks = zero_masks(model)
         self._set_mode(state, model)
 

@@ -18,12 +18,21 @@ from obert_edge.compiler.pytorch import load_pytorch
 from obert_edge.errors import CheckpointError, ObertEdgeError
 from obert_edge.files import atomic_folder
 from obert_edge.quantization.attention import AttentionQuantizers
-from obert_edge.quantization.convert import MODEL_TYPES, activations_of, quantize_model, set_observers, sites
+from obert_edge.quantization.convert import (
+    EMBEDDINGS,
+    MODEL_TYPES,
+    activations_of,
+    embeddings_of,
+    quantize_model,
+    set_observers,
+    sites,
+)
 from obert_edge.quantization.modules import ActivationQuantizer, QuantLinear, quantized_modules
 
 FILE = "quantization.json"
 #: Format 2 has ``weights``: scales that linears were trained with, in place of the rule's.
-FORMATS = (1, 2)
+#: Format 3 has ``embeddings`` other than ``int8``. A record is of the oldest that says all it has to.
+FORMATS = (1, 2, 3)
 
 
 def quantization_record(model: nn.Module, method: str) -> Dict[str, Any]:
@@ -51,10 +60,12 @@ def quantization_record(model: nn.Module, method: str) -> Dict[str, Any]:
         for name, module in quantized_modules(model)
         if isinstance(module, QuantLinear) and module.weight_scale is not None
     }
+    int4 = embeddings_of(model) == "int4"
     return {
-        "format": FORMATS[1] if weights else FORMATS[0],
+        "format": 3 if int4 else 2 if weights else 1,
         "method": method,
         "activations": activations_of(model),
+        **({"embeddings": "int4"} if int4 else {}),
         "sites": record,
         **({"weights": weights} if weights else {}),
     }
@@ -125,7 +136,7 @@ def load_quantized(folder: Union[str, Path], model_class: Optional[Any] = None) 
             f"{folder} lacks {len(missing)} weights of a {class_name}, the first is {missing[0]}",
             hint="check that the folder is complete; write it again with `obert-edge quantize`",
         )
-    quantize_model(model, record["activations"])
+    quantize_model(model, record["activations"], record.get("embeddings", "int8"))
     expected = {name: site for name, site in sites(model).items() if not site.dynamic}
     odd = sorted(set(expected) ^ set(record["sites"]))
     if record is checkpoint.quantization:  # other tools quantise more places than the engine has
@@ -172,13 +183,15 @@ def _read(path: Path) -> Dict[str, Any]:
         found = record["format"]
         if not isinstance(record["sites"], dict) or record["activations"] not in ("static", "dynamic"):
             raise ValueError("sites or activations are not as expected")
+        if record.get("embeddings", EMBEDDINGS[0]) not in EMBEDDINGS:
+            raise ValueError(f"embeddings are {record['embeddings']!r}")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path} is not a quantisation record: {error!r}", hint="quantise the model again"
         ) from error
     if found not in FORMATS:
         raise CheckpointError(
-            f"{path} has format {found}; this version reads format {' and '.join(map(str, FORMATS))}",
+            f"{path} has format {found}; this version reads format {', '.join(map(str, FORMATS))}",
             hint="use the obert-edge that wrote it, or quantise the model again",
         )
     return dict(record)

@@ -21,11 +21,12 @@ from obert_edge.quantization.polynomials import swap_gelus
 #: ``config.model_type`` of the encoders whose every linear and attention is quantised.
 MODEL_TYPES = ("bert", "distilbert", "electra", "roberta")
 ACTIVATIONS = ("static", "dynamic")
+EMBEDDINGS = ("int8", "int4")
 
 _PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"))
 
 
-def quantize_model(model: Any, activations: str = "static") -> Any:
+def quantize_model(model: Any, activations: str = "static", embeddings: str = "int8") -> Any:
     """Swap every linear, embedding and self-attention of ``model`` for its INT8 twin, in place.
 
     Parameters stay the same objects under the same names (tied weights stay tied), so an optimizer
@@ -36,13 +37,14 @@ def quantize_model(model: Any, activations: str = "static") -> Any:
         model: a Bert, DistilBert, Roberta or Electra model of transformers, with or without a head.
         activations: ``static``: a fixed scale per site; ``dynamic``: inputs of linears get a scale
             per token as they come (queries, keys and values stay static).
+        embeddings: ``int8``, or ``int4`` for the word embeddings (positions and types stay INT8).
 
     Returns:
         ``model``.
 
     Raises:
-        UsageError: ``activations`` is something else, or the model is quantised already in the
-            other way.
+        UsageError: ``activations`` or ``embeddings`` is something else, or the model is quantised
+            already in the other way.
         CheckpointError: the architecture is not supported.
     """
     if activations not in ACTIVATIONS:
@@ -50,11 +52,18 @@ def quantize_model(model: Any, activations: str = "static") -> Any:
             f"activations is {activations!r}; expected one of {', '.join(ACTIVATIONS)}",
             hint="choose static (fastest) or dynamic (needs the fewest calibration texts)",
         )
+    if embeddings not in EMBEDDINGS:
+        raise UsageError(
+            f"embeddings is {embeddings!r}; expected one of {', '.join(EMBEDDINGS)}",
+            hint="choose int8 (nearly exact) or int4 (half the bytes)",
+        )
     if is_quantized(model):
-        if activations_of(model) != activations:
+        asked = f"{activations} activations and {embeddings} embeddings"
+        found = f"{activations_of(model)} activations and {embeddings_of(model)} embeddings"
+        if found != asked:
             raise UsageError(
-                f"the model is already quantised with {activations_of(model)} activations",
-                hint=f"start again from the float model to get {activations} ones",
+                f"the model is already quantised with {found}",
+                hint=f"start again from the float model to get {asked}",
             )
         return model
     _check_architecture(model)
@@ -62,6 +71,7 @@ def quantize_model(model: Any, activations: str = "static") -> Any:
     shared = _insert_attention_quantizers(model, activations == "dynamic")
     _swap_layers(model, activations == "dynamic", shared)
     swap_gelus(model)
+    model.get_input_embeddings().int4 = embeddings == "int4"
     model.set_attn_implementation(ATTENTION)
     for name, site in sites(model).items():
         site.name = name
@@ -77,6 +87,12 @@ def activations_of(model: nn.Module) -> str:
     """``static`` or ``dynamic``: how the inputs of a quantised model's linears are quantised."""
     dynamic = any(isinstance(module, QuantLinear) and module.input.dynamic for module in model.modules())
     return "dynamic" if dynamic else "static"
+
+
+def embeddings_of(model: nn.Module) -> str:
+    """``int8`` or ``int4``: how the word embeddings of a quantised model are quantised."""
+    int4 = any(isinstance(module, QuantEmbedding) and module.int4 for module in model.modules())
+    return "int4" if int4 else "int8"
 
 
 def sites(model: nn.Module) -> Dict[str, ActivationQuantizer]:

@@ -19,6 +19,8 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from obert_edge.quantization.embedding_rows import int4_rows
+
 WEIGHT_MAX = 127
 
 
@@ -137,8 +139,10 @@ def dynamic_codes(x: torch.Tensor) -> Codes:
     return Codes(cast(torch.Tensor, _Identity.apply(x, codes)), scale)  # type: ignore[no-untyped-call]
 
 
-def fake_quant_rows(rows: torch.Tensor) -> torch.Tensor:
-    """INT8 and back per row, by the weights' rule; the gradient is the identity's."""
+def fake_quant_rows(rows: torch.Tensor, int4: bool = False) -> torch.Tensor:
+    """INT8 (by the weights' rule) or INT4 and back per row; the gradient is the identity's."""
+    if int4:
+        return cast(torch.Tensor, _Identity.apply(rows, int4_rows(rows)))  # type: ignore[no-untyped-call]
     codes, scales = row_codes(rows)
     return cast(torch.Tensor, _Identity.apply(rows, codes.mul_(scales)))  # type: ignore[no-untyped-call]
 

@@ -210,13 +210,15 @@ class QuantLinear(nn.Linear):
 
 
 class QuantEmbedding(nn.Embedding):
-    """``nn.Embedding`` with INT8 rows, one scale per row.
+    """``nn.Embedding`` with INT8 rows, one scale per row, or INT4 rows.
 
     Attributes:
         quantize_weight: as in :class:`QuantLinear`.
+        int4: rows of four bits (``docs/numerics.md``); for word embeddings.
     """
 
     quantize_weight: bool
+    int4: bool
 
     @classmethod
     def from_float(cls, embedding: nn.Embedding) -> QuantEmbedding:
@@ -229,6 +231,7 @@ class QuantEmbedding(nn.Embedding):
         )
         _adopt(twin, embedding)
         twin.quantize_weight = True
+        twin.int4 = False
         return twin
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -237,8 +240,8 @@ class QuantEmbedding(nn.Embedding):
             return super().forward(input)
         # Quantise whichever is smaller: the rows looked up, or the table.
         if input.numel() < self.num_embeddings:
-            return fake_quant_rows(super().forward(input))
-        return nn.functional.embedding(input, fake_quant_rows(self.weight), self.padding_idx)
+            return fake_quant_rows(super().forward(input), self.int4)
+        return nn.functional.embedding(input, fake_quant_rows(self.weight, self.int4), self.padding_idx)
 
 
 def _adopt(twin: nn.Module, original: nn.Module) -> None:

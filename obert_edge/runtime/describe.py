@@ -122,7 +122,8 @@ def _lines(
         + (f", pooling {task.pooling}" if task.pooling else ""),
         "outputs "
         + ", ".join(f"{output.name} [{output.domain}, {output.channels}]" for output in manifest.outputs),
-        f"quantisation {manifest.quantization.method}, {manifest.quantization.activations} activations",
+        f"quantisation {manifest.quantization.method}, {manifest.quantization.activations} activations, "
+        f"{manifest.quantization.embeddings} word embeddings",
         f"sparsity {100 * manifest.sparsity:.1f} %, linears predicted "
         f"{facts['predicted_speedup_over_dense']:.2f}x faster than the same stored dense",
         "",

@@ -13,6 +13,7 @@ from obert_edge.bundle.program import (
     ABSENT,
     Activation,
     Attention,
+    ColumnCoding,
     Domain,
     Embed,
     LayerNorm,
@@ -23,6 +24,7 @@ from obert_edge.bundle.program import (
     Program,
     Quantize,
     QuantizeDynamic,
+    RowFormat,
     SelectFirst,
     WeightFormat,
 )
@@ -116,8 +118,9 @@ def work_of(program: Program, op: Op, lengths: Sequence[int]) -> Work:
         return Work(floats=floats, l1=reads, l2=reads, written=values)
     if isinstance(op, Embed):
         values = tokens * op.channels
-        tables = 2 + (op.token_type != ABSENT)
-        return Work(floats=_EMBED * values, l1=tables * values, written=4 * values, memory=2 * values)
+        word = 0.5 if op.word_format == RowFormat.INT4 else 1.0
+        read = (word + 1 + (op.token_type != ABSENT)) * values
+        return Work(floats=_EMBED * values, l1=read, written=4 * values, memory=(word + 1) * values)
     if isinstance(op, SelectFirst):  # of each row of the panel, a line of the cache
         reads = _LINE * len(lengths) * op.channels
         return Work(l1=reads, l2=reads)
@@ -153,9 +156,17 @@ def bound_of(work: Work, peaks: Peaks) -> Bound:
 
 
 def const_bytes(program: Program, op: Op) -> int:
-    """Bytes of all constants of an op, however they are stored."""
+    """Bytes of all constants of an op as kernels read them: columns stored as masks are lists by then."""
     indices = {getattr(op, name) for name in op.CONSTS} - {ABSENT}
-    return sum(program.consts[index].bytes for index in indices)
+    return sum(program.consts[index].bytes for index in indices) + _bytes_of_lists(program, op)
+
+
+def _bytes_of_lists(program: Program, op: Op) -> int:
+    """What the lists of columns of an op take more than its masks."""
+    if not isinstance(op, Linear) or op.column_coding != ColumnCoding.MASKS:
+        return 0
+    listed = program.consts[op.weights].bytes // (_gathered(op) or 4)
+    return 2 * listed - program.consts[op.columns].bytes
 
 
 def _linear(program: Program, op: Linear, lengths: Sequence[int]) -> Work:
@@ -226,4 +237,5 @@ def weight_bytes(program: Program) -> int:
         if isinstance(op, Embed):
             embedded = {getattr(op, name) for name in op.CONSTS}
     spans = enumerate(program.consts)
-    return sum(const.bytes for index, const in spans if embedded is None or index not in embedded)
+    stored = sum(const.bytes for index, const in spans if embedded is None or index not in embedded)
+    return stored + sum(_bytes_of_lists(program, op) for op in program.ops)

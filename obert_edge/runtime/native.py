@@ -35,6 +35,7 @@ _ERRORS: Dict[int, Tuple[Type[ObertEdgeError], str]] = {
     ),
 }
 
+_INT32 = np.dtype(np.int32)
 _Int32Pointer = ctypes.POINTER(ctypes.c_int32)
 Weights = Union[bytes, bytearray, memoryview, np.ndarray]
 
@@ -108,6 +109,11 @@ class Library:
     def implementations(self) -> Tuple[str, ...]:
         """Names of the kernel implementations this CPU can run, best first."""
         return tuple(self._functions.oe_implementations().decode().split(","))
+
+    @property
+    def is_delegate(self) -> bool:
+        """Whether LiteRT can load it as an external delegate; libraries older than that are without it."""
+        return hasattr(self._functions, "tflite_plugin_create_delegate")
 
     def measure_peak(self, implementation: str, what: int, parameter: int = 0) -> float:
         """What one thread can do at most, measured now; ``oe_measure_peak`` of ``engine/obert_edge.h``.
@@ -225,7 +231,7 @@ class NativeModel:
         native, keep = _native_batch(batch)
         rows = {Domain.TOKENS: batch.tokens, Domain.SEQUENCES: batch.sequences}
         results = [np.empty((rows[domain], channels), np.float32) for domain, channels in self._outputs]
-        pointers = (ctypes.c_void_p * len(results))(*(array.ctypes.data for array in results))
+        pointers = (ctypes.c_void_p * len(results))(*map(_address, results))
         self._check(self._functions.oe_model_run(handle, ctypes.byref(native), pointers, len(results)))
         del keep
         return results
@@ -328,7 +334,7 @@ def _native_batch(batch: PackedBatch) -> Tuple[_Batch, List[np.ndarray]]:
                 hint="pass one value per token",
             )
         keep.append(array)
-        return int(array.ctypes.data)
+        return _address(array)
 
     starts = _as_int32("starts", batch.starts)
     if starts.ndim != 1 or len(starts) < 2:
@@ -345,8 +351,15 @@ def _native_batch(batch: PackedBatch) -> Tuple[_Batch, List[np.ndarray]]:
     return native, keep
 
 
+def _address(array: np.ndarray) -> int:
+    """Of its first element; ``array.ctypes.data`` takes several times as long."""
+    return int(array.__array_interface__["data"][0])
+
+
 def _as_int32(what: str, values: np.ndarray) -> np.ndarray:
     """Contiguous int32 values; never a silent wrap."""
+    if type(values) is np.ndarray and values.dtype is _INT32 and values.flags.c_contiguous:
+        return values
     array = np.asarray(values)
     if array.dtype == np.int32:
         return np.ascontiguousarray(array)

@@ -13,7 +13,7 @@ import numpy as np
 
 from obert_edge.bundle.container import PROGRAM, TOKENIZER, Bundle
 from obert_edge.bundle.manifest import Manifest
-from obert_edge.bundle.program import Domain, Program, SelectFirst
+from obert_edge.bundle.program import Domain, Program
 from obert_edge.errors import UsageError
 from obert_edge.runtime import machine
 from obert_edge.runtime.batching import PackedInputs, pack
@@ -23,9 +23,6 @@ from obert_edge.runtime.preflight import require_memory
 from obert_edge.runtime.report import Report
 from obert_edge.runtime.tasks import Prediction, create_predictor
 from obert_edge.runtime.tokenizer import Encoding, Tokenizer
-
-#: Outputs with one value per token that transformers gives without the last axis.
-_SQUEEZED = ("start_logits", "end_logits")
 
 
 def load(
@@ -95,7 +92,7 @@ class Session:
         self._lock = threading.Lock()
         self._tokenizer: Optional[Tokenizer] = None
         program = model.program
-        self._uses_first_token = any(isinstance(op, SelectFirst) for op in program.ops)
+        self._uses_first_token = program.uses_first_token
         self._per_token = [program.buffers[op.input].domain is Domain.TOKENS for op in program.outputs]
 
     @property
@@ -256,7 +253,7 @@ class Session:
         for facts, per_token, rows in zip(self.manifest.outputs, self._per_token, results):
             if per_token:
                 rows = inputs.scatter(rows)
-                if facts.name in _SQUEEZED and facts.channels == 1:
+                if facts.is_squeezed:
                     rows = rows[..., 0]
             named[facts.name] = rows
         return named

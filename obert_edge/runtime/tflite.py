@@ -1,179 +1,290 @@
-"""Loading a ``.tflite`` that ``build --tflite`` wrote, with a check that the runtime computes it rightly.
+"""Running a ``.tflite`` that ``build --tflite`` wrote, with a check that the runtime computes it rightly.
 
-tflite-runtime 2.14 gives wrong numbers for some models without any error, so the file carries a case: inputs
-and the outputs LiteRT gave where it was built. It is read by hand: neither runtime has a reader for it.
+There are two kinds: the dense model in LiteRT's own ops, and the compiled graph of the bundle as one op
+``obert_edge.encoder``, which our engine runs as LiteRT's external delegate. tflite-runtime 2.14 gives wrong
+numbers for some models without any error, so both carry cases: inputs, and the outputs they must give.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
-import struct
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
-from obert_edge.errors import BundleError, UnsupportedDeviceError, UsageError, VerificationError
+import obert_edge
+from obert_edge.bundle.container import Bundle
+from obert_edge.bundle.hashes import chunk_digests
+from obert_edge.errors import (
+    BundleError,
+    InputError,
+    ObertEdgeError,
+    UnsupportedDeviceError,
+    UsageError,
+    VerificationError,
+)
 from obert_edge.runtime import machine
+from obert_edge.runtime.library import find_library, installed_library
+from obert_edge.runtime.native import Library
+from obert_edge.runtime.tflite_file import TfliteFile
 
-#: Name of the model's metadata with the case: an ``.npz`` of ``ids``, ``mask``, ``types``, ``output_0``...
+#: Metadata of a model with a case, followed by ``.0``, ``.1``...: an ``.npz`` of ``ids``, ``mask``,
+#: ``types``, ``output_0``...
 CASE = "obert_edge.case"
-#: Largest |found - expected| / |expected|, Euclidean: 8-bit rounding differs between CPUs by far less.
+#: Metadata of a model with our op: a digest per MiB of the op's options, one a line.
+DIGESTS = "obert_edge.digests"
+#: The op our delegate runs; ``engine/litert/delegate.cpp`` knows it by this name.
+ENCODER_OP = "obert_edge.encoder"
+#: Largest |found - expected| / |expected| of a dense model, Euclidean: 8-bit rounding differs between CPUs by
+#: far less. Our own op gives the same bits everywhere.
 TOLERANCE = 0.2
+#: Packages of the runtime, the maintained one first.
+_RUNTIMES = ("ai_edge_litert", "tflite_runtime")
+#: What messages of the delegate begin with.
+_OURS = "obert-edge: "
 
-#: Field numbers of tensorflow/lite/schema/schema.fbs.
-_MODEL_BUFFERS, _MODEL_METADATA = 4, 6
-_METADATA_NAME, _METADATA_BUFFER = 0, 1
-_BUFFER_DATA = 0
-
-#: ``run(ids, mask, types)``, integers [1, sequence] each, to the model's results.
+#: ``run(ids, mask, types)``, integers [batch, sequence] each, to the model's results.
 Run = Callable[[Any, Any, Any], List[np.ndarray]]
+PathLike = Union[str, Path]
 
 
-def load_tflite(path: Union[str, Path], threads: Optional[int] = None) -> Run:
-    """Load a ``.tflite``, run its case, and return what runs it.
+def load_tflite(path: PathLike, threads: Optional[int] = None, bundle: Optional[PathLike] = None) -> Run:
+    """Load a ``.tflite``, run its cases, and return what runs it.
 
     Args:
         path: the file.
-        threads: of LiteRT; ``None``: as many as this process may use.
+        threads: to compute with; ``None``: as many as this process may use.
+        bundle: where to find the engine for a ``*.obert-edge.tflite``; see :func:`load_delegate`.
 
     Returns:
-        A function of token ids, mask and token types, int32 ``[1, sequence]`` (the length it was built for),
-        to float32 results. Not to be called from two threads at once.
+        A function of token ids, mask and token types, integers ``[batch, sequence]`` (a dense model:
+        ``[1, sequence]`` of the length it was built for), to float32 results. Not to be called from two
+        threads at once.
 
     Raises:
         UnsupportedDeviceError: neither ai-edge-litert nor tflite-runtime is there, or they cannot run it.
-        BundleError: the file carries no case.
-        VerificationError: the runtime gives other results than the case holds.
+        UsageError: there is no such file.
+        BundleError: it is no ``.tflite`` with cases, or damaged.
+        VerificationError: the runtime gives other results than the cases hold.
     """
     path = Path(path)
-    case = read_case(path)
-    run = interpret(path, machine.available_threads() if threads is None else threads)
-    found = run(case["ids"], case["mask"], case["types"])
-    expected = [case[f"output_{number}"] for number in range(len(found))]
-    error = max(_relative_error(a, b) for a, b in zip(found, expected))
-    if not error <= TOLERANCE:
-        raise VerificationError(
-            f"{path} gives other results here than where it was built: off by {100 * error:.0f} %",
-            hint="use ai-edge-litert in place of tflite-runtime, or run the bundle: `python3 model.oeb run`",
-        )
+    content = TfliteFile(path)
+    cases = _cases(path, content)
+    threads = machine.available_threads() if threads is None else threads
+    delegates = []
+    if ENCODER_OP in content.custom_ops:
+        _check_digests(path, content)
+        delegates.append(load_delegate(bundle, threads=threads))
+    run = interpret(path, threads, delegates)
+    for case in cases:
+        found = run(case["ids"], case["mask"], case["types"])
+        expected = [case[f"output_{number}"] for number in range(len(found))]
+        difference = _inexact(found, expected) if delegates else _far(found, expected)
+        if difference:
+            raise VerificationError(
+                f"{path} gives other results here than where it was built: {difference}",
+                hint="use another version of ai-edge-litert, or run the bundle: `python3 model.oeb run`",
+            )
     return run
 
 
-def interpret(path: Path, threads: int) -> Run:
+def load_delegate(
+    bundle: Optional[PathLike] = None,
+    *,
+    threads: Optional[int] = None,
+    implementation: Optional[str] = None,
+) -> Any:
+    """Our engine as a delegate, for ``Interpreter(model, experimental_delegates=[load_delegate()])``.
+
+    The engine library is the delegate: the installed package's, else the one in ``bundle``, else that of the
+    bundle this very code was imported from.
+
+    Args:
+        bundle: a ``model.oeb`` for this CPU.
+        threads: to compute with; ``None``: the interpreter's ``num_threads``, whose default is one in LiteRT
+            and all CPUs in tflite-runtime.
+        implementation: name of the kernels, for instance ``"neon"``; ``None``: the best this CPU runs.
+
+    Returns:
+        The runtime's own delegate object.
+
+    Raises:
+        UnsupportedDeviceError: no engine library for this CPU, one too old, or no LiteRT.
+        UsageError: an option has a value the delegate does not know.
+        BundleError: ``bundle`` is none.
+    """
+    library = _library(bundle)
+    if not library.is_delegate:
+        raise UnsupportedDeviceError(
+            f"the engine library {library.path} is older than the delegate",
+            hint="upgrade obert-edge, or build the bundle again",
+        )
+    options = {"threads": threads, "implementation": implementation}
+    try:
+        # A library that was loaded from memory has no file any more; the loader finds it by its name.
+        return _runtime().load_delegate(
+            str(library.path), {key: str(value) for key, value in options.items() if value is not None}
+        )
+    except ValueError as error:
+        reason = str(error).splitlines()[-1]
+        raise UsageError(f"the delegate cannot be made: {reason}", hint="correct the option") from error
+
+
+def interpret(path: Path, threads: int, delegates: Sequence[Any] = ()) -> Run:
     """Load a ``.tflite`` of ours without a check.
+
+    Args:
+        path: the file.
+        threads: of LiteRT.
+        delegates: of :func:`load_delegate`.
 
     Raises:
         UnsupportedDeviceError: there is no runtime, or it cannot run the file.
     """
-    interpreter_class = _interpreter_class()
+    runtime = _runtime()
     try:
-        interpreter = interpreter_class(model_path=str(path), num_threads=threads)
+        interpreter = runtime.Interpreter(
+            model_path=str(path), num_threads=threads, experimental_delegates=list(delegates)
+        )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise UnsupportedDeviceError(
-            f"{path} cannot be loaded by {interpreter_class.__module__}: {str(error).splitlines()[0]}",
-            hint="use a newer ai-edge-litert, or run the bundle: `python3 model.oeb run`",
-        ) from error
-    inputs = [detail["index"] for detail in interpreter.get_input_details()]
+        raise _explain(path, runtime, error) from error
+    inputs = interpreter.get_input_details()
     outputs = [detail["index"] for detail in interpreter.get_output_details()]
+    # Only our own op takes other shapes than the one the file was built for.
+    is_open = any(-1 in detail["shape_signature"] for detail in inputs)
+    shape = tuple(inputs[0]["shape"])
 
     def run(ids: Any, mask: Any, types: Any) -> List[np.ndarray]:
-        for index, value in zip(inputs, (ids, mask, types)):
-            interpreter.set_tensor(index, np.asarray(value, np.int32))
-        interpreter.invoke()
+        nonlocal shape
+        arrays = [np.asarray(value, detail["dtype"]) for value, detail in zip((ids, mask, types), inputs)]
+        try:
+            if is_open and arrays[0].shape != shape:
+                for detail, array in zip(inputs, arrays):
+                    interpreter.resize_tensor_input(detail["index"], array.shape)
+                shape = ()  # until all of them fit
+                interpreter.allocate_tensors()
+                shape = arrays[0].shape
+            for detail, array in zip(inputs, arrays):
+                interpreter.set_tensor(detail["index"], array)
+            interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise InputError(_reason(error), hint="correct the arrays given to the model") from error
         return [interpreter.get_tensor(index) for index in outputs]
 
     return run
 
 
 def read_case(path: Path) -> Dict[str, np.ndarray]:
-    """The case a ``.tflite`` carries.
+    """The first case a ``.tflite`` carries.
 
     Raises:
         UsageError: there is no such file.
         BundleError: it is no ``.tflite`` with a case.
     """
+    return _cases(path, TfliteFile(path))[0]
+
+
+def _cases(path: Path, content: TfliteFile) -> List[Dict[str, np.ndarray]]:
+    cases: List[Dict[str, np.ndarray]] = []
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error}", hint="check the path") from error
-    try:
-        content = _metadata(data, CASE.encode())
-        if content is not None:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
-    except (struct.error, ValueError, zipfile.BadZipFile) as error:
+        while f"{CASE}.{len(cases)}" in content.metadata:
+            data = io.BytesIO(content.metadata[f"{CASE}.{len(cases)}"])
+            with np.load(data, allow_pickle=False) as arrays:
+                cases.append({name: arrays[name] for name in arrays.files})
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path} is damaged: {error}", hint="copy or build it again") from error
+    if not cases:
         raise BundleError(
-            f"{path} is damaged, or no .tflite: {error}", hint="copy or build it again"
-        ) from error
-    raise BundleError(
-        f"{path} carries no case to check a runtime with",
-        hint="give a file that `obert-edge build --tflite` wrote",
+            f"{path} carries no case to check a runtime with",
+            hint="give a file that `obert-edge build --tflite` wrote",
+        )
+    return cases
+
+
+def _check_digests(path: Path, content: TfliteFile) -> None:
+    expected = bytes(content.metadata.get(DIGESTS, b"")).decode("ascii", "replace").split()
+    if chunk_digests(content.custom_ops[ENCODER_OP]) != expected:
+        raise BundleError(
+            f"the compiled graph in {path} is altered: its hash is not the one beside it",
+            hint="copy the file again; it was changed on the way or on the disk",
+        )
+
+
+def _library(bundle: Optional[PathLike]) -> Library:
+    if bundle is None:
+        installed = installed_library()
+        if installed is not None:
+            return installed
+        # `sys.path` may hold a bundle, which is a ZIP: then this is the file the code came from.
+        source = Path(obert_edge.__file__ or "").parent.parent
+        if not source.is_file():
+            raise UnsupportedDeviceError(
+                f"no engine library is installed for {machine.architecture()}",
+                hint="name a bundle that was built for this machine: load_delegate('model.oeb')",
+            )
+        bundle = source
+    with Bundle.open(bundle) as opened:
+        return find_library(opened)
+
+
+def _runtime() -> Any:
+    """The module with ``Interpreter`` and ``load_delegate``."""
+    reasons = []
+    for name in _RUNTIMES:
+        try:
+            return importlib.import_module(f"{name}.interpreter")
+        except ImportError as error:
+            reasons.append(str(error))
+    raise UnsupportedDeviceError(
+        f"neither ai-edge-litert nor tflite-runtime can be imported: {'; '.join(reasons)}",
+        hint="run `pip install ai-edge-litert` (64-bit), or run the bundle: `python3 model.oeb run`",
     )
 
 
-def _interpreter_class() -> Any:
-    try:
-        from ai_edge_litert.interpreter import Interpreter
+def _explain(path: Path, runtime: Any, error: Exception) -> ObertEdgeError:
+    if f"custom op: {ENCODER_OP}" in str(error):
+        return UnsupportedDeviceError(
+            f"{path} holds an op {ENCODER_OP}, which {runtime.__name__} does not have; the obert-edge "
+            "delegate was expected to run it",
+            hint="pass experimental_delegates=[obert_edge.runtime.tflite.load_delegate()] to the "
+            "interpreter, or load the file with obert_edge.runtime.tflite.load_tflite",
+        )
+    fix = "use a newer ai-edge-litert" if _OURS not in str(error) else "give the delegate what it can run"
+    return UnsupportedDeviceError(
+        f"{path} cannot be loaded by {runtime.__name__}: {_reason(error)}",
+        hint=f"{fix}, or run the bundle: `python3 model.oeb run`",
+    )
 
-        return Interpreter
-    except ImportError:
-        pass
-    try:
-        from tflite_runtime.interpreter import Interpreter as OldInterpreter  # type: ignore[import-not-found]
 
-        return OldInterpreter
-    except ImportError as error:
-        raise UnsupportedDeviceError(
-            f"neither ai-edge-litert nor tflite-runtime can be imported: {error}",
-            hint="run `pip install ai-edge-litert` (64-bit), or run the bundle: `python3 model.oeb run`",
-        ) from error
+def _reason(error: Exception) -> str:
+    """The runtime's own words, or the engine's among them."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    ours = [line.partition(_OURS)[2] for line in lines if _OURS in line]
+    return (ours or lines)[0]
+
+
+def _inexact(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str:
+    """How results differ from what they must be to the bit; empty: they do not."""
+    for number, (ours, theirs) in enumerate(zip(found, expected)):
+        if ours.shape != theirs.shape:
+            return f"output {number} has shape {ours.shape}, not {theirs.shape}"
+        differing = int((ours.view(np.uint32) != theirs.view(np.uint32)).sum())
+        if differing:
+            return f"{differing} of {ours.size} values of output {number} have other bits"
+    return ""
+
+
+def _far(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str:
+    """How far results are off where 8-bit rounding may differ; empty: not too far."""
+    errors = [_relative_error(ours, theirs) for ours, theirs in zip(found, expected)]
+    return "" if max(errors) <= TOLERANCE else f"off by {100 * max(errors):.0f} %"
 
 
 def _relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    if found.shape != expected.shape:
+    if found.shape != expected.shape or not np.isfinite(found).all():
         return float("inf")
     return float(np.linalg.norm(found - expected) / max(float(np.linalg.norm(expected)), 1e-30))
-
-
-def _metadata(data: bytes, name: bytes) -> Optional[bytes]:
-    """The content of a model's metadata entry, by the rules of flatbuffers: offsets to vectors and tables."""
-    if data[4:8] != b"TFL3":
-        raise ValueError("it does not begin as a .tflite")
-    model = _follow(data, 0)
-    buffers, _ = _vector(data, _field(data, model, _MODEL_BUFFERS))
-    entries, count = _vector(data, _field(data, model, _MODEL_METADATA))
-    for number in range(count):
-        entry = _follow(data, entries + 4 * number)
-        begin, length = _vector(data, _field(data, entry, _METADATA_NAME))
-        if data[begin : begin + length] != name:
-            continue
-        place = _field(data, entry, _METADATA_BUFFER)
-        index = struct.unpack_from("<I", data, place)[0] if place else 0
-        begin, length = _vector(data, _field(data, _follow(data, buffers + 4 * index), _BUFFER_DATA))
-        return data[begin : begin + length]
-    return None
-
-
-def _follow(data: bytes, position: int) -> int:
-    offset: int = struct.unpack_from("<I", data, position)[0]
-    return position + offset
-
-
-def _field(data: bytes, table: int, number: int) -> int:
-    """Where a field of a table lies; 0: it is absent."""
-    vtable = table - struct.unpack_from("<i", data, table)[0]
-    if 4 + 2 * number >= struct.unpack_from("<H", data, vtable)[0]:
-        return 0
-    offset: int = struct.unpack_from("<H", data, vtable + 4 + 2 * number)[0]
-    return table + offset if offset else 0
-
-
-def _vector(data: bytes, field: int) -> Tuple[int, int]:
-    """First element and length of the vector (or string) a field points to; nothing where it is absent."""
-    if not field:
-        return 0, 0
-    start = _follow(data, field)
-    return start + 4, struct.unpack_from("<I", data, start)[0]

@@ -1,4 +1,4 @@
-"""The stages over model folders: fine-tune, drop layers, transfer, prune, quantise, evaluate, compress.
+"""The stages over model folders: trim, fine-tune, drop layers, transfer, prune, quantise, evaluate, compress.
 
 A stage reads a model folder and writes a model folder, whole or not at all. Importing this
 package does not import torch: names are loaded on first use.
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from obert_edge.workflow.planning import plan as plan
     from obert_edge.workflow.pruning import prune as prune
     from obert_edge.workflow.quantizing import quantize as quantize
+    from obert_edge.workflow.trimming import trim_vocabulary as trim_vocabulary
 
 # Modules are not called like their functions: importing one would hide the function.
 _HOMES = {
@@ -31,6 +32,7 @@ _HOMES = {
     "prune": "pruning",
     "quantize": "quantizing",
     "transfer": "finetuning",
+    "trim_vocabulary": "trimming",
 }
 
 __all__ = list(_HOMES)

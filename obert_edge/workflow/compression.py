@@ -17,6 +17,7 @@ from obert_edge.workflow.models import has_head, read_config
 from obert_edge.workflow.pruning import prune
 from obert_edge.workflow.quantizing import quantize
 from obert_edge.workflow.stage import REPORT, remove_work
+from obert_edge.workflow.trimming import trim_vocabulary
 
 RECIPE_RECORD = "recipe.json"
 SUMMARY = "summary.json"
@@ -26,11 +27,11 @@ _Step = Tuple[str, Callable[[Path, Path], Dict[str, Any]]]
 
 
 def compress(recipe: Recipe, *, progress: bool = True) -> Dict[str, Any]:
-    """Run every stage of a recipe: fine-tune, drop layers, transfer, prune, quantise, build.
+    """Run every stage of a recipe: trim, fine-tune, drop layers, transfer, prune, quantise, build.
 
-    Each result is scored. Each stage leaves ``<output>/<number>-<stage>``, which appears only when it
-    is complete; a second run of the same recipe skips complete stages and goes on inside the
-    interrupted one from its last checkpoint, to the very weights it would have ended with.
+    Each result that has the task's head is scored. Each stage leaves ``<output>/<number>-<stage>``, which
+    appears only when it is complete; a second run of the same recipe skips complete stages and goes on
+    inside the interrupted one from its last checkpoint, to the very weights it would have ended with.
 
     Args:
         recipe: from :meth:`Recipe.load`.
@@ -62,7 +63,8 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Dict[str, Any]:
         else:
             run(current, folder)
         current = folder
-        stages.append(_scored(recipe, task, name, folder))
+        if has_head(read_config(folder), task):
+            stages.append(_scored(recipe, task, name, folder))
     if recipe.build is not None:
         bundle = output / "model.oeb"
         if not bundle.is_file():
@@ -76,7 +78,26 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Dict[str, Any]:
 
 def _steps(recipe: Recipe, task: Task, progress: bool) -> List[_Step]:
     steps: List[_Step] = []
-    dense = str(Path(recipe.output) / "1-finetune") if recipe.finetune is not None else None
+    # The model to start from teaches the last stages, unless it has no head of the task itself.
+    start = recipe.model if has_head(read_config(Path(recipe.model)), task) else None
+    if recipe.trim is not None:
+        trimming = recipe.trim
+        steps.append(
+            (
+                "trim",
+                lambda a, b: trim_vocabulary(
+                    a,
+                    b,
+                    task=task,
+                    corpus=trimming.corpus,
+                    min_count=trimming.min_count,
+                    keep=trimming.keep,
+                    progress=progress,
+                ),
+            )
+        )
+        start = None if start is None else str(Path(recipe.output) / "1-trim")  # with the same token ids
+    dense = str(Path(recipe.output) / f"{len(steps) + 1}-finetune") if recipe.finetune is not None else None
     if recipe.finetune is not None:
         training = recipe.finetune
         steps.append(("finetune", lambda a, b: finetune(a, task, b, training=training, progress=progress)))
@@ -127,8 +148,6 @@ def _steps(recipe: Recipe, task: Task, progress: bool) -> List[_Step]:
                 ),
             )
         )
-    # The model to start from teaches the last stage, unless it has no head of the task itself.
-    teacher = recipe.model if has_head(read_config(Path(recipe.model)), task) else None
     if recipe.quantize is not None:
         quantization = recipe.quantize
         steps.append(
@@ -138,9 +157,9 @@ def _steps(recipe: Recipe, task: Task, progress: bool) -> List[_Step]:
                     a,
                     task,
                     b,
-                    quantization=quantization.quantization,
+                    quantization=quantization.for_build(recipe.build),
                     training=quantization.training,
-                    distillation=quantization.distillation.with_teacher(dense or teacher),
+                    distillation=quantization.distillation.with_teacher(dense or start),
                     progress=progress,
                 ),
             )
@@ -188,4 +207,4 @@ def _build(recipe: Recipe, model: Path, bundle: Path) -> None:
     from obert_edge.compiler.build import build
 
     assert recipe.build is not None
-    build(model, recipe.build.target, bundle)
+    build(model, recipe.build.target, bundle, embeddings=recipe.build.embeddings)

@@ -39,6 +39,8 @@ def plan(recipe: Recipe) -> Dict[str, Any]:
 
 def _stages(recipe: Recipe) -> Iterator[Tuple[str, Any, Dict[str, Any]]]:
     """Name of each stage, what of the recipe says how it trains (None: it does not), what else to tell."""
+    if recipe.trim is not None:
+        yield "trim", None, _told(min_count=recipe.trim.min_count, pieces=recipe.trim.keep)
     if recipe.finetune is not None:
         yield "finetune", recipe.finetune, {}
     if recipe.drop is not None:
@@ -51,10 +53,16 @@ def _stages(recipe: Recipe) -> Iterator[Tuple[str, Any, Dict[str, Any]]]:
         yield "prune", prune, about
     if recipe.quantize is not None:
         last = recipe.quantize
-        about = {"method": last.method, "activations": last.activations}
+        embeddings = last.for_build(recipe.build).embeddings
+        about = _told(method=last.method, activations=last.activations, embeddings=embeddings)
         yield "quantize", last if last.method == "qat" else None, about
     if recipe.build is not None:
-        yield "build", None, {"target": recipe.build.target}
+        yield "build", None, _told(target=recipe.build.target, embeddings=recipe.build.embeddings)
+
+
+def _told(**about: Any) -> Dict[str, Any]:
+    """What there is to tell."""
+    return {key: value for key, value in about.items() if value is not None}
 
 
 def _trained(recipe: Recipe, stage: Any) -> Dict[str, Any]:
@@ -72,7 +80,17 @@ def describe(content: Dict[str, Any]) -> str:
     """A plan as text, a line per stage, pruning step and turn of the rate."""
     lines = [f"{content['model']} on {content['task']} ({content['data']})"]
     for stage in content["stages"]:
-        shown = ("method", "pattern", "sparsity", "keep", "activations", "target")
+        shown = (
+            "min_count",
+            "pieces",
+            "method",
+            "pattern",
+            "sparsity",
+            "keep",
+            "activations",
+            "target",
+            "embeddings",
+        )
         about = ", ".join(f"{key} {stage[key]}" for key in shown if key in stage)
         lines.append(f"{stage['stage']} -> {stage['folder']}" + (f"  ({about})" if about else ""))
         if stage.get("steps"):

@@ -63,7 +63,7 @@ def quantize(
     plan = quantization or Quantization()
     if method is not None:
         plan = dataclasses.replace(plan, method=method)
-    options = training or Training()
+    options, embeddings = training or Training(), plan.embeddings or Quantization.EMBEDDINGS[0]
     source, target = Path(model), Path(output)
     pad = read_config(source).get("pad_token_id") or 0
     qat = plan.method == "qat"
@@ -87,14 +87,14 @@ def quantize(
                 distillation=make_distillation(distillation or Distillation(), source, task),
                 rates=plain_rates(options, total_steps(options, len(features))),
                 pad_token_id=pad,
-                callbacks=[QATCallback(plan.activations, plan.observe)],
+                callbacks=[QATCallback(plan.activations, plan.observe, embeddings)],
                 augment=task.augment,
                 score=make_score(task, tokenizer, options, pad),
                 bar=ProgressCallback(f"quantise {task.name}") if progress else None,
             )
         else:
             batches = calibration_batches(features, plan.calibration_examples, options.seed, pad)
-            calibrate(network, batches, plan.observer, plan.activations)
+            calibrate(network, batches, plan.observer, plan.activations, embeddings)
             figures = {"examples": min(plan.calibration_examples, len(features))}
         with quiet_transformers():
             save_quantized(network, None, folder, plan.method)

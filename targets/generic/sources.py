@@ -10,13 +10,18 @@ from typing import Tuple
 #: (path, extra compiler flags)
 COMMON_SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
     ("engine/api.cpp", ()),
+    ("engine/capsule.cpp", ()),
     ("engine/cpu_features.cpp", ()),
     ("engine/dataflow.cpp", ()),
     ("engine/executor.cpp", ()),
     ("engine/executor_args.cpp", ()),
     ("engine/executor_tasks.cpp", ()),
+    ("engine/expanded.cpp", ()),
     ("engine/implementations.cpp", ()),
+    ("engine/litert/delegate.cpp", ()),
+    ("engine/litert/kernel.cpp", ()),
     ("engine/memory.cpp", ()),
+    ("engine/padded.cpp", ()),
     ("engine/program.cpp", ()),
     ("engine/schedule.cpp", ()),
     ("engine/status.cpp", ()),

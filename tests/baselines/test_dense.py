@@ -9,8 +9,10 @@ import pytest
 
 from obert_edge.bundle.container import Bundle
 from obert_edge.bundle.program import Attention, Linear
+from obert_edge.compiler.build import build
 from obert_edge.errors import BundleError
-from obert_edge.runtime.baselines.dense import Dense, SelfAttention, dense_model
+from obert_edge.quantization.embedding_rows import int4_rows
+from obert_edge.runtime.baselines.dense import Dense, SelfAttention, dense_model, read_dense_model
 from obert_edge.runtime.baselines.evaluate import evaluate
 from tests.baselines.conftest import round_trip
 from tests.compiler.models import CASES
@@ -29,6 +31,17 @@ def test_every_activation_is_translated(make_sample, activation):
     sample = make_sample("bert", hidden_act=activation)
     results = evaluate(sample.model, *sample.inputs)
     np.testing.assert_allclose(results[0], sample.oracle()[0], atol=2e-4)
+
+
+def test_four_bit_word_rows_are_given_to_peers_as_the_nearest_they_have(make_sample, tmp_path):
+    exact = make_sample("bert")
+    path = build(exact.bundle.parent, "x86", tmp_path / "int4.oeb", embeddings="int4")
+    word = read_dense_model(path).embedding.word
+    expected = int4_rows(exact.torch_model.get_input_embeddings().weight.detach()).numpy()
+    assert np.corrcoef(word.floats.ravel(), expected.ravel())[0, 1] > 0.999
+    steps = word.rows.astype(np.float32) * word.scale[:, None]
+    assert (np.abs(steps - word.floats) <= word.scale[:, None] * 0.501).all()
+    assert np.unique(np.round(word.floats[5, :32] / np.abs(word.floats[5, :32]).max(), 4)).size <= 16
 
 
 def test_mean_pooling_leaves_padding_out(make_sample):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from obert_edge.bundle.packing import (
     PAD_ROW,
+    code_columns,
     count_units,
     pack_linear,
     rows_per_group,
@@ -16,7 +17,7 @@ from obert_edge.bundle.packing import (
     unpack_linear,
     unpack_op,
 )
-from obert_edge.bundle.program import ABSENT, Const, Linear, Program, WeightFormat
+from obert_edge.bundle.program import ABSENT, ColumnCoding, Const, Linear, Program, WeightFormat
 from obert_edge.errors import UsageError
 
 
@@ -106,19 +107,56 @@ def test_rows_are_padded_to_a_whole_group() -> None:
     assert packed["weights"].reshape(2, 1, 4, 4)[1, 0, 1:].any() == np.False_
 
 
-@settings(max_examples=20)
-@given(matrices(), st.sampled_from([WeightFormat.ROW_GATHER_1, WeightFormat.ROW_GATHER_4]))
-def test_weights_of_a_program_are_read_back(matrix: np.ndarray, weight_format: WeightFormat) -> None:
+@given(matrices(), st.sampled_from(WeightFormat), st.booleans())
+def test_weights_of_a_program_are_read_back(
+    matrix: np.ndarray, weight_format: WeightFormat, compact: bool
+) -> None:
     n, k = matrix.shape
-    packed = pack_linear(matrix, weight_format)
+    if not supports(weight_format, k):
+        return
+    packed, coding = pack_linear(matrix, weight_format), ColumnCoding.LIST
+    if compact:
+        packed["columns"], coding = code_columns(packed, weight_format, k)
     blob, consts, names = b"", [], ("rows", "offsets", "columns", "weights")
     for name in names:
         consts.append(Const(len(blob), packed[name].nbytes))
         blob += packed[name].tobytes()
     fields = dict.fromkeys((*Linear.INPUTS, *Linear.OUTPUTS, *Linear.INTS), 0)
     fields.update({name: i for i, name in enumerate(names)}, n=n, k=k, format=int(weight_format))
+    fields["column_coding"] = int(coding)
     op = Linear("x", **{**fields, "scale": ABSENT, "bias": ABSENT, "correction": ABSENT, "inv_scale": 1.0})
     np.testing.assert_array_equal(unpack_op(Program(consts=consts, ops=[op]), op, blob), matrix)
+
+
+def test_a_mask_has_a_bit_for_every_listed_column() -> None:
+    matrix = np.zeros((4, 20), np.int8)
+    matrix[:, [0, 1, 9, 17, 19]] = 3
+    masks, coding = code_columns(
+        pack_linear(matrix, WeightFormat.ROW_GATHER_4), WeightFormat.ROW_GATHER_4, 20
+    )
+    assert coding is ColumnCoding.MASKS and masks.tolist() == [0b11, 0b10, 0b1010]
+
+
+def test_a_mask_of_blocks_has_a_bit_for_four_columns() -> None:
+    matrix = np.zeros((1, 40), np.int8)
+    matrix[0, [3, 20, 21, 36]] = 3
+    masks, coding = code_columns(pack_linear(matrix, WeightFormat.BLOCK_1X4), WeightFormat.BLOCK_1X4, 40)
+    assert coding is ColumnCoding.MASKS and masks.tolist() == [0b100001, 0b10]
+
+
+def test_columns_stay_a_list_where_that_is_smaller() -> None:
+    matrix = np.zeros((4, 800), np.int8)
+    matrix[:, 5] = 1
+    packed = pack_linear(matrix, WeightFormat.ROW_GATHER_4)
+    columns, coding = code_columns(packed, WeightFormat.ROW_GATHER_4, 800)
+    assert coding is ColumnCoding.LIST and columns is packed["columns"]
+
+
+def test_columns_in_another_order_stay_a_list() -> None:
+    """A mask cannot say which column comes first."""
+    packed = pack_linear(np.ones((4, 8), np.int8), WeightFormat.ROW_GATHER_4)
+    packed["columns"] = packed["columns"][::-1].copy()
+    assert code_columns(packed, WeightFormat.ROW_GATHER_4, 8)[1] is ColumnCoding.LIST
 
 
 @pytest.mark.parametrize("weight_format", [WeightFormat.DENSE_4, WeightFormat.BLOCK_1X4])

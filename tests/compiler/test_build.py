@@ -16,13 +16,14 @@ import torch
 
 from obert_edge.bundle import Bundle
 from obert_edge.bundle.container import ENGINE, PROGRAM, TOKENIZER
-from obert_edge.bundle.program import Linear
+from obert_edge.bundle.program import Embed, Linear
 from obert_edge.compiler import build
 from obert_edge.compiler.checkpoint import Checkpoint
 from obert_edge.compiler.importer import import_graph
 from obert_edge.compiler.model_config import read_config
 from obert_edge.compiler.passes.fuse import fuse
 from obert_edge.errors import CheckpointError, DataError, UnsupportedDeviceError, UsageError
+from obert_edge.quantization.embedding_rows import int4_rows
 from obert_edge.runtime.batching import case_positions
 from obert_edge.runtime.library import library_architecture
 from obert_edge.runtime.native import Library, PackedBatch
@@ -99,6 +100,41 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Tuple[Path, Dict[str, Any
     folder = tmp_path_factory.mktemp("saved")
     model = save_model(folder, "bert", "sequence-classification", layers=2)
     return folder, ranges_of(folder), model
+
+
+@pytest.mark.parametrize(("architecture", "hidden"), [("bert", 64), ("electra", 64), ("distilbert", 50)])
+def test_word_embeddings_of_four_bits(tmp_path: Path, architecture: str, hidden: int) -> None:
+    model = save_model(tmp_path / "model", architecture, "sequence-classification", hidden=hidden, heads=2)
+    ranges = ranges_of(tmp_path / "model")
+    small = build(tmp_path / "model", output=tmp_path / "4.oeb", ranges=ranges, embeddings="int4")
+    plain = build(tmp_path / "model", output=tmp_path / "8.oeb", ranges=ranges)
+    words: Dict[str, int] = {}
+    for path in (small, plain):
+        with Bundle.open(path) as bundle:
+            (embed,) = [op for op in bundle.program.ops if isinstance(op, Embed)]
+            words[bundle.manifest.quantization.embeddings] = bundle.program.consts[embed.word].bytes
+            assert path != small or bundle.manifest.minimum_reader == 2
+    assert 2 * words["int4"] == words["int8"] * (-(-embed.channels // 32) * 32) / embed.channels
+    assert small.stat().st_size < plain.stat().st_size
+    assert verify(small).ok
+    # The float model with the rows the compiler stored: what is left is the rounding of 8 bits.
+    word = model.get_input_embeddings().weight
+    word.data = int4_rows(word.data)
+    check_like(model, small)
+
+
+def test_embeddings_are_the_models_unless_the_caller_says_otherwise(saved, tmp_path: Path) -> None:
+    folder, ranges, _ = saved
+    trained = {**ranges, "format": 3, "embeddings": "int4"}
+    kept = build(folder, output=tmp_path / "kept.oeb", ranges=trained)
+    given = build(folder, output=tmp_path / "given.oeb", ranges=ranges, embeddings="int4")
+    assert kept.read_bytes() == given.read_bytes()
+    wide = build(folder, output=tmp_path / "wide.oeb", ranges=trained, embeddings="int8")
+    plain = build(folder, output=tmp_path / "plain.oeb", ranges=ranges)
+    assert wide.read_bytes() == plain.read_bytes()
+    with pytest.raises(UsageError, match="embeddings is 'int2'"):
+        build(folder, output=tmp_path / "no.oeb", ranges=ranges, embeddings="int2")
+    assert not (tmp_path / "no.oeb").exists()
 
 
 def test_the_same_inputs_give_the_same_bytes(saved, tmp_path: Path) -> None:

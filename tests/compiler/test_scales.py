@@ -56,7 +56,7 @@ def test_the_inverse_scale_is_one_float32_division() -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"format": 3}, "has format 3.*reads 1 and 2"),
+        ({"format": 4}, "has format 4.*reads 1, 2, 3"),
         ({"activations": "some"}, "activations 'some'"),
         ({"sites": None}, "an object 'sites'"),
         ({"sites": {"x:input": {"scale": 0, "zero_point": 0}}}, "'x:input'"),
@@ -79,3 +79,10 @@ def test_missing_and_impossible_sites_are_named() -> None:
     lopsided = {**SITES, "bert.layer:key": {"scale": 0.1, "zero_point": 3}}
     with pytest.raises(CheckpointError, match="bert.layer:key the zero point 3"):
         Scales.from_mapping(content(sites=lopsided), "bert.").attention("bert.layer")
+
+
+def test_word_embeddings_are_int8_unless_the_record_says_int4() -> None:
+    assert Scales.from_mapping(content(), "bert.").embeddings == "int8"
+    assert Scales.from_mapping(content(format=3, embeddings="int4"), "bert.").embeddings == "int4"
+    with pytest.raises(CheckpointError, match="has embeddings 'int2', expected one of int8, int4"):
+        Scales.from_mapping(content(format=3, embeddings="int2"), "bert.")

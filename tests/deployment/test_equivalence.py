@@ -91,6 +91,14 @@ def test_other_activation_functions(tmp_path, batch, activation):
     assert_equivalent(answers(loaded, session, batch), batch["attention_mask"].numpy().astype(bool))
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_word_embeddings_of_four_bits(tmp_path, batch, architecture):
+    model = calibrate(make_model(architecture), make_batches(4), embeddings="int4")
+    loaded, session = deploy(model, tmp_path)
+    assert session.manifest.quantization.embeddings == "int4"
+    assert_equivalent(answers(loaded, session, batch), batch["attention_mask"].numpy().astype(bool))
+
+
 @pytest.mark.parametrize("observer", ["minmax", "percentile"])
 def test_clipped_and_unclipped_ranges(tmp_path, batch, observer):
     model = calibrate(make_model(head="ForTokenClassification"), make_batches(2), observer)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+
 import pytest
 
 from tests.device.bundles import make_bundle
 from tests.device.debian import UnavailableError
-from tests.device.emulated import Emulated, Machine
+from tests.device.emulated import Emulated, Machine, site_packages
 from tests.remote.conftest import device
 
 __all__ = ["bundle_for", "device", "emulate"]
@@ -39,3 +41,25 @@ def bundle_for(tmp_path_factory):
         return built[target]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def wheels():
+    """PyPI's aarch64 wheels of the versions this machine has."""
+    engines = ["onnxruntime", "ai-edge-litert"]
+    for name in engines:
+        pytest.importorskip(name.replace("-", "_"))
+    names = [f"{name}=={importlib.metadata.version(name)}" for name in engines]
+    helpers = [
+        "flatbuffers",
+        "protobuf",
+        "ml_dtypes",
+        "backports.strenum",
+        "typing-extensions",
+        "tqdm",
+        "packaging",
+    ]
+    try:
+        return site_packages([*names, *helpers])
+    except UnavailableError as reason:
+        pytest.skip(f"no aarch64 wheels: {reason}")

@@ -49,6 +49,7 @@ MACHINES = (
 PI_32_BIT = Machine("pi2", "armhf", "cortex-a7", "0xc07", _V7, ("neon", "scalar"))
 
 _QEMU = {"arm64": "qemu-aarch64-static", "armhf": "qemu-arm-static"}
+_PLATFORMS = {"arm64": "aarch64", "armhf": "armv7l"}
 _TRIPLES = {"arm64": "aarch64-linux-gnu", "armhf": "arm-linux-gnueabihf"}
 
 
@@ -120,8 +121,12 @@ class Emulated:
         return variables if packages is None else {**variables, "PYTHONPATH": str(packages)}
 
 
-def site_packages(names: Sequence[str]) -> Path:
-    """A folder of PyPI's own aarch64 wheels for the Python of :class:`Emulated`.
+def site_packages(names: Sequence[str], architecture: str = "arm64") -> Path:
+    """A folder of PyPI's own wheels of another machine for the Python of :class:`Emulated`.
+
+    Args:
+        names: of the packages; nothing they depend on comes with them.
+        architecture: as Debian says it.
 
     Raises:
         UnavailableError: pip cannot get them.
@@ -129,12 +134,12 @@ def site_packages(names: Sequence[str]) -> Path:
     from obert_edge.errors import ObertEdgeError
     from obert_edge.files import atomic_folder
 
-    folder = cache_folder() / f"arm64-site-{'-'.join(names)}"
+    folder = cache_folder() / f"{architecture}-site-{'-'.join(names)}"
     if folder.is_dir():
         return folder
     tags: List[str] = []
     for glibc in ("manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"):
-        tags += ["--platform", f"{glibc}_aarch64"]
+        tags += ["--platform", f"{glibc}_{_PLATFORMS[architecture]}"]
     command = [
         sys.executable,
         "-m",

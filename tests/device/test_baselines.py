@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import pytest
 
 from obert_edge.runtime.baselines import get_baseline
 from obert_edge.runtime.session import load
-from tests.device.debian import UnavailableError
-from tests.device.emulated import MACHINES, site_packages
+from tests.device.emulated import MACHINES
 
 IDS = np.array([[2, 5, 7, 8, 10, 13, 3, 4]])
 
@@ -30,28 +28,6 @@ for name, artefact in zip(sys.argv[3::2], sys.argv[4::2]):
     found[name] = [value.tolist() for value in run(ids, np.ones_like(ids), np.zeros_like(ids))]
 print(json.dumps(found))
 """
-
-
-@pytest.fixture(scope="module")
-def wheels():
-    """PyPI's aarch64 wheels of the versions this machine has."""
-    engines = ["onnxruntime", "ai-edge-litert"]
-    for name in engines:
-        pytest.importorskip(name.replace("-", "_"))
-    names = [f"{name}=={importlib.metadata.version(name)}" for name in engines]
-    helpers = [
-        "flatbuffers",
-        "protobuf",
-        "ml_dtypes",
-        "backports.strenum",
-        "typing-extensions",
-        "tqdm",
-        "packaging",
-    ]
-    try:
-        return site_packages([*names, *helpers])
-    except UnavailableError as reason:
-        pytest.skip(f"no aarch64 wheels: {reason}")
 
 
 @pytest.mark.parametrize("machine", MACHINES[1:3], ids=lambda machine: machine.name)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional, Sequence
 
 import numpy as np
 
-from obert_edge.bundle.packing import pack_linear
+from obert_edge.bundle.packing import code_columns, pack_linear
 from obert_edge.bundle.program import (
     ABSENT,
     Activation,
     Attention,
+    ColumnCoding,
     Domain,
     DType,
     Embed,
@@ -20,9 +22,11 @@ from obert_edge.bundle.program import (
     Output,
     Quantize,
     QuantizeDynamic,
+    RowFormat,
     SelectFirst,
     WeightFormat,
 )
+from obert_edge.bundle.rows import group_count, pack_rows
 from obert_edge.runtime.native import PackedBatch
 from tests.kernels.harness import ProgramBuilder, starts_of
 
@@ -33,10 +37,19 @@ HIDDEN, HEADS, INTERMEDIATE, LABELS = 24, 3, 40, 5
 class EncoderBuilder(ProgramBuilder):
     """Embedding, ``layers`` transformer layers, a classifier on the first token, the mean of the tokens."""
 
-    def __init__(self, layers: int = 2, dynamic: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        layers: int = 2,
+        dynamic: bool = False,
+        seed: int = 0,
+        int4: bool = False,
+        compact: bool = False,
+    ) -> None:
         super().__init__(max_positions=POSITIONS)
         self.rng = np.random.default_rng(seed)
         self.dynamic = dynamic
+        self.int4 = int4
+        self.compact = compact  # columns are stored as a bundle does
         self.formats = list(WeightFormat)
         hidden = self.buffer(DType.F32, HIDDEN)
         narrow = self.buffer(DType.U8, HIDDEN)
@@ -74,7 +87,16 @@ class EncoderBuilder(ProgramBuilder):
         for rows in (VOCABULARY, POSITIONS, TYPES):
             constants.append(self.const(self.rng.integers(-127, 128, (rows, HIDDEN)).astype(np.int8)))
             constants.append(self.const(self.rng.uniform(0.005, 0.01, rows).astype(np.float32)))
-        self.add(Embed("embeddings", output, *constants, VOCABULARY, POSITIONS, TYPES, HIDDEN))
+        embed = Embed("embeddings", output, *constants, VOCABULARY, POSITIONS, TYPES, HIDDEN)
+        if self.int4:
+            shape = VOCABULARY, group_count(HIDDEN)
+            embed = replace(
+                embed,
+                word=self.const(pack_rows(self.rng.integers(-8, 8, (VOCABULARY, HIDDEN)).astype(np.int8))),
+                word_group_scale=self.const(self.rng.integers(-127, 128, shape).astype(np.int8)),
+                word_format=RowFormat.INT4,
+            )
+        self.add(embed)
 
     def _norm(self, name: str, hidden: int, narrow: int, params: int) -> None:
         gamma = self.const(self.rng.uniform(0.8, 1.2, HIDDEN).astype(np.float32))
@@ -92,6 +114,9 @@ class EncoderBuilder(ProgramBuilder):
         weights = self.rng.integers(-127, 128, (n, k)).astype(np.int8)
         weights[self.rng.random((n, k)) < 0.5] = 0
         packed = pack_linear(weights, weight_format)
+        coding = ColumnCoding.LIST
+        if self.compact:
+            packed["columns"], coding = code_columns(packed, weight_format, k)
         dynamic = params != ABSENT
         sums = weights.astype(np.int64).sum(axis=1).astype(np.int32)
         scale = np.full(n, (0.02 if dynamic else 3e-4) / k**0.5, np.float32)
@@ -104,7 +129,7 @@ class EncoderBuilder(ProgramBuilder):
                 correction=self.const(sums if dynamic else -128 * sums),
                 k=k, n=n, groups=len(packed["offsets"]) - 1, format=weight_format, activation=activation,
                 zero_point=0 if signed else 128, lo=-127 if signed else 0, hi=127 if signed else 255,
-                inv_scale=50.0,
+                inv_scale=50.0, column_coding=coding,
             )
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obert_edge.bundle.program import DType
+from obert_edge.bundle.program import ColumnCoding, DType, Linear
 from obert_edge.errors import BundleError, InputError
 from obert_edge.runtime.native import Library, PackedBatch
 from tests.engine.models import HIDDEN, INTERMEDIATE, LABELS, EncoderBuilder, batch_of, split
@@ -54,6 +54,18 @@ def test_implementations_and_threads_agree(library: Library, lengths: List[int],
         for threads in (1, 2, 3):
             found = run(library, batch, dynamic=dynamic, implementation=name, threads=threads)
             assert same_bits(found, expected), (name, threads)
+
+
+def test_columns_stored_as_masks_give_the_bits_of_lists(library: Library) -> None:
+    compact, batch = EncoderBuilder(compact=True), batch_of([7, 130, 1])
+    codings = {op.column_coding for op in compact.program.ops if isinstance(op, Linear)}
+    assert codings == {ColumnCoding.LIST, ColumnCoding.MASKS}  # dense linears have no columns
+    for name in library.implementations():
+        expected = run(library, batch, implementation=name)
+        for threads in (1, 3):
+            blobs = compact.program.to_bytes(), compact.weights
+            with library.open(*blobs, implementation=name, threads=threads) as model:
+                assert same_bits(model.run(batch), expected), (name, threads)
 
 
 def test_buffers_of_one_slot_may_differ_in_width(library: Library) -> None:

@@ -13,7 +13,7 @@ from obert_edge.errors import BundleError, InputError
 from obert_edge.runtime.native import Library
 from tests.engine.models import EncoderBuilder, batch_of
 
-BUILDERS = {False: EncoderBuilder(layers=1), True: EncoderBuilder(layers=1, dynamic=True)}
+BUILDERS = {False: EncoderBuilder(layers=1), True: EncoderBuilder(layers=1, dynamic=True, int4=True)}
 Change = Callable[[Program, bytearray], None]
 
 
@@ -107,13 +107,35 @@ REFUSED: Dict[str, Tuple[Change, str]] = {
     "positions": (set_op("embeddings", positions=10), "it must take|position table has 10 rows"),
     "token types": (set_op("embeddings", token_types=3), "type table takes 48 bytes; it must take 72"),
     "no type table": (set_op("embeddings", token_type=ABSENT), "its token_types without a table is 2"),
+    "word format": (set_op("embeddings", word_format=2), "its word_format is 2; it must be 0 to 1"),
+    "int4 rows": (set_op("embeddings", word_format=1), "word table takes 1200 bytes; it must take 800"),
+    "group scales of int8": (set_op("embeddings", word_group_scale=0), "group scales .* beside INT8 rows"),
     "name": (set_op("first", name="\x1b[31m"), "is not printable ASCII"),
+}  # fmt: skip
+
+REFUSED_INT4: Dict[str, Tuple[Change, str]] = {
+    "int8 rows": (set_op("embeddings", word_format=0), "group scales .* beside INT8 rows"),
+    "no group scales": (set_op("embeddings", word_group_scale=ABSENT), "group scales is constant -1"),
+    "other group scales": (set_op("embeddings", word_group_scale=0), "takes 1200 bytes; it must take 50"),
+    "group scales": (resize_const("embeddings", "word_group_scale", -1), "takes 49 bytes; it must take 50"),
+    "rows": (resize_const("embeddings", "word", -16), "word table takes 784 bytes; it must take 800"),
+    "vocabulary": (set_op("embeddings", vocabulary=51), "word table takes 800 bytes; it must take 816"),
+    "scale": (set_const("embeddings", "word_scale", 7, np.inf, "<f4"), r"word table\[7\] is not a finite"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("change, message", REFUSED.values(), ids=REFUSED.keys())
 def test_refused(library: Library, change: Change, message: str) -> None:
     program, weights = fresh()
+    change(program, weights)
+    with pytest.raises(BundleError, match=message):
+        library.open(program.to_bytes(), weights)
+
+
+@pytest.mark.parametrize("change, message", REFUSED_INT4.values(), ids=REFUSED_INT4.keys())
+def test_four_bit_word_rows_are_checked(library: Library, change: Change, message: str) -> None:
+    program, weights = fresh(dynamic=True)
+    library.open(program.to_bytes(), weights).close()
     change(program, weights)
     with pytest.raises(BundleError, match=message):
         library.open(program.to_bytes(), weights)
@@ -128,6 +150,26 @@ def test_weights_beyond_the_inputs_of_a_dense_linear(library: Library) -> None:
         program.buffers[index] = dataclasses.replace(program.buffers[index], channels=23)
     program.ops = [narrow]
     with pytest.raises(BundleError, match="has a weight beyond its 23 inputs"):
+        library.open(program.to_bytes(), weights)
+
+
+MASKED = EncoderBuilder(layers=1, compact=True)
+BLOCKS = next(o.name for o in MASKED.program.ops if isinstance(o, Linear) and o.format == 5)
+REFUSED_MASKS: Dict[str, Tuple[Change, str]] = {
+    "a bit less": (set_const(GATHER, "columns", slice(0, 3), 0, "u1"), "group 0 has 0 bits set; its offsets"),
+    "a block more": (set_const(BLOCKS, "columns", 0, 255, "u1"), "mask of group 0 has 8 bits set"),
+    "beyond the inputs": (set_const(BLOCKS, "columns", 0, 0xFC, "u1"), "has a bit beyond its 24 inputs"),
+    "size": (resize_const(GATHER, "columns", 1), "its columns takes .* bytes; it must take"),
+    "coding": (set_op(GATHER, column_coding=2), "its column_coding is 2; it must be 0 to 1"),
+    "as a list": (set_op(GATHER, column_coding=0), "its columns takes .* bytes; it must take"),
+}
+
+
+@pytest.mark.parametrize("change, message", REFUSED_MASKS.values(), ids=REFUSED_MASKS.keys())
+def test_refused_masks(library: Library, change: Change, message: str) -> None:
+    program, weights = Program.from_bytes(MASKED.program.to_bytes()), bytearray(MASKED.weights)
+    change(program, weights)
+    with pytest.raises(BundleError, match=message):
         library.open(program.to_bytes(), weights)
 
 

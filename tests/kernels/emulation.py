@@ -12,22 +12,17 @@ import shutil
 import signal
 import struct
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from obert_edge.bundle.program import Domain, Program
-from obert_edge.files import atomic_folder
 from obert_edge.runtime.native import Library, NativeModel, PackedBatch, Weights
 from obert_edge.targets import build
+from tests.device.debian import unpacked
 
 DRIVER = Path(__file__).with_name("emulated_driver.cpp")
-
-
-class UnavailableError(Exception):
-    """There is no emulator here; the message says why."""
 
 
 class Machine:
@@ -51,10 +46,10 @@ class Machine:
         """
         emulator = shutil.which(self.emulator)
         if emulator is None:
-            emulator = str(fetched("qemu-user-static") / "usr" / "bin" / self.emulator)
+            emulator = str(unpacked(["qemu-user-static"]) / "usr" / "bin" / self.emulator)
         root = Path("/") / self.root
         if not (root / "lib").is_dir():
-            root = fetched(self.package) / self.root
+            root = unpacked([self.package]) / self.root
         return [emulator, "-cpu", cpu, "-L", str(root), str(self._driver(folder))]
 
     def _driver(self, folder: Path) -> Path:
@@ -83,33 +78,6 @@ class Machine:
 
 ARM64 = Machine("arm_neon", "qemu-aarch64-static", "libc6-arm64-cross", "usr/aarch64-linux-gnu")
 ARMHF = Machine("armhf", "qemu-arm-static", "libc6-armhf-cross", "usr/arm-linux-gnueabihf")
-
-
-def fetched(package: str) -> Path:
-    """The files of one of Debian's packages, in a cache folder.
-
-    Raises:
-        UnavailableError: this is no Debian, or its archive cannot be reached.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "obert-edge" / "tests"
-    folder = cache / package
-    if folder.is_dir():
-        return folder
-    for tool in ("apt-get", "dpkg-deb"):
-        if shutil.which(tool) is None:
-            raise UnavailableError(f"{package} is not installed, and there is no {tool} to fetch it with")
-    with tempfile.TemporaryDirectory() as download:
-        done = subprocess.run(
-            ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package],
-            cwd=download, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        archives = list(Path(download).glob("*.deb"))
-        if done.returncode or not archives:
-            reason = (done.stderr.strip().splitlines() or ["no archive came"])[-1]
-            raise UnavailableError(f"{package} is not installed, and cannot be fetched: {reason}")
-        with atomic_folder(folder) as temporary:
-            subprocess.run(["dpkg-deb", "-x", str(archives[0]), str(temporary)], check=True)
-    return folder
 
 
 class EmulatedLibrary:

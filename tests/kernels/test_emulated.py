@@ -16,9 +16,10 @@ import pytest
 from obert_edge.bundle.program import Activation, Domain, DType, MeanPool, SelectFirst, WeightFormat
 from obert_edge.runtime.native import Library
 from obert_edge.targets import get_target, library_path
+from tests.device.debian import UnavailableError
 from tests.engine.models import EncoderBuilder, batch_of
 from tests.kernels import test_attention, test_embed, test_layer_norm, test_linear, test_pool, test_quantize
-from tests.kernels.emulation import ARM64, ARMHF, EmulatedLibrary, UnavailableError
+from tests.kernels.emulation import ARM64, ARMHF, EmulatedLibrary
 from tests.kernels.test_linear import Case
 
 #: qemu's name of a core -> the implementations it can run, best first.
@@ -131,6 +132,7 @@ def test_embedding(emulated: EmulatedLibrary, types: int) -> None:
     for channels in (1, 3, 50, 128):
         for lengths in ([1], [5, 30, 4], [65]):
             test_embed.test_embed(emulated, channels, lengths, types)
+            test_embed.test_int4_word_rows(emulated, channels, lengths, types)
 
 
 def test_pooling(emulated: EmulatedLibrary) -> None:
@@ -139,7 +141,7 @@ def test_pooling(emulated: EmulatedLibrary) -> None:
 
 
 def test_a_whole_encoder(emulated: EmulatedLibrary) -> None:
-    encoder, batch = EncoderBuilder(layers=2), batch_of([70, 5, 33])
+    encoder, batch = EncoderBuilder(layers=2, compact=True), batch_of([70, 5, 33])
     blobs = encoder.program.to_bytes(), encoder.weights
     with emulated.open(*blobs, implementation="scalar") as model:
         expected = model.run(batch)

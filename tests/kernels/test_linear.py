@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obert_edge.bundle.packing import PAD_ROW, pack_linear
-from obert_edge.bundle.program import ABSENT, Activation, Domain, DType, Linear, WeightFormat
+from obert_edge.bundle.packing import PAD_ROW, code_columns, pack_linear
+from obert_edge.bundle.program import (
+    ABSENT,
+    Activation,
+    ColumnCoding,
+    Domain,
+    DType,
+    Linear,
+    WeightFormat,
+)
 from obert_edge.runtime.native import Library, PackedBatch
 from tests.kernels import reference
 from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
@@ -33,6 +41,7 @@ class Case:
     dynamic: bool = False
     folded: bool = False  # the output's scale is in `scale` and `bias` already, as the compiler leaves it
     magnitude: float = 1.0
+    compact: bool = False  # columns as a bundle stores them
     domain: Domain = Domain.TOKENS
     seed: int = 0
     weights: Optional[np.ndarray] = None
@@ -85,6 +94,9 @@ def check(library: Library, case: Case, threads: tuple = (1, 2, 3)) -> None:
     params = builder.buffer(DType.F32, 2, case.domain) if case.dynamic else ABSENT
     residual = builder.buffer(DType.F32, n, case.domain) if case.residual else ABSENT
     output = residual if case.in_place else builder.buffer(case.out, n, case.domain)
+    coding = ColumnCoding.LIST
+    if case.compact:
+        packed["columns"], coding = code_columns(packed, case.weight_format, k)
     arrays = {name: builder.const(packed[name]) for name in ("rows", "offsets", "columns", "weights")}
     builder.add(
         Linear(
@@ -92,6 +104,7 @@ def check(library: Library, case: Case, threads: tuple = (1, 2, 3)) -> None:
             scale=builder.const(scale), bias=builder.const(bias), correction=builder.const(correction),
             k=k, n=n, groups=len(packed["offsets"]) - 1, format=case.weight_format,
             activation=case.activation, zero_point=out_zero_point, lo=lo, hi=hi, inv_scale=inv_scale,
+            column_coding=coding,
         )
     )  # fmt: skip
     inputs = {input_buffer: x}
@@ -165,6 +178,7 @@ def test_every_panel_width(library: Library, weight_format: WeightFormat, column
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
 def test_odd_sizes(library: Library, weight_format: WeightFormat, n: int, k: int) -> None:
     check(library, Case(weight_format, n=n, k=k, columns=70, out=DType.S8))
+    check(library, Case(weight_format, n=n, k=k, columns=20, compact=True))
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 5, 13, 31])
@@ -218,6 +232,16 @@ def test_long_rows(library: Library, weight_format: WeightFormat) -> None:
     check(library, Case(weight_format, n=8, k=3072, columns=80, density=0.2, residual=True), threads=(1, 2))
 
 
+@pytest.mark.parametrize("columns", [16, 32, 48, 64])
+@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+def test_more_inputs_than_a_shifted_column_can_name(
+    library: Library, weight_format: WeightFormat, columns: int
+) -> None:
+    """Some kernels read columns as byte offsets of 16 bits."""
+    case = Case(weight_format, n=6, k=8196, columns=columns, density=0.01, compact=True)
+    check(library, case, threads=(1,))
+
+
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
 def test_residual_in_place(library: Library, weight_format: WeightFormat) -> None:
     check(library, Case(weight_format, n=50, columns=100, residual=True, in_place=True))
@@ -239,6 +263,7 @@ def test_over_sequences(library: Library, weight_format: WeightFormat) -> None:
     activation=st.sampled_from(list(Activation)),
     residual=st.booleans(),
     dynamic=st.booleans(),
+    compact=st.booleans(),
     seed=st.integers(0, 2**16),
 )
 def test_any_linear(library: Library, quads: int, **values: object) -> None:

@@ -54,6 +54,21 @@ def test_the_record_is_as_documented(tmp_path):
     assert record["sites"]["bert.encoder.layer.1.attention.self:value"]["zero_point"] == 0
 
 
+def test_four_bit_embeddings_are_recorded_and_read_back(tmp_path):
+    model = quantize_model(make_model(), embeddings="int4").train()
+    model(**make_batch())
+    set_observers(model.eval(), "frozen")
+    save_quantized(model, None, tmp_path / "model")
+    record = json.loads((tmp_path / "model" / "quantization.json").read_text())
+    assert (record["format"], record["embeddings"]) == (3, "int4")
+    loaded = load_quantized(tmp_path / "model")
+    with torch.no_grad():
+        assert torch.equal(loaded(**make_batch(9))[0], model(**make_batch(9))[0])
+    edit(tmp_path / "model", embeddings="int2")
+    with pytest.raises(CheckpointError, match="embeddings are 'int2'"):
+        load_quantized(tmp_path / "model")
+
+
 def test_dynamic_models_record_only_queries_keys_and_values(tmp_path):
     save_quantized(trained(activations="dynamic"), None, tmp_path / "model")
     record = json.loads((tmp_path / "model" / "quantization.json").read_text())
@@ -107,8 +122,8 @@ def test_a_broken_record_is_refused(folder, content):
 
 
 def test_a_record_of_a_newer_format_is_refused(folder):
-    edit(folder, format=3)
-    with pytest.raises(CheckpointError, match="format 3.*reads format 1 and 2"):
+    edit(folder, format=4)
+    with pytest.raises(CheckpointError, match="format 4.*reads format 1, 2, 3"):
         load_quantized(folder)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.quantization import is_quantized, quantize_model, set_observers, sites
+from obert_edge.quantization.convert import embeddings_of
 from obert_edge.quantization.modules import QuantEmbedding, QuantLinear
 from tests.quantization.tiny_models import ARCHITECTURES, HEADS, make_batch, make_model
 
@@ -104,6 +105,17 @@ def test_converting_twice_changes_nothing():
         quantize_model(model, "static")
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_only_word_embeddings_take_four_bits(architecture):
+    model = quantize_model(make_model(architecture), embeddings="int4")
+    assert embeddings_of(model) == "int4"
+    four = [module for module in model.modules() if isinstance(module, QuantEmbedding) and module.int4]
+    assert four == [model.get_input_embeddings()]
+    with pytest.raises(UsageError, match="already quantised with static activations and int4 embeddings"):
+        quantize_model(model)
+    assert embeddings_of(quantize_model(make_model(architecture))) == "int8"
+
+
 def test_the_model_must_be_a_supported_encoder():
     config = transformers.GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=9)
     with pytest.raises(CheckpointError, match="'gpt2'.*supported: bert, distilbert"):
@@ -116,6 +128,8 @@ def test_arguments_are_checked_before_the_model_is_touched():
     model = make_model()
     with pytest.raises(UsageError, match="'int4'.*static, dynamic"):
         quantize_model(model, "int4")
+    with pytest.raises(UsageError, match="'int2'.*int8, int4"):
+        quantize_model(model, embeddings="int2")
     assert not is_quantized(model)
     with pytest.raises(UsageError, match="'learning'"):
         set_observers(quantize_model(model), "learning")

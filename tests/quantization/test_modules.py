@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from obert_edge.errors import ObertEdgeError, UsageError
+from obert_edge.quantization.embedding_rows import int4_rows
 from obert_edge.quantization.modules import ActivationQuantizer, QuantEmbedding, QuantLinear
 from tests.quantization import integer_model
 
@@ -102,6 +103,18 @@ def test_embedding_rows_are_int8(rows):
     np.testing.assert_array_equal(out.detach().numpy(), expected)
     out.sum().backward()
     assert twin.weight.grad[:4, 0].tolist() == [0, 2, 2, 1]
+
+
+@pytest.mark.parametrize("rows", [4, 400])
+def test_embedding_rows_may_be_int4(rows):
+    embedding = nn.Embedding(rows, 6)
+    twin = QuantEmbedding.from_float(embedding)
+    twin.int4 = True
+    ids = torch.tensor([[1, 3, 0], [2, 2, 1]])
+    out = twin(ids)
+    assert torch.equal(out, int4_rows(embedding.weight)[ids])
+    out.sum().backward()
+    assert twin.weight.grad[:4, 0].tolist() == [1, 2, 2, 1]
 
 
 def test_autocast_does_not_touch_the_sums():

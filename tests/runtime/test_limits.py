@@ -9,10 +9,11 @@ import pytest
 
 from obert_edge.bundle.container import Bundle
 from obert_edge.bundle.packing import count_units, unpack_op
-from obert_edge.bundle.program import Attention, Embed, LayerNorm, Linear, WeightFormat
+from obert_edge.bundle.program import Attention, ColumnCoding, Embed, LayerNorm, Linear, WeightFormat
 from obert_edge.runtime.limits import Work, bound_of, const_bytes, weight_bytes, work_of
 from obert_edge.runtime.peaks import Peaks
 from obert_edge.runtime.profile import Profile
+from tests.engine.models import EncoderBuilder
 
 PEAKS = Peaks(
     multiply_add=100,
@@ -75,8 +76,16 @@ def test_every_op_has_work(program):
 
 def test_embedding_tables_are_not_read_by_every_run(program):
     (embed,) = ops_of(program, Embed)
-    total = sum(const.bytes for const in program.consts)
+    total = sum(const_bytes(program, op) for op in program.ops)
     assert weight_bytes(program) == total - const_bytes(program, embed)
+
+
+def test_columns_are_read_as_lists_however_they_are_stored():
+    listed, compact = EncoderBuilder().program, EncoderBuilder(compact=True).program
+    for a, b in zip(ops_of(listed, Linear), ops_of(compact, Linear)):
+        assert (b.column_coding == ColumnCoding.MASKS) == (b.format != WeightFormat.DENSE_4)
+        assert const_bytes(compact, b) == const_bytes(listed, a)
+    assert weight_bytes(compact) == weight_bytes(listed)
 
 
 @pytest.mark.parametrize(

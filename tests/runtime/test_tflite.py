@@ -35,6 +35,15 @@ def test_it_answers_as_the_bundle_does_but_for_8_bit_steps(built):
     np.testing.assert_allclose(theirs, ours["logits"], atol=0.3 * np.abs(ours["logits"]).max())
 
 
+def test_the_same_command_writes_the_compiled_graph_for_our_delegate(built):
+    bundle, dense = built
+    case = read_case(dense)
+    run = load_tflite(bundle.with_suffix(".obert-edge.tflite"), threads=1)
+    with load(bundle) as session:
+        ours = session.run(input_ids=case["ids"], attention_mask=case["mask"], token_type_ids=case["types"])
+    assert run(case["ids"], case["mask"], case["types"])[0].tobytes() == ours["logits"].tobytes()
+
+
 def test_the_case_is_the_longest_embedded_sequence_that_fits(built):
     bundle, tflite = built
     case = read_case(tflite)

@@ -24,7 +24,7 @@ def recipe(encoder, data, tmp_path):
         finetune=FAST,
         prune=PruneStage(sparsity=0.5, steps=2, gradients=4, gradient_batch_size=4, training=SHORT),
         quantize=QuantizeStage(training=SHORT),
-        build=BuildStage("x86"),
+        build=BuildStage("x86", embeddings="int4"),
     )
 
 
@@ -36,6 +36,8 @@ def test_a_recipe_leads_from_the_encoder_to_a_bundle_that_answers_as_the_model_d
     assert stages["quantize"]["kind"] == "fake-quant"
     assert stages["build"]["kind"] == "bundle"
     assert stages["build"]["agreement"] >= 98
+    record = json.loads((tmp_path / "out" / "3-quantize" / "quantization.json").read_text())
+    assert record["embeddings"] == "int4"  # trained with what the bundle has
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
 
 

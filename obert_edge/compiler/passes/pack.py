@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from obert_edge.bundle import program
 from obert_edge.bundle.manifest import LinearFacts
-from obert_edge.bundle.packing import StoredUnits, count_units, pack_linear, supports
+from obert_edge.bundle.packing import StoredUnits, code_columns, count_units, pack_linear, supports
 from obert_edge.bundle.program import Domain, WeightFormat
 from obert_edge.compiler.lowered import LoweredGraph, LoweredOp
 from obert_edge.errors import CheckpointError
@@ -83,11 +83,17 @@ def _pack_op(op: LoweredOp, costs: FormatCosts, dense_cost: float) -> Tuple[Lowe
     chosen = choose_format(matrix, costs)
     sparse = choose_format(matrix, costs, SPARSE_FORMATS) if SPARSE_FORMATS & set(costs) else None
     packed = pack_linear(matrix, chosen.format)
+    packed["columns"], coding = code_columns(packed, chosen.format, matrix.shape[1])
     arrays: Dict[str, npt.NDArray[Any]] = {**op.arrays, **packed}
     del arrays["matrix"]
     if chosen.format is WeightFormat.DENSE_4:
         del arrays["columns"]
-    numbers = {**op.numbers, "format": int(chosen.format), "groups": len(packed["offsets"]) - 1}
+    numbers = {
+        **op.numbers,
+        "format": int(chosen.format),
+        "groups": len(packed["offsets"]) - 1,
+        "column_coding": int(coding),
+    }
     about = LinearFacts(
         name=op.name,
         n=matrix.shape[0],

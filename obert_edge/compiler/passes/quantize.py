@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from obert_edge.bundle import program
-from obert_edge.bundle.program import Activation, Domain, DType
+from obert_edge.bundle.program import Activation, Domain, DType, RowFormat
+from obert_edge.bundle.rows import pack_rows
 from obert_edge.compiler import ir
 from obert_edge.compiler.lowered import LoweredGraph, LoweredOp, Value, as_f32
+from obert_edge.compiler.passes.embeddings import quantize_rows_int4
 from obert_edge.compiler.scales import Grid, Scales
 
 Floats = npt.NDArray[np.float32]
@@ -160,6 +162,11 @@ class _Lowering:
         for name, table in tables.items():
             if table is not None:
                 parts[name], parts[f"{name}_scale"] = quantize_rows(table)
+        word_format = RowFormat[self.scales.embeddings.upper()]
+        if word_format is RowFormat.INT4:
+            rows = quantize_rows_int4(node.word)
+            parts["word"], parts["word_scale"] = pack_rows(rows.values), rows.scale
+            parts["word_group_scale"] = rows.group_scale
         self._emit(
             program.Embed,
             node.name,
@@ -169,6 +176,7 @@ class _Lowering:
             positions=len(node.position),
             token_types=0 if node.token_type is None else len(node.token_type),
             channels=node.output.channels,
+            word_format=int(word_format),
         )
         self._quantize_forms(node.output)
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from obert_edge.bundle import program as ir
 from obert_edge.bundle.container import Bundle
 from obert_edge.bundle.packing import unpack_op
+from obert_edge.bundle.rows import dequantize_rows
 from obert_edge.errors import BundleError
 
 Floats = npt.NDArray[np.float32]
@@ -38,15 +39,28 @@ class Grid:
 
 @dataclass(frozen=True)
 class Table:
-    """An INT8 embedding table: row i is ``scale[i] * rows[i]``; rows [size, channels]."""
+    """An INT8 embedding table: row i is ``scale[i] * rows[i]``; rows [size, channels].
+
+    Attributes:
+        exact: float32 rows that ``rows`` come close to, of a table of four bits: other engines have
+            no such tables, and get the nearest thing they have.
+    """
 
     rows: Int8s
     scale: Floats
+    exact: Optional[Floats] = None
+
+    @classmethod
+    def nearest(cls, exact: Floats) -> Table:
+        """The INT8 table closest to float32 rows."""
+        largest = np.abs(exact).max(axis=1)
+        scale = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
+        return cls(np.rint(exact / scale[:, None]).astype(np.int8), scale, exact)
 
     @property
     def floats(self) -> Floats:
         """The table in float32, [size, channels]."""
-        return self.rows.astype(np.float32) * self.scale[:, None]
+        return self.rows.astype(np.float32) * self.scale[:, None] if self.exact is None else self.exact
 
 
 @dataclass(frozen=True)
@@ -266,11 +280,18 @@ class _Translation:
         data = np.frombuffer(self._span(rows), np.int8).reshape(-1, channels)
         return Table(data, self._floats(scale))
 
+    def _word_table(self, op: ir.Embed) -> Table:
+        if op.word_format == ir.RowFormat.INT8:
+            return self._table(op.word, op.word_scale, op.channels)
+        spans = (np.frombuffer(self._span(index), np.int8) for index in (op.word, op.word_group_scale))
+        rows, group_scale = (span.reshape(op.vocabulary, -1) for span in spans)
+        return Table.nearest(dequantize_rows(rows, group_scale, self._floats(op.word_scale), op.channels))
+
     def _embed(self, op: ir.Embed) -> None:
         token_type = None
         if op.token_type != ir.ABSENT:
             token_type = self._table(op.token_type, op.token_type_scale, op.channels)
-        word = self._table(op.word, op.word_scale, op.channels)
+        word = self._word_table(op)
         position = self._table(op.position, op.position_scale, op.channels)
         self.ops.append(Embedding(self._write(op.output, op.name, None), word, position, token_type))
 

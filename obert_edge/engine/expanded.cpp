@@ -1,0 +1,157 @@
+#include "expanded.h"
+
+#include <string.h>
+
+#include "obert_edge.h"
+#include "status.h"
+
+namespace oe {
+namespace {
+
+Format format_of(const Op& op) { return static_cast<Format>(op.ints[linear_op::kFormat]); }
+
+bool is_row_gather(const Op& op) { return format_of(op) != Format::Dense4 && format_of(op) != Format::Block1x4; }
+
+bool has_masks(const Op& op) {
+  return static_cast<ColumnCoding>(op.ints[linear_op::kColumnCoding]) == ColumnCoding::Masks;
+}
+
+size_t weights_of_quad(const Op& op) { return 4 * static_cast<size_t>(rows_of(format_of(op))); }
+
+// Quads, or blocks.
+uint64_t stored_of(const Program& program, const Op& op) {
+  return program.constant<uint32_t>(op.consts[linear_op::kOffsets])[op.ints[linear_op::kGroups]];
+}
+
+// Appends the columns of a group's mask, each times `step`, and returns the end.
+uint16_t* list_mask(const uint8_t* mask, size_t bytes, uint32_t step, uint16_t* out) {
+  for (size_t at = 0; at < bytes; at += 8) {
+    uint64_t word = 0;
+    memcpy(&word, mask + at, bytes - at < 8 ? bytes - at : 8);  // little endian, as every target is
+    for (; word; word &= word - 1) {
+      const uint32_t bit = static_cast<uint32_t>(at * 8) + static_cast<uint32_t>(__builtin_ctzll(word));
+      *out++ = static_cast<uint16_t>(bit * step);
+    }
+  }
+  return out;
+}
+
+// The columns of one group after the other, as lists.
+class Lists {
+ public:
+  Lists(const Program& program, const Op& op)
+      : listed_(program.constant<uint16_t>(op.consts[linear_op::kColumns])),
+        mask_(program.constant<uint8_t>(op.consts[linear_op::kColumns])),
+        bytes_(mask_bytes(format_of(op), op.ints[linear_op::kK])),
+        step_(format_of(op) == Format::Block1x4 ? 4 : 1),
+        masks_(has_masks(op)) {}
+
+  // The next `count` columns, those that fill up a quad included, to out.
+  void take(size_t count, uint16_t* out) {
+    if (!masks_) {
+      if (count > 0) memcpy(out, listed_, count * sizeof *out);
+      listed_ += count;
+      return;
+    }
+    uint16_t* end = list_mask(mask_, bytes_, step_, out);
+    while (end < out + count) *end++ = 0;
+    mask_ += bytes_;
+  }
+
+ private:
+  const uint16_t* listed_;
+  const uint8_t* mask_;
+  size_t bytes_;
+  uint32_t step_;
+  bool masks_;
+};
+
+// One group: quads [0, count) from `columns` and `weights` to records.
+void write_records(const uint16_t* columns, const int8_t* weights, size_t count, size_t weight_bytes, int shift,
+                   uint8_t* record) {
+  for (size_t quad = 0; quad < count; ++quad, columns += 4, weights += weight_bytes) {
+    uint64_t four;
+    memcpy(&four, columns, sizeof four);
+    four <<= shift;  // no column reaches into the next
+    memcpy(record, &four, sizeof four);
+    memcpy(record + kColumnsOfRecord, weights, weight_bytes);
+    record += kColumnsOfRecord + weight_bytes;
+  }
+}
+
+}  // namespace
+
+Expanded::Made Expanded::made_of(const Op& op) const {
+  if (op.kind != OpKind::Linear || format_of(op) == Format::Dense4) return Made::Nothing;
+  if (reads_records_ && is_row_gather(op)) return Made::Records;
+  return has_masks(op) ? Made::Columns : Made::Nothing;
+}
+
+uint64_t Expanded::bytes_of(const Op& op, Made made) const {
+  if (made == Made::Nothing) return 0;
+  const uint64_t stored = stored_of(*program_, op);
+  if (made == Made::Records) return (stored + kRecordsBeyond) * (kColumnsOfRecord + weights_of_quad(op));
+  return stored * (is_row_gather(op) ? 4 : 1) * sizeof(uint16_t);
+}
+
+int32_t Expanded::expand(const Program& program, const Implementation& implementation, ThreadPool& pool) {
+  program_ = &program;
+  reads_records_ = implementation.reads_records;
+  if (!places_.allocate(program.ops.size())) return fail(OE_OUT_OF_MEMORY, "no memory for the places of weights");
+  uint64_t total = 0;
+  for (size_t i = 0; i < program.ops.size(); ++i) {
+    const Op& op = program.ops[i];
+    places_[i] = {total, made_of(op)};
+    total += (bytes_of(op, places_[i].made) + 63) / 64 * 64;
+  }
+  if (total == 0) return OE_OK;
+  if (total > SIZE_MAX || !memory_.reserve(static_cast<size_t>(total), true)) {
+    return fail(OE_OUT_OF_MEMORY, "no memory for the %llu bytes of weights as the kernels read them",
+                static_cast<unsigned long long>(total));
+  }
+  pool.parallel_for(
+      static_cast<int32_t>(program.ops.size()),
+      [](void* context, int32_t task, int32_t) {
+        Expanded& self = *static_cast<Expanded*>(context);
+        self.fill(self.program_->ops[static_cast<size_t>(task)]);
+      },
+      this);
+  return OE_OK;
+}
+
+void Expanded::fill(const Op& op) {
+  const Place& place = place_of(op);
+  if (place.made == Made::Nothing) return;
+  uint8_t* out = memory_.data() + place.at;
+  Lists lists(*program_, op);
+  const uint32_t* offsets = program_->constant<uint32_t>(op.consts[linear_op::kOffsets]);
+  const int8_t* weights = program_->constant<int8_t>(op.consts[linear_op::kWeights]);
+  const size_t weight_bytes = weights_of_quad(op), listed = is_row_gather(op) ? 4 : 1;
+  const int shift = column_shift(op.ints[linear_op::kK]);
+  uint16_t columns[kMaxColumnsOfGroup];
+  for (int32_t group = 0; group < op.ints[linear_op::kGroups]; ++group) {
+    const size_t stored = offsets[group + 1] - offsets[group];
+    if (place.made == Made::Columns) {
+      lists.take(stored * listed, reinterpret_cast<uint16_t*>(out));
+      out += stored * listed * sizeof(uint16_t);
+      continue;
+    }
+    lists.take(stored * listed, columns);
+    write_records(columns, weights, stored, weight_bytes, shift, out);
+    weights += stored * weight_bytes;
+    out += stored * (kColumnsOfRecord + weight_bytes);  // those beyond the last stay zero
+  }
+}
+
+const uint16_t* Expanded::columns(const Op& op) const {
+  const Place& place = place_of(op);
+  if (place.made == Made::Columns) return reinterpret_cast<const uint16_t*>(memory_.data() + place.at);
+  return place.made == Made::Nothing ? program_->constant<uint16_t>(op.consts[linear_op::kColumns]) : nullptr;
+}
+
+const uint8_t* Expanded::records(const Op& op) const {
+  const Place& place = place_of(op);
+  return place.made == Made::Records ? memory_.data() + place.at : nullptr;
+}
+
+}  // namespace oe

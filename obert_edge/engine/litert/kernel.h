@@ -1,0 +1,52 @@
+// One op `obert_edge.encoder` of a .tflite, run by this engine.
+#ifndef OBERT_EDGE_LITERT_KERNEL_H
+#define OBERT_EDGE_LITERT_KERNEL_H
+
+#include "../capsule.h"
+#include "../memory.h"
+#include "../obert_edge.h"
+#include "../padded.h"
+#include "abi.h"
+
+namespace oe {
+
+// How the op computes.
+struct KernelOptions {
+  int32_t threads = 0;           // 0: as many as the interpreter recommends, else as this process may use
+  char implementation[32] = "";  // "": $OBERT_EDGE_IMPLEMENTATION, else the best
+};
+
+class LitertKernel {
+ public:
+  LitertKernel() = default;
+  LitertKernel(const LitertKernel&) = delete;
+  LitertKernel& operator=(const LitertKernel&) = delete;
+  ~LitertKernel() { oe_model_close(model_); }
+
+  // Opens the compiled graph in the op's options. They stay the interpreter's, which outlives this.
+  int32_t open(const litert::Context& context, const litert::Node& node, const KernelOptions& options);
+
+  // Takes the shapes of the inputs and gives the outputs theirs.
+  int32_t prepare(litert::Context* context);
+
+  int32_t invoke(litert::Context* context);
+
+ private:
+  static constexpr int32_t kInputs = 3;  // input_ids, attention_mask, token_type_ids
+  static constexpr int32_t kMaxOutputs = 32;
+
+  int32_t open_weights();
+  int32_t input(const litert::Context& context, int32_t number, const litert::Tensor** tensor) const;
+
+  Capsule capsule_;
+  Memory aligned_weights_;  // a copy, where the file does not lie in memory as the engine needs it
+  oe_model* model_ = nullptr;
+  PaddedBatch batch_;
+  // Indices of tensors: those of the op. A delegate's node lists the same ones in another order.
+  int32_t inputs_[kInputs] = {};
+  int32_t outputs_[kMaxOutputs] = {};
+  int32_t n_outputs_ = 0;
+};
+
+}  // namespace oe
+#endif
