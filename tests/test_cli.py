@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from obert_edge import cli
+from tests.workflow.conftest import data, encoder  # noqa: F401
 
 VERBS = [
     "bench",
@@ -126,3 +127,12 @@ def test_a_trimmed_model_says_what_it_kept(capsys, tmp_path):
     assert code == 0 and report["output"] == str(tmp_path / "small")
     assert f"{report['figures']['kept']} of {report['figures']['pieces']} pieces" in err
     assert "100.00 % of 4 corpus tokens unchanged" in err
+
+
+def test_layers_can_be_dropped_without_training(capsys, encoder, data, tmp_path):  # noqa: F811
+    arguments = ["drop-layers", encoder, "--task", "text", "--data", data, "--keep", "1", "--epochs", "0"]
+    code, _, err = run(capsys, *arguments, "-o", tmp_path / "small")
+    assert code == 0 and "drop: wrote" in err
+    assert json.loads((tmp_path / "small" / "config.json").read_text())["num_hidden_layers"] == 1
+    code, _, err = run(capsys, *arguments[:6], "--keep", "0,5", "--epochs", "0", "-o", tmp_path / "none")
+    assert code == 2 and "[0, 5] cannot be kept of 2" in err

@@ -22,7 +22,7 @@ def int4_rows(weight: torch.Tensor) -> torch.Tensor:
     # Divide by tensors: by a number, a GPU multiplies by its inverse, which rounds twice.
     scale = largest / torch.full_like(largest, ROW_STEPS)
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    y = F.pad(weight / scale, (0, -k % GROUP)).unflatten(-1, (-1, GROUP))
+    y = F.pad(weight / scale, (0, -k % GROUP)).reshape(*weight.shape[:-1], -1, GROUP)
     high, low = y.amax(-1), y.amin(-1)
     positive = high >= -low
     full = (torch.where(positive, high, -low) / 8).round_()

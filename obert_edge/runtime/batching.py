@@ -16,7 +16,7 @@ from obert_edge.bundle.manifest import ModelFacts
 from obert_edge.errors import InputError
 from obert_edge.runtime.native import PackedBatch
 
-#: Values of which Python's own minimum is faster: after a run numpy's code is no longer in the caches (50 us).
+#: Values of which Python's own minimum is faster: after a run numpy's code is no longer in the caches.
 _FEW = 512
 
 

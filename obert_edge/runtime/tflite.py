@@ -104,7 +104,8 @@ def load_delegate(
 
     Args:
         bundle: a ``model.oeb`` for this CPU.
-        threads: to compute with; ``None``: the interpreter's ``num_threads``, else as many as there are CPUs.
+        threads: to compute with; ``None``: the interpreter's ``num_threads``, whose default is one in LiteRT
+            and all CPUs in tflite-runtime.
         implementation: name of the kernels, for instance ``"neon"``; ``None``: the best this CPU runs.
 
     Returns:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import json
 from operator import itemgetter
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,7 @@ def choose_pieces(
     *,
     minimum: int = 1,
     keep: Optional[int] = None,
-    required: Sequence[int] = (),
+    required: Collection[int] = (),
 ) -> Choice:
     """Choose the pieces to keep.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obert_edge.bundle.rows import GROUP, dequantize_rows, group_count, pack_rows, unpack_rows
 from obert_edge.errors import UsageError
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 100), st.integers(0, 2**32 - 1))
 def test_unpacking_gives_the_rows_back(n: int, channels: int, seed: int) -> None:
     rows = np.random.default_rng(seed).integers(-8, 8, (n, channels)).astype(np.int8)

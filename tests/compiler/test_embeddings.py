@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obert_edge.bundle.rows import GROUP, dequantize_rows, pack_rows
@@ -24,6 +24,7 @@ def tables(draw: st.DrawFn) -> np.ndarray:
     return (weight * draw(st.sampled_from([1e-30, 1e-4, 1.0, 1e20]))).astype(np.float32)
 
 
+@settings(deadline=None)
 @given(tables())
 def test_a_group_loses_no_more_than_with_the_scale_of_its_largest_value(weight: np.ndarray) -> None:
     found = values_of(weight).astype(np.float64)
@@ -42,6 +43,7 @@ def test_a_group_loses_no_more_than_with_the_scale_of_its_largest_value(weight: 
         ).all()
 
 
+@settings(deadline=None)
 @given(tables())
 def test_a_row_does_not_depend_on_its_neighbours(weight: np.ndarray) -> None:
     alone = np.concatenate([values_of(weight[i : i + 1]) for i in range(len(weight))])

@@ -134,6 +134,18 @@ def test_every_kernel_gives_the_same_bits(runtime, written, classifier):
         assert run(ids, mask, types)[0].tobytes() == expected
 
 
+def test_threads_are_those_of_the_option_else_of_the_interpreter(runtime, written, classifier):
+    def started(num_threads: int, **options: Any) -> int:
+        before = len(list(Path("/proc/self/task").iterdir()))
+        run = interpret(written(classifier), num_threads, [load_delegate(**options)])
+        assert run is not None  # and alive
+        return len(list(Path("/proc/self/task").iterdir())) - before
+
+    assert started(1) == 0
+    assert started(3) == 2
+    assert started(1, threads=4) == 3
+
+
 def test_without_the_delegate_the_error_says_what_to_do(runtime, written, classifier):
     with pytest.raises(
         UnsupportedDeviceError, match=f"holds an op {ENCODER_OP}, which {runtime.__name__}"

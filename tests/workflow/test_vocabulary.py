@@ -95,6 +95,7 @@ def test_pieces_go_and_ids_are_counted_anew_in_the_old_order(name: str) -> None:
 
 
 @each
+@settings(deadline=None)
 @given(TEXTS)
 def test_a_text_whose_pieces_are_all_kept_is_cut_as_before(name: str, text: str) -> None:
     old, (new, ids) = TOKENIZERS[name], SMALL[name]
@@ -106,8 +107,8 @@ def test_a_text_whose_pieces_are_all_kept_is_cut_as_before(name: str, text: str)
 
 
 @each
+@settings(deadline=None)
 @given(TEXTS)
-@settings(max_examples=300)
 def test_nothing_that_had_pieces_becomes_unknown(name: str, text: str) -> None:
     old, (new, _) = TOKENIZERS[name], SMALL[name]
     unknown = {"wordpiece": "[UNK]", "bpe": "<unk>"}[name]

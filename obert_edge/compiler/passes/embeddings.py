@@ -54,9 +54,9 @@ def _quantize(weight: Floats) -> Int4Rows:
     scale = np.abs(weight).max(axis=1, initial=0) / np.float32(ROW_STEPS)
     scale[scale == 0] = 1  # a row of zeros, or so small that its scale is 0 in float32
     # Everything is weighed in steps of the row's scale, so no square overflows or vanishes.
-    y = np.zeros((n, group_count(k) * GROUP), np.float32)
-    np.divide(weight, scale[:, None], out=y[:, :k])
-    y = y.reshape(n, -1, GROUP)
+    padded = np.zeros((n, group_count(k) * GROUP), np.float32)
+    np.divide(weight, scale[:, None], out=padded[:, :k])
+    y = padded.reshape(n, -1, GROUP)
     high, low = y.max(axis=2), y.min(axis=2)
     positive = high >= -low
     full = np.rint(np.where(positive, high, -low) / np.float32(8))

@@ -52,9 +52,8 @@ void* create_kernel(Context* context, const char* buffer, size_t) {
   }
   Node* node = nullptr;
   Registration* registration = nullptr;
-  if (context->GetNodeAndRegistration(context, params->nodes_to_replace->data[0], &node, &registration) != litert::kOk) {
-    return nullptr;
-  }
+  const int index = params->nodes_to_replace->data[0];
+  if (context->GetNodeAndRegistration(context, index, &node, &registration) != litert::kOk) return nullptr;
   void* block = malloc(sizeof(LitertKernel));  // not operator new: that is libc++'s, which is not linked
   if (!block) {
     context->ReportError(context, "obert-edge: no memory for the model\n");

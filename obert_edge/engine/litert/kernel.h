@@ -12,7 +12,7 @@ namespace oe {
 
 // How the op computes.
 struct KernelOptions {
-  int32_t threads = 0;           // 0: as many as the interpreter was given, else as this process may use
+  int32_t threads = 0;           // 0: as many as the interpreter recommends, else as this process may use
   char implementation[32] = "";  // "": $OBERT_EDGE_IMPLEMENTATION, else the best
 };
 
