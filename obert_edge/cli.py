@@ -398,9 +398,17 @@ def build(model: Path, target: str, output: Path, as_json: bool, tflite: bool, *
 @_json
 def inspect(bundle: Path, as_json: bool) -> int:
     """Show what BUNDLE holds: layers, sparsity, formats, bytes."""
+    from obert_edge.bundle import Bundle
     from obert_edge.runtime import commands
+    from obert_edge.targets import available_targets
 
-    return _outcome(commands.inspect(bundle), as_json)
+    outcome = commands.inspect(bundle)
+    with Bundle.open(bundle, "header") as opened:
+        target = opened.manifest.target
+    # A third party's target may not be installed here.
+    outlook = _outlook(bundle, target) if target in available_targets() else []
+    data = {**outcome.data, "outlook": "\n".join(outlook)}
+    return _outcome(outcome._replace(text="\n".join([outcome.text, *outlook]), data=data), as_json)
 
 
 @cli.command()

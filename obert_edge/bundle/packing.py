@@ -216,7 +216,8 @@ def _columns_of_bit(weight_format: WeightFormat) -> int:
 
 def _listed(packed: Dict[str, np.ndarray], weight_format: WeightFormat) -> Tuple[np.ndarray, np.ndarray]:
     """Of every listed column: its group, and whether it is more than filling."""
-    counts = np.diff(packed["offsets"].astype(np.int64))
+    ends = packed["offsets"].astype(np.int64)
+    counts: np.ndarray = ends[1:] - ends[:-1]
     if weight_format is WeightFormat.BLOCK_1X4:
         return np.repeat(np.arange(len(counts)), counts), np.ones(len(packed["columns"]), bool)
     size = rows_per_group(weight_format)

@@ -4,7 +4,7 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || defined(__arm__)
 #include <sys/auxv.h>
 #endif
 
@@ -52,6 +52,15 @@ CpuFeatures detect() {
   CpuFeatures found;
   found.dotprod = getauxval(AT_HWCAP) & kDotProduct;
   found.i8mm = found.dotprod && (getauxval(AT_HWCAP2) & kInt8Matrix);
+  return found;
+}
+
+#elif defined(__arm__)
+
+CpuFeatures detect() {
+  constexpr unsigned long kNeon = 1ul << 12;  // HWCAP_NEON
+  CpuFeatures found;
+  found.neon = getauxval(AT_HWCAP) & kNeon;
   return found;
 }
 

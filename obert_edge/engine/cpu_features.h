@@ -11,6 +11,7 @@ struct CpuFeatures {
   bool avx512vnni = false;  // with avx512
   bool avx512vbmi = false;  // with avx512
 
+  bool neon = false;     // of 32-bit ARM; 64-bit always has it
   bool dotprod = false;  // ARMv8.2 SDOT and UDOT
   bool i8mm = false;     // ARMv8.6 USDOT and SMMLA, with dotprod
 };

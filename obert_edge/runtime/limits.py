@@ -158,7 +158,8 @@ def bound_of(work: Work, peaks: Peaks) -> Bound:
 def const_bytes(program: Program, op: Op) -> int:
     """Bytes of all constants of an op as kernels read them: columns stored as masks are lists by then."""
     indices = {getattr(op, name) for name in op.CONSTS} - {ABSENT}
-    return sum(program.consts[index].bytes for index in indices) + _bytes_of_lists(program, op)
+    stored: int = sum(program.consts[index].bytes for index in indices)
+    return stored + _bytes_of_lists(program, op)
 
 
 def _bytes_of_lists(program: Program, op: Op) -> int:

@@ -14,6 +14,9 @@ struct Q16 {  // 16 tokens: channels 0 and 1 of tokens 0-7, of 8-15; channels 2 
   uint8x16_t v[4];
 };
 
+// Of the loop over quads of columns: two at a time would spill sums.
+#define OE_UNROLL_QUADS
+
 constexpr int32_t kBias = 128;
 OE_INLINE uint8x16_t biased(uint8x16_t x) { return veorq_u8(x, vdupq_n_u8(0x80)); }
 
@@ -56,10 +59,27 @@ OE_INLINE void add_quad(I16 (&sums)[kRows], const Q16 (&x)[kTile], const int8_t*
   }
 }
 
+OE_INLINE Q16 load_quad(const uint8_t* p) OE_EACH(Q16, vld1q_u8(p + 16 * i))
+
+// The same for four quads in turn, at `x`: a row's 16 weights lie together and are loaded once.
+#define OE_HAS_ADD_FOUR_QUADS
+template <int kRows>
+OE_INLINE void add_four_quads(I16 (&sums)[kRows], const uint8_t* x, const int8_t* weights, size_t stride) {
+  int8x16_t w[kRows];
+  OE_UNROLL for (int r = 0; r < kRows; ++r) w[r] = vld1q_s8(weights + static_cast<size_t>(r) * stride);
+  const Q16 x0 = load_quad(x);
+  OE_UNROLL for (int r = 0; r < kRows; ++r) dot_element<0>(sums[r], x0, w[r]);
+  const Q16 x1 = load_quad(x + 64);
+  OE_UNROLL for (int r = 0; r < kRows; ++r) dot_element<1>(sums[r], x1, w[r]);
+  const Q16 x2 = load_quad(x + 128);
+  OE_UNROLL for (int r = 0; r < kRows; ++r) dot_element<2>(sums[r], x2, w[r]);
+  const Q16 x3 = load_quad(x + 192);
+  OE_UNROLL for (int r = 0; r < kRows; ++r) dot_element<3>(sums[r], x3, w[r]);
+}
+
 // The sums of four rows' weights, four of each: sum[row] += the sum of the bytes of dword `row`.
 OE_INLINE int32x4_t add_weights(int32x4_t sum, int8x16_t w) { return vpadalq_s16(sum, vpaddlq_s8(w)); }
 
-OE_INLINE Q16 load_quad(const uint8_t* p) OE_EACH(Q16, vld1q_u8(p + 16 * i))
 // acc[token] += the sum of its 4 signed bytes (one dword per token)
 OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) {
   OE_EACH(I16, add_weights(acc.v[i], vld1q_s8(p + 16 * i)))

@@ -60,6 +60,8 @@ OE_INLINE I16 round(F16 x) {
   const float32x4_t lowest = vdupq_n_f32(-2147483648.0f);
   OE_EACH(I16, vcvtnq_s32_f32(vmaxnmq_f32(x.v[i], lowest)))
 }
+#define OE_HAS_ROUND_NUMBER
+OE_INLINE I16 round_number(F16 x) OE_EACH(I16, vcvtnq_s32_f32(x.v[i]))
 // FMIN keeps a NaN, for round() to make it the lowest number.
 OE_INLINE I16 round_below(F16 x, F16 high) {
   OE_UNROLL for (int i = 0; i < 4; ++i) x.v[i] = vminq_f32(x.v[i], high.v[i]);
@@ -69,6 +71,12 @@ OE_INLINE I16 load_s8(const int8_t* p) {
   const int8x16_t x = vld1q_s8(p);
   const int16x8_t low = vmovl_s8(vget_low_s8(x)), high = vmovl_high_s8(x);
   return {{vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)), vmovl_high_s16(high)}};
+}
+
+// What was computed before comes before what comes after: several exp2 at a time do not fit the registers.
+#define OE_HAS_IN_ORDER
+OE_INLINE void in_order(I16& x) {
+  __asm__ volatile("" : "+w"(x.v[0]), "+w"(x.v[1]), "+w"(x.v[2]), "+w"(x.v[3]));
 }
 
 constexpr int kRegisters = 4;      // of an I16

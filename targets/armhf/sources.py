@@ -12,5 +12,5 @@ LIBRARY = "libobert_edge.armv7l-linux-gnu.so"
 #: that docs/numerics.md asks for; without it every one would be a call.
 FLAGS: Tuple[str, ...] = ("-mcpu=cortex_a7",)
 
-#: (path as in generic/sources.py, extra compiler flags): this target's own kernels; the scalar ones serve it.
-SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()
+#: (path as in generic/sources.py, extra compiler flags): this target's own kernels.
+SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (("armhf/neon.cpp", ()),)

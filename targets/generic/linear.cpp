@@ -1,5 +1,5 @@
 // Linear: exact int32 sums per weight format, then one epilogue for all (docs/numerics.md, "Linear").
-#include "functions.h"
+#include "linear_epilogue.h"
 #include "scalar.h"
 
 namespace oe {
@@ -17,36 +17,9 @@ void add_channel(const uint8_t* panel_input, int32_t width, int32_t channel, int
   for (int32_t t = 0; t < width; ++t) sums[t] += weight * row[t];
 }
 
-// Bias, activation, residual and output type of one output channel of one panel.
-void write_channel(const LinearArgs& args, int32_t panel, uint32_t channel, const int32_t* sums) {
-  const int32_t width = panel_width(args.columns, panel);
-  const size_t at = element(args.columns, args.n, static_cast<int32_t>(channel), panel * kPanel);
-  const float* params = args.params ? args.params + element(args.columns, 2, 0, panel * kPanel) : nullptr;
-  for (int32_t t = 0; t < width; ++t) {
-    float v;
-    if (params) {
-      const float token_scale = params[t];
-      const int32_t token_zero_point = static_cast<int32_t>(params[width + t]);
-      v = static_cast<float>(wrap_sub(sums[t], wrap_mul(token_zero_point, args.correction[channel]))) * token_scale;
-    } else {
-      v = static_cast<float>(wrap_add(sums[t], args.correction[channel]));
-    }
-    float y = fmaf(v, args.scale[channel], args.bias[channel]);
-    y = activate(y, args.activation);
-    if (args.residual) y = y + args.residual[at + static_cast<size_t>(t)];
-    const size_t out = at + static_cast<size_t>(t);
-    if (args.out_type == DType::F32) {
-      static_cast<float*>(args.output)[out] = y;
-    } else {
-      const int32_t q = quantize_value(y * args.inv_scale, args.zero_point, args.lo, args.hi);
-      static_cast<uint8_t*>(args.output)[out] = static_cast<uint8_t>(q);
-    }
-  }
-}
-
 void write_group(const LinearArgs& args, int32_t panel, const uint32_t* rows, int32_t row_count, const Sums& sums) {
   for (int32_t r = 0; r < row_count; ++r) {
-    if (rows[r] != kPadRow) write_channel(args, panel, rows[r], sums[r]);
+    if (rows[r] != kPadRow) write_channel(args, panel, rows[r], sums[r], 0, panel_width(args.columns, panel));
   }
 }
 

@@ -7,11 +7,35 @@ and the 3 are of the Cortex-A53 configuration that Broadcom's BCM2837 is known t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Dict, Tuple
 
 from obert_edge.bundle.manifest import Manifest
 
 MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Rates:
+    """INT8 multiply-adds per cycle of a core's inner loops: by name of ``WeightFormat``, and attention's.
+
+    From docs/results/arm_throughput.md: llvm-mca models, all data in L1, so upper bounds.
+    """
+
+    row_gather_4: float
+    row_gather_2: float
+    row_gather_1: float
+    dense_4: float
+    block_1x4: float
+    attention: float
+
+    def of(self, weight_format: str) -> float:
+        """The rate of a linear, by ``LinearFacts.format``."""
+        return float(getattr(self, weight_format.lower()))
+
+
+CORTEX_A53 = Rates(3.1, 2.5, 1.3, 3.5, 2.5, 3.3)
+CORTEX_A72 = Rates(7.5, 6.2, 4.0, 8.0, 7.5, 8.0)
+CORTEX_A76 = Rates(21.3, 16.0, 9.8, 31.9, 24.3, 32.0)
 
 
 @dataclass(frozen=True)
@@ -25,8 +49,7 @@ class Board:
         gigahertz: of each core, without overclocking.
         isa: the ARM architecture and what the kernels can use of it.
         implementation: the kernels it runs.
-        macs_per_cycle: INT8 multiply-adds per cycle and core, of the inner loop under llvm-mca's model of the
-            core (all data in L1); an upper bound.
+        rates: what each core computes per cycle; modelled.
         l1_data: bytes per core.
         last_level: bytes of the largest cache, shared by the cores.
         memory: bytes, by variant.
@@ -39,7 +62,7 @@ class Board:
     gigahertz: float
     isa: str
     implementation: str
-    macs_per_cycle: float
+    rates: Rates
     l1_data: int
     last_level: int
     memory: Tuple[int, ...]
@@ -55,7 +78,7 @@ BOARDS: Tuple[Board, ...] = (
         gigahertz=1.0,
         isa="ARMv8.0, NEON",
         implementation="neon",
-        macs_per_cycle=4.5,
+        rates=CORTEX_A53,
         l1_data=32 << 10,
         last_level=512 << 10,
         memory=(512 * MIB,),
@@ -68,7 +91,7 @@ BOARDS: Tuple[Board, ...] = (
         gigahertz=1.4,
         isa="ARMv8.0, NEON",
         implementation="neon",
-        macs_per_cycle=4.5,
+        rates=CORTEX_A53,
         l1_data=32 << 10,
         last_level=512 << 10,
         memory=(1024 * MIB,),
@@ -81,7 +104,7 @@ BOARDS: Tuple[Board, ...] = (
         gigahertz=1.8,
         isa="ARMv8.0, NEON",
         implementation="neon",
-        macs_per_cycle=13.4,
+        rates=CORTEX_A72,
         l1_data=32 << 10,
         last_level=1 * MIB,
         memory=(1024 * MIB, 2048 * MIB, 4096 * MIB, 8192 * MIB),
@@ -94,7 +117,7 @@ BOARDS: Tuple[Board, ...] = (
         gigahertz=2.4,
         isa="ARMv8.2, NEON, dotprod",
         implementation="neondot",
-        macs_per_cycle=31.0,
+        rates=CORTEX_A76,
         l1_data=64 << 10,
         last_level=2 * MIB,
         memory=(2048 * MIB, 4096 * MIB, 8192 * MIB, 16384 * MIB),
@@ -103,14 +126,20 @@ BOARDS: Tuple[Board, ...] = (
 )
 
 
-def multiply_adds(manifest: Manifest, sequence_length: int) -> float:
-    """INT8 multiply-adds of one sequence: every stored weight, and attention's two products."""
-    linears = sum(
-        linear.n * linear.k * (1 - linear.sparsity) * (sequence_length if linear.per_token else 1)
-        for linear in manifest.linears
-    )
+def multiply_adds(manifest: Manifest, sequence_length: int) -> Dict[str, float]:
+    """INT8 multiply-adds of one sequence by what computes them: formats of the stored weights, and attention.
+
+    Args:
+        manifest: of a bundle.
+        sequence_length: tokens.
+    """
+    found: Dict[str, float] = {}
+    for linear in manifest.linears:
+        columns = sequence_length if linear.per_token else 1
+        work = linear.n * linear.k * (1 - linear.sparsity) * columns
+        found[linear.format] = found.get(linear.format, 0.0) + work
     model = manifest.model
-    return linears + 2.0 * model.layers * model.hidden * sequence_length**2
+    return {**found, "attention": 2.0 * model.layers * model.hidden * sequence_length**2}
 
 
 def least_milliseconds(board: Board, manifest: Manifest, sequence_length: int) -> float:
@@ -119,13 +148,14 @@ def least_milliseconds(board: Board, manifest: Manifest, sequence_length: int) -
     Softmax, GELU and LayerNorm, cache misses and a throttled clock come on top; a board never beats this.
 
     Args:
-        board: where.
+        board: where, on all its cores.
         manifest: of a bundle.
         sequence_length: tokens.
     """
-    compute = multiply_adds(manifest, sequence_length) / (
-        board.cores * board.macs_per_cycle * board.gigahertz * 1e9
+    cycles = sum(
+        work / board.rates.of(kind) for kind, work in multiply_adds(manifest, sequence_length).items()
     )
+    compute = cycles / (board.cores * board.gigahertz * 1e9)
     weights = sum(linear.bytes for linear in manifest.linears)
     reading = weights / board.bandwidth if weights > board.last_level else 0.0
     return 1e3 * max(compute, reading)
@@ -134,7 +164,9 @@ def least_milliseconds(board: Board, manifest: Manifest, sequence_length: int) -
 def outlook(manifest: Manifest, sequence_length: int = 128) -> str:
     """Lines for people: what each board can do at best with a bundle."""
     length = min(sequence_length, manifest.model.max_length)
-    lines = [f"at best, 1 x {length} tokens (modelled from the cores' peaks, not measured; bench tells):"]
+    lines = [
+        f"at best, 1 x {length} tokens (modelled from the cores' inner loops, not measured; bench tells):"
+    ]
     for board in BOARDS:
         time = least_milliseconds(board, manifest, length)
         lines.append(

@@ -46,7 +46,7 @@ MACHINES = (
     Machine("pi5", "arm64", "cortex-a76", "0xd0b", _A76, ("neondot", "neon", "scalar")),
     Machine("newest", "arm64", "max", "0xd4f", f"{_A76} i8mm", ("i8mm", "neondot", "neon", "scalar")),
 )
-PI_32_BIT = Machine("pi2", "armhf", "cortex-a7", "0xc07", _V7, ("scalar",))
+PI_32_BIT = Machine("pi2", "armhf", "cortex-a7", "0xc07", _V7, ("neon", "scalar"))
 
 _QEMU = {"arm64": "qemu-aarch64-static", "armhf": "qemu-arm-static"}
 _PLATFORMS = {"arm64": "aarch64", "armhf": "armv7l"}
@@ -59,14 +59,15 @@ class Emulated:
     Args:
         machine: which.
         folder: for its few files; everything else is shared.
+        qemu: the emulator's command; ``None``: the one of this machine, or Debian's.
 
     Raises:
         UnavailableError: QEMU or the packages cannot be had.
     """
 
-    def __init__(self, machine: Machine, folder: Path) -> None:
+    def __init__(self, machine: Machine, folder: Path, qemu: Optional[Sequence[str]] = None) -> None:
         self.machine, self.folder = machine, folder
-        qemu = _find_qemu(_QEMU[machine.architecture])
+        qemu = qemu or [str(_find_qemu(_QEMU[machine.architecture]))]
         system = unpacked(["python3", "python3-numpy", "libstdc++6"], machine.architecture, closure=True)
         libraries = system / "usr" / "lib" / _TRIPLES[machine.architecture]
         for name in ("blas/libblas.so.3", "lapack/liblapack.so.3"):  # what a package's postinst would link
@@ -87,7 +88,7 @@ class Emulated:
         interpreter = next((system / "usr" / "bin").glob("python3.[0-9]*"))
         #: A program of *this* machine that behaves as ``python3`` of the other: it can start itself again.
         self.python = folder / "python3"
-        command = [str(qemu), "-cpu", machine.cpu, "-L", str(root), "-0"]
+        command = [*qemu, "-cpu", machine.cpu, "-L", str(root), "-0"]
         self.python.write_text(
             f"#!/bin/sh\nexport PYTHONHOME={shlex.quote(str(system / 'usr'))}\n"
             f'exec {shlex.join(command)} "$0" {shlex.quote(str(interpreter))} "$@"\n'

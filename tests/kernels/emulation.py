@@ -77,6 +77,7 @@ class Machine:
 
 
 ARM64 = Machine("arm_neon", "qemu-aarch64-static", "libc6-arm64-cross", "usr/aarch64-linux-gnu")
+ARMHF = Machine("armhf", "qemu-arm-static", "libc6-armhf-cross", "usr/arm-linux-gnueabihf")
 
 
 class EmulatedLibrary:

@@ -19,7 +19,7 @@ from obert_edge.targets import get_target, library_path
 from tests.device.debian import UnavailableError
 from tests.engine.models import EncoderBuilder, batch_of
 from tests.kernels import test_attention, test_embed, test_layer_norm, test_linear, test_pool, test_quantize
-from tests.kernels.emulation import ARM64, EmulatedLibrary
+from tests.kernels.emulation import ARM64, ARMHF, EmulatedLibrary
 from tests.kernels.test_linear import Case
 
 #: qemu's name of a core -> the implementations it can run, best first.
@@ -28,6 +28,7 @@ CORES: Dict[str, Tuple[str, ...]] = {
     "cortex-a72": ("neon",),
     "cortex-a76": ("neondot", "neon"),
     "max": ("i8mm", "neondot", "neon"),
+    "cortex-a7": ("neon",),
 }
 FORMATS = list(WeightFormat)
 
@@ -41,11 +42,12 @@ def driver_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def emulated(
     request: pytest.FixtureRequest, driver_folder: Path, library: Library
 ) -> Iterator[EmulatedLibrary]:
+    machine, target = (ARMHF, "armhf") if request.param == "cortex-a7" else (ARM64, "arm64")
     try:
-        command = ARM64.command(request.param, driver_folder)
+        command = machine.command(request.param, driver_folder)
     except UnavailableError as reason:
         pytest.skip(str(reason))
-    found = EmulatedLibrary(library_path(get_target("arm64")), command, library)
+    found = EmulatedLibrary(library_path(get_target(target)), command, library)
     assert found.implementations() == (*CORES[request.param], "emulated scalar")
     yield found
     found.close()

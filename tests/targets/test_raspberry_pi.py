@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
 from obert_edge.bundle.container import Bundle
+from obert_edge.bundle.program import WeightFormat
 from obert_edge.cli import run_command
 from obert_edge.targets import get_target
-from obert_edge.targets.raspberry_pi.boards import BOARDS, least_milliseconds, multiply_adds, outlook
-from tests.device.bundles import make_bundle
+from obert_edge.targets.raspberry_pi.boards import BOARDS, Rates, least_milliseconds, multiply_adds, outlook
+from tests.device.bundles import ROOT, make_bundle
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +38,39 @@ def test_a_bundle_for_the_pi_has_the_engine_of_every_64_bit_arm():
     assert get_target("rpi").library == get_target("arm64").library
 
 
+def test_the_rates_are_those_of_the_results_page():
+    page = (ROOT / "docs" / "results" / "arm_throughput.md").read_text()
+    loops = {
+        "row-gather, R = 4": "row_gather_4",
+        "row-gather, R = 2": "row_gather_2",
+        "attention": "attention",
+    }
+    loops.update({"row-gather, R = 1": "row_gather_1", "Dense4": "dense_4", "1x4 blocks": "block_1x4"})
+    for board in BOARDS:
+        section = next(part for part in page.split("\n## ") if board.core in part.splitlines()[0])
+        for loop, name in loops.items():
+            row = next(line for line in section.splitlines() if line.startswith(f"| {loop} |"))
+            assert board.rates.of(name) == float(row.split("|")[5]), (board.name, loop)
+
+
+def test_every_format_has_a_rate():
+    assert all(board.rates.of(weight_format.name) > 0 for board in BOARDS for weight_format in WeightFormat)
+
+
 def test_pruned_weights_cost_nothing_and_attention_grows_with_the_square(manifest):
     per_token = sum(layer.n * layer.k * (1 - layer.sparsity) for layer in manifest.linears if layer.per_token)
     once = sum(layer.n * layer.k * (1 - layer.sparsity) for layer in manifest.linears if not layer.per_token)
-    attention = 2 * 2 * 32  # two products, two layers, 32 channels
-    assert multiply_adds(manifest, 10) == pytest.approx(10 * per_token + once + attention * 100)
+    work = multiply_adds(manifest, 10)
+    assert work.pop("attention") == 2 * 2 * 32 * 10**2  # two products, two layers, 32 channels
+    assert sum(work.values()) == pytest.approx(10 * per_token + once)
+    assert set(work) == {layer.format for layer in manifest.linears}
 
 
 def test_the_least_time_is_of_the_slower_of_cores_and_memory(manifest):
     board = BOARDS[0]
-    computing = multiply_adds(manifest, 40) / (4 * 4.5 * 1e9) * 1e3
-    assert least_milliseconds(board, manifest, 40) == pytest.approx(computing)
+    slow = dataclasses.replace(board, rates=Rates(*[2.0] * 6))
+    computing = sum(multiply_adds(manifest, 40).values()) / (4 * 2.0 * 1e9) * 1e3
+    assert least_milliseconds(slow, manifest, 40) == pytest.approx(computing)
     weights = sum(linear.bytes for linear in manifest.linears)
     tiny = dataclasses.replace(board, last_level=weights - 1, bandwidth=1e3)
     assert least_milliseconds(tiny, manifest, 40) == pytest.approx(weights)
@@ -70,3 +94,10 @@ def test_build_prints_it(bundle, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "Raspberry Pi 5 (4 x Cortex-A76" in printed.err
     assert output.read_bytes() == bundle.read_bytes()
+
+
+def test_inspect_prints_it(bundle, capsys):
+    assert run_command(["inspect", str(bundle), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "Raspberry Pi 4 B (4 x Cortex-A72" in printed.err
+    assert "Raspberry Pi 4 B" in json.loads(printed.out)["outlook"]

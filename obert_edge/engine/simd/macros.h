@@ -14,9 +14,11 @@
 // Before a loop over an array of vectors: unrolled, the array is in registers.
 #if defined(__clang__)
 #define OE_UNROLL _Pragma("clang loop unroll(full)")
-#define OE_UNROLL_4 _Pragma("clang loop unroll_count(4)")  // of a loop over memory: fewer instructions per step
+#define OE_UNROLL_2 _Pragma("clang loop unroll_count(2)")  // of a loop over memory: fewer instructions per step
+#define OE_UNROLL_4 _Pragma("clang loop unroll_count(4)")
 #else
 #define OE_UNROLL _Pragma("GCC unroll 64")
+#define OE_UNROLL_2 _Pragma("GCC unroll 2")
 #define OE_UNROLL_4 _Pragma("GCC unroll 4")
 #endif
 

@@ -1,0 +1,142 @@
+// NEON of ARMv7: the sums of linears; everything else is the scalar kernels'.
+//
+// Its float vectors flush denormals to zero, so docs/numerics.md cannot be kept with them: float steps are VFP's, one token
+// at a time. Integers are exact. A tile is 8 tokens by up to 4 rows: 8 of 16 registers hold its sums. Activations of a
+// column are widened to 16 bits once and multiplied by one weight after the other (VMLAL by element), so columns may be
+// anywhere and need not be put side by side:
+//
+//   VLD1.8 + VMOVL.U8   8 tokens of column c        sums[row][0..3] += x.low  * w[row][c]    VMLAL.S16 by element
+//                                                   sums[row][4..7] += x.high * w[row][c]
+//
+// A quad of columns and 4 rows: 32 VMLAL and some 19 other instructions for 128 multiply-adds.
+#include <arm_neon.h>
+
+#include "generic/linear_epilogue.h"
+#include "generic/scalar.h"
+#include "simd/macros.h"
+
+namespace oe {
+namespace {
+
+constexpr int32_t kTile = 8;  // tokens
+
+template <int kRows>
+struct TileSums {
+  int32x4_t low[kRows], high[kRows];
+};
+
+// VLD1.8 by name: of vld1_u8 clang 21 makes two loads, two stores to the stack and a load.
+OE_INLINE uint8x8_t load_eight(const uint8_t* p) {
+  uint8x8_t x;
+  __asm__("vld1.8 {%P0}, %1" : "=w"(x) : "Q"(*reinterpret_cast<const uint8_t(*)[8]>(p)));
+  return x;
+}
+
+// One column of the quad: its activations times one weight of every row. `w[r]` are the row's four weights.
+template <int kRows, int kColumn>
+OE_INLINE void add_column(TileSums<kRows>& sums, const uint8_t* x, const int16x4_t (&w)[kRows]) {
+  const int16x8_t wide = vreinterpretq_s16_u16(vmovl_u8(load_eight(x)));
+  OE_UNROLL for (int r = 0; r < kRows; ++r) {
+    sums.low[r] = vmlal_lane_s16(sums.low[r], vget_low_s16(wide), w[r], kColumn);
+    sums.high[r] = vmlal_lane_s16(sums.high[r], vget_high_s16(wide), w[r], kColumn);
+  }
+}
+
+// sums += four columns times the weights [kRows][4].
+template <int kRows>
+OE_INLINE void add_quad(TileSums<kRows>& sums, const uint8_t* const (&x)[4], const int8_t* weights) {
+  int16x4_t w[kRows];
+  if (kRows == 1) {
+    int8_t eight[8] = {};
+    __builtin_memcpy(eight, weights, 4);
+    w[0] = vget_low_s16(vmovl_s8(vld1_s8(eight)));
+  }
+  OE_UNROLL for (int r = 0; r + 1 < kRows; r += 2) {
+    const int16x8_t pair = vmovl_s8(vreinterpret_s8_u8(load_eight(reinterpret_cast<const uint8_t*>(weights) + 4 * r)));
+    w[r] = vget_low_s16(pair);
+    w[r + 1] = vget_high_s16(pair);
+  }
+  add_column<kRows, 0>(sums, x[0], w);
+  add_column<kRows, 1>(sums, x[1], w);
+  add_column<kRows, 2>(sums, x[2], w);
+  add_column<kRows, 3>(sums, x[3], w);
+}
+
+alignas(16) constexpr uint8_t kZeros[kTile] = {};
+
+// The sums of a group of rows for one tile, from its quads: columns_of(quad, i) is the i-th channel of a quad.
+template <int kRows, bool kDense, class ColumnsOf>
+OE_INLINE void linear(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                      const ColumnsOf& columns_of) {
+  const size_t width = static_cast<size_t>(panel_width(args.columns, panel));
+  const uint8_t* input = args.input + generic::element(args.columns, args.k, 0, panel * kPanel);
+  const size_t dense_quads = (static_cast<size_t>(args.k) + 3) / 4;
+  const int rest = args.k % 4;
+  for (int32_t group = group_begin; group < group_end; ++group) {
+    const uint32_t* rows = args.rows + static_cast<size_t>(group) * kRows;
+    const size_t first = kDense ? static_cast<size_t>(group) * dense_quads : args.offsets[group];
+    const size_t last = kDense ? first + static_cast<size_t>(args.k) / 4 : args.offsets[group + 1];
+    for (int32_t token = 0; token < static_cast<int32_t>(width); token += kTile) {
+      TileSums<kRows> sums;
+      OE_UNROLL for (int r = 0; r < kRows; ++r) sums.low[r] = sums.high[r] = vdupq_n_s32(0);
+      const int8_t* weights = args.weights + first * 4 * kRows;
+      const uint8_t* x[4];
+      for (size_t quad = first; quad < last; ++quad, weights += 4 * kRows) {
+        OE_UNROLL for (int i = 0; i < 4; ++i) x[i] = input + columns_of(quad, first, i) * width + token;
+        add_quad<kRows>(sums, x, weights);
+      }
+      if (kDense && rest > 0) {  // weights of channels beyond the last are zero
+        OE_UNROLL for (int i = 0; i < 4; ++i) {
+          x[i] = i < rest ? input + columns_of(last, first, i) * width + token : kZeros;
+        }
+        add_quad<kRows>(sums, x, weights);
+      }
+      OE_UNROLL for (int r = 0; r < kRows; ++r) {
+        if (rows[r] == kPadRow) continue;
+        int32_t tile[kTile];
+        vst1q_s32(tile, sums.low[r]);
+        vst1q_s32(tile + 4, sums.high[r]);
+        generic::write_channel(args, panel, rows[r], tile, token, token + kTile);
+      }
+    }
+  }
+}
+
+template <int kRows>
+void linear_row_gather(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
+  linear<kRows, false>(args, panel, group_begin, group_end, [&](size_t quad, size_t, int i) OE_INLINE_LAMBDA {
+    return static_cast<size_t>(args.columns_of[quad * 4 + static_cast<size_t>(i)]);
+  });
+}
+
+void linear_dense_4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
+  linear<4, true>(args, panel, group_begin, group_end, [](size_t quad, size_t first, int i) OE_INLINE_LAMBDA {
+    return (quad - first) * 4 + static_cast<size_t>(i);
+  });
+}
+
+void linear_block_1x4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
+  linear<1, false>(args, panel, group_begin, group_end, [&](size_t quad, size_t, int i) OE_INLINE_LAMBDA {
+    return static_cast<size_t>(args.columns_of[quad]) + static_cast<size_t>(i);
+  });
+}
+
+}  // namespace
+
+extern const Implementation kNeonV7;
+const Implementation kNeonV7 = {
+    "neon",
+    false,
+    {nullptr, linear_row_gather<1>, linear_row_gather<2>, linear_row_gather<4>, linear_dense_4, linear_block_1x4},
+    generic::attention,
+    generic::layer_norm,
+    generic::quantize,
+    generic::quantize_dynamic,
+    generic::embed,
+    generic::mean_pool,
+    generic::select_first,
+    generic::linear_scratch,
+    generic::attention_scratch,
+};
+
+}  // namespace oe
