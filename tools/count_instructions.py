@@ -14,6 +14,7 @@ are unpacked into a cache folder).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import re
 import subprocess
@@ -40,6 +41,8 @@ OURS = "obert-edge"
 MODELS = (("80 % 4x1", "4x1", 0.8), ("90 % 4x1", "4x1", 0.9), ("dense", "dense", 0.0))
 BASELINES = ("onnxruntime-int8", "litert-int8")
 ENGINES = {"onnxruntime": "ONNX Runtime", "ai-edge-litert": "LiteRT"}
+#: Raspberry Pis 3 to 5; a core with i8mm and nothing newer; everything QEMU has.
+CORES = (*MACHINES[:3], dataclasses.replace(MACHINES[3], name="i8mm", cpu="max,sve=off,sme=off"), MACHINES[3])
 #: getppid on 64-bit ARM (asm-generic/unistd.h): a call that no engine makes.
 MARKER = 173
 _HELPERS = (
@@ -222,6 +225,10 @@ aarch64 wheels and run the same model (they compute its zeros). Counts are exact
 and a branch count alike, and waiting for memory does not appear. Every engine chooses its kernels by what
 the emulated core has.
 
+At 80 % 4x1 the aim is half of the better of the two others, or less. The Raspberry Pi's cores meet it. Where
+there is i8mm, both others have kernels with SMMLA (32 multiply-adds an instruction), ours use USDOT (16); and
+QEMU's `max` is no core on sale: it has wide SVE and SME, too, for which they have kernels and we have none.
+
 Millions of instructions per inference; *share*: ours at 80 % 4x1 of the better of the two others.
 """
     lines = [
@@ -247,7 +254,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--work", type=Path, help="keep the models here (default: a temporary folder)")
     parser.add_argument("--runs", type=int, default=3, help="inferences of each engine (default 3)")
     parser.add_argument("--sequence-length", type=int, default=128)
-    parser.add_argument("--machine", action="append", choices=[machine.name for machine in MACHINES])
+    parser.add_argument("--machine", action="append", choices=[machine.name for machine in CORES])
     parser.add_argument("--ours", action="store_true", help="count only ours")
     options = parser.parse_args(arguments)
     length, runs = options.sequence_length, options.runs
@@ -263,7 +270,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             if not options.ours:
                 jobs += [(baseline, baseline, path) for baseline, path in artefacts.items()]
             runner = next(iter(bundles.values()))
-            for machine in MACHINES:
+            for machine in CORES:
                 if options.machine and machine.name not in options.machine:
                     continue
                 row = counter.count(machine, jobs, runner, packages, length, runs)

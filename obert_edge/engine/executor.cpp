@@ -20,7 +20,7 @@ int32_t Executor::start(int32_t threads) {
     return fail(OE_OUT_OF_MEMORY, "no memory for the buffer tables");
   }
   int32_t status = plan_places();
-  if (status == OE_OK) status = schedule_.plan(program_);
+  if (status == OE_OK) status = schedule_.plan(program_, kernels_);
   if (status != OE_OK) return status;
   if (!pool_.start(threads)) return fail(OE_OUT_OF_MEMORY, "the system gave no %d threads", threads);
   return expanded_.expand(program_, kernels_, pool_);

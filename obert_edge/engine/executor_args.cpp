@@ -70,6 +70,7 @@ LinearArgs Executor::linear_args(const Op& op) const {
   args.columns_of = expanded_.columns(op);
   args.weights = program_.constant<int8_t>(op.consts[kWeights]);
   args.records = expanded_.records(op);
+  args.record_offsets = expanded_.record_offsets(op);
   args.scale = program_.constant<float>(op.consts[kScale]);
   args.bias = program_.constant<float>(op.consts[kBias]);
   args.correction = program_.constant<int32_t>(op.consts[kCorrection]);

@@ -16,7 +16,19 @@ bool has_masks(const Op& op) {
   return static_cast<ColumnCoding>(op.ints[linear_op::kColumnCoding]) == ColumnCoding::Masks;
 }
 
-size_t weights_of_quad(const Op& op) { return 4 * static_cast<size_t>(rows_of(format_of(op))); }
+// Of one record.
+size_t weight_bytes(const Op& op) { return is_row_gather(op) ? 4 * static_cast<size_t>(rows_of(format_of(op))) : 16; }
+size_t record_bytes(const Op& op) { return kColumnsOfRecord + weight_bytes(op); }
+
+// The blocks of the longest of the four groups from `group` on.
+uint32_t longest_of_four(const uint32_t* offsets, int32_t groups, int32_t group) {
+  uint32_t longest = 0;
+  for (int32_t g = group; g < group + 4 && g < groups; ++g) {
+    const uint32_t count = offsets[g + 1] - offsets[g];
+    longest = count > longest ? count : longest;
+  }
+  return longest;
+}
 
 // Quads, or blocks.
 uint64_t stored_of(const Program& program, const Op& op) {
@@ -83,15 +95,26 @@ void write_records(const uint16_t* columns, const int8_t* weights, size_t count,
 
 Expanded::Made Expanded::made_of(const Op& op) const {
   if (op.kind != OpKind::Linear || format_of(op) == Format::Dense4) return Made::Nothing;
-  if (reads_records_ && is_row_gather(op)) return Made::Records;
+  if (reads_records_) return Made::Records;
   return has_masks(op) ? Made::Columns : Made::Nothing;
 }
 
-uint64_t Expanded::bytes_of(const Op& op, Made made) const {
-  if (made == Made::Nothing) return 0;
-  const uint64_t stored = stored_of(*program_, op);
-  if (made == Made::Records) return (stored + kRecordsBeyond) * (kColumnsOfRecord + weights_of_quad(op));
-  return stored * (is_row_gather(op) ? 4 : 1) * sizeof(uint16_t);
+uint64_t Expanded::bytes_of(const Op& op, const Place& place) const {
+  if (place.made == Made::Nothing) return 0;
+  if (place.made == Made::Records) {
+    const uint64_t fours = (static_cast<uint64_t>(op.ints[linear_op::kGroups]) + 3) / 4;
+    return (place.records + kRecordsBeyond) * record_bytes(op) + (is_row_gather(op) ? 0 : (fours + 1) * sizeof(uint32_t));
+  }
+  return stored_of(*program_, op) * (is_row_gather(op) ? 4 : 1) * sizeof(uint16_t);
+}
+
+uint64_t Expanded::records_of(const Op& op) const {
+  if (is_row_gather(op)) return stored_of(*program_, op);
+  const uint32_t* offsets = program_->constant<uint32_t>(op.consts[linear_op::kOffsets]);
+  const int32_t groups = op.ints[linear_op::kGroups];
+  uint64_t records = 0;
+  for (int32_t group = 0; group < groups; group += 4) records += longest_of_four(offsets, groups, group);
+  return records;
 }
 
 int32_t Expanded::expand(const Program& program, const Implementation& implementation, ThreadPool& pool) {
@@ -101,8 +124,9 @@ int32_t Expanded::expand(const Program& program, const Implementation& implement
   uint64_t total = 0;
   for (size_t i = 0; i < program.ops.size(); ++i) {
     const Op& op = program.ops[i];
-    places_[i] = {total, made_of(op)};
-    total += (bytes_of(op, places_[i].made) + 63) / 64 * 64;
+    const Made made = made_of(op);
+    places_[i] = {total, made == Made::Records ? records_of(op) : 0, made};
+    total += (bytes_of(op, places_[i]) + 63) / 64 * 64;
   }
   if (total == 0) return OE_OK;
   if (total > SIZE_MAX || !memory_.reserve(static_cast<size_t>(total), true)) {
@@ -123,10 +147,13 @@ void Expanded::fill(const Op& op) {
   const Place& place = place_of(op);
   if (place.made == Made::Nothing) return;
   uint8_t* out = memory_.data() + place.at;
+  if (place.made == Made::Records && !is_row_gather(op)) {
+    return fill_blocks(op, out, const_cast<uint32_t*>(record_offsets(op)));
+  }
   Lists lists(*program_, op);
   const uint32_t* offsets = program_->constant<uint32_t>(op.consts[linear_op::kOffsets]);
   const int8_t* weights = program_->constant<int8_t>(op.consts[linear_op::kWeights]);
-  const size_t weight_bytes = weights_of_quad(op), listed = is_row_gather(op) ? 4 : 1;
+  const size_t bytes = weight_bytes(op), listed = is_row_gather(op) ? 4 : 1;
   const int shift = column_shift(op.ints[linear_op::kK]);
   uint16_t columns[kMaxColumnsOfGroup];
   for (int32_t group = 0; group < op.ints[linear_op::kGroups]; ++group) {
@@ -137,9 +164,34 @@ void Expanded::fill(const Op& op) {
       continue;
     }
     lists.take(stored * listed, columns);
-    write_records(columns, weights, stored, weight_bytes, shift, out);
-    weights += stored * weight_bytes;
-    out += stored * (kColumnsOfRecord + weight_bytes);  // those beyond the last stay zero
+    write_records(columns, weights, stored, bytes, shift, out);
+    weights += stored * bytes;
+    out += stored * record_bytes(op);  // those beyond the last stay zero
+  }
+}
+
+void Expanded::fill_blocks(const Op& op, uint8_t* record, uint32_t* record_offsets) {
+  Lists lists(*program_, op);
+  const uint32_t* offsets = program_->constant<uint32_t>(op.consts[linear_op::kOffsets]);
+  const int8_t* weights = program_->constant<int8_t>(op.consts[linear_op::kWeights]);
+  const int32_t groups = op.ints[linear_op::kGroups];
+  const int shift = column_shift(op.ints[linear_op::kK]);
+  uint16_t columns[kMaxColumnsOfGroup / 4];
+  *record_offsets = 0;
+  for (int32_t four = 0; four < groups; four += 4, ++record_offsets) {
+    const uint32_t longest = longest_of_four(offsets, groups, four);
+    for (int32_t row = 0; row < 4 && four + row < groups; ++row) {
+      const uint32_t count = offsets[four + row + 1] - offsets[four + row];
+      lists.take(count, columns);
+      for (uint32_t i = 0; i < count; ++i, weights += 4) {
+        uint8_t* to = record + i * record_bytes(op);
+        const uint16_t column = static_cast<uint16_t>(columns[i] << shift);
+        memcpy(to + 2 * row, &column, sizeof column);
+        memcpy(to + kColumnsOfRecord + 4 * row, weights, 4);
+      }
+    }
+    record += longest * record_bytes(op);
+    record_offsets[1] = record_offsets[0] + longest;
   }
 }
 
@@ -147,6 +199,12 @@ const uint16_t* Expanded::columns(const Op& op) const {
   const Place& place = place_of(op);
   if (place.made == Made::Columns) return reinterpret_cast<const uint16_t*>(memory_.data() + place.at);
   return place.made == Made::Nothing ? program_->constant<uint16_t>(op.consts[linear_op::kColumns]) : nullptr;
+}
+
+const uint32_t* Expanded::record_offsets(const Op& op) const {
+  const uint8_t* first = records(op);
+  if (!first || is_row_gather(op)) return nullptr;
+  return reinterpret_cast<const uint32_t*>(first + (place_of(op).records + kRecordsBeyond) * record_bytes(op));
 }
 
 const uint8_t* Expanded::records(const Op& op) const {

@@ -23,20 +23,24 @@ class Expanded {
   const uint16_t* columns(const Op& op) const;
   // LinearArgs::records of a linear, or nullptr.
   const uint8_t* records(const Op& op) const;
+  // LinearArgs::record_offsets of a linear, or nullptr.
+  const uint32_t* record_offsets(const Op& op) const;
 
   uint64_t bytes() const { return memory_.bytes(); }
 
  private:
   enum class Made : uint8_t { Nothing, Columns, Records };
   struct Place {
-    uint64_t at;  // in memory_
+    uint64_t at, records;  // where it is in memory_; how many, those beyond left out
     Made made;
   };
 
   Made made_of(const Op& op) const;
-  uint64_t bytes_of(const Op& op, Made made) const;
+  uint64_t bytes_of(const Op& op, const Place& place) const;
   const Place& place_of(const Op& op) const { return places_[static_cast<size_t>(&op - program_->ops.data())]; }
+  uint64_t records_of(const Op& op) const;
   void fill(const Op& op);
+  void fill_blocks(const Op& op, uint8_t* records, uint32_t* record_offsets);
 
   const Program* program_ = nullptr;
   bool reads_records_ = false;

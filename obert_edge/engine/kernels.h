@@ -37,8 +37,11 @@ static inline int32_t panel_width(int32_t columns, int32_t panel) {
 }
 static inline int32_t panel_count(int32_t columns) { return (columns + kPanel - 1) / kPanel; }
 
-// Columns and weights of a row-gather linear as one stream, [quads + kRecordsBeyond] records: a quad's four columns (U16,
-// shifted left by column_shift(k)), then its weights [R][4]. Those beyond are zeros, so that a kernel may load ahead.
+// Columns and weights of a sparse linear as one stream of records, each four columns (U16, shifted left by
+// column_shift(k)), then their weights, [rows][4]. After the last are kRecordsBeyond records of zeros, so that a kernel may
+// load ahead. Row-gather: a record is a quad, with the weights of its R rows. 1x4: a record is one block of each of four
+// consecutive groups (the column: the first of the block), with 4 x 4 weights; where a row has no more blocks than the
+// others, it has zeros.
 constexpr size_t kColumnsOfRecord = 8;
 constexpr uint64_t kRecordsBeyond = 2;
 // A column times 8 bytes is the distance of rows of 8 tokens, which addresses can multiply by 2, 4 or 8.
@@ -61,15 +64,16 @@ struct LinearArgs {
                                 // Dense4: nullptr, quad q of a group is channels 4q .. 4q+3; weights of channels
                                 // >= k are zero and those channels must not be loaded
   const int8_t* weights;        // [quads][R][4], or [blocks][4] (R = 1)
-  const uint8_t* records;       // row-gather where Implementation::reads_records, in place of columns_of and weights:
-                                // see kColumnsOfRecord; else nullptr
+  const uint8_t* records;       // where Implementation::reads_records, in place of columns_of and weights; else nullptr
+  const uint32_t* record_offsets;  // 1x4 with records: [ceil(groups / 4) + 1], the first record of each four groups
   const float* scale;           // [n]; every output channel is in `rows` exactly once; arithmetic on sums wraps
   const float* bias;            // [n]
   const int32_t* correction;    // [n]
   int32_t zero_point, lo, hi;   // of an 8-bit output
   float inv_scale;
 };
-// Computes the rows of groups [group_begin, group_end) for one panel. `scratch` is this thread's own,
+// Computes the rows of groups [group_begin, group_end) for one panel; 1x4 with records: both multiples of 4, or group_end
+// is args.groups. `scratch` is this thread's own,
 // 64-byte aligned, at least Implementation::linear_scratch(args) bytes.
 using LinearFn = void (*)(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
                           void* scratch);
@@ -143,7 +147,7 @@ using PoolFn = void (*)(const PoolArgs& args, int32_t sequence);
 // One implementation of every kernel: a row of implementations.inc.
 struct Implementation {
   const char* name;
-  bool reads_records;           // LinearArgs::records, by the row-gather linears
+  bool reads_records;           // LinearArgs::records, by all sparse linears
   LinearFn linear[6];           // by Format; index 0 unused
   AttentionFn attention;
   LayerNormFn layer_norm;

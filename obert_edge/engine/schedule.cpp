@@ -29,14 +29,16 @@ class WorkBefore {
 };
 
 // grains[i]: the first group with at least i / kGrains of the work before it.
-uint64_t cut(const Program& program, const Op& op, int32_t* grains) {
+// They are multiples of `unit`.
+uint64_t cut(const Program& program, const Op& op, int32_t unit, int32_t* grains) {
   const WorkBefore before(program, op);
   const int32_t groups = op.ints[linear_op::kGroups];
   const uint64_t work = before(groups);
   int32_t group = 0;
   for (int32_t i = 0; i < Schedule::kGrains; ++i) {
     const uint64_t target = work * static_cast<uint64_t>(i) / Schedule::kGrains;
-    while (group < groups && before(group) < target) ++group;
+    while (group < groups && before(group) < target) group += unit;
+    if (group > groups) group = groups;
     grains[i] = group;
   }
   grains[Schedule::kGrains] = groups;
@@ -97,7 +99,7 @@ bool by_panels(const Program& program, const Op& op) {
 
 }  // namespace
 
-int32_t Schedule::plan(const Program& program) {
+int32_t Schedule::plan(const Program& program, const Implementation& implementation) {
   int32_t linears = 0, steps = 0;
   const size_t ops = program.ops.size();
   for (const Op& op : program.ops) linears += op.kind == OpKind::Linear;
@@ -110,7 +112,9 @@ int32_t Schedule::plan(const Program& program) {
   for (size_t i = 0; i < ops; ++i) {
     const Op& op = program.ops[i];
     if (op.kind == OpKind::Linear) {
-      linears_[i] = {cut(program, op, grains), number++, count_together(program, i)};
+      const bool by_fours =
+          implementation.reads_records && static_cast<Format>(op.ints[linear_op::kFormat]) == Format::Block1x4;
+      linears_[i] = {cut(program, op, by_fours ? 4 : 1, grains), number++, count_together(program, i)};
       grains += kGrains + 1;
     }
     const bool joins = by_panels(program, op);

@@ -25,7 +25,7 @@ class Schedule {
   static constexpr int32_t kTogether = 4;
 
   // The program must outlive the schedule.
-  int32_t plan(const Program& program);
+  int32_t plan(const Program& program, const Implementation& implementation);
 
   const Array<Step>& steps() const { return steps_; }
   // How many of the ops from `op` on are linears of one input that do not touch what the others read or write; at
