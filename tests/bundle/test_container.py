@@ -80,7 +80,7 @@ def test_python_runs_it(tmp_path: Path) -> None:
     assert done.stdout == "hello from the bundle"
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_cut_bundle_is_refused(bundle_bytes: bytes, tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "cut.oeb"
@@ -89,7 +89,7 @@ def test_a_cut_bundle_is_refused(bundle_bytes: bytes, tmp_path: Path, data: st.D
         Bundle.open(path)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_flipped_bit_is_found(bundle_bytes: bytes, tmp_path: Path, data: st.DataObject) -> None:
     bit = data.draw(st.integers(0, 8 * len(bundle_bytes) - 1))
