@@ -149,7 +149,7 @@ class BlockFisher:
             sums = self._packed[span].index_select(1, _unpacking(size)).view(-1, size, size)
         else:
             sums = self._total[span]
-        matrix = sums.to(torch.float64).div_(max(self.count, 1))
+        matrix = sums.to(torch.float64).mul_(1.0 / max(self.count, 1))
         matrix.diagonal(dim1=-2, dim2=-1).add_(dampening)
         return matrix
 
@@ -163,13 +163,17 @@ class BlockFisher:
         The file has the upper triangle of every block and is mapped back read-only, so that what
         the system caches of it can be reclaimed.
         """
-        size = self.layout.block_size
-        indices = _packing(size).to(self._total.device)
+        indices = _packing(self.layout.block_size).to(self._total.device)
         width = len(indices)
-        with path.open("wb") as file:
-            for span in _spans(self.layout.blocks):
-                packed = self._total[span].flatten(1).index_select(1, indices).cpu()
-                packed.numpy().tofile(file)
+        path.touch()
+
+        def write(span: slice) -> None:
+            packed = self._total[span].flatten(1).index_select(1, indices).cpu()
+            with path.open("r+b") as file:
+                file.seek(4 * width * span.start)
+                file.write(packed.numpy())
+
+        over_spans(write, _spans(self.layout.blocks, 512), self._total.device)
         count = self.layout.blocks * width
         mapped = torch.from_file(str(path), shared=False, size=count, dtype=torch.float32)
         self._packed = mapped.reshape(-1, width)

@@ -209,7 +209,7 @@ class Surgeon(Criterion):
                     operation.score(fishers)
                     seconds["gradients"] += accumulated - started
                     seconds["saliency"] += time.perf_counter() - accumulated
-                    if len(passes) > 1:
+                    if index + 1 < len(passes):  # what the last one leaves in memory may stay there
                         for number, fisher in enumerate(fishers.values()):
                             fisher.offload(Path(folder) / f"{index}-{number}.f32")
                 for stage, spent in operation.run(target, self.rescorings).items():
