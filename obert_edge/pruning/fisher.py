@@ -192,7 +192,7 @@ class BlockFisher:
         else:
             dim, step = 1, length * layout.block_size
         # Cut by one call per gradient: slicing in the threads would have them wait for each other.
-        pieces = list(zip(*(one.reshape(layout.lines).split(step, dim) for one in self._waiting)))
+        pieces = list(zip(*(torch.split(one.reshape(layout.lines), step, dim) for one in self._waiting)))
 
         def work(span: slice) -> None:
             part = torch.stack(pieces[span.start // length])
