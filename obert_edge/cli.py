@@ -129,6 +129,7 @@ _surgeon = _options(
     click.option("--selection", help="obert: independent or greedy.  [default: independent]"),
     click.option("--rescorings", type=int, help="obert: saliencies per Fisher matrix.  [default: 1]"),
     click.option("--recomputations", type=int, help="obert: Fisher matrices per step.  [default: 1]"),
+    click.option("--regroup/--no-regroup", default=None, help="Permute units so that 4x1 blocks keep more."),
     click.option("--memory-budget", type=int, help="obert: bytes for it.  [default: half of what is free]"),
 )
 _SURGEON = (
@@ -139,6 +140,7 @@ _SURGEON = (
     "selection",
     "rescorings",
     "recomputations",
+    "regroup",
     "memory_budget",
 )
 _engine = _options(

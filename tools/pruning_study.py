@@ -10,7 +10,7 @@ in Markdown is written. DENSE_DIR is a model folder of `obert-edge finetune`; SS
 
 Fisher blocks are accumulated once per layout and block size and serve every cell: with the defaults
 (256 gradients, MiniLM-L6) by estimate two minutes on two idle cores, and then 10 to 30 s a cell. Only
-recomputations take gradients of their own.
+recomputations and regrouped models take gradients of their own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from study_data import Study, load_study
 
 from obert_edge.errors import UsageError
 from obert_edge.files import atomic_file
-from obert_edge.pruning import Masks, Pattern, Surgeon, prunable_weights, prune_one_shot
+from obert_edge.pruning import Masks, Pattern, Surgeon, prunable_weights, prune_one_shot, regroup
 from obert_edge.pruning.fisher import BlockFisher, BlockLayout, accumulate
 from obert_edge.pruning.gradients import GradientSampler
 from obert_edge.pruning.operation import Method, Operation
@@ -42,6 +42,8 @@ METHODS: Dict[str, Dict[str, Any]] = {
     "separate": {"criterion": "obert", "solver": "paper"},
     "joint": {"criterion": "obert"},
     "joint, 4 rescorings": {"criterion": "obert", "rescorings": 4},
+    "joint, 16 rescorings": {"criterion": "obert", "rescorings": 16},
+    "regrouped, 4 rescorings": {"criterion": "obert", "rescorings": 4, "regroup": True},
     "greedy": {"criterion": "obert", "selection": "greedy"},
     "joint, 4 recomputations": {"criterion": "obert", "recomputations": 4},
 }
@@ -143,7 +145,7 @@ def prune(
 ) -> Dict[str, Any]:
     """Prune as one cell says; what the report has of it."""
     settings = dict(METHODS[method])
-    criterion = settings.pop("criterion")
+    criterion, regrouped = settings.pop("criterion"), settings.pop("regroup", False)
     if criterion != Surgeon.name:
         report = prune_one_shot(
             model, study.batches, sparsity=sparsity, pattern=pattern, criterion=criterion,
@@ -154,7 +156,9 @@ def prune(
         settings["block_size"] = 32  # as the paper's code has it for 1x4
     surgeon = Surgeon(dampening=options.dampening, **settings)
     surgeon.check_pattern(pattern)
-    if surgeon.recomputations > 1:
+    if regrouped:
+        regroup(model, study.batches, pattern=pattern, sparsity=sparsity, surgeon=surgeon)
+    if surgeon.recomputations > 1 or regrouped:  # with gradients of its own
         report = prune_one_shot(
             model, study.batches, sparsity=sparsity, pattern=pattern, criterion=surgeon,
             gradients=options.gradients,

@@ -25,14 +25,11 @@ from pathlib import Path
 from typing import Dict, List
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from study_data import load_study
 from torch import Tensor
 
-from obert_edge.pruning import Masks, Pattern, prunable_weights
-from obert_edge.pruning.fisher import BlockLayout, accumulate
-from obert_edge.pruning.gradients import GradientSampler
-from obert_edge.pruning.operation import Method, Operation
+from obert_edge.pruning import Surgeon, prunable_weights
+from obert_edge.pruning.regrouping import exchange, kept_share, similar_units
 
 
 def main() -> None:
@@ -56,72 +53,16 @@ def main() -> None:
     for sparsity in options.sparsities:
         plain = [torch.arange(len(s)).reshape(-1, options.rows) for s in found]
         greedy = [similar_units(s, options.rows) for s in found]
-        best = exchange(found, greedy, sparsity, options.rounds)
-        shares = [share(found, groups, sparsity) for groups in (plain, greedy, best)]
-        bound = share(found, [torch.arange(len(s)).reshape(-1, 1) for s in found], sparsity)
+        best = exchange(found, greedy, sparsity, rounds=options.rounds)
+        shares = [kept_share(found, groups, sparsity) for groups in (plain, greedy, best)]
+        bound = kept_share(found, [torch.arange(len(s)).reshape(-1, 1) for s in found], sparsity)
         print(f"| {sparsity:.0%} | {bound:.3f} | " + " | ".join(f"{value:.3f}" for value in shares) + " |")
 
 
 def saliencies(model: torch.nn.Module, batches: List[Dict[str, Tensor]]) -> List[Tensor]:
     """Saliency of every weight of the first feed-forward matrices, [out, in] each."""
-    weights = {
-        name: weight for name, weight in prunable_weights(model).items() if weight.shape[0] > weight.shape[1]
-    }
-    masks = Masks({name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()})
-    layouts = {name: BlockLayout((w.shape[0], w.shape[1]), 32) for name, w in weights.items()}
-    method = Method(Pattern(), "global", "joint", "independent", 1e-7, relative=False)
-    operation = Operation(weights, masks, dict.fromkeys(weights, 0), method)
-    operation.score(accumulate(GradientSampler(model, batches), weights, masks, layouts))
-    return [operation.scores[name] for name in weights]
-
-
-def blocks(saliency: Tensor, groups: Tensor) -> Tensor:
-    """Saliency of blocks, [groups, in]."""
-    return saliency[groups].sum(dim=1)
-
-
-def threshold(found: List[Tensor], chosen: List[Tensor], sparsity: float) -> float:
-    """The saliency below which a block goes."""
-    every = torch.cat([blocks(s, groups).flatten() for s, groups in zip(found, chosen)])
-    return float(every.kthvalue(int(sparsity * len(every))).values)
-
-
-def share(found: List[Tensor], chosen: List[Tensor], sparsity: float) -> float:
-    """Share of all saliency that is kept."""
-    limit = threshold(found, chosen, sparsity)
-    kept = sum(float(b[b > limit].sum()) for b in (blocks(s, g) for s, g in zip(found, chosen)))
-    return kept / sum(float(s.sum()) for s in found)
-
-
-def similar_units(saliency: Tensor, rows: int) -> Tensor:
-    """Greedy groups: the most salient unit left, with those most like it."""
-    alike = torch.nn.functional.normalize(saliency.sqrt(), dim=1)
-    alike = alike @ alike.T
-    left = torch.ones(len(saliency), dtype=torch.bool)
-    groups = []
-    for unit in saliency.sum(dim=1).argsort(descending=True).tolist():
-        if left[unit]:
-            left[unit] = False
-            near = alike[unit].masked_fill(~left, -1.0).topk(rows - 1).indices
-            left[near] = False
-            groups.append([unit, *near.tolist()])
-    return torch.tensor(groups)
-
-
-def exchange(found: List[Tensor], start: List[Tensor], sparsity: float, rounds: int) -> List[Tensor]:
-    """Improve groups by exchanging one unit of each at a time."""
-    generator = torch.Generator().manual_seed(0)
-    chosen = [groups.clone() for groups in start]
-    for _ in range(rounds):
-        limit = threshold(found, chosen, sparsity)
-        for s, groups in zip(found, chosen):
-            member = torch.randint(groups.shape[1], (len(groups),), generator=generator)
-            given = groups[torch.arange(len(groups)), member]
-            rest = blocks(s, groups) - s[given]
-            gain = torch.stack([(rest + s[unit] - limit).clamp_min(0).sum(dim=1) for unit in given])
-            place = linear_sum_assignment(gain.numpy(), maximize=True)[1]
-            groups[torch.as_tensor(place), member[torch.as_tensor(place)]] = given
-    return chosen
+    names = [name for name, weight in prunable_weights(model).items() if weight.shape[0] > weight.shape[1]]
+    return list(Surgeon().saliencies(model, names, batches).values())
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ Signatures, all keyword-friendly (defaults are the project's, not the paper's, w
     make_criterion(any of these names, **options)                                  -> Criterion
     prune_one_shot(model, batches=None, *, sparsity, pattern="4x1", criterion="obert", scope=None,
                    gradients=256, masks=None, loss_fn=None, progress=None)         -> PruningReport
+    regroup(model, batches, *, pattern, sparsity, surgeon)     -> Regrouping: shares of saliency kept, or None
     CubicSchedule(initial, final, start, end, frequency, unit="epochs").resolve(steps_per_epoch)
                                                                                    -> {step: sparsity}
     LinearSchedule(same arguments)
@@ -66,6 +67,7 @@ _HOMES = {
     "make_criterion": "one_shot",
     "prune_one_shot": "one_shot",
     "Surgeon": "surgeon",
+    "regroup": "regrouping",
     "Magnitude": "magnitude",
     "Movement": "movement",
     "SoftMovement": "movement",
@@ -98,6 +100,7 @@ if TYPE_CHECKING:
     from obert_edge.pruning.one_shot import make_criterion as make_criterion
     from obert_edge.pruning.one_shot import prune_one_shot as prune_one_shot
     from obert_edge.pruning.patterns import Pattern as Pattern
+    from obert_edge.pruning.regrouping import regroup as regroup
     from obert_edge.pruning.schedule import CubicSchedule as CubicSchedule
     from obert_edge.pruning.schedule import LinearSchedule as LinearSchedule
     from obert_edge.pruning.schedule import RewindingLearningRate as RewindingLearningRate

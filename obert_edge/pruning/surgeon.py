@@ -11,10 +11,10 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import ClassVar, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import ClassVar, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from obert_edge.errors import UsageError
 from obert_edge.pruning.criterion import (
@@ -25,12 +25,12 @@ from obert_edge.pruning.criterion import (
     PruningReport,
     layer_sparsities,
 )
-from obert_edge.pruning.fisher import BlockLayout, accumulate, first_products
+from obert_edge.pruning.fisher import BlockFisher, BlockLayout, accumulate, first_products
 from obert_edge.pruning.gradients import GradientSampler, GradientSource
 from obert_edge.pruning.masks import Masks, check_sparsity, prunable_weights
 from obert_edge.pruning.operation import Method, Operation, waypoints
 from obert_edge.pruning.patterns import Pattern
-from obert_edge.pruning.sharding import assign_owners, everyones, lowest, this_process
+from obert_edge.pruning.sharding import assign_owners, everyones, lowest, send_to_all, this_process
 
 # Gradients that are multiplied into the Fisher matrix together, the most first: twice as many halve
 # the memory traffic of the sums. Beyond these the products themselves are what takes the time.
@@ -178,40 +178,24 @@ class Surgeon(Criterion):
         device = next(iter(weights.values())).device
         count = sum(everyones(len(source), device))
         method = Method(pattern, scope, self.solver, self.selection, self.dampening, self.relative_dampening)
-        layouts = {
-            name: BlockLayout((weight.shape[0], weight.shape[1]), self.block_size, self.layout)
-            for name, weight in weights.items()
-        }
-        sizes = {name: layout.blocks * self.block_size for name, layout in layouts.items()}
-        owners = assign_owners(sizes, this_process()[1])
+        layouts = self._layouts(weights)
+        owners = _owners(layouts)
         seconds = {"gradients": 0.0, "saliency": 0.0, "selection": 0.0, "update": 0.0}
         increase = 0.0
         parts = self.recomputations if masks.sparsity < sparsity else 0
         for target in waypoints(masks.sparsity, sparsity, parts) if parts else []:
             with tempfile.TemporaryDirectory(prefix="obert-edge-fisher-") as folder:
                 operation = Operation(weights, masks, owners, method, progress)
-                passes, chunk = self._plan(sizes, owners, count, pattern, device)
-                firsts = dict(zip(sizes, first_products(len(sizes), chunk)))
-                for index, names in enumerate(passes):
-                    started = time.perf_counter()
-                    part = {name: weights[name] for name in names}
-                    fishers = accumulate(
-                        source,
-                        part,
-                        masks,
-                        layouts,
-                        owners=owners,
-                        chunk=chunk,
-                        firsts=firsts,
-                        progress=progress,
-                    )
+                started = time.perf_counter()
+                for index, fishers, last in self._fishers(source, weights, masks, layouts, pattern, progress):
                     accumulated = time.perf_counter()
                     operation.score(fishers)
                     seconds["gradients"] += accumulated - started
                     seconds["saliency"] += time.perf_counter() - accumulated
-                    if index + 1 < len(passes):  # what the last one leaves in memory may stay there
+                    if not last:  # what the last one leaves in memory may stay there
                         for number, fisher in enumerate(fishers.values()):
                             fisher.offload(Path(folder) / f"{index}-{number}.f32")
+                    started = time.perf_counter()
                 for stage, spent in operation.run(target, self.rescorings).items():
                     seconds[stage] += spent
                 increase += operation.loss_increase()
@@ -224,6 +208,81 @@ class Surgeon(Criterion):
             gradients=count,
             loss_increase=increase,
         )
+
+    def saliencies(
+        self,
+        model: nn.Module,
+        names: Iterable[str],
+        batches: Iterable[Batch],
+        *,
+        loss_fn: Optional[LossFunction] = None,
+        progress: Optional[Progress] = None,
+    ) -> Dict[str, Tensor]:
+        """What removing each weight alone would cost (equation 3); nothing is removed.
+
+        Args:
+            model: the model.
+            names: of the matrices, module paths.
+            batches: data with labels to take gradients of, all of them are used.
+            loss_fn: replaces the model's own label loss.
+            progress: told about the work done.
+
+        Returns:
+            By name float [out, in], ``-inf`` where a weight is gone; in every process the same.
+        """
+        prunable, there = prunable_weights(model), Masks.from_weights(model)
+        weights = {name: prunable[name] for name in names}
+        masks = Masks({name: there[name] for name in weights})
+        layouts = self._layouts(weights)
+        owners = _owners(layouts)
+        single = Pattern()
+        method = Method(single, "global", self.solver, "independent", self.dampening, self.relative_dampening)
+        source = GradientSampler(model, list(batches), loss_fn)
+        found: Dict[str, Tensor] = {}
+        for _, fishers, _ in self._fishers(source, weights, masks, layouts, single, progress):
+            operation = Operation(weights, masks, owners, method, progress)
+            operation.score(fishers)
+            found.update(operation.scores)
+            fishers.clear()  # their memory is the next pass's
+            del operation
+        for name, weight in weights.items():
+            scores = found.setdefault(name, torch.empty(weight.shape, device=weight.device))
+            send_to_all(scores, owners[name])
+        return found
+
+    def _layouts(self, weights: Mapping[str, nn.Parameter]) -> Dict[str, BlockLayout]:
+        return {
+            name: BlockLayout((weight.shape[0], weight.shape[1]), self.block_size, self.layout)
+            for name, weight in weights.items()
+        }
+
+    def _fishers(
+        self,
+        source: GradientSource,
+        weights: Mapping[str, nn.Parameter],
+        masks: Masks,
+        layouts: Mapping[str, BlockLayout],
+        pattern: Pattern,
+        progress: Optional[Progress],
+    ) -> Iterator[Tuple[int, Dict[str, BlockFisher], bool]]:
+        """Fisher blocks, in as few passes over the gradients as memory allows: (number, blocks, is last)."""
+        device = next(iter(weights.values())).device
+        count = sum(everyones(len(source), device))
+        sizes, owners = _sizes(layouts), _owners(layouts)
+        passes, chunk = self._plan(sizes, owners, count, pattern, device)
+        firsts = dict(zip(sizes, first_products(len(sizes), chunk)))
+        for index, names in enumerate(passes):
+            fishers = accumulate(
+                source,
+                {name: weights[name] for name in names},
+                masks,
+                layouts,
+                owners=owners,
+                chunk=chunk,
+                firsts=firsts,
+                progress=progress,
+            )
+            yield index, fishers, index + 1 == len(passes)
 
     def _plan(
         self,
@@ -258,6 +317,16 @@ class Surgeon(Criterion):
             ]
             plans.append((passes, chunk))
         return min(plans, key=lambda plan: len(plan[0]))  # of equals the first, with the largest chunk
+
+
+def _sizes(layouts: Mapping[str, BlockLayout]) -> Dict[str, int]:
+    """Weights of each matrix, padding of its Fisher blocks included."""
+    return {name: layout.blocks * layout.block_size for name, layout in layouts.items()}
+
+
+def _owners(layouts: Mapping[str, BlockLayout]) -> Dict[str, int]:
+    """The process that has the Fisher blocks of each matrix."""
+    return assign_owners(_sizes(layouts), this_process()[1])
 
 
 def _in_passes(

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Union
 
 import torch
 
+from obert_edge.files import atomic_file
 from obert_edge.progress import Bar
-from obert_edge.pruning import Masks, Pattern, PruningCallback, make_criterion, prune_one_shot
+from obert_edge.pruning import (
+    Masks,
+    Pattern,
+    PruningCallback,
+    Surgeon,
+    make_criterion,
+    prune_one_shot,
+    regroup,
+)
 from obert_edge.recipe import Distillation, Pruning, Training
 from obert_edge.tasks import Feature, Task, load_tokenizer
 from obert_edge.workflow.batching import PadCollator
 from obert_edge.workflow.logs import ProgressCallback
 from obert_edge.workflow.models import load_model, read_config, save_model
+from obert_edge.workflow.resume import CHECKPOINTS, last_complete_checkpoint
 from obert_edge.workflow.sparsity import write_sparsity
 from obert_edge.workflow.stage import make_distillation, remove_work, stage_folder, stage_work, write_report
 from obert_edge.workflow.timing import make_rates, make_schedule, steps_per_epoch, total_steps
 from obert_edge.workflow.training import make_score, train
+
+# What regrouping did, for the report of a run that goes on after it.
+_REGROUPING = "regrouping.json"
 
 
 def prune(
@@ -79,6 +93,21 @@ def prune(
         tokenizer = load_tokenizer(source)
         features = task.features("train", tokenizer, max_length=options.max_length, limit=limit)
         network = load_model(source, task, seed=options.seed)
+        figures: Dict[str, Any] = {}
+        if plan.regroup and last_complete_checkpoint(work / CHECKPOINTS) is None:
+            with Bar() if progress else contextlib.nullcontext() as bar:
+                regrouping = regroup(
+                    network,
+                    gradient_batches(features, plan, options.seed, pad, task.augment),
+                    pattern=shape,
+                    sparsity=plan.sparsity,
+                    surgeon=criterion if isinstance(criterion, Surgeon) else Surgeon(),
+                    progress=bar.show if bar else None,
+                )
+            with atomic_file(work / _REGROUPING) as path:
+                path.write_text(json.dumps(dataclasses.asdict(regrouping) if regrouping else None))
+        if plan.regroup:
+            figures["regrouping"] = json.loads((work / _REGROUPING).read_text("utf-8"))
         if options.none:
             with Bar() if progress else contextlib.nullcontext() as bar:
                 report = prune_one_shot(
@@ -91,7 +120,7 @@ def prune(
                     gradients=plan.gradients,
                     progress=bar.show if bar else None,
                 )
-            figures: Dict[str, Any] = {"pruning_steps": [report.to_dict()]}
+            figures["pruning_steps"] = [report.to_dict()]
         else:
             steps = total_steps(options, len(features))
             schedule = make_schedule(plan, steps)
@@ -121,7 +150,7 @@ def prune(
                 score=make_score(task, tokenizer, options, pad),
                 bar=shown,
             )
-            figures = {**trained, "pruning_steps": callback.history}
+            figures.update(trained, pruning_steps=callback.history)
         figures["sparsity"] = Masks.from_weights(network).sparsity
         save_model(network, source, folder)
         write_sparsity(network, folder)

@@ -44,3 +44,25 @@ def test_the_surgeons_options_reach_it(dense, task, tmp_path):
     layers = report["figures"]["pruning_steps"][0]["layers"]
     assert {layer["pruned"] / (layer["shape"][0] * layer["shape"][1]) for layer in layers} == {0.5}
     assert report["pruning"]["layout"] == "flat"
+
+
+@pytest.mark.parametrize("method", ["obert", "magnitude"])
+def test_regrouping_permutes_units_before_the_first_weight_goes(dense, task, tmp_path, method):
+    pruning = Pruning(
+        sparsity=0.5, pattern="4x1", method=method, gradients=4, gradient_batch_size=8, regroup=True, steps=2
+    )
+    training = dataclasses.replace(FAST, max_steps=6)
+    report = prune(dense, task, tmp_path / "out", pruning=pruning, training=training, progress=False)
+    kept = report["figures"]["regrouping"]
+    assert 0 < kept["before"] < kept["after"] < 1
+    assert report["figures"]["sparsity"] == pytest.approx(0.5, abs=5e-3)
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    blocks = [value for key, value in weights.items() if key.endswith("intermediate.dense.weight")]
+    assert blocks and all(Pattern.parse("4x1").holds(weight) for weight in blocks)
+
+
+def test_nothing_is_regrouped_for_blocks_of_one_row(dense, task, tmp_path):
+    pruning = Pruning(sparsity=0.5, pattern="1x4", gradients=4, gradient_batch_size=8, regroup=True)
+    training = dataclasses.replace(FAST, max_steps=0)
+    report = prune(dense, task, tmp_path / "out", pruning=pruning, training=training, progress=False)
+    assert report["figures"]["regrouping"] is None
