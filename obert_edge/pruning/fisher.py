@@ -171,7 +171,7 @@ class BlockFisher:
             packed = self._total[span].flatten(1).index_select(1, indices).cpu()
             with path.open("r+b") as file:
                 file.seek(4 * width * span.start)
-                file.write(packed.numpy())
+                file.write(packed.numpy().data)
 
         over_spans(write, _spans(self.layout.blocks, 512), self._total.device)
         count = self.layout.blocks * width
