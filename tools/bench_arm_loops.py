@@ -66,9 +66,9 @@ loop's vector instructions, which no better order of them could pass.
   columns of 4 rows is 16 SDOT for 256 multiply-adds, and the 8 zips that put its four columns side by side
   run on the same pipes; fewer rows share the zips less ([other ways](#other-ways-to-interleave)). Dense
   layers and attention interleave once and use it often. 1x4 blocks load a register for every SDOT.
-* With i8mm, dense layers, attention and row-gather of four rows use USMMLA, which does 32 multiply-adds at the
-  rate of an SDOT's 16 and needs eight columns side by side: 24 zips for 512 of row-gather, so that these bound it
-  even more (*peak* is USMMLA's there); elsewhere that does not pay ([why](../arm64.md)).
+* With i8mm, dense layers, attention and row-gather of four rows use USMMLA, which does 32 multiply-adds at
+  the rate of an SDOT's 16 and needs eight columns side by side: 24 zips for 512 of row-gather, so that these
+  bound it even more (*peak* is USMMLA's there); elsewhere that does not pay ([why](../arm64.md)).
 * Without dotprod the one multiplier is the bottleneck, and the zips run beside it.
 * The Cortex-A55, A510 and A53 execute in order: there loops wait for results as much as for pipes.
 """

@@ -146,9 +146,10 @@ def test_a_whole_encoder(emulated: EmulatedLibrary) -> None:
     with emulated.open(*blobs, implementation="scalar") as model:
         expected = model.run(batch)
     for name in emulated.implementations():
-        with emulated.open(*blobs, threads=3, implementation=name) as model:
-            for found, reference in zip(model.run(batch), expected):
-                assert found.tobytes() == reference.tobytes(), name
+        for cache in (0, 2800):  # tiles of 440 bytes
+            with emulated.open(*blobs, threads=3, implementation=name, cache=cache) as model:
+                for found, reference in zip(model.run(batch), expected):
+                    assert found.tobytes() == reference.tobytes(), (name, cache)
 
 
 def test_an_instruction_set_the_core_lacks_is_refused(emulated: EmulatedLibrary) -> None:
