@@ -251,8 +251,10 @@ and a branch count alike, and waiting for memory does not appear. Every engine c
 the emulated core has.
 
 At 80 % 4x1 the aim is half of the better of the two others, or less. The Raspberry Pi's cores meet it. Where
-there is i8mm, both others have kernels with SMMLA (32 multiply-adds an instruction), ours use USDOT (16); and
-QEMU's `max` is no core on sale: it has wide SVE and SME, too, for which they have kernels and we have none.
+there is i8mm, an instruction does 32 multiply-adds (ours USMMLA; that the others use SMMLA is inferred from
+their counts, their code was not looked at). A dense model gains more by that than a 4x1 one, whose columns
+have to be put side by side as before, so the share is larger there. QEMU's `max` is no core on sale: it has
+wide SVE and SME, too, for which we have no kernels.
 
 Millions of instructions per inference; *share*: ours at 80 % 4x1 of the better of the two others.
 """
