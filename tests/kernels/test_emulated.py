@@ -109,6 +109,7 @@ def test_attention_of_every_head_size(emulated: EmulatedLibrary) -> None:
         test_attention.check(emulated, [30], query_zero_point=zero_point)
     for sharpness in (1e-6, 30.0, 3000.0):
         test_attention.check(emulated, [130], heads=1, sharpness=sharpness, out=DType.F32)
+    test_attention.test_numbers_too_small_for_a_normal_float(emulated)
 
 
 @pytest.mark.parametrize("channels, columns", [(1, 17), (2, 1), (5, 64), (127, 65), (312, 50)])
