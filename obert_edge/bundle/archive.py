@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import BinaryIO, Dict, List, NoReturn, Tuple
 
 from obert_edge.errors import BundleError, UsageError
@@ -44,7 +45,7 @@ class Entry:
     size: int
     header_offset: int
 
-    @property
+    @cached_property
     def data_offset(self) -> int:
         """Where the data starts, in bytes from the start of the file."""
         return self.header_offset + len(self.local_header())

@@ -7,11 +7,11 @@ import mmap
 import zlib
 from pathlib import Path
 from types import TracebackType
-from typing import Dict, List, Mapping, Optional, Type, Union
+from typing import Dict, List, Mapping, NoReturn, Optional, Type, Union
 
 from obert_edge.bundle.archive import Entry, read_archive, write_archive
 from obert_edge.bundle.cases import Case, read_cases
-from obert_edge.bundle.hashes import chunk_digests, sha256
+from obert_edge.bundle.hashes import Crc32, chunk_digests, crc32, sha256
 from obert_edge.bundle.manifest import Manifest, MemberFacts
 from obert_edge.bundle.program import Program
 from obert_edge.errors import BundleError, UsageError
@@ -32,6 +32,9 @@ OPTIONAL = {TOKENIZER: 1 << 28, ENGINE: 1 << 28, MAIN: 1 << 20}
 #: Anything else must be Python source of the runner.
 RUNNER_PREFIX = "obert_edge/"
 MAX_SOURCE_BYTES = 1 << 20
+
+#: What :meth:`Bundle.open` may check of members, from least to most.
+CHECKS = ("header", "checksums", "full")
 
 Data = Union[bytes, memoryview]
 
@@ -96,15 +99,18 @@ class Bundle:
 
         Args:
             path: the ``.oeb`` file.
-            verify: ``"header"`` checks the archive, the manifest, and the hash of every member
-                but the weights; ``"full"`` the hash of the weights too.
+            verify: ``"header"`` checks the archive, the manifest, and the CRC-32 that the archive has of
+                every member, but not of the weights; ``"checksums"`` that of the weights too; ``"full"``
+                the cryptographic hash that the manifest has of every member, in place of it.
 
         Raises:
-            UsageError: ``verify`` is neither.
+            UsageError: ``verify`` is none of these.
             BundleError: no such file, not a bundle, truncated, altered, or of a newer format.
         """
-        if verify not in ("header", "full"):
-            raise UsageError(f"verify={verify!r} is neither 'header' nor 'full'", hint="pass one of the two")
+        if verify not in CHECKS:
+            raise UsageError(
+                f"verify={verify!r} is none of {', '.join(map(repr, CHECKS))}", hint="pass one of them"
+            )
         path = Path(path)
         data = _map(path)
         entries = {entry.name: entry for entry in read_archive(data, str(path))}
@@ -151,6 +157,17 @@ class Bundle:
         """The embedded test cases."""
         return read_cases(self.member(CASES))
 
+    def check_weights(self, of_chunk: Crc32 = zlib.crc32) -> None:
+        """Compare the weights with the CRC-32 that the archive has of them; on all CPUs.
+
+        Args:
+            of_chunk: computes CRC-32; an engine library may be faster at it than zlib.
+
+        Raises:
+            BundleError: they are altered.
+        """
+        self._check_crc(WEIGHTS, of_chunk)
+
     def close(self) -> None:
         """Let go of the file; the map goes when the last view does."""
         self._data = None
@@ -186,11 +203,21 @@ class Bundle:
                     f"and at most {_limit(name)} are allowed",
                     hint="rebuild the bundle with `obert-edge build`",
                 )
-            if (verify == "full" or name != WEIGHTS) and not _matches(view, facts):
-                raise BundleError(
-                    f"member {name!r} of {self.path} is altered: its hash is not the manifest's",
-                    hint="copy the bundle again; it was changed on the way or on the disk",
-                )
+            if verify == "full":
+                if not _matches(view, facts):
+                    self._refuse_altered(name, "its hash is not the manifest's")
+            elif verify == "checksums" or name != WEIGHTS:
+                self._check_crc(name)
+
+    def _check_crc(self, name: str, of_chunk: Crc32 = zlib.crc32) -> None:
+        if crc32(self.member(name), of_chunk) != self._entries[name].crc:
+            self._refuse_altered(name, "its CRC-32 is not the archive's")
+
+    def _refuse_altered(self, name: str, how: str) -> NoReturn:
+        raise BundleError(
+            f"member {name!r} of {self.path} is altered: {how}",
+            hint="copy the bundle again; it was changed on the way or on the disk",
+        )
 
 
 def _matches(data: memoryview, facts: MemberFacts) -> bool:

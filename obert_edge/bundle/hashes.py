@@ -1,18 +1,24 @@
-"""Hashes of members: of a whole one, and of a large one in chunks, on all CPUs."""
+"""Hashes and checksums of members; those of large ones are taken in chunks, on all CPUs."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import threading
-from typing import List, Union
+import zlib
+from functools import lru_cache
+from typing import Callable, List, Sequence, TypeVar, Union
 
 #: Large members are hashed in pieces of this many bytes; part of the bundle format.
 CHUNK_BYTES = 1 << 20
 _DIGEST_BYTES = 32
 _MOST_THREADS = 8
+_POLYNOMIAL = 0xEDB88320  # of CRC-32; here and below bit 31 - i is the coefficient of x**i
 
 Data = Union[bytes, bytearray, memoryview]
+#: CRC-32 as ZIP and zlib define it, of any data.
+Crc32 = Callable[[Data], int]
+_T = TypeVar("_T")
 
 
 def sha256(data: Data) -> str:
@@ -28,24 +34,79 @@ def chunk_digests(data: Data) -> List[str]:
     Args:
         data: any number of bytes; none give an empty list.
     """
+
+    def digest(chunk: memoryview) -> str:
+        return hashlib.blake2b(chunk, digest_size=_DIGEST_BYTES).hexdigest()
+
+    return _of_each(_chunks(data), digest)
+
+
+def crc32(data: Data, of_chunk: Crc32 = zlib.crc32) -> int:
+    """CRC-32 of the data: of its chunks, on as many threads as this process has CPUs, put together.
+
+    Args:
+        data: any number of bytes.
+        of_chunk: computes one, letting go of the interpreter meanwhile.
+    """
+    chunks = _chunks(data)
+    if len(chunks) < 2:
+        return of_chunk(data)
+    whole = 0
+    for chunk, checksum in zip(chunks, _of_each(chunks, of_chunk)):
+        whole = _product(whole, _power(len(chunk))) ^ checksum
+    return whole
+
+
+def _product(a: int, b: int) -> int:
+    """Of two polynomials, modulo that of CRC-32."""
+    product = 0
+    for bit in range(31, -1, -1):
+        if a >> bit & 1:
+            product ^= b
+        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+    return product
+
+
+@lru_cache(maxsize=16)
+def _power(length: int) -> int:
+    """What a CRC-32 is multiplied with when ``length`` bytes follow: x**(8 length), by squaring."""
+    result, square = 1 << 31, 1 << 23
+    while length:
+        if length & 1:
+            result = _product(result, square)
+        square = _product(square, square)
+        length >>= 1
+    return result
+
+
+def _chunks(data: Data) -> List[memoryview]:
     view = memoryview(data)
-    starts = range(0, len(view), CHUNK_BYTES)
-    digests = [""] * len(starts)
-    left = iter(range(len(starts)))  # of all threads: each takes the next chunk
+    return [view[start : start + CHUNK_BYTES] for start in range(0, len(view), CHUNK_BYTES)]
 
-    def hash_chunks() -> None:
-        for index in left:
-            chunk = view[starts[index] : starts[index] + CHUNK_BYTES]
-            digests[index] = hashlib.blake2b(chunk, digest_size=_DIGEST_BYTES).hexdigest()
 
-    threads = min(_cpus(), _MOST_THREADS, len(starts))
-    others = [threading.Thread(target=hash_chunks) for _ in range(threads - 1)]
+def _of_each(chunks: Sequence[memoryview], function: Callable[[memoryview], _T]) -> List[_T]:
+    """``function`` of every chunk, on all CPUs; its errors are raised here."""
+    results: List[_T] = [None] * len(chunks)  # type: ignore[list-item]  # every one is filled in below
+    errors: List[BaseException] = []
+    left = iter(range(len(chunks)))  # of all threads: each takes the next chunk
+
+    def work() -> None:
+        try:
+            for index in left:
+                results[index] = function(chunks[index])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = min(_cpus(), _MOST_THREADS, len(chunks))
+    others = [threading.Thread(target=work) for _ in range(threads - 1)]
     for thread in others:
         thread.start()
-    hash_chunks()
+    work()
     for thread in others:
         thread.join()
-    return digests
+    if errors:
+        raise errors[0]
+    return results
 
 
 def _cpus() -> int:

@@ -264,8 +264,11 @@ def _record(record_type: Type[_T], value: Any, source: str, where: str) -> _T:
     if not isinstance(value, dict):
         _refuse(source, f"has {where} that is no object")
     values: Dict[str, Any] = {}
-    for name, annotation, optional in _fields(record_type):  # type: ignore[arg-type]
+    for name, annotation, plain, optional in _fields(record_type):  # type: ignore[arg-type]
         if name in value:
+            if type(value[name]) is plain:
+                values[name] = value[name]
+                continue
             values[name] = _value(annotation, value[name], source, f"{where}.{name}")
         elif not optional:
             _refuse(source, f"lacks {where}.{name}")
@@ -273,13 +276,16 @@ def _record(record_type: Type[_T], value: Any, source: str, where: str) -> _T:
 
 
 @functools.cache
-def _fields(record_type: type) -> List[Tuple[str, str, bool]]:
-    """Name, annotation and whether it may be absent, of every field."""
+def _fields(record_type: type) -> List[Tuple[str, str, Optional[type], bool]]:
+    """Of every field: name, annotation, the type whose values need no check, and whether it may be absent."""
     missing = dataclasses.MISSING
-    return [
-        (spec.name, str(spec.type), spec.default is not missing or spec.default_factory is not missing)
-        for spec in dataclasses.fields(record_type)
-    ]
+    found = []
+    for spec in dataclasses.fields(record_type):
+        annotation = str(spec.type)
+        plain = _SCALARS[annotation][-1] if annotation in _SCALARS else None
+        optional = spec.default is not missing or spec.default_factory is not missing
+        found.append((spec.name, annotation, plain, optional))
+    return found
 
 
 def _value(annotation: str, value: Any, source: str, where: str) -> Any:

@@ -5,6 +5,8 @@
 
 #include <new>
 
+#include "cpu_features.h"
+#include "crc32.h"
 #include "executor.h"
 #include "implementations.h"
 #include "program.h"
@@ -208,6 +210,12 @@ int32_t oe_model_run_op(oe_model* model, int32_t index, const oe_batch* batch, v
   if (status == OE_OK) status = check_op_buffers(program, op, buffers);
   if (status != OE_OK) return status;
   return model->executor.run_op(index, *batch, buffers, repeats, nanoseconds);
+}
+
+int32_t oe_crc32(const void* data, uint64_t bytes, uint32_t* crc) {
+  if (!oe::crc32 || !oe::cpu_features().crc32) return fail(OE_UNSUPPORTED, "this CPU has no instructions for CRC-32");
+  *crc = oe::crc32(static_cast<const uint8_t*>(data), static_cast<size_t>(bytes));
+  return OE_OK;
 }
 
 }  // extern "C"

@@ -28,6 +28,7 @@ CpuFeatures detect() {
   CpuFeatures found;
   uint32_t eax, ebx, ecx, edx;
   if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return found;
+  found.crc32 = bit(ecx, 1);
   const bool fma = bit(ecx, 12), osxsave = bit(ecx, 27), avx = bit(ecx, 28);
   if (!osxsave || !avx) return found;
   const uint64_t state = saved_state();
@@ -49,7 +50,9 @@ CpuFeatures detect() {
 CpuFeatures detect() {
   constexpr unsigned long kDotProduct = 1ul << 20;  // HWCAP_ASIMDDP
   constexpr unsigned long kInt8Matrix = 1ul << 13;  // HWCAP2_I8MM
+  constexpr unsigned long kCrc32 = 1ul << 7;        // HWCAP_CRC32
   CpuFeatures found;
+  found.crc32 = getauxval(AT_HWCAP) & kCrc32;
   found.dotprod = getauxval(AT_HWCAP) & kDotProduct;
   found.i8mm = found.dotprod && (getauxval(AT_HWCAP2) & kInt8Matrix);
   return found;

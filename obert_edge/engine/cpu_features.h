@@ -5,6 +5,8 @@
 namespace oe {
 
 struct CpuFeatures {
+  bool crc32 = false;  // instructions for CRC-32 (crc32.h): PCLMULQDQ, or those of ARMv8
+
   bool avx2 = false;        // with FMA; the OS saves ymm registers
   bool avxvnni = false;     // VEX-encoded VPDPBUSD, with avx2
   bool avx512 = false;      // F, BW, DQ, VL, with avx2; the OS saves zmm registers

@@ -35,15 +35,34 @@ uint64_t stored_of(const Program& program, const Op& op) {
   return program.constant<uint32_t>(op.consts[linear_op::kOffsets])[op.ints[linear_op::kGroups]];
 }
 
-// Appends the columns of a group's mask, each times `step`, and returns the end.
-uint16_t* list_mask(const uint8_t* mask, size_t bytes, uint32_t step, uint16_t* out) {
-  for (size_t at = 0; at < bytes; at += 8) {
-    uint64_t word = 0;
-    memcpy(&word, mask + at, bytes - at < 8 ? bytes - at : 8);  // little endian, as every target is
-    for (; word; word &= word - 1) {
-      const uint32_t bit = static_cast<uint32_t>(at * 8) + static_cast<uint32_t>(__builtin_ctzll(word));
-      *out++ = static_cast<uint16_t>(bit * step);
+// The places of the bits that are set in a byte: no branch for each bit, which nothing could predict.
+struct BitsOfBytes {
+  static constexpr size_t kMost = 8;  // of one byte
+  uint16_t places[256][kMost] = {};
+  uint8_t count[256] = {};
+
+  constexpr BitsOfBytes() {
+    for (int byte = 0; byte < 256; ++byte) {
+      for (uint16_t bit = 0; bit < kMost; ++bit) {
+        if (byte >> bit & 1) places[byte][count[byte]++] = bit;
+      }
     }
+  }
+};
+constexpr BitsOfBytes kBits;
+
+// Writes the places of a mask's bits, each times 2^shift, and returns the end. Up to BitsOfBytes::kMost beyond it are
+// written too.
+uint16_t* list_mask(const uint8_t* mask, size_t bytes, int shift, uint16_t* out) {
+  using Places = uint16_t __attribute__((vector_size(2 * BitsOfBytes::kMost)));
+  Places before = {};  // the bits of earlier bytes
+  for (size_t at = 0; at < bytes; ++at) {
+    Places places;
+    memcpy(&places, kBits.places[mask[at]], sizeof places);
+    places = (places + before) << static_cast<uint16_t>(shift);
+    memcpy(out, &places, sizeof places);
+    before += static_cast<uint16_t>(8);
+    out += kBits.count[mask[at]];
   }
   return out;
 }
@@ -55,17 +74,17 @@ class Lists {
       : listed_(program.constant<uint16_t>(op.consts[linear_op::kColumns])),
         mask_(program.constant<uint8_t>(op.consts[linear_op::kColumns])),
         bytes_(mask_bytes(format_of(op), op.ints[linear_op::kK])),
-        step_(format_of(op) == Format::Block1x4 ? 4 : 1),
+        shift_(format_of(op) == Format::Block1x4 ? 2 : 0),
         masks_(has_masks(op)) {}
 
-  // The next `count` columns, those that fill up a quad included, to out.
+  // The next `count` columns, those that fill up a quad included, to out, and what list_mask writes beyond them.
   void take(size_t count, uint16_t* out) {
     if (!masks_) {
       if (count > 0) memcpy(out, listed_, count * sizeof *out);
       listed_ += count;
       return;
     }
-    uint16_t* end = list_mask(mask_, bytes_, step_, out);
+    uint16_t* end = list_mask(mask_, bytes_, shift_, out);
     while (end < out + count) *end++ = 0;
     mask_ += bytes_;
   }
@@ -74,21 +93,26 @@ class Lists {
   const uint16_t* listed_;
   const uint8_t* mask_;
   size_t bytes_;
-  uint32_t step_;
+  int shift_;
   bool masks_;
 };
 
 // One group: quads [0, count) from `columns` and `weights` to records.
-void write_records(const uint16_t* columns, const int8_t* weights, size_t count, size_t weight_bytes, int shift,
-                   uint8_t* record) {
-  for (size_t quad = 0; quad < count; ++quad, columns += 4, weights += weight_bytes) {
+template <size_t kWeights>
+void write_records(const uint16_t* columns, const int8_t* weights, size_t count, int shift, uint8_t* record) {
+  for (size_t quad = 0; quad < count; ++quad, columns += 4, weights += kWeights) {
     uint64_t four;
     memcpy(&four, columns, sizeof four);
     four <<= shift;  // no column reaches into the next
     memcpy(record, &four, sizeof four);
-    memcpy(record + kColumnsOfRecord, weights, weight_bytes);
-    record += kColumnsOfRecord + weight_bytes;
+    memcpy(record + kColumnsOfRecord, weights, kWeights);
+    record += kColumnsOfRecord + kWeights;
   }
+}
+
+using WriteRecordsFn = void (*)(const uint16_t*, const int8_t*, size_t, int, uint8_t*);
+WriteRecordsFn write_records_of(size_t weights) {
+  return weights == 16 ? write_records<16> : weights == 8 ? write_records<8> : write_records<4>;
 }
 
 }  // namespace
@@ -155,16 +179,17 @@ void Expanded::fill(const Op& op) {
   const int8_t* weights = program_->constant<int8_t>(op.consts[linear_op::kWeights]);
   const size_t bytes = weight_bytes(op), listed = is_row_gather(op) ? 4 : 1;
   const int shift = column_shift(op.ints[linear_op::kK]);
-  uint16_t columns[kMaxColumnsOfGroup];
+  const WriteRecordsFn write_records = write_records_of(bytes);
+  uint16_t columns[kMaxColumnsOfGroup + BitsOfBytes::kMost];
   for (int32_t group = 0; group < op.ints[linear_op::kGroups]; ++group) {
     const size_t stored = offsets[group + 1] - offsets[group];
+    lists.take(stored * listed, columns);
     if (place.made == Made::Columns) {
-      lists.take(stored * listed, reinterpret_cast<uint16_t*>(out));
-      out += stored * listed * sizeof(uint16_t);
+      if (stored > 0) memcpy(out, columns, stored * listed * sizeof *columns);
+      out += stored * listed * sizeof *columns;
       continue;
     }
-    lists.take(stored * listed, columns);
-    write_records(columns, weights, stored, bytes, shift, out);
+    write_records(columns, weights, stored, shift, out);
     weights += stored * bytes;
     out += stored * record_bytes(op);  // those beyond the last stay zero
   }
@@ -176,7 +201,7 @@ void Expanded::fill_blocks(const Op& op, uint8_t* record, uint32_t* record_offse
   const int8_t* weights = program_->constant<int8_t>(op.consts[linear_op::kWeights]);
   const int32_t groups = op.ints[linear_op::kGroups];
   const int shift = column_shift(op.ints[linear_op::kK]);
-  uint16_t columns[kMaxColumnsOfGroup / 4];
+  uint16_t columns[kMaxColumnsOfGroup / 4 + BitsOfBytes::kMost];
   *record_offsets = 0;
   for (int32_t four = 0; four < groups; four += 4, ++record_offsets) {
     const uint32_t longest = longest_of_four(offsets, groups, four);

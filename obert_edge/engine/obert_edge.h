@@ -80,6 +80,10 @@ OE_API int32_t oe_model_profile_read(const oe_model* model, uint64_t* nanosecond
 OE_API int32_t oe_model_run_op(oe_model* model, int32_t index, const oe_batch* batch, void* const* buffers,
                                int32_t repeats, uint64_t* nanoseconds);
 
+/* CRC-32 of `bytes` bytes as ZIP and zlib define it, to `crc`. OE_UNSUPPORTED where this CPU or library has no
+ * instructions for it. Libraries older than this function are without it. */
+OE_API int32_t oe_crc32(const void* data, uint64_t bytes, uint32_t* crc);
+
 /* What one thread of this CPU can do at most with the instructions of an implementation, measured now (some 10 ms):
  * units per nanosecond, 0 where it is not known. A target's library may be without this function. */
 enum {

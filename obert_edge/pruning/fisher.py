@@ -96,14 +96,21 @@ class BlockFisher:
         layout: how weights fall into blocks.
         device: where the sum lives.
         chunk: gradients in one product.
+        first: gradients in the first product, see :func:`first_products`; None: ``chunk``.
     """
 
     def __init__(
-        self, layout: BlockLayout, device: Optional[torch.device] = None, *, chunk: int = 16
+        self,
+        layout: BlockLayout,
+        device: Optional[torch.device] = None,
+        *,
+        chunk: int = 16,
+        first: Optional[int] = None,
     ) -> None:
         self.layout = layout
         self.count = 0
         self._chunk = chunk
+        self._due = first or chunk
         self._waiting: List[Tensor] = []
         self._total = torch.zeros(layout.blocks, layout.block_size, layout.block_size, device=device)
         self._packed: Optional[Tensor] = None
@@ -112,8 +119,9 @@ class BlockFisher:
     def add(self, gradient: Tensor) -> None:
         """Take in one gradient [out, in], float32; it is kept until it is multiplied in."""
         self._waiting.append(gradient)
-        if len(self._waiting) == self._chunk:
+        if len(self._waiting) == self._due:
             self._multiply()
+            self._due = self._chunk
 
     def finish(self, kept: Optional[Tensor] = None) -> None:
         """Multiply in what still waits, and free the memory of waiting gradients.
@@ -141,7 +149,7 @@ class BlockFisher:
             sums = self._packed[span].index_select(1, _unpacking(size)).view(-1, size, size)
         else:
             sums = self._total[span]
-        matrix = sums.to(torch.float64).div_(max(self.count, 1))
+        matrix = sums.to(torch.float64).mul_(1.0 / max(self.count, 1))
         matrix.diagonal(dim1=-2, dim2=-1).add_(dampening)
         return matrix
 
@@ -155,13 +163,17 @@ class BlockFisher:
         The file has the upper triangle of every block and is mapped back read-only, so that what
         the system caches of it can be reclaimed.
         """
-        size = self.layout.block_size
-        indices = _packing(size).to(self._total.device)
+        indices = _packing(self.layout.block_size).to(self._total.device)
         width = len(indices)
-        with path.open("wb") as file:
-            for span in _spans(self.layout.blocks):
-                packed = self._total[span].flatten(1).index_select(1, indices).cpu()
-                packed.numpy().tofile(file)
+        path.touch()
+
+        def write(span: slice) -> None:
+            packed = self._total[span].flatten(1).index_select(1, indices).cpu()
+            with path.open("r+b") as file:
+                file.seek(4 * width * span.start)
+                file.write(packed.numpy().data)
+
+        over_spans(write, _spans(self.layout.blocks, 512), self._total.device)
         count = self.layout.blocks * width
         mapped = torch.from_file(str(path), shared=False, size=count, dtype=torch.float32)
         self._packed = mapped.reshape(-1, width)
@@ -170,35 +182,40 @@ class BlockFisher:
     def _multiply(self) -> None:
         if not self._waiting:
             return
-        lines = [gradient.reshape(self.layout.lines) for gradient in self._waiting]
-        per_line = self.layout.blocks_per_line
+        layout, count = self.layout, len(self._waiting)
         # Blocks are cut out of the gradients and multiplied while they are still in the cache.
         memory = _CUT_BYTES.get(self._total.device.type, _CUT_BYTES["cpu"])
-        length = max(1, memory // (4 * len(lines) * self.layout.block_size))
-        if self.layout.lines[0] > 1:
-            length = per_line * max(1, length // per_line)
+        length = max(1, memory // (4 * count * layout.block_size))
+        if layout.lines[0] > 1:  # whole lines
+            length = layout.blocks_per_line * max(1, length // layout.blocks_per_line)
+            dim, step = 0, length // layout.blocks_per_line
+        else:
+            dim, step = 1, length * layout.block_size
+        # Cut by one call per gradient: slicing in the threads would have them wait for each other.
+        pieces = list(zip(*(torch.split(one.reshape(layout.lines), step, dim) for one in self._waiting)))
 
         def work(span: slice) -> None:
-            gradients = self._cut(lines, span).transpose(0, 1)
+            part = torch.stack(pieces[span.start // length])
+            missing = -part.shape[2] % layout.block_size
+            if missing:
+                part = nn.functional.pad(part, (0, missing))
+            gradients = part.view(count, -1, layout.block_size).transpose(0, 1)
             self._total[span].baddbmm_(gradients.transpose(1, 2), gradients)
 
-        over_spans(work, _spans(self.layout.blocks, length), self._total.device)
-        self.count += len(lines)
+        over_spans(work, _spans(layout.blocks, length), self._total.device)
+        self.count += count
         self._waiting.clear()
 
-    def _cut(self, lines: List[Tensor], span: slice) -> Tensor:
-        """A span of blocks of several gradients, [c, n, B], padded with zeros."""
-        size, per_line = self.layout.block_size, self.layout.blocks_per_line
-        width = self.layout.lines[1]
-        if self.layout.lines[0] > 1:  # whole lines
-            part = torch.stack([line[span.start // per_line : span.stop // per_line] for line in lines])
-            missing = per_line * size - width
-        else:
-            part = torch.stack([line[:, span.start * size : span.stop * size] for line in lines])
-            missing = max(0, span.stop * size - width)
-        if missing:
-            part = nn.functional.pad(part, (0, missing))
-        return part.view(len(lines), -1, size)
+
+def first_products(matrices: int, chunk: int) -> List[int]:
+    """How many gradients each of several matrices multiplies in first; after that ``chunk`` at a time.
+
+    If all matrices multiplied at the same gradient, ``chunk`` floats per weight would wait just
+    before it. Their turns are spread over the chunk, so that about half of that waits: by
+    multiples of the golden ratio, which are spread evenly among any consecutive matrices.
+    """
+    golden = (math.sqrt(5.0) - 1.0) / 2.0
+    return [1 + int(chunk * (index * golden % 1.0)) for index in range(matrices)]
 
 
 def accumulate(
@@ -209,6 +226,7 @@ def accumulate(
     *,
     owners: Optional[Mapping[str, int]] = None,
     chunk: int = 16,
+    firsts: Optional[Mapping[str, int]] = None,
     progress: Optional[Progress] = None,
 ) -> Dict[str, BlockFisher]:
     """One pass over the gradients: the Fisher blocks of ``weights``.
@@ -223,13 +241,15 @@ def accumulate(
         layouts: per name, how weights fall into blocks.
         owners: per name the rank that owns it; None: this process owns everything.
         chunk: gradients multiplied in at once.
+        firsts: by name, how many are multiplied in first; None: ``chunk``.
         progress: told about each round of gradients.
     """
     rank = this_process()[0]
     owners = owners or dict.fromkeys(weights, rank)
     device = next(iter(weights.values())).device
+    firsts = firsts or {}
     fishers = {
-        name: BlockFisher(layouts[name], weight.device, chunk=chunk)
+        name: BlockFisher(layouts[name], weight.device, chunk=chunk, first=firsts.get(name))
         for name, weight in weights.items()
         if owners[name] == rank
     }

@@ -20,7 +20,7 @@ from obert_edge.pruning.solve import factor, joint_update, restrict, saliency, s
 
 # Float64 matrices of Fisher blocks that are worked on at once: on a CPU few enough to stay in the
 # cache of a core through all steps, on a GPU enough to keep it busy.
-_SPAN_BYTES = {"cpu": 1 << 20, "cuda": 64 << 20}
+_SPAN_BYTES = {"cpu": 2 << 20, "cuda": 64 << 20}
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,9 @@ def inverse_diagonal(lower: Tensor) -> Tensor:
     the whole inverse.
     """
     identity = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
-    half: Tensor = torch.linalg.solve_triangular(lower, identity.expand_as(lower), upper=False)
-    return half.square_().sum(dim=1)
+    half = torch.linalg.solve_triangular(lower, identity.expand_as(lower), upper=False)
+    norms: Tensor = torch.linalg.vector_norm(half, dim=1)
+    return norms.square_()
 
 
 def joint_update(matrix: Tensor, w: Tensor, before: Tensor, leaving: Tensor) -> Tensor:
@@ -67,8 +68,8 @@ def joint_update(matrix: Tensor, w: Tensor, before: Tensor, leaving: Tensor) -> 
         return -w_p.squeeze(-1)
     front = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
     there = kept.gather(1, front)
-    rows = matrix.gather(1, front.unsqueeze(-1).expand(-1, -1, matrix.shape[2]))
-    cut = rows.gather(2, front.unsqueeze(1).expand(-1, most, -1))
+    places = front.unsqueeze(2) * matrix.shape[2] + front.unsqueeze(1)
+    cut = matrix.flatten(1).gather(1, places.flatten(1)).view_as(places)
     lower = factor(restrict(cut, there))
     answer = torch.cholesky_solve((pull.gather(1, front) * there).unsqueeze(-1), lower).squeeze(-1)
     return torch.zeros_like(w).scatter_(1, front, answer) - w_p.squeeze(-1)
@@ -123,8 +124,9 @@ def factor(matrix: Tensor) -> Tensor:
     Raises:
         ObertEdgeError: a block has values that are not finite.
     """
-    lower: Tensor
-    lower, info = torch.linalg.cholesky_ex(matrix)
+    # Of row-major blocks the upper factor is the cheaper one: LAPACK reads them as their transposes.
+    upper, info = torch.linalg.cholesky_ex(matrix, upper=True)
+    lower: Tensor = upper.mT
     failed = info.nonzero().flatten()
     extra = torch.finfo(torch.float32).eps
     while len(failed):

@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import ClassVar, Dict, Iterable, List, Optional, Tuple
+from typing import ClassVar, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import torch
 from torch import nn
@@ -25,16 +25,16 @@ from obert_edge.pruning.criterion import (
     PruningReport,
     layer_sparsities,
 )
-from obert_edge.pruning.fisher import BlockLayout, accumulate
+from obert_edge.pruning.fisher import BlockLayout, accumulate, first_products
 from obert_edge.pruning.gradients import GradientSampler, GradientSource
 from obert_edge.pruning.masks import Masks, check_sparsity, prunable_weights
 from obert_edge.pruning.operation import Method, Operation, waypoints
 from obert_edge.pruning.patterns import Pattern
 from obert_edge.pruning.sharding import assign_owners, everyones, lowest, this_process
 
-# Gradients that wait to be multiplied into the Fisher matrix together, the most first: twice as
-# many halve the memory traffic of the sums, and cost as many floats per weight.
-_CHUNKS = (32, 16, 8)
+# Gradients that are multiplied into the Fisher matrix together, the most first: twice as many halve
+# the memory traffic of the sums. Beyond these the products themselves are what takes the time.
+_CHUNKS = (32, 28, 24, 20, 16, 12, 8)
 
 
 class Surgeon(Criterion):
@@ -191,17 +191,25 @@ class Surgeon(Criterion):
             with tempfile.TemporaryDirectory(prefix="obert-edge-fisher-") as folder:
                 operation = Operation(weights, masks, owners, method, progress)
                 passes, chunk = self._plan(sizes, owners, count, pattern, device)
+                firsts = dict(zip(sizes, first_products(len(sizes), chunk)))
                 for index, names in enumerate(passes):
                     started = time.perf_counter()
                     part = {name: weights[name] for name in names}
                     fishers = accumulate(
-                        source, part, masks, layouts, owners=owners, chunk=chunk, progress=progress
+                        source,
+                        part,
+                        masks,
+                        layouts,
+                        owners=owners,
+                        chunk=chunk,
+                        firsts=firsts,
+                        progress=progress,
                     )
                     accumulated = time.perf_counter()
                     operation.score(fishers)
                     seconds["gradients"] += accumulated - started
                     seconds["saliency"] += time.perf_counter() - accumulated
-                    if len(passes) > 1:
+                    if index + 1 < len(passes):  # what the last one leaves in memory may stay there
                         for number, fisher in enumerate(fishers.values()):
                             fisher.offload(Path(folder) / f"{index}-{number}.f32")
                 for stage, spent in operation.run(target, self.rescorings).items():
@@ -232,11 +240,16 @@ class Surgeon(Criterion):
         processes = this_process()[1]
         plans = []
         for chunk in sorted({min(chunk, gradients) for chunk in _CHUNKS}, reverse=True):
-            # Per weight: B floats of Fisher, the gradients that wait, and what autograd returns
-            # at once, which is of everyone's matrices.
-            cost = 4 * (self.block_size + chunk + processes)
+            firsts = dict(zip(sizes, first_products(len(sizes), chunk)))
             shares = [
-                _in_passes({name: sizes[name] for name in sizes if owners[name] == rank}, budget // cost)
+                _in_passes(
+                    {name: sizes[name] for name in sizes if owners[name] == rank},
+                    firsts,
+                    chunk,
+                    # B floats of Fisher, and what autograd returns at once, of everyone's matrices.
+                    self.block_size + processes,
+                    budget,
+                )
                 for rank in range(processes)
             ]
             passes = [
@@ -247,16 +260,28 @@ class Surgeon(Criterion):
         return min(plans, key=lambda plan: len(plan[0]))  # of equals the first, with the largest chunk
 
 
-def _in_passes(sizes: Dict[str, int], limit: int) -> List[List[str]]:
-    """Cut names, in their order, into lists of total size up to ``limit``, with one name at least."""
+def _in_passes(
+    sizes: Mapping[str, int], firsts: Mapping[str, int], chunk: int, floats: int, budget: int
+) -> List[List[str]]:
+    """Cut names, in their order, into lists that need up to ``budget`` bytes, with one name at least.
+
+    Args:
+        sizes: weights by name.
+        firsts: gradients in the first product, by name.
+        chunk: gradients in the later products.
+        floats: per weight, apart from the gradients that wait.
+        budget: bytes.
+    """
     passes: List[List[str]] = []
-    used = 0
+    used, waiting = 0, [0] * chunk  # floats; the second by the number of gradients taken so far
     for name, size in sizes.items():
-        if not passes or used + size > limit:
+        more = [size * ((taken - firsts[name]) % chunk) for taken in range(chunk)]
+        if not passes or 4 * (used + floats * size + max(map(sum, zip(waiting, more)))) > budget:
             passes.append([])
-            used = 0
+            used, waiting = 0, [0] * chunk
         passes[-1].append(name)
-        used += size
+        used += floats * size
+        waiting = [sum(both) for both in zip(waiting, more)]
     return passes
 
 

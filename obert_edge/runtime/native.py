@@ -7,6 +7,7 @@ float32 arrays come out.
 from __future__ import annotations
 
 import ctypes
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, Union, cast
@@ -132,6 +133,22 @@ class Library:
         function.restype = ctypes.c_double
         function.argtypes = [ctypes.c_char_p, ctypes.c_int32, ctypes.c_int64]
         return float(function(implementation.encode(), what, parameter))
+
+    def crc32(self, data: Union[bytes, bytearray, memoryview]) -> int:
+        """CRC-32 as zlib computes it, by the instructions of the CPU where it and this library have them.
+
+        Lets go of the interpreter meanwhile.
+
+        Args:
+            data: any number of contiguous bytes.
+        """
+        if hasattr(self._functions, "oe_crc32"):
+            array = np.frombuffer(data, np.uint8) if len(data) else np.zeros(0, np.uint8)
+            result = ctypes.c_uint32()
+            address = ctypes.c_void_p(_address(array))
+            if self._functions.oe_crc32(address, ctypes.c_uint64(array.nbytes), ctypes.byref(result)) == _OK:
+                return result.value
+        return zlib.crc32(data)
 
     def open(
         self,

@@ -12,6 +12,7 @@ FLAGS: Tuple[str, ...] = ("-mno-outline-atomics",)
 
 #: (path as in generic/sources.py, extra compiler flags): this target's own kernels.
 SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
+    ("arm_neon/crc32.cpp", ("-mcpu=generic+crc",)),
     ("arm_neon/neon.cpp", ()),
     ("arm_neon/neondot.cpp", ("-mcpu=generic+dotprod",)),
     ("arm_neon/i8mm.cpp", ("-mcpu=generic+v8_2a+dotprod+i8mm",)),

@@ -13,6 +13,7 @@ _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 
 #: (path as in generic/sources.py, extra compiler flags): this target's own kernels.
 SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
+    ("x86_avx/crc32.cpp", ("-mpclmul",)),
     ("x86_avx/peaks.cpp", ()),
     ("x86_avx/avx2.cpp", _AVX2),
     ("x86_avx/avxvnni.cpp", (*_AVX2, "-mavxvnni")),

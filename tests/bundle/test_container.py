@@ -92,35 +92,57 @@ def test_a_cut_bundle_is_refused(bundle_bytes: bytes, tmp_path: Path, data: st.D
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_flipped_bit_is_found(bundle_bytes: bytes, tmp_path: Path, data: st.DataObject) -> None:
+    verify = data.draw(st.sampled_from(["checksums", "full"]))
     bit = data.draw(st.integers(0, 8 * len(bundle_bytes) - 1))
     damaged = bytearray(bundle_bytes)
     damaged[bit // 8] ^= 1 << bit % 8
     path = tmp_path / "flipped.oeb"
     path.write_bytes(damaged)
     with pytest.raises(BundleError):
-        Bundle.open(path, verify="full")
+        Bundle.open(path, verify=verify)
 
 
-def test_flipped_weights_are_found_by_the_full_check_only(bundle_bytes: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("verify", ["checksums", "full"])
+def test_flipped_weights_are_not_found_by_the_header_alone(
+    bundle_bytes: bytes, tmp_path: Path, verify: str
+) -> None:
     at = bundle_bytes.index(sample_members()[WEIGHTS])
     path = tmp_path / "m.oeb"
     path.write_bytes(bundle_bytes[:at] + b"\xff" + bundle_bytes[at + 1 :])
-    Bundle.open(path).close()
+    with Bundle.open(path) as bundle, pytest.raises(BundleError, match="'weights.bin'.*altered"):
+        bundle.check_weights()
     with pytest.raises(BundleError, match="'weights.bin'.*altered"):
+        Bundle.open(path, verify=verify)
+
+
+def test_only_the_full_check_compares_members_with_the_manifest(tmp_path: Path) -> None:
+    members = sample_members()
+    facts = {name: MemberFacts(hashlib.sha256(data).hexdigest(), len(data)) for name, data in members.items()}
+    others = {
+        **members,
+        WEIGHTS: members[WEIGHTS][::-1],
+    }  # put in by another program, with a checksum that fits
+    stream = io.BytesIO()
+    archive.write_archive(stream, {MANIFEST: sample_manifest(members=facts).to_json(), **others})
+    path = tmp_path / "m.oeb"
+    path.write_bytes(stream.getvalue())
+    Bundle.open(path, verify="checksums").close()
+    with pytest.raises(BundleError, match="'weights.bin'.*altered.*manifest"):
         Bundle.open(path, verify="full")
 
 
+@pytest.mark.parametrize("verify", ["checksums", "full"])
 @pytest.mark.parametrize("at", [0, CHUNK_BYTES - 1, CHUNK_BYTES, 3 * CHUNK_BYTES - 1])
-def test_flipped_bytes_are_found_in_every_chunk(tmp_path: Path, at: int) -> None:
+def test_flipped_bytes_are_found_in_every_chunk(tmp_path: Path, at: int, verify: str) -> None:
     weights = bytes(3 * CHUNK_BYTES - 1) + b"!"
     path = write_bundle(tmp_path / "m.oeb", sample_manifest(), {**sample_members(), WEIGHTS: weights})
-    with Bundle.open(path, verify="full") as bundle:
+    with Bundle.open(path, verify=verify) as bundle:
         assert len(bundle.manifest.members[WEIGHTS].chunks) == 3
     content = bytearray(path.read_bytes())
     content[content.index(weights) + at] ^= 1
     path.write_bytes(content)
     with pytest.raises(BundleError, match="'weights.bin'.*altered"):
-        Bundle.open(path, verify="full")
+        Bundle.open(path, verify=verify)
 
 
 def test_a_bundle_without_chunks_is_checked_whole(tmp_path: Path) -> None:
@@ -271,7 +293,7 @@ def test_a_failed_write_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pytes
 
 def test_unknown_ways_to_verify_and_closed_bundles(tmp_path: Path) -> None:
     path = write_sample(tmp_path / "m.oeb")
-    with pytest.raises(UsageError, match="'header' nor 'full'"):
+    with pytest.raises(UsageError, match="'maybe' is none of 'header', 'checksums', 'full'"):
         Bundle.open(path, verify="maybe")
     bundle = Bundle.open(path)
     with pytest.raises(BundleError, match="no member 'tokenizer.json'"):

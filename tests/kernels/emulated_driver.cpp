@@ -5,6 +5,7 @@
 //     I                                             names of the implementations
 //     O  implementation, program, weights, threads, bytes of cache
 //     R  op, batch, buffers                         the buffers
+//     C  bytes                                      their CRC-32, as 4 bytes; none where the CPU has no instruction for it
 //     X  batch, buffers (sized, content ignored)    the buffers: one per output
 //
 // A number is an int64, a blob an int64 length (-1: a null pointer) and its bytes. A batch is two numbers (sequences,
@@ -21,7 +22,7 @@ namespace {
 
 #define API(name) decltype(&name) name##_;
 struct Functions {
-  API(oe_implementations) API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op)
+  API(oe_implementations) API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op) API(oe_crc32)
   API(oe_model_set_cache)
 };
 #undef API
@@ -111,7 +112,7 @@ int main(int argc, char** argv) {
   if (!library) fail(dlerror());
   Functions engine;
 #define API(name) engine.name##_ = reinterpret_cast<decltype(&name)>(dlsym(library, #name));
-  API(oe_implementations) API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op)
+  API(oe_implementations) API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op) API(oe_crc32)
   API(oe_model_set_cache)
 #undef API
   oe_model* model = nullptr;
@@ -134,6 +135,13 @@ int main(int argc, char** argv) {
       write_status(model ? 0 : 1, model ? "" : engine.oe_last_error_());
     } else if ((letter == 'R' || letter == 'X') && model) {
       run(engine, model, letter == 'X');
+    } else if (letter == 'C') {
+      Blob data;
+      read_blob(data);
+      uint32_t crc;
+      const int32_t status = engine.oe_crc32_(data.data, static_cast<uint64_t>(data.bytes), &crc);
+      write_status(0, "");
+      write_blob(&crc, status == OE_OK ? sizeof crc : 0);
     } else {
       fail("a request that is none");
     }

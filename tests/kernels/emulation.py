@@ -130,6 +130,11 @@ class EmulatedLibrary:
         self._ask(request + number(cache), 0)
         return EmulatedModel(self, Program.from_bytes(program))
 
+    def crc32(self, data: bytes) -> Optional[int]:
+        """CRC-32 by the emulated CPU's instructions; ``None`` where it has none."""
+        (found,) = self._ask(b"C" + blob(data), 1)
+        return int.from_bytes(found, "little") if found else None
+
     def _ask(self, request: bytes, answers: int) -> List[bytes]:
         """Send a request and read as many blobs as it is answered with."""
         process = self._process

@@ -7,6 +7,7 @@ instruction ends the emulator with SIGILL, and the test with it.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Dict, Iterator, Tuple
@@ -51,6 +52,17 @@ def emulated(
     assert found.implementations() == (*CORES[request.param], "emulated scalar")
     yield found
     found.close()
+
+
+def test_crc32_of_every_length_where_there_are_instructions_for_it(
+    request: pytest.FixtureRequest, emulated: EmulatedLibrary
+) -> None:
+    data = bytes(range(256))
+    core = request.node.callspec.params["emulated"]
+    for length in range(64) if core != "cortex-a7" else ():
+        assert emulated.crc32(data[:length]) == zlib.crc32(data[:length])
+    if core == "cortex-a7":
+        assert emulated.crc32(data) is None
 
 
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)

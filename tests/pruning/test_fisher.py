@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.pruning import Masks, prunable_weights
-from obert_edge.pruning.fisher import BlockFisher, BlockLayout, WoodburyInverse, accumulate
+from obert_edge.pruning.fisher import BlockFisher, BlockLayout, WoodburyInverse, accumulate, first_products
 from obert_edge.pruning.gradients import GradientSampler
 
 from .models import make_batches, make_bert
@@ -117,6 +117,27 @@ def test_chunks_of_any_size_give_the_same_sum(chunk, kind):
     blocks = torch.stack([layout.to_blocks(gradient.double()) for gradient in gradients])
     expected = torch.einsum("mna,mnb->nab", blocks, blocks) / 10 + 1e-3 * torch.eye(3).double()
     assert torch.allclose(fisher.matrix(slice(layout.blocks), 1e-3), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("first", range(1, 5))
+def test_matrices_that_start_with_fewer_gradients_have_the_same_sum(first):
+    gradients = torch.randn(11, 2, 3, generator=torch.Generator().manual_seed(0))
+    fisher = BlockFisher(BlockLayout((2, 3), 3), chunk=4, first=first)
+    add_all(fisher, gradients)
+    expected = torch.einsum("mna,mnb->nab", gradients.double(), gradients.double()) / 11
+    assert fisher.count == 11
+    assert torch.allclose(fisher.matrix(slice(2), 0.0), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 32])
+def test_any_run_of_matrices_multiplies_at_different_gradients(chunk):
+    """At most two thirds of a chunk wait at once, where all together would have the whole wait."""
+    firsts = first_products(72, chunk)
+    assert all(1 <= first <= chunk for first in firsts)
+    for start in range(60):
+        run = firsts[start : start + 12]
+        waiting = [sum((taken - first) % chunk for first in run) / 12 for taken in range(chunk)]
+        assert max(waiting) <= chunk * 2 / 3
 
 
 def test_offloaded_blocks_are_the_same(tmp_path):

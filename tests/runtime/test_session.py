@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from transformers.models.roberta.modeling_roberta import RobertaEmbeddings
 
 import obert_edge
+from obert_edge.bundle.container import Bundle
 from obert_edge.errors import BundleError, InputError, UnsupportedDeviceError, UsageError
 from obert_edge.runtime.batching import pack
 from tests.runtime.bundles import MAX_LENGTH
@@ -30,6 +31,20 @@ def tagger(roberta_tagger):
 
 def ids(*shape: int, low: int = 5, high: int = 25) -> np.ndarray:
     return np.random.default_rng(7).integers(low, high, shape)
+
+
+@pytest.mark.parametrize("options", [{}, {"verify": "full"}, {"threads": 1}])
+def test_one_altered_byte_of_the_weights_is_refused(classifier, tmp_path, options):
+    with Bundle.open(classifier) as bundle:
+        weights = bytes(bundle.weights)
+    content = classifier.read_bytes()
+    first = content.index(weights)
+    for at in (0, len(weights) // 2, len(weights) - 1):
+        path = tmp_path / f"{at}.oeb"
+        path.write_bytes(content[: first + at] + bytes([weights[at] ^ 1]) + content[first + at + 1 :])
+        with pytest.raises(BundleError, match="'weights.bin'.*altered"):
+            obert_edge.load(path, **options)
+        obert_edge.load(path, verify="header").close()
 
 
 def test_a_batch_gives_one_row_of_logits_per_text(session):
