@@ -87,12 +87,13 @@ class LinearCut {
     for (int32_t i = 0; i < count; ++i) panel_work_ += schedule.work(first + i);
     full_ = panel_work_ * panel_cost(kPanel, 0);
     last_ = panel_work_ * panel_cost(columns, panels_ - 1);
-    tokens_work_ = panel_work_ * static_cast<uint64_t>(columns);
   }
 
   int32_t grains() const { return panels_ * count_ * Schedule::kGrains; }
-  // Of all panels, in quads of 64 tokens.
-  uint64_t work() const { return tokens_work_ / kPanel; }
+  // Of all panels, in what takes as long as a quad of 64 tokens.
+  uint64_t work() const {
+    return (static_cast<uint64_t>(panels_ - 1) * full_ + last_) / panel_cost(kPanel, 0);
+  }
 
   // The grain that has part / parts of the work before it.
   int32_t grain_at(uint64_t part, uint64_t parts) const {
@@ -114,10 +115,10 @@ class LinearCut {
  private:
   const Schedule& schedule_;
   const int32_t first_, count_, panels_;
-  uint64_t panel_work_ = 0, full_ = 0, last_ = 0, tokens_work_ = 0;
+  uint64_t panel_work_ = 0, full_ = 0, last_ = 0;
 };
 
-// How much of the work each task takes. Thread by thread: a large task, a middling one, a small one. They are in the
+// How much of the work each task takes. Thread by thread: a large task, then ever smaller ones. They are in the
 // order in which the pool hands them out (from both ends), so that the small ones in the middle, which level out what
 // threads were held up by, come last.
 class TaskSizes {
@@ -142,9 +143,9 @@ class TaskSizes {
   }
 
  private:
-  static constexpr int32_t kLevels = 3;
+  static constexpr int32_t kLevels = 4;
   static constexpr uint64_t kParts = 16;
-  static constexpr uint64_t kSize[kLevels] = {10, 4, 2};
+  static constexpr uint64_t kSize[kLevels] = {9, 4, 2, 1};
 
   // The parts of the first `tasks` tasks as `sharers` threads take them.
   uint64_t before(int32_t tasks, int32_t sharers) const {

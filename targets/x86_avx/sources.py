@@ -8,7 +8,8 @@ from typing import Tuple
 TRIPLE = "x86_64-linux-gnu.2.17"
 LIBRARY = "libobert_edge.x86_64-linux-gnu.so"
 
-_AVX2 = ("-mavx2", "-mfma")
+# PREFETCHW does nothing on CPUs with AVX2 that lack it.
+_AVX2 = ("-mavx2", "-mfma", "-mprfchw")
 _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 
 #: (path as in generic/sources.py, extra compiler flags): this target's own kernels.
