@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
-from obert_edge.bundle.manifest import Manifest
+from obert_edge.bundle.manifest import BoardFacts, Manifest
 from obert_edge.bundle.program import WeightFormat
 from obert_edge.errors import UsageError
 
@@ -78,6 +78,8 @@ class Target:
         reference: numbers of one thread of the machine the costs were measured on, for predictions: its
             peaks (``Peaks.to_dict`` of ``runtime/peaks.py``, units per nanosecond) and ``reached_KIND``, the
             part of its bound that an op of that kind reached. ``tools/bench_target.py`` prints them.
+        boards: kinds of boards it may run on, and the threads and the cache to plan for on each; the bundle
+            carries them.
         outlook: what to tell people of a new bundle, such as what its boards can do at best.
     """
 
@@ -89,6 +91,7 @@ class Target:
     implementations: Tuple[str, ...]
     format_costs: Mapping[WeightFormat, FormatCost]
     reference: Mapping[str, float] = field(default_factory=dict)
+    boards: Tuple[BoardFacts, ...] = ()
     outlook: Optional[Callable[[Manifest], str]] = None
 
 

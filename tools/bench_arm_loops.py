@@ -32,7 +32,11 @@ CORES: Dict[str, Tuple[Tuple[str, str], ...]] = {
         ("neoverse-n1", "Cortex-A76 class (Raspberry Pi 5), Neoverse N1"),
         ("cortex-a55", "Cortex-A55"),
     ),
-    "i8mm": (("neoverse-n2", "Neoverse N2, Cortex-A710"),),
+    "i8mm": (
+        ("neoverse-n2", "Neoverse N2, Cortex-A710"),
+        ("neoverse-v1", "Neoverse V1"),
+        ("cortex-a510", "Cortex-A510"),
+    ),
     "neon": (
         ("cortex-a72", "Cortex-A72 (Raspberry Pi 4)"),
         ("cortex-a53", "Cortex-A53 (Raspberry Pi 3, Zero 2 W)"),
@@ -47,8 +51,8 @@ KERNELS = {
     "linear_block_1x4": "1x4 blocks",
     "attend_tile": "attention",
 }
-#: Multiply-adds of an instruction: 16 tokens-by-channels of SDOT and USDOT, 8 of SMULL and SMLAL.
-_MULTIPLIES = {"sdot": 16, "usdot": 16, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8}
+#: Multiply-adds of an instruction: 32 of USMMLA, 16 of SDOT and USDOT, 8 of SMULL and SMLAL.
+_MULTIPLIES = {"usmmla": 32, "sdot": 16, "usdot": 16, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8}
 #: Multiply-adds and what finishes them: the instructions a peak is made of.
 _PEAK = (*_MULTIPLIES, "sadalp")
 INTRODUCTION = """# ARM inner loops: predicted throughput
@@ -62,8 +66,11 @@ loop's vector instructions, which no better order of them could pass.
   columns of 4 rows is 16 SDOT for 256 multiply-adds, and the 8 zips that put its four columns side by side
   run on the same pipes; fewer rows share the zips less ([other ways](#other-ways-to-interleave)). Dense
   layers and attention interleave once and use it often. 1x4 blocks load a register for every SDOT.
+* With i8mm, dense layers, attention and row-gather of four rows use USMMLA, which does 32 multiply-adds at
+  the rate of an SDOT's 16 and needs eight columns side by side: 24 zips for 512 of row-gather, so that these
+  bound it even more (*peak* is USMMLA's there); elsewhere that does not pay ([why](../arm64.md)).
 * Without dotprod the one multiplier is the bottleneck, and the zips run beside it.
-* The Cortex-A55 and A53 execute in order: there loops wait for results as much as for pipes.
+* The Cortex-A55, A510 and A53 execute in order: there loops wait for results as much as for pipes.
 """
 OTHER_WAYS = """## Other ways to interleave
 `tools/arm_interleaving.py`, Neoverse N1 model. The floor we had set, 85 % of the SDOT peak, leaves 2.8

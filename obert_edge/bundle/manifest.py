@@ -130,6 +130,22 @@ class LinearFacts:
 
 
 @dataclass(frozen=True)
+class BoardFacts:
+    """What suits one kind of board of the target.
+
+    Attributes:
+        model: how ``/proc/device-tree/model`` begins on it.
+        threads: to start where the user does not say.
+        cache: bytes of second-level cache that each of them has, which linears are cut into tiles for; 0: no
+            tiles.
+    """
+
+    model: str
+    threads: int
+    cache: int
+
+
+@dataclass(frozen=True)
 class MemberFacts:
     """What a member's bytes must be.
 
@@ -149,7 +165,8 @@ class MemberFacts:
 class Manifest:
     """The whole manifest; ``members`` lists every other member of the bundle.
 
-    ``reference`` holds the target's measured numbers (``Target.reference``), which ``inspect`` predicts with.
+    ``reference`` holds the target's measured numbers (``Target.reference``), which ``inspect`` predicts with;
+    ``boards`` what suits the boards the target knows (``Target.boards``).
     """
 
     target: str
@@ -162,6 +179,7 @@ class Manifest:
     tokenizer: Dict[str, Any] = field(default_factory=dict)
     tools: Dict[str, str] = field(default_factory=dict)
     reference: Dict[str, float] = field(default_factory=dict)
+    boards: List[BoardFacts] = field(default_factory=list)
     members: Dict[str, MemberFacts] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     minimum_reader: int = 1
@@ -209,6 +227,10 @@ class Manifest:
         for output in manifest.outputs:
             if output.domain not in DOMAINS:
                 _refuse(source, f"gives output {output.name!r} the domain {output.domain!r}")
+        for board in manifest.boards:
+            if not board.model or board.threads < 1 or not 0 <= board.cache < 1 << 40:
+                found = f"the board {board.model!r} {board.threads} threads and {board.cache} bytes of cache"
+                _refuse(source, f"gives {found}")
         return manifest
 
     def output(self, name: str) -> Optional[OutputFacts]:
@@ -225,7 +247,15 @@ _SCALARS: Dict[str, tuple[type, ...]] = {
 }
 _NESTED: Dict[str, Any] = {
     record.__name__: record
-    for record in (ModelFacts, TaskFacts, OutputFacts, QuantizationFacts, LinearFacts, MemberFacts)
+    for record in (
+        ModelFacts,
+        TaskFacts,
+        OutputFacts,
+        QuantizationFacts,
+        LinearFacts,
+        BoardFacts,
+        MemberFacts,
+    )
 }
 
 

@@ -157,6 +157,7 @@ def describe_model(
         tokenizer=tokenizer_facts(checkpoint.folder),
         tools={"obert_edge": obert_edge.__version__, "numpy": np.__version__},
         reference=dict(target.reference),
+        boards=list(target.boards),
         minimum_reader=program.minimum_reader,
     )
 

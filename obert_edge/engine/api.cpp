@@ -149,6 +149,8 @@ void oe_model_close(oe_model* model) {
 
 const char* oe_model_implementation(const oe_model* model) { return model->implementation.name; }
 
+void oe_model_set_cache(oe_model* model, uint64_t bytes) { model->executor.set_cache(bytes); }
+
 int32_t oe_model_run(oe_model* model, const oe_batch* batch, float* const* outputs, int32_t n_outputs) {
   const oe::Program& program = model->program;
   if (!model->runnable) return oe::validate_dataflow(program);

@@ -29,6 +29,9 @@ class Executor {
   // Runs one op (not an Output) on the caller's buffers, `repeats` times.
   int32_t run_op(int32_t index, const oe_batch& batch, void* const* buffers, int32_t repeats, uint64_t* nanoseconds);
 
+  // The bytes of second-level cache a thread has while all work; 0: not known.
+  void set_cache(uint64_t bytes) { cache_bytes_ = bytes; }
+
   uint64_t arena_bytes() const { return arena_.bytes() + scratch_.bytes(); }
 
   void profile(bool enable);
@@ -63,7 +66,9 @@ class Executor {
   void run_step(const Step& step);
   void run_op(int32_t index);
   void run_panels(const Step& step, int32_t thread, int32_t panel);
-  void run_panel(const Op& op, int32_t thread, int32_t panel);
+  void run_panel(int32_t index, int32_t thread, int32_t panel);
+  void run_tiles(int32_t index, LinearFn kernel, const LinearArgs& args, int32_t panel, int32_t begin, int32_t end,
+                 int32_t thread);
   bool panels_balance() const;
   void run_linears(int32_t first, int32_t count);
   void run_attention(const Op& op);
@@ -95,6 +100,7 @@ class Executor {
   Memory arena_;
   Memory scratch_;
   size_t scratch_stride_ = 0;
+  uint64_t cache_bytes_ = 0;
   bool profiling_ = false;
   Array<uint64_t> op_nanoseconds_;
   Array<uint64_t> thread_nanoseconds_;  // [threads][ops], of the step at hand

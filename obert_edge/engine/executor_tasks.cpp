@@ -43,8 +43,23 @@ bool Executor::panels_balance() const {
   return total * 100 >= longest * threads * kWorthwhile;
 }
 
+// The grains [begin, end) of a linear for one panel, in equal tiles: a kernel that passes over its groups once for every
+// few tokens of the panel finds the weights of a tile in the cache each time but the first.
+void Executor::run_tiles(int32_t index, LinearFn kernel, const LinearArgs& args, int32_t panel, int32_t begin,
+                         int32_t end, int32_t thread) {
+  const int32_t* groups = schedule_.grains(index);
+  const int32_t most = schedule_.grains_of_tile(index, cache_bytes_);
+  const int32_t tiles = (end - begin + most - 1) / most;
+  for (int32_t tile = 0; tile < tiles; ++tile) {
+    const int32_t first = groups[begin + (end - begin) * tile / tiles];
+    const int32_t last = groups[begin + (end - begin) * (tile + 1) / tiles];
+    if (first < last) kernel(args, panel, first, last, scratch_of(thread));
+  }
+}
+
 // One panel through one op.
-void Executor::run_panel(const Op& op, int32_t thread, int32_t panel) {
+void Executor::run_panel(int32_t index, int32_t thread, int32_t panel) {
+  const Op& op = program_.ops[static_cast<size_t>(index)];
   const int32_t begin = panel * kPanel, end = begin + panel_width(batch_.tokens, panel);
   switch (op.kind) {
     case OpKind::Embed:
@@ -56,8 +71,8 @@ void Executor::run_panel(const Op& op, int32_t thread, int32_t panel) {
     case OpKind::QuantizeDynamic:
       return kernels_.quantize_dynamic(quantize_args(op), begin, end);
     case OpKind::Linear:
-      return kernels_.linear[op.ints[linear_op::kFormat]](linear_args(op), panel, 0, op.ints[linear_op::kGroups],
-                                                          scratch_of(thread));
+      return run_tiles(index, kernels_.linear[op.ints[linear_op::kFormat]], linear_args(op), panel, 0, Schedule::kGrains,
+                       thread);
     case OpKind::Attention:
     case OpKind::SelectFirst:
     case OpKind::MeanPool:
@@ -70,7 +85,7 @@ void Executor::run_panel(const Op& op, int32_t thread, int32_t panel) {
 void Executor::run_panels(const Step& step, int32_t thread, int32_t panel) {
   uint64_t before = profiling_ ? now() : 0;
   for (int32_t i = step.first; i < step.first + step.count; ++i) {
-    run_panel(program_.ops[static_cast<size_t>(i)], thread, panel);
+    run_panel(i, thread, panel);
     if (!profiling_) continue;
     const uint64_t after = now();
     thread_times(thread)[i] += after - before;
@@ -180,10 +195,8 @@ void Executor::run_linears(int32_t first, int32_t count) {
       constexpr int32_t kGrains = Schedule::kGrains;
       const int32_t index = grain / kGrains, linear = index % count;
       const int32_t stop = end < (index + 1) * kGrains ? end : (index + 1) * kGrains;
-      const int32_t* groups = schedule_.grains(first + linear) - index * kGrains;
-      if (groups[grain] < groups[stop]) {
-        kernels[linear](args[linear], index / count, groups[grain], groups[stop], scratch_of(thread));
-      }
+      run_tiles(first + linear, kernels[linear], args[linear], index / count, grain - index * kGrains,
+                stop - index * kGrains, thread);
       grain = stop;
     }
   });

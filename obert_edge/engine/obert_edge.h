@@ -51,6 +51,11 @@ OE_API oe_model* oe_model_open(const void* program, uint64_t program_bytes, cons
 OE_API void oe_model_close(oe_model* model);
 OE_API const char* oe_model_implementation(const oe_model* model);
 
+/* How many bytes of second-level cache a thread has while all work; 0, as at first: not known. Linears whose weights
+ * exceed it are then computed in tiles of weights that stay there for a whole panel of tokens. Results do not depend on
+ * it. Not while the model runs. Libraries older than this function are without it. */
+OE_API void oe_model_set_cache(oe_model* model, uint64_t bytes);
+
 /* A program whose ops do not feed each other soundly opens (its ops can be run alone) but does not run:
  * OE_INVALID_PROGRAM. ids and positions are needed only where the program has an Embed op.
  * outputs[i]: caller's float32 [rows][channels] of the program's i-th Output op, where rows is

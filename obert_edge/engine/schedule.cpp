@@ -45,6 +45,30 @@ uint64_t cut(const Program& program, const Op& op, int32_t unit, int32_t* grains
   return work;
 }
 
+// Of a quad or block: its weights, and its columns as U16 (a dense one has none).
+uint64_t bytes_of_unit(Format format) {
+  switch (format) {
+    case Format::RowGather1:
+      return 4 + 8;
+    case Format::RowGather2:
+      return 8 + 8;
+    case Format::RowGather4:
+      return 16 + 8;
+    case Format::Dense4:
+      return 16;
+    case Format::Block1x4:
+      break;
+  }
+  return 4 + 2;
+}
+
+uint64_t bytes_of_linear(const Program& program, const Op& op) {
+  const Format format = static_cast<Format>(op.ints[linear_op::kFormat]);
+  const int32_t groups = op.ints[linear_op::kGroups];
+  const uint64_t units = WorkBefore(program, op)(groups) - static_cast<uint64_t>(groups) * kGroupWork;
+  return units * bytes_of_unit(format);
+}
+
 uint32_t slot_of(const Program& program, int32_t buffer) {
   return program.buffers[static_cast<size_t>(buffer)].slot;
 }
@@ -114,7 +138,8 @@ int32_t Schedule::plan(const Program& program, const Implementation& implementat
     if (op.kind == OpKind::Linear) {
       const bool by_fours =
           implementation.reads_records && static_cast<Format>(op.ints[linear_op::kFormat]) == Format::Block1x4;
-      linears_[i] = {cut(program, op, by_fours ? 4 : 1, grains), number++, count_together(program, i)};
+      linears_[i] = {cut(program, op, by_fours ? 4 : 1, grains), bytes_of_linear(program, op),
+                     static_cast<uint64_t>(op.ints[linear_op::kK]) * kPanel, number++, count_together(program, i)};
       grains += kGrains + 1;
     }
     const bool joins = by_panels(program, op);
@@ -126,6 +151,19 @@ int32_t Schedule::plan(const Program& program, const Implementation& implementat
   }
   steps_.shrink(static_cast<size_t>(steps));
   return OE_OK;
+}
+
+// Every tile reads the panel again (a quarter of it at a time, from all its lines), so the panel has to stay in the cache,
+// too, with the quarter at hand; of what is left, half is for weights and half for what is written. Where that is little,
+// reading the panel so often costs more than the weights that stay.
+int32_t Schedule::grains_of_tile(int32_t op, uint64_t cache) const {
+  const Linear& linear = linears_[static_cast<size_t>(op)];
+  const uint64_t kept = linear.panel_bytes + linear.panel_bytes / 4;
+  if (cache <= kept) return kGrains;
+  const uint64_t tile = (cache - kept) / 2;
+  if (tile < linear.panel_bytes / 4 || tile >= linear.bytes) return kGrains;
+  const uint64_t grains = tile * kGrains / linear.bytes;
+  return grains ? static_cast<int32_t>(grains) : 1;
 }
 
 }  // namespace oe

@@ -33,6 +33,8 @@ class Schedule {
   int32_t together(int32_t op) const { return linears_[static_cast<size_t>(op)].together; }
   // The work of one panel, in quads or blocks of multiply-adds.
   uint64_t work(int32_t op) const { return linears_[static_cast<size_t>(op)].work; }
+  // How many grains to hand a kernel at a time where a thread has `cache` bytes of second-level cache; 0: not known.
+  int32_t grains_of_tile(int32_t op, uint64_t cache) const;
   // [kGrains + 1]: the first group of each grain.
   const int32_t* grains(int32_t op) const {
     return grains_.data() + static_cast<size_t>(linears_[static_cast<size_t>(op)].number) * (kGrains + 1);
@@ -41,6 +43,8 @@ class Schedule {
  private:
   struct Linear {
     uint64_t work;
+    uint64_t bytes;        // of weights and columns, as kernels read them
+    uint64_t panel_bytes;  // of a panel of the input
     int32_t number;  // among the linears
     int32_t together;
   };

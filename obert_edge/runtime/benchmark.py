@@ -20,6 +20,7 @@ import numpy as np
 from obert_edge.bundle.container import Bundle
 from obert_edge.errors import UnsupportedDeviceError, UsageError
 from obert_edge.runtime import machine
+from obert_edge.runtime.board import default_threads, find_board
 from obert_edge.runtime.contender import Contender
 from obert_edge.runtime.disturbance import CpuWatch, Disturbance
 from obert_edge.runtime.environment import Environment
@@ -88,7 +89,8 @@ def benchmark(
         bundle: the ``.oeb`` file.
         batch_size: sequences per run.
         sequence_length: tokens per sequence, none masked.
-        threads: of every engine; ``None``: as many as this process may use.
+        threads: of every engine; ``None``: as many as this process may use, and on a board that the bundle
+            knows no more than it says.
         implementation: of our kernels; ``None``: the best.
         lengths: tokens of each sequence, in place of ``batch_size`` and ``sequence_length``: all engines get
             the sequences padded to the longest, with the mask that says so.
@@ -114,13 +116,13 @@ def benchmark(
         UnsupportedDeviceError: this machine cannot run the bundle, or a baseline named exactly.
         VerificationError: the speed-up is less than ``min_speedup``.
     """
-    threads = machine.available_threads() if threads is None else threads
     tell = progress or (lambda what, done, total: None)
     environment = Environment.current()
     with Bundle.open(bundle) as opened:
         facts = _bundle_facts(opened)
         program = opened.program if profile else None
         model = opened.manifest.model
+        threads = default_threads(find_board(opened.manifest.boards)) if threads is None else threads
     if lengths is not None:
         batch_size, sequence_length = len(lengths), max([0, *lengths])
     lengths = [sequence_length] * batch_size if lengths is None else list(lengths)

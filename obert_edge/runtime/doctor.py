@@ -15,6 +15,7 @@ import numpy as np
 from obert_edge.bundle.container import TOKENIZER, Bundle
 from obert_edge.errors import ObertEdgeError, UnsupportedDeviceError
 from obert_edge.runtime import machine
+from obert_edge.runtime.board import default_threads, find_board
 from obert_edge.runtime.library import find_library, installed_library
 from obert_edge.runtime.native import Library
 from obert_edge.runtime.preflight import free_memory, needed_memory, require_memory, throttling
@@ -246,6 +247,7 @@ def _check_bundle(path: Path) -> Iterator[Finding]:
         with Bundle.open(path, "full") as bundle:
             yield Finding("ok", "bundle", f"{path}: {len(bundle.names)} members, all hashes right")
             yield _check_memory(bundle)
+            yield from _check_board(bundle)
             installed = installed_library()
             library = find_library(bundle)
             yield _implementations(library, "installed" if library is installed else "the bundle's own")
@@ -261,6 +263,14 @@ def _check_bundle(path: Path) -> Iterator[Finding]:
                 )
     except ObertEdgeError as error:
         yield Finding("error", type(error).__name__, error.message, error.hint)
+
+
+def _check_board(bundle: Bundle) -> Iterator[Finding]:
+    board = find_board(bundle.manifest.boards)
+    if board is None:
+        return
+    tiles = f"linears in tiles for {board.cache >> 10} KB of cache each" if board.cache else "no tiles"
+    yield Finding("ok", "board", f"{machine.board_model()}: {default_threads(board)} threads, {tiles}")
 
 
 def _check_memory(bundle: Bundle) -> Finding:

@@ -138,10 +138,15 @@ def peak_memory() -> Optional[int]:
     return int(match.group(1)) * 1024 if match else None
 
 
+def board_model() -> Optional[str]:
+    """What a board calls itself in its device tree, as ``Raspberry Pi 4 Model B Rev 1.4``."""
+    return read_text("/proc/device-tree/model")
+
+
 def cpu_model() -> str:
     """The CPU's name, and on a board the board's."""
     info = _cpuinfo()
-    board = read_text("/proc/device-tree/model")
+    board = board_model()
     name = info.get("model name") or info.get("Hardware") or ""
     part = _ARM_PARTS.get(info.get("CPU part", ""))
     if part:
@@ -182,7 +187,7 @@ def throttled() -> Optional[str]:
     Bits: 0 under-voltage now, 1 frequency capped, 2 throttled, 3 too hot; 16-19 the same since boot.
     """
     text = read_text("/sys/devices/platform/soc/soc:firmware/get_throttled")
-    if text is None and "Raspberry Pi" in (read_text("/proc/device-tree/model") or ""):
+    if text is None and "Raspberry Pi" in (board_model() or ""):
         text = _vcgencmd("get_throttled")  # 'throttled=0x50005'
     try:
         return f"0x{int(text.rpartition('=')[2], 16):x}" if text else None

@@ -157,9 +157,12 @@ class Library:
         *,
         threads: int = 1,
         implementation: Optional[str] = None,
+        cache: int = 0,
     ) -> NativeModel:
         """A model ready to run; see :class:`NativeModel`."""
-        return NativeModel(self, program, weights, threads=threads, implementation=implementation)
+        return NativeModel(
+            self, program, weights, threads=threads, implementation=implementation, cache=cache
+        )
 
 
 class NativeModel:
@@ -172,11 +175,14 @@ class NativeModel:
         threads: threads to compute with, the caller's included.
         implementation: a name of :meth:`Library.implementations`; None:
             ``$OBERT_EDGE_IMPLEMENTATION``, else the best.
+        cache: bytes of second-level cache that a thread has while all work: linears with more weights are
+            computed in tiles that stay there; 0: not known, no tiles. Results do not depend on it, and
+            libraries older than this make none.
 
     Raises:
         BundleError: the blobs are not a program the engine can run.
         UnsupportedDeviceError: the implementation cannot run here, or there is no memory.
-        InputError: ``threads`` out of range.
+        InputError: ``threads`` or ``cache`` out of range.
     """
 
     def __init__(
@@ -187,10 +193,13 @@ class NativeModel:
         *,
         threads: int = 1,
         implementation: Optional[str] = None,
+        cache: int = 0,
     ) -> None:
         self._handle: Optional[int] = None
         self._functions = library._functions
         self._library = library
+        if cache < 0:
+            raise InputError(f"cache is {cache}; it must be 0 or more bytes", hint="leave it out")
         blob = memoryview(cast(Any, weights))
         self._weights = _aligned(np.frombuffer(blob, np.uint8) if blob.nbytes else np.zeros(0, np.uint8))
         handle = self._functions.oe_model_open(
@@ -204,6 +213,11 @@ class NativeModel:
         if not handle:
             self._raise(self._functions.oe_last_status())
         self._handle = handle
+        if cache and hasattr(self._functions, "oe_model_set_cache"):
+            function = self._functions.oe_model_set_cache
+            function.restype = None
+            function.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+            function(handle, cache)
         self.program = Program.from_bytes(program)
         self._outputs = [(self.program.buffers[op.input].domain, op.channels) for op in self.program.outputs]
 

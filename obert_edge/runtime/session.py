@@ -15,8 +15,8 @@ from obert_edge.bundle.container import PROGRAM, TOKENIZER, Bundle
 from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import Domain, Program
 from obert_edge.errors import UsageError
-from obert_edge.runtime import machine
 from obert_edge.runtime.batching import PackedInputs, pack
+from obert_edge.runtime.board import default_cache, default_threads, find_board
 from obert_edge.runtime.library import find_library
 from obert_edge.runtime.native import Library, NativeModel, PackedBatch
 from obert_edge.runtime.preflight import require_memory
@@ -30,18 +30,21 @@ def load(
     threads: Optional[int] = None,
     implementation: Optional[str] = None,
     verify: str = "checksums",
+    cache: Optional[int] = None,
 ) -> Session:
     """Open a bundle, ready to run.
 
     Args:
         path: the ``.oeb`` file.
         threads: threads to compute with; ``None``: as many CPUs as this process may use (its affinity and its
-            container's quota count).
+            container's quota count), and on a board that the bundle knows no more than it says.
         implementation: name of the kernels, for instance ``"avx2"`` or ``"scalar"``; ``None``: the best this
             CPU runs, or ``$OBERT_EDGE_IMPLEMENTATION``.
         verify: ``"checksums"`` finds any damage, by the CRC-32 that the file has of every member; ``"full"``
             compares every member with its cryptographic hash instead (slower); ``"header"`` leaves the
             weights unchecked.
+        cache: bytes of second-level cache that a thread has while all work, to cut linears into tiles for;
+            0: no tiles; ``None``: what the bundle says of this board. Results do not depend on it.
 
     Returns:
         A session; close it, or use it as a context manager, to give memory and threads back.
@@ -50,25 +53,36 @@ def load(
         BundleError: no such file, not a bundle, truncated, altered, or of a newer format.
         UnsupportedDeviceError: the bundle is for another CPU, the implementation cannot run on this one, or
             there is not enough memory.
-        UsageError: ``threads`` or ``verify`` out of range.
+        UsageError: ``threads``, ``verify`` or ``cache`` out of range.
     """
-    threads = machine.available_threads() if threads is None else threads
-    if not isinstance(threads, int) or threads < 1:
-        raise UsageError(f"threads is {threads!r}; expected a whole number from 1", hint="leave it out")
+    _check_number("threads", threads, 1)
+    _check_number("cache", cache, 0)
     # The weights are checked below, by the library.
     bundle = Bundle.open(path, "header" if verify == "checksums" else verify)
     try:
+        board = find_board(bundle.manifest.boards)
+        threads = default_threads(board) if threads is None else threads
+        cache = default_cache(board) if cache is None else cache
         library = find_library(bundle)
         require_memory(bundle)
         if verify == "checksums":
             bundle.check_weights(library.crc32)
         model = library.open(
-            bytes(bundle.member(PROGRAM)), bundle.weights, threads=threads, implementation=implementation
+            bytes(bundle.member(PROGRAM)),
+            bundle.weights,
+            threads=threads,
+            implementation=implementation,
+            cache=cache,
         )
-        return Session(bundle, library, model, threads)
+        return Session(bundle, library, model, threads, cache)
     except BaseException:
         bundle.close()
         raise
+
+
+def _check_number(name: str, value: Optional[int], smallest: int) -> None:
+    if value is not None and (not isinstance(value, int) or value < smallest):
+        raise UsageError(f"{name} is {value!r}; expected a whole number from {smallest}", hint="leave it out")
 
 
 @dataclass
@@ -85,12 +99,16 @@ class Session:
     Attributes:
         manifest: what the bundle says about itself.
         threads: threads it computes with.
+        cache: bytes of second-level cache per thread that linears are cut into tiles for; 0: no tiles.
         library: the engine it runs on.
     """
 
-    def __init__(self, bundle: Bundle, library: Library, model: NativeModel, threads: int) -> None:
+    def __init__(
+        self, bundle: Bundle, library: Library, model: NativeModel, threads: int, cache: int = 0
+    ) -> None:
         self.manifest: Manifest = bundle.manifest
         self.threads = threads
+        self.cache = cache
         self.library = library
         self._bundle = bundle
         self._model = model

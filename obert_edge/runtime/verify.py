@@ -12,8 +12,8 @@ import numpy as np
 from obert_edge.bundle.cases import Case
 from obert_edge.bundle.container import PROGRAM, Bundle
 from obert_edge.errors import UnsupportedDeviceError, VerificationError
-from obert_edge.runtime import machine
 from obert_edge.runtime.batching import case_positions
+from obert_edge.runtime.board import default_cache, default_threads, find_board
 from obert_edge.runtime.library import find_library
 from obert_edge.runtime.native import Library, NativeModel, PackedBatch
 
@@ -104,7 +104,7 @@ def verify(
     Args:
         path: the ``.oeb`` file.
         implementation: check only this one.
-        threads: the larger number of threads; ``None``: as many as this process may use.
+        threads: the larger number of threads; ``None``: as many as a session would start.
         progress: told about each step.
 
     Returns:
@@ -115,9 +115,10 @@ def verify(
         UnsupportedDeviceError: the bundle is for another CPU, or the implementation cannot run here.
     """
     tell = progress or (lambda what, done, total: None)
-    counts = sorted({1, machine.available_threads() if threads is None else threads})
     with Bundle.open(path, "full") as bundle:
         library = find_library(bundle)
+        board = find_board(bundle.manifest.boards)
+        counts = sorted({1, default_threads(board) if threads is None else threads})
         names = _implementations(library, implementation)
         cases = bundle.cases
         checks = []
@@ -125,7 +126,11 @@ def verify(
         for step, (name, count) in enumerate(combinations):
             tell(f"running the embedded cases on {name}, {count} threads", step, len(combinations))
             with library.open(
-                bytes(bundle.member(PROGRAM)), bundle.weights, threads=count, implementation=name
+                bytes(bundle.member(PROGRAM)),
+                bundle.weights,
+                threads=count,
+                implementation=name,
+                cache=default_cache(board),
             ) as model:
                 checks.append(_check(model, bundle, cases, name, count))
         return Verification(str(bundle.path), len(bundle.manifest.members), len(cases), checks)

@@ -1,4 +1,4 @@
-// USDOT (ARMv8.6 i8mm): Cortex-A510, Cortex-A710 and later, Neoverse V1 and N2.
+// USMMLA and USDOT (ARMv8.6 i8mm): Cortex-A510, Cortex-A710 and later, Neoverse V1 and N2.
 #include <arm_neon.h>
 
 #include "kernels.h"
@@ -9,6 +9,7 @@ namespace {
 #define OE_USDOT
 #include "vec_neon.h"
 #include "dot_by_element.h"
+#include "dot_by_matrix.h"
 
 #define OE_OWN_LINEARS "arm_neon/linear_stripes.inc"
 #include "simd/kernels.inc"

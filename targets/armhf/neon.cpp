@@ -1,46 +1,25 @@
-// NEON of ARMv7: the sums of linears; everything else is the scalar kernels'.
+// NEON of ARMv7: the sums of linears here, attention in attention.cpp; everything else is the scalar kernels'.
 //
-// Its float vectors flush denormals to zero, so docs/numerics.md cannot be kept with them: float steps are VFP's, one token
-// at a time. Integers are exact. A tile is 8 tokens by up to 4 rows: 8 of 16 registers hold its sums. Activations of a
-// column are widened to 16 bits once and multiplied by one weight after the other (VMLAL by element), so columns may be
-// anywhere and need not be put side by side:
+// Its float vectors flush denormals to zero, so docs/numerics.md cannot be kept with them in general: float steps are VFP's,
+// one token at a time. Integers are exact. A tile is 8 tokens by up to 4 rows (tile.h), and columns may be anywhere, as they
+// need not be put side by side:
 //
 //   VLD1.8 + VMOVL.U8   8 tokens of column c        sums[row][0..3] += x.low  * w[row][c]    VMLAL.S16 by element
 //                                                   sums[row][4..7] += x.high * w[row][c]
 //
 // A quad of columns and 4 rows: 32 VMLAL and some 19 other instructions for 128 multiply-adds.
-#include <arm_neon.h>
-
+#include "attention.h"
 #include "generic/linear_epilogue.h"
 #include "generic/scalar.h"
-#include "simd/macros.h"
+#include "tile.h"
 
 namespace oe {
 namespace {
 
-constexpr int32_t kTile = 8;  // tokens
-
-template <int kRows>
-struct TileSums {
-  int32x4_t low[kRows], high[kRows];
-};
-
-// VLD1.8 by name: of vld1_u8 clang 21 makes two loads, two stores to the stack and a load.
-OE_INLINE uint8x8_t load_eight(const uint8_t* p) {
-  uint8x8_t x;
-  __asm__("vld1.8 {%P0}, %1" : "=w"(x) : "Q"(*reinterpret_cast<const uint8_t(*)[8]>(p)));
-  return x;
-}
-
-// One column of the quad: its activations times one weight of every row. `w[r]` are the row's four weights.
-template <int kRows, int kColumn>
-OE_INLINE void add_column(TileSums<kRows>& sums, const uint8_t* x, const int16x4_t (&w)[kRows]) {
-  const int16x8_t wide = vreinterpretq_s16_u16(vmovl_u8(load_eight(x)));
-  OE_UNROLL for (int r = 0; r < kRows; ++r) {
-    sums.low[r] = vmlal_lane_s16(sums.low[r], vget_low_s16(wide), w[r], kColumn);
-    sums.high[r] = vmlal_lane_s16(sums.high[r], vget_high_s16(wide), w[r], kColumn);
-  }
-}
+using armhf::add_column;
+using armhf::kTile;
+using armhf::load_eight;
+using armhf::TileSums;
 
 // sums += four columns times the weights [kRows][4].
 template <int kRows>
@@ -128,7 +107,7 @@ const Implementation kNeonV7 = {
     "neon",
     false,
     {nullptr, linear_row_gather<1>, linear_row_gather<2>, linear_row_gather<4>, linear_dense_4, linear_block_1x4},
-    generic::attention,
+    armhf::attention,
     generic::layer_norm,
     generic::quantize,
     generic::quantize_dynamic,
@@ -136,7 +115,7 @@ const Implementation kNeonV7 = {
     generic::mean_pool,
     generic::select_first,
     generic::linear_scratch,
-    generic::attention_scratch,
+    armhf::attention_scratch,
 };
 
 }  // namespace oe

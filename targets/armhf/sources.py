@@ -13,4 +13,4 @@ LIBRARY = "libobert_edge.armv7l-linux-gnu.so"
 FLAGS: Tuple[str, ...] = ("-mcpu=cortex_a7",)
 
 #: (path as in generic/sources.py, extra compiler flags): this target's own kernels.
-SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (("armhf/neon.cpp", ()),)
+SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (("armhf/neon.cpp", ()), ("armhf/attention.cpp", ()))

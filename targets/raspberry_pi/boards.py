@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Tuple
 
-from obert_edge.bundle.manifest import Manifest
+from obert_edge.bundle.manifest import BoardFacts, Manifest
 
+KIB = 1 << 10
 MIB = 1 << 20
 
 
@@ -51,9 +52,14 @@ class Board:
         implementation: the kernels it runs.
         rates: what each core computes per cycle; modelled.
         l1_data: bytes per core.
+        l1_ways: of it.
+        l2: bytes of the second cache.
+        l2_ways: of it.
+        l2_cores: how many cores share it.
         last_level: bytes of the largest cache, shared by the cores.
         memory: bytes, by variant.
         bandwidth: bytes per second that all cores together can read from memory; estimated.
+        cores: of the CPU; all are equal.
     """
 
     name: str
@@ -64,10 +70,37 @@ class Board:
     implementation: str
     rates: Rates
     l1_data: int
+    l1_ways: int
+    l2: int
+    l2_ways: int
+    l2_cores: int
     last_level: int
     memory: Tuple[int, ...]
     bandwidth: float
     cores: int = 4
+
+    @property
+    def threads(self) -> int:
+        """Threads of a session: one per core.
+
+        The cores are equal, so that none holds the others up, and the work is bound by multiplying, which
+        grows with them, or by memory, which more cores do not make slower.
+        """
+        return self.cores
+
+    @property
+    def cache(self) -> int:
+        """Bytes of the second cache that a core can count on while all work.
+
+        The engine cuts linears into tiles for it, so that weights come from memory once for a panel of
+        tokens, not once for each of its stripes (docs/results/arm_tiles.md).
+        """
+        return self.l2 // self.l2_cores
+
+    @property
+    def facts(self) -> BoardFacts:
+        """What a bundle says of it."""
+        return BoardFacts(self.model, self.threads, self.cache)
 
 
 BOARDS: Tuple[Board, ...] = (
@@ -79,8 +112,12 @@ BOARDS: Tuple[Board, ...] = (
         isa="ARMv8.0, NEON",
         implementation="neon",
         rates=CORTEX_A53,
-        l1_data=32 << 10,
-        last_level=512 << 10,
+        l1_data=32 * KIB,
+        l1_ways=4,
+        l2=512 * KIB,
+        l2_ways=16,
+        l2_cores=4,
+        last_level=512 * KIB,
         memory=(512 * MIB,),
         bandwidth=1.5e9,
     ),
@@ -92,8 +129,12 @@ BOARDS: Tuple[Board, ...] = (
         isa="ARMv8.0, NEON",
         implementation="neon",
         rates=CORTEX_A53,
-        l1_data=32 << 10,
-        last_level=512 << 10,
+        l1_data=32 * KIB,
+        l1_ways=4,
+        l2=512 * KIB,
+        l2_ways=16,
+        l2_cores=4,
+        last_level=512 * KIB,
         memory=(1024 * MIB,),
         bandwidth=2e9,
     ),
@@ -105,7 +146,11 @@ BOARDS: Tuple[Board, ...] = (
         isa="ARMv8.0, NEON",
         implementation="neon",
         rates=CORTEX_A72,
-        l1_data=32 << 10,
+        l1_data=32 * KIB,
+        l1_ways=2,
+        l2=1 * MIB,
+        l2_ways=16,
+        l2_cores=4,
         last_level=1 * MIB,
         memory=(1024 * MIB, 2048 * MIB, 4096 * MIB, 8192 * MIB),
         bandwidth=4e9,
@@ -118,7 +163,11 @@ BOARDS: Tuple[Board, ...] = (
         isa="ARMv8.2, NEON, dotprod",
         implementation="neondot",
         rates=CORTEX_A76,
-        l1_data=64 << 10,
+        l1_data=64 * KIB,
+        l1_ways=4,
+        l2=512 * KIB,
+        l2_ways=8,
+        l2_cores=1,
         last_level=2 * MIB,
         memory=(2048 * MIB, 4096 * MIB, 8192 * MIB, 16384 * MIB),
         bandwidth=10e9,
@@ -148,14 +197,14 @@ def least_milliseconds(board: Board, manifest: Manifest, sequence_length: int) -
     Softmax, GELU and LayerNorm, cache misses and a throttled clock come on top; a board never beats this.
 
     Args:
-        board: where, on all its cores.
+        board: where, on the threads a session has there.
         manifest: of a bundle.
         sequence_length: tokens.
     """
     cycles = sum(
         work / board.rates.of(kind) for kind, work in multiply_adds(manifest, sequence_length).items()
     )
-    compute = cycles / (board.cores * board.gigahertz * 1e9)
+    compute = cycles / (board.threads * board.gigahertz * 1e9)
     weights = sum(linear.bytes for linear in manifest.linears)
     reading = weights / board.bandwidth if weights > board.last_level else 0.0
     return 1e3 * max(compute, reading)

@@ -7,7 +7,7 @@ from typing import Any, Dict
 
 import pytest
 
-from obert_edge.bundle.manifest import FORMAT_VERSION, Manifest
+from obert_edge.bundle.manifest import FORMAT_VERSION, BoardFacts, Manifest
 from obert_edge.errors import BundleError
 from tests.bundle.samples import sample_manifest
 
@@ -21,6 +21,14 @@ def changed(**changes: Any) -> bytes:
 def test_json_gives_the_same_manifest_back() -> None:
     manifest = sample_manifest()
     assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_boards_come_back_and_may_be_absent() -> None:
+    boards = [BoardFacts("Raspberry Pi 4", 4, 1 << 18)]
+    assert Manifest.from_json(sample_manifest(boards=boards).to_json()).boards == boards
+    fields = json.loads(sample_manifest(boards=boards).to_json())
+    del fields["boards"]
+    assert Manifest.from_json(json.dumps(fields).encode()).boards == []
 
 
 def test_facts_a_later_writer_adds_are_ignored() -> None:
@@ -47,6 +55,9 @@ def test_a_newer_format_says_which_reader_it_needs() -> None:
         ({"outputs": [{"name": "x", "domain": "tokens", "channels": True}]}, "channels = True, expected int"),
         ({"task": {"type": "poetry"}}, "task 'poetry'"),
         ({"members": {"a": {"sha256": "00", "bytes": "9"}}}, "expected int"),
+        ({"boards": [{"model": "Pi", "threads": 0, "cache": 0}]}, "the board 'Pi' 0 threads"),
+        ({"boards": [{"model": "", "threads": 1, "cache": 0}]}, "the board ''"),
+        ({"boards": [{"model": "Pi", "threads": 1, "cache": -1}]}, "-1 bytes of cache"),
         ({"format_version": "1"}, "no whole format_version"),
         ({"minimum_reader": None}, "no whole format_version and minimum_reader"),
     ],

@@ -30,6 +30,7 @@ class Machine:
         part: ``CPU part`` of ``/proc/cpuinfo``.
         features: its ``Features``.
         implementations: kernels that must run, best first.
+        board: what its device tree says it is; empty: it has none.
     """
 
     name: str
@@ -38,12 +39,23 @@ class Machine:
     part: str
     features: str
     implementations: Sequence[str]
+    board: str = ""
 
 
 MACHINES = (
-    Machine("pi3", "arm64", "cortex-a53", "0xd03", _V8, ("neon", "scalar")),
-    Machine("pi4", "arm64", "cortex-a72", "0xd08", _V8, ("neon", "scalar")),
-    Machine("pi5", "arm64", "cortex-a76", "0xd0b", _A76, ("neondot", "neon", "scalar")),
+    Machine(
+        "pi3", "arm64", "cortex-a53", "0xd03", _V8, ("neon", "scalar"), "Raspberry Pi 3 Model B Plus Rev 1.3"
+    ),
+    Machine("pi4", "arm64", "cortex-a72", "0xd08", _V8, ("neon", "scalar"), "Raspberry Pi 4 Model B Rev 1.4"),
+    Machine(
+        "pi5",
+        "arm64",
+        "cortex-a76",
+        "0xd0b",
+        _A76,
+        ("neondot", "neon", "scalar"),
+        "Raspberry Pi 5 Model B Rev 1.0",
+    ),
     Machine("newest", "arm64", "max", "0xd4f", f"{_A76} i8mm", ("i8mm", "neondot", "neon", "scalar")),
 )
 PI_32_BIT = Machine("pi2", "armhf", "cortex-a7", "0xc07", _V7, ("neon", "scalar"))
@@ -85,6 +97,9 @@ class Emulated:
                 for number in range(2)
             )
         )
+        if machine.board:
+            (root / "proc" / "device-tree").mkdir()
+            (root / "proc" / "device-tree" / "model").write_text(machine.board + "\0")
         interpreter = next((system / "usr" / "bin").glob("python3.[0-9]*"))
         #: A program of *this* machine that behaves as ``python3`` of the other: it can start itself again.
         self.python = folder / "python3"

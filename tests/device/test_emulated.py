@@ -61,6 +61,8 @@ def test_the_doctor_sees_the_board_and_the_emulation(emulate, bundle_for):
     assert done.returncode == 0, done.stderr
     findings = {finding["subject"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert "Cortex-A72" in findings["CPU"]["found"]
+    assert findings["board"]["found"].startswith("Raspberry Pi 4 Model B Rev 1.4: ")
+    assert "tiles for 256 KB of cache" in findings["board"]["found"]
     assert "no 8-bit dot product" in findings["CPU"]["found"]
     assert findings["emulation"]["severity"] == "warning"
     assert "runs neon" in findings["engine"]["found"]

@@ -56,6 +56,23 @@ def test_implementations_and_threads_agree(library: Library, lengths: List[int],
             assert same_bits(found, expected), (name, threads)
 
 
+@pytest.mark.parametrize("cache", [1, 2800, 3300, 4600, 1 << 20])
+@pytest.mark.parametrize("lengths", [[70, 5, 33], [150, 149, 3, 150, 120]], ids=["ops", "panels"])
+def test_tiles_for_any_cache_give_the_same_bits(library: Library, lengths: List[int], cache: int) -> None:
+    """2800 bytes cut linears of 24 channels, 4600 those of 40, both and neither the others."""
+    batch = batch_of(lengths)
+    expected = run(library, batch, implementation="scalar")
+    for name in library.implementations():
+        for threads in (1, 3):
+            found = run(library, batch, implementation=name, threads=threads, cache=cache)
+            assert same_bits(found, expected), (name, threads)
+
+
+def test_a_cache_is_not_negative(library: Library) -> None:
+    with pytest.raises(InputError, match="cache is -1"):
+        run(library, batch_of([3]), cache=-1)
+
+
 def test_columns_stored_as_masks_give_the_bits_of_lists(library: Library) -> None:
     compact, batch = EncoderBuilder(compact=True), batch_of([7, 130, 1])
     codings = {op.column_coding for op in compact.program.ops if isinstance(op, Linear)}

@@ -3,7 +3,7 @@
 //   argument: path of the engine library
 //   request:  one letter and its fields           answer: int64 status, a message, and what is listed
 //     I                                             names of the implementations
-//     O  implementation, program, weights, threads
+//     O  implementation, program, weights, threads, bytes of cache
 //     R  op, batch, buffers                         the buffers
 //     C  bytes                                      their CRC-32, as 4 bytes; none where the CPU has no instruction for it
 //     X  batch, buffers (sized, content ignored)    the buffers: one per output
@@ -23,6 +23,7 @@ namespace {
 #define API(name) decltype(&name) name##_;
 struct Functions {
   API(oe_implementations) API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op) API(oe_crc32)
+  API(oe_model_set_cache)
 };
 #undef API
 
@@ -112,6 +113,7 @@ int main(int argc, char** argv) {
   Functions engine;
 #define API(name) engine.name##_ = reinterpret_cast<decltype(&name)>(dlsym(library, #name));
   API(oe_implementations) API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op) API(oe_crc32)
+  API(oe_model_set_cache)
 #undef API
   oe_model* model = nullptr;
   Blob program, weights;
@@ -128,6 +130,8 @@ int main(int argc, char** argv) {
       const int32_t threads = static_cast<int32_t>(read_number());
       model = engine.oe_model_open_(program.data, static_cast<uint64_t>(program.bytes), weights.data,
                                     static_cast<uint64_t>(weights.bytes), threads, static_cast<char*>(name.data));
+      const uint64_t cache = static_cast<uint64_t>(read_number());
+      if (model) engine.oe_model_set_cache_(model, cache);
       write_status(model ? 0 : 1, model ? "" : engine.oe_last_error_());
     } else if ((letter == 'R' || letter == 'X') && model) {
       run(engine, model, letter == 'X');

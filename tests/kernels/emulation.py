@@ -120,13 +120,14 @@ class EmulatedLibrary:
         *,
         threads: int = 1,
         implementation: str = "",
+        cache: int = 0,
     ) -> Union[NativeModel, EmulatedModel]:
         """A model on the emulated CPU (the latest is the only open one), or the reference on this one."""
         if implementation == "scalar":
             return self._host.open(program, weights, threads=threads, implementation="scalar")
         name = implementation.replace("emulated ", "").encode()
         request = b"O" + blob(name + b"\0") + blob(program) + blob(bytes(weights)) + number(threads)
-        self._ask(request, 0)
+        self._ask(request + number(cache), 0)
         return EmulatedModel(self, Program.from_bytes(program))
 
     def crc32(self, data: bytes) -> Optional[int]:

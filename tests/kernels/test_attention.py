@@ -25,6 +25,7 @@ def check(
     seed: int = 0,
     threads: Sequence[int] = (1, 2, 3),
     query_zero_point: int = 128,
+    value_scale: float = 0.02,
 ) -> None:
     rng = np.random.default_rng(seed)
     channels, tokens = heads * head_dim, sum(lengths)
@@ -34,7 +35,7 @@ def check(
     # Scores of random vectors spread by about 74 * 73 * sqrt(head_dim); sharpness is the spread in bits.
     score_scale = float(np.float32(sharpness / (74 * 73 * head_dim**0.5)))
     zero_point = 120
-    context_scale = float(np.float32(1.7 if out is DType.U8 else 0.02))
+    context_scale = float(np.float32(1.7 if out is DType.U8 else value_scale))
 
     builder = ProgramBuilder(max_positions=max(512, *lengths))
     buffers = [builder.buffer(t, channels) for t in (DType.U8, DType.S8, DType.S8, out)]
@@ -69,6 +70,12 @@ def check(
 def test_lengths(library: Library, length: int) -> None:
     check(library, [length])
     check(library, [length], out=DType.F32)
+
+
+def test_numbers_too_small_for_a_normal_float(library: Library) -> None:
+    check(library, [30], sharpness=1e-37)  # score differences times the scale
+    check(library, [30], sharpness=3e5)  # powers of two from 2^-126 down
+    check(library, [30], out=DType.F32, value_scale=1e-36)  # the scale over the sum of the probabilities
 
 
 @pytest.mark.parametrize("length", [384, 512])

@@ -121,6 +121,7 @@ def test_attention_of_every_head_size(emulated: EmulatedLibrary) -> None:
         test_attention.check(emulated, [30], query_zero_point=zero_point)
     for sharpness in (1e-6, 30.0, 3000.0):
         test_attention.check(emulated, [130], heads=1, sharpness=sharpness, out=DType.F32)
+    test_attention.test_numbers_too_small_for_a_normal_float(emulated)
 
 
 @pytest.mark.parametrize("channels, columns", [(1, 17), (2, 1), (5, 64), (127, 65), (312, 50)])
@@ -158,9 +159,10 @@ def test_a_whole_encoder(emulated: EmulatedLibrary) -> None:
     with emulated.open(*blobs, implementation="scalar") as model:
         expected = model.run(batch)
     for name in emulated.implementations():
-        with emulated.open(*blobs, threads=3, implementation=name) as model:
-            for found, reference in zip(model.run(batch), expected):
-                assert found.tobytes() == reference.tobytes(), name
+        for cache in (0, 2800):  # tiles of 440 bytes
+            with emulated.open(*blobs, threads=3, implementation=name, cache=cache) as model:
+                for found, reference in zip(model.run(batch), expected):
+                    assert found.tobytes() == reference.tobytes(), (name, cache)
 
 
 def test_an_instruction_set_the_core_lacks_is_refused(emulated: EmulatedLibrary) -> None:

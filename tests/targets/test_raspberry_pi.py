@@ -31,7 +31,17 @@ def test_the_boards_run_kernels_the_target_has():
     for board in BOARDS:
         assert board.implementation in get_target("rpi").implementations
         assert ("dotprod" in board.isa) == (board.implementation == "neondot")
-        assert board.l1_data < board.last_level < min(board.memory)
+        assert board.l1_data < board.cache <= board.l2 <= board.last_level < min(board.memory)
+
+
+def test_a_bundle_says_what_suits_each_board(manifest):
+    assert {board.model: (board.threads, board.cache >> 10) for board in manifest.boards} == {
+        "Raspberry Pi Zero 2 W": (4, 128),
+        "Raspberry Pi 3": (4, 128),
+        "Raspberry Pi 4": (4, 256),
+        "Raspberry Pi 5": (4, 512),
+    }
+    assert get_target("arm64").boards == ()
 
 
 def test_a_bundle_for_the_pi_has_the_engine_of_every_64_bit_arm():

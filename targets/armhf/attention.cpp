@@ -1,0 +1,225 @@
+// INT8 attention of one head of one sequence with NEON of ARMv7 (docs/numerics.md, "Attention").
+//
+// Four queries at a time. Both products are the same step, 8 bytes of a column times a number of each query:
+//
+//   scores  [query][key]      += key[channel][8 keys]     * query[query][channel]
+//   context [query][channel]  += value[key][8 channels]   * p[query][key]
+//
+// ARMv7's float vectors flush denormals to zero. The probabilities are computed with them all the same, because no denormal
+// reaches a result there: x and what is left of it after rounding only matter beside 1 (fma(.., r, 1)), and a power below
+// 2^-126 times 255 rounds to 0 either way. The context's floats, which a caller may see, are VFP's.
+#include "attention.h"
+
+#include <string.h>
+
+#include "generic/functions.h"
+#include "tile.h"
+
+namespace oe {
+namespace armhf {
+namespace {
+
+constexpr int32_t kQueries = 4;
+
+int32_t up_to(int32_t multiple, int32_t n) { return (n + multiple - 1) / multiple * multiple; }
+size_t size(int32_t n) { return static_cast<size_t>(n); }
+size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// One head of one sequence, laid out for the two products; what is beyond the sequence or the head is zero.
+struct Head {
+  int32_t length, keys, depth, channels;  // keys: length up to a multiple of 8; channels: depth, likewise
+  int8_t* key;                            // [depth up to a multiple of 4][keys]
+  int8_t* value;                          // [keys][channels]
+  int32_t* key_term;                      // [keys]: -zero point * sum of the key
+  int16_t* query;                         // [kQueries][depth up to a multiple of 4]
+  int32_t* score;                         // [kQueries][keys]
+  int16_t* probability;                   // [kQueries][keys]
+  int32_t* context;                       // [kQueries][channels]
+};
+
+// The bytes of each part, in the order of Head.
+struct Sizes {
+  size_t key, value, key_term, query, score, probability, context;
+};
+Sizes sizes_of(int32_t head_dim, int32_t length) {
+  const size_t keys = size(up_to(kTile, length)), channels = size(up_to(kTile, head_dim)), depth = size(up_to(4, head_dim));
+  return {aligned(depth * keys),        aligned(keys * channels),     aligned(keys * 4),           aligned(kQueries * depth * 2),
+          aligned(kQueries * keys * 4), aligned(kQueries * keys * 2), aligned(kQueries * channels * 4)};
+}
+
+Head lay_out(int32_t head_dim, int32_t length, void* scratch) {
+  const Sizes sizes = sizes_of(head_dim, length);
+  uint8_t* free_bytes = static_cast<uint8_t*>(scratch);
+  const auto take = [&free_bytes](size_t bytes) {
+    uint8_t* taken = free_bytes;
+    free_bytes += bytes;
+    return taken;
+  };
+  Head head;
+  head.length = length;
+  head.keys = up_to(kTile, length);
+  head.depth = head_dim;
+  head.channels = up_to(kTile, head_dim);
+  head.key = reinterpret_cast<int8_t*>(take(sizes.key));
+  head.value = reinterpret_cast<int8_t*>(take(sizes.value));
+  head.key_term = reinterpret_cast<int32_t*>(take(sizes.key_term));
+  head.query = reinterpret_cast<int16_t*>(take(sizes.query));
+  head.score = reinterpret_cast<int32_t*>(take(sizes.score));
+  head.probability = reinterpret_cast<int16_t*>(take(sizes.probability));
+  head.context = reinterpret_cast<int32_t*>(take(sizes.context));
+  return head;
+}
+
+// Copies keys and values out of their panels, and adds the keys up.
+void take_keys_and_values(const AttentionArgs& args, const Head& head, int32_t index, int32_t begin) {
+  const int32_t channels = args.heads * args.head_dim;
+  memset(head.key, 0, size(up_to(4, head.depth)) * size(head.keys));
+  memset(head.value, 0, size(head.keys) * size(head.channels));
+  memset(head.key_term, 0, size(head.keys) * 4);
+  for (int32_t d = 0; d < head.depth; ++d) {
+    int8_t* key = head.key + size(d) * size(head.keys);
+    for (int32_t j = 0; j < head.length;) {  // what lies in one panel
+      const int32_t token = begin + j, in_panel = kPanel - token % kPanel;
+      const int32_t count = head.length - j < in_panel ? head.length - j : in_panel;
+      const size_t at = generic::element(args.columns, channels, index * head.depth + d, token);
+      memcpy(key + j, args.key + at, size(count));
+      for (int32_t i = 0; i < count; ++i) {
+        head.key_term[j + i] -= args.query_zero_point * args.key[at + size(i)];
+        head.value[size(j + i) * size(head.channels) + size(d)] = args.value[at + size(i)];
+      }
+      j += count;
+    }
+  }
+}
+
+// out[query][lane] = starts[lane] + sum over k of columns[k][lane] * numbers[query][k]: `lanes` lanes (a multiple of 8) that
+// are `lanes` bytes apart, `count` columns (a multiple of 4). `starts` may be null: zeros.
+void multiply(const int8_t* columns, int32_t lanes, const int16_t* numbers, int32_t count, const int32_t* starts,
+              int32_t* out) {
+  for (int32_t lane = 0; lane < lanes; lane += kTile) {
+    TileSums<kQueries> sums;
+    const int32x4_t low = starts ? vld1q_s32(starts + lane) : vdupq_n_s32(0);
+    const int32x4_t high = starts ? vld1q_s32(starts + lane + 4) : vdupq_n_s32(0);
+    OE_UNROLL for (int q = 0; q < kQueries; ++q) {
+      sums.low[q] = low;
+      sums.high[q] = high;
+    }
+    const int8_t* x = columns + lane;
+    const size_t step = size(lanes);
+    for (int32_t k = 0; k < count; k += 4, x += 4 * step) {
+      int16x4_t w[kQueries];
+      OE_UNROLL for (int q = 0; q < kQueries; ++q) w[q] = vld1_s16(numbers + size(q) * size(count) + k);
+      add_column<kQueries, 0>(sums, x, w);
+      add_column<kQueries, 1>(sums, x + step, w);
+      add_column<kQueries, 2>(sums, x + 2 * step, w);
+      add_column<kQueries, 3>(sums, x + 3 * step, w);
+    }
+    OE_UNROLL for (int q = 0; q < kQueries; ++q) {
+      vst1q_s32(out + size(q) * size(lanes) + lane, sums.low[q]);
+      vst1q_s32(out + size(q) * size(lanes) + lane + 4, sums.high[q]);
+    }
+  }
+}
+
+int32_t largest_of(const int32_t* score, int32_t length) {
+  int32_t largest = INT32_MIN, j = 0;
+  if (length >= 4) {
+    int32x4_t most = vld1q_s32(score);
+    for (j = 4; j + 4 <= length; j += 4) most = vmaxq_s32(most, vld1q_s32(score + j));
+    const int32x2_t pair = vpmax_s32(vget_low_s32(most), vget_high_s32(most));
+    largest = vget_lane_s32(vpmax_s32(pair, pair), 0);
+  }
+  for (; j < length; ++j) largest = score[j] > largest ? score[j] : largest;
+  return largest;
+}
+
+// round(exp2(x) * 255), operation for operation as generic::exp2_of and round_even.
+OE_INLINE int32x4_t probabilities(float32x4_t x) {
+  const float32x4_t round = vdupq_n_f32(generic::kRound), least = vdupq_n_f32(-126.0f);
+  x = vbslq_f32(vcgtq_f32(x, least), x, least);
+  const float32x4_t z = vaddq_f32(x, round);
+  const int32x4_t n = vsubq_s32(vreinterpretq_s32_f32(z), vreinterpretq_s32_f32(round));
+  const float32x4_t r = vsubq_f32(x, vsubq_f32(z, round));
+  float32x4_t p = vdupq_n_f32(0.00968571100383997f);
+  p = vfmaq_f32(vdupq_n_f32(0.05592202767729759f), p, r);
+  p = vfmaq_f32(vdupq_n_f32(0.2402186542749405f), p, r);
+  p = vfmaq_f32(vdupq_n_f32(0.6931210160255432f), p, r);
+  p = vfmaq_f32(vdupq_n_f32(1.0f), p, r);
+  const float32x4_t e = vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), vshlq_n_s32(n, 23)));
+  const float32x4_t y = vmulq_f32(e, vdupq_n_f32(255.0f));
+  return vcvtq_s32_f32(vsubq_f32(vaddq_f32(y, round), round));
+}
+
+// Scores of one query to probabilities; returns their sum. Those of keys beyond the sequence become 0.
+int32_t weigh(const Head& head, const int32_t* score, float score_scale, int16_t* probability) {
+  const int32_t largest = largest_of(score, head.length);
+  const int32x4_t most = vdupq_n_s32(largest);
+  const float32x4_t scale = vdupq_n_f32(score_scale);
+  int32x4_t total = vdupq_n_s32(0);
+  for (int32_t j = 0; j < head.keys; j += 4) {
+    const float32x4_t x = vmulq_f32(vcvtq_f32_s32(vsubq_s32(vld1q_s32(score + j), most)), scale);
+    int32x4_t p = probabilities(x);
+    if (j + 4 > head.length) {
+      int32_t lanes[4];
+      vst1q_s32(lanes, p);
+      for (int32_t i = 0; i < 4; ++i) lanes[i] = j + i < head.length ? lanes[i] : 0;
+      p = vld1q_s32(lanes);
+    }
+    total = vaddq_s32(total, p);
+    vst1_s16(probability + j, vmovn_s32(p));
+  }
+  const int32x2_t pair = vadd_s32(vget_low_s32(total), vget_high_s32(total));
+  return vget_lane_s32(vpadd_s32(pair, pair), 0);
+}
+
+void store_context(const AttentionArgs& args, const Head& head, int32_t index, int32_t token, const int32_t* context,
+                   float scale) {
+  const size_t width = static_cast<size_t>(panel_width(args.columns, token / kPanel));
+  size_t out = generic::element(args.columns, args.heads * args.head_dim, index * head.depth, token);
+  for (int32_t d = 0; d < head.depth; ++d, out += width) {
+    const float t = static_cast<float>(context[d]) * scale;
+    if (args.out_type == DType::F32) {
+      static_cast<float*>(args.output)[out] = t;
+    } else {
+      static_cast<uint8_t*>(args.output)[out] =
+          static_cast<uint8_t>(generic::quantize_value(t, args.zero_point, 0, 255));
+    }
+  }
+}
+
+}  // namespace
+
+void attention(const AttentionArgs& args, int32_t sequence, int32_t index, void* scratch) {
+  const int32_t begin = args.starts[sequence], end = args.starts[sequence + 1];
+  const Head head = lay_out(args.head_dim, end - begin, scratch);
+  const int32_t depth = up_to(4, head.depth), channels = args.heads * args.head_dim;
+  take_keys_and_values(args, head, index, begin);
+  memset(head.query, 0, kQueries * size(depth) * 2);
+  for (int32_t first = begin; first < end; first += kQueries) {
+    const int32_t queries = end - first < kQueries ? end - first : kQueries;
+    for (int32_t q = 0; q < queries; ++q) {  // of fewer than four, the others are of the tile before, or zero
+      for (int32_t d = 0; d < head.depth; ++d) {
+        head.query[q * depth + d] = args.query[generic::element(args.columns, channels, index * head.depth + d, first + q)];
+      }
+    }
+    multiply(head.key, head.keys, head.query, depth, head.key_term, head.score);
+    float scale[kQueries];
+    for (int32_t q = 0; q < kQueries; ++q) {
+      const size_t row = size(q) * size(head.keys);
+      const int32_t total = weigh(head, head.score + row, args.score_scale, head.probability + row);
+      scale[q] = args.context_scale / static_cast<float>(total);
+    }
+    multiply(head.value, head.channels, head.probability, head.keys, nullptr, head.context);
+    for (int32_t q = 0; q < queries; ++q) {
+      store_context(args, head, index, first + q, head.context + size(q) * size(head.channels), scale[q]);
+    }
+  }
+}
+
+size_t attention_scratch(int32_t head_dim, int32_t longest) {
+  const Sizes s = sizes_of(head_dim, longest);
+  return s.key + s.value + s.key_term + s.query + s.score + s.probability + s.context;
+}
+
+}  // namespace armhf
+}  // namespace oe

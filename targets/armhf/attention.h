@@ -1,0 +1,15 @@
+// Attention of the armhf target, beside its linears.
+#ifndef OBERT_EDGE_ARMHF_ATTENTION_H
+#define OBERT_EDGE_ARMHF_ATTENTION_H
+
+#include "kernels.h"
+
+namespace oe {
+namespace armhf {
+
+void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* scratch);
+size_t attention_scratch(int32_t head_dim, int32_t longest);
+
+}  // namespace armhf
+}  // namespace oe
+#endif
