@@ -129,7 +129,11 @@ _surgeon = _options(
     click.option("--selection", help="obert: independent or greedy.  [default: independent]"),
     click.option("--rescorings", type=int, help="obert: saliencies per Fisher matrix.  [default: 1]"),
     click.option("--recomputations", type=int, help="obert: Fisher matrices per step.  [default: 1]"),
-    click.option("--regroup/--no-regroup", default=None, help="Permute units so that 4x1 blocks keep more."),
+    click.option(
+        "--regroup/--no-regroup",
+        default=None,
+        help="obert: permute units first.  [default: regroup]",
+    ),
     click.option("--memory-budget", type=int, help="obert: bytes for it.  [default: half of what is free]"),
 )
 _SURGEON = (

@@ -132,8 +132,8 @@ class Pruning:
         selection: ``independent`` saliencies, or ``greedy``: one removal after the other.
         rescorings: saliencies per Fisher matrix.
         recomputations: Fisher matrices per pruning step.
-        regroup: before anything is pruned, permute output units so that the blocks of a pattern of several
-            rows keep more of the saliency; see :mod:`obert_edge.pruning.regrouping`.
+        regroup: obert only: before anything is pruned, permute output units so that the blocks of a
+            pattern of several rows keep more of the saliency; see :mod:`obert_edge.pruning.regrouping`.
         memory_budget: bytes the Fisher matrix may take beside the model; ``None``: half of what is free.
     """
 
@@ -159,7 +159,7 @@ class Pruning:
     selection: str = "independent"
     rescorings: int = 1
     recomputations: int = 1
-    regroup: bool = False
+    regroup: bool = True
     memory_budget: Optional[int] = None
 
     METHODS: ClassVar[Tuple[str, ...]] = (

@@ -123,7 +123,8 @@ class Surgeon(Criterion):
         """See :meth:`obert_edge.pruning.criterion.Criterion.prune`."""
         check_sparsity(sparsity, pattern)
         prunable = prunable_weights(model)
-        weights = {name: prunable[name] for name in masks}
+        # In the model's order, which masks out of a checkpoint need not have: turns, and so bits, follow it.
+        weights = {name: weight for name, weight in prunable.items() if name in masks}
         for name, weight in weights.items():
             pattern.check(name, tuple(weight.shape))
         self.check_pattern(pattern)

@@ -94,19 +94,22 @@ def prune(
         features = task.features("train", tokenizer, max_length=options.max_length, limit=limit)
         network = load_model(source, task, seed=options.seed)
         figures: Dict[str, Any] = {}
-        if plan.regroup and last_complete_checkpoint(work / CHECKPOINTS) is None:
+        regrouper = criterion if plan.regroup and isinstance(criterion, Surgeon) else None
+        if regrouper and last_complete_checkpoint(work / CHECKPOINTS) is None:
+            # As in training, which may have run in this process or not: the same groups either way.
+            torch.set_flush_denormal(True)
             with Bar() if progress else contextlib.nullcontext() as bar:
                 regrouping = regroup(
                     network,
                     gradient_batches(features, plan, options.seed, pad, task.augment),
                     pattern=shape,
                     sparsity=plan.sparsity,
-                    surgeon=criterion if isinstance(criterion, Surgeon) else Surgeon(),
+                    surgeon=regrouper,
                     progress=bar.show if bar else None,
                 )
             with atomic_file(work / _REGROUPING) as path:
                 path.write_text(json.dumps(dataclasses.asdict(regrouping) if regrouping else None))
-        if plan.regroup:
+        if regrouper:
             figures["regrouping"] = json.loads((work / _REGROUPING).read_text("utf-8"))
         if options.none:
             with Bar() if progress else contextlib.nullcontext() as bar:
