@@ -9,13 +9,13 @@ product), and those of value together with the inputs of the attention output.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Iterable, List, Optional, Sequence, Tuple, cast
+from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Sequence, Tuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from obert_edge.errors import UsageError
-from obert_edge.pruning.masks import Masks, prunable_linears
+from obert_edge.pruning.masks import Masks, prunable_linears, prunable_weights
 from obert_edge.pruning.patterns import Pattern
 
 if TYPE_CHECKING:
@@ -71,18 +71,18 @@ def permutable_units(model: nn.Module) -> List[Units]:
     Raises:
         UsageError: the model has no encoder that pruning knows.
     """
-    linears = prunable_linears(model)
-    heads = int(cast(nn.Module, model).config.num_attention_heads)  # type: ignore[union-attr, arg-type]
+    weights = prunable_weights(model)
+    heads = int(cast(Any, model).config.num_attention_heads)
     found: List[Units] = []
     for names in _NAMES:
         query, key, value, output, first, second = names
-        for path in linears:
+        for path in weights:
             prefix, _, name = path.rpartition(query)
             if name or not path.endswith(query):
                 continue
-            whole = linears[prefix + first].weight.shape[0]  # type: ignore[union-attr]
-            found.append(Units((prefix + first,), prefix + second, slice(0, int(cast(int, whole)))))
-            width = int(cast(Tensor, linears[path].weight).shape[0]) // heads
+            between = weights[prefix + first].shape[0]
+            found.append(Units((prefix + first,), prefix + second, slice(0, between)))
+            width = weights[path].shape[0] // heads
             for start in range(0, heads * width, width):
                 head = slice(start, start + width)
                 found.append(Units((path, prefix + key), None, head))
