@@ -132,7 +132,7 @@ _surgeon = _options(
     click.option(
         "--regroup/--no-regroup",
         default=None,
-        help="obert: permute units first.  [default: regroup]",
+        help="obert: permute units first.  [default: no-regroup]",
     ),
     click.option("--memory-budget", type=int, help="obert: bytes for it.  [default: half of what is free]"),
 )

@@ -159,7 +159,7 @@ class Pruning:
     selection: str = "independent"
     rescorings: int = 1
     recomputations: int = 1
-    regroup: bool = True
+    regroup: bool = False
     memory_budget: Optional[int] = None
 
     METHODS: ClassVar[Tuple[str, ...]] = (

@@ -47,7 +47,7 @@ def test_the_surgeons_options_reach_it(dense, task, tmp_path):
 
 
 def test_units_are_permuted_before_the_first_weight_goes(dense, task, tmp_path):
-    pruning = Pruning(sparsity=0.5, pattern="4x1", gradients=4, gradient_batch_size=8, steps=2)
+    pruning = Pruning(sparsity=0.5, pattern="4x1", gradients=4, gradient_batch_size=8, steps=2, regroup=True)
     training = dataclasses.replace(FAST, max_steps=6)
     report = prune(dense, task, tmp_path / "out", pruning=pruning, training=training, progress=False)
     kept = report["figures"]["regrouping"]
@@ -61,7 +61,14 @@ def test_units_are_permuted_before_the_first_weight_goes(dense, task, tmp_path):
 @pytest.mark.parametrize("changes", [{"pattern": "1x4"}, {"regroup": False}, {"method": "magnitude"}])
 def test_units_stay_where_there_is_nothing_to_choose_or_nobody_asked(dense, task, tmp_path, changes):
     pruning = Pruning(
-        **{"sparsity": 0.5, "pattern": "4x1", "gradients": 4, "gradient_batch_size": 8, **changes}
+        **{
+            "sparsity": 0.5,
+            "pattern": "4x1",
+            "gradients": 4,
+            "gradient_batch_size": 8,
+            "regroup": True,
+            **changes,
+        }
     )
     training = dataclasses.replace(FAST, max_steps=0)
     report = prune(dense, task, tmp_path / "out", pruning=pruning, training=training, progress=False)
