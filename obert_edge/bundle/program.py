@@ -495,7 +495,6 @@ def _unpack_op(record: Tuple[Any, ...]) -> Op:
     ):
         values.update(zip(names, record[start : start + len(names)]))
     op = object.__new__(op_type)
-    vars(op).update(
-        values
-    )  # all its fields at once: a frozen dataclass sets one after the other, in ten times as long
+    # All its fields at once: a frozen dataclass sets one after the other, in ten times as long.
+    vars(op).update(values)
     return op

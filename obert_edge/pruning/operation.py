@@ -102,7 +102,7 @@ class Operation:
         seconds = {"selection": 0.0, "update": 0.0}
         for index, target in enumerate(waypoints(self._masks.sparsity, sparsity, parts), start=1):
             started = time.perf_counter()
-            scores = {name: self.shared_scores(name) for name in self._weights}
+            scores = {name: self._shared_scores(name) for name in self._weights}
             removed = select(scores, pattern=self._method.pattern, sparsity=target, scope=self._method.scope)
             del scores
             selected = time.perf_counter()
@@ -239,7 +239,7 @@ class Operation:
         gone = pattern.group(kept.int()) == 0
         return matrix.masked_fill(gone.to(matrix.device), float("-inf"))
 
-    def shared_scores(self, name: str) -> Tensor:
+    def _shared_scores(self, name: str) -> Tensor:
         """The scores of a matrix, whoever owns it."""
         out, inputs = self._weights[name].shape
         pattern = self._method.pattern
