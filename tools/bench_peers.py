@@ -28,7 +28,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from bench_models import Spec, make_checkpoint
 from peer_cases import CASES, DEFAULT_CASES, Case
@@ -44,10 +44,12 @@ from obert_edge.runtime.report import Report
 from obert_edge.runtime.rivals import Rival
 
 ROOT = Path(__file__).resolve().parent.parent
+CPUID_MASK = Path(__file__).with_name("cpuid_mask.c")
 FLAGS = {
     "onnxruntime": "ORT_ENABLE_ALL, intra_op_num_threads as given, inter_op_num_threads 1, CPU provider",
     "litert": "XNNPACK (the default delegate), num_threads as given, one fixed shape",
     "openvino": "one stream, INFERENCE_NUM_THREADS as given, latency hint, float32 hint, one fixed shape",
+    "AVX2 forced for every engine": "CPUID shows no AVX-512 and no VNNI to any process (tools/cpuid_mask.c)",
     "int8 of onnxruntime": "weights per output channel, activations dynamic per tensor",
     "int8 of litert": "FULLY_CONNECTED alone, static, weights per output channel",
     "int8 of openvino": "linears alone, static, FakeQuantize as NNCF writes it, weights per output channel",
@@ -86,22 +88,52 @@ def run(case: Case, options: argparse.Namespace) -> Report:
         print(f"\r{case.name}: {what} {done}/{total}".ljust(90), end="", file=sys.stderr, flush=True)
 
     bundle = ensure_bundle(options.models, case.spec)
-    report = benchmark(
-        bundle,
-        batch_size=case.batch_size,
-        sequence_length=case.sequence_length,
-        lengths=case.lengths,
-        threads=options.threads,
-        implementation=case.implementation,
-        baselines=installed(rivals(case, options)),
-        duration=options.duration,
-        rounds=min(options.rounds, case.rounds or options.rounds),
-        warmup=1 if case.rounds else 2,
-        progress=tell,
-    )
+    with avx2_cpu(options.models) if case.avx2_cpu else contextlib.nullcontext():
+        report = benchmark(
+            bundle,
+            batch_size=case.batch_size,
+            sequence_length=case.sequence_length,
+            lengths=case.lengths,
+            threads=options.threads,
+            implementation=case.implementation,
+            baselines=installed(rivals(case, options)),
+            duration=options.duration,
+            rounds=min(options.rounds, case.rounds or options.rounds),
+            warmup=1 if case.rounds else 2,
+            progress=tell,
+        )
     print("\r" + " " * 90 + "\r", end="", file=sys.stderr)
+    if case.avx2_cpu and report.engine.implementation != "avx2":
+        raise UsageError(
+            f"the engine runs {report.engine.implementation} kernels where CPUID should show AVX2 alone",
+            hint="LD_PRELOAD did not reach the measured process: run it without a wrapper that clears it",
+        )
     # Where the bundle lay on this machine is nobody's business.
     return replace(report, bundle={**report.bundle, "path": bundle.name})
+
+
+@contextlib.contextmanager
+def avx2_cpu(folder: Path) -> Iterator[None]:
+    """Programs that begin meanwhile see a CPU with AVX2, without AVX-512 and VNNI.
+
+    Raises:
+        UsageError: this machine cannot make CPUID fault.
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    if "cpuid_fault" not in flags or "avx2" not in flags:
+        raise UsageError(
+            "/proc/cpuinfo shows no cpuid_fault or no avx2: CPUID cannot be masked here",
+            hint="leave out the case base-80-4x1-128-avx2-cpu",
+        )
+    library = folder.resolve() / "cpuid_mask.so"
+    compiler = [sys.executable, "-m", "ziglang", "cc"]
+    subprocess.run([*compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(CPUID_MASK)], check=True)
+    os.environ["LD_PRELOAD"] = str(library)
+    try:
+        yield
+    finally:
+        del os.environ["LD_PRELOAD"]
 
 
 def installed(named: List[Any]) -> List[Any]:

@@ -81,6 +81,7 @@ class Case:
         peers: measured beside ours; those of the goals at least.
         lengths: tokens of each sequence, in place of batch and length.
         implementation: of our kernels; ``None``: the best.
+        avx2_cpu: show every engine a CPU without AVX-512 and VNNI (tools/cpuid_mask.c).
         rounds: ``None``: as the command says; fewer where one run takes seconds.
     """
 
@@ -93,6 +94,7 @@ class Case:
     goals: Tuple[Goal, ...] = ()
     lengths: Optional[Tuple[int, ...]] = None
     implementation: Optional[str] = None
+    avx2_cpu: bool = False
     rounds: Optional[int] = None
 
 
@@ -114,12 +116,15 @@ class _Table:
         goals: Tuple[Goal, ...] = (),
         lengths: Optional[Tuple[int, ...]] = None,
         implementation: Optional[str] = None,
+        avx2_cpu: bool = False,
         rounds: Optional[int] = None,
     ) -> None:
         """A case with a speed-up to reach over ``peer``; ``also``: further baselines, for comparison."""
         wanted = (Goal("speedup", floor, aim, peer.label), *goals)
         peers = (peer, *(Peer(engine) for engine in also))
-        self.cases.append(Case(name, title, spec, *shape, peers, wanted, lengths, implementation, rounds))
+        self.cases.append(
+            Case(name, title, spec, *shape, peers, wanted, lengths, implementation, avx2_cpu, rounds)
+        )
 
 
 def spec(shape: str, sparsity: float, pattern: str, layers: int = 0) -> Spec:
@@ -199,13 +204,24 @@ def _cases() -> List[Case]:
     )
     table.add(
         "base-80-4x1-128-avx2",
-        "12 layers, 80 % 4x1, AVX2 forced",
+        "12 layers, 80 % 4x1, AVX2 forced, ONNX Runtime with AVX-512",
         base80,
         (1, 128),
         4,
         7,
         fp32,
         implementation="avx2",
+    )
+    table.add(
+        "base-80-4x1-128-avx2-cpu",
+        "12 layers, 80 % 4x1, AVX2 forced for every engine",
+        base80,
+        (1, 128),
+        4,
+        7,
+        fp32,
+        also=rest,
+        avx2_cpu=True,
     )
     table.add(
         "base-80-4x1-128-threads",

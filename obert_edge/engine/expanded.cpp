@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "obert_edge.h"
+#include "pairing.h"
 #include "status.h"
 
 namespace oe {
@@ -119,17 +120,23 @@ WriteRecordsFn write_records_of(size_t weights) {
 
 Expanded::Made Expanded::made_of(const Op& op) const {
   if (op.kind != OpKind::Linear || format_of(op) == Format::Dense4) return Made::Nothing;
-  if (reads_records_) return Made::Records;
+  if (kinds_ == Records::All || (kinds_ == Records::PairedRowGather && is_row_gather(op))) return Made::Records;
   return has_masks(op) ? Made::Columns : Made::Nothing;
 }
 
 uint64_t Expanded::bytes_of(const Op& op, const Place& place) const {
   if (place.made == Made::Nothing) return 0;
   if (place.made == Made::Records) {
-    const uint64_t fours = (static_cast<uint64_t>(op.ints[linear_op::kGroups]) + 3) / 4;
-    return (place.records + kRecordsBeyond) * record_bytes(op) + (is_row_gather(op) ? 0 : (fours + 1) * sizeof(uint32_t));
+    return (place.records + kRecordsBeyond) * record_bytes(op) + offsets_of(op) * sizeof(uint32_t);
   }
   return stored_of(*program_, op) * (is_row_gather(op) ? 4 : 1) * sizeof(uint16_t);
+}
+
+// The numbers in LinearArgs::record_offsets.
+uint64_t Expanded::offsets_of(const Op& op) const {
+  const uint64_t groups = static_cast<uint64_t>(op.ints[linear_op::kGroups]);
+  if (!is_row_gather(op)) return (groups + 3) / 4 + 1;
+  return kinds_ == Records::PairedRowGather ? groups : 0;
 }
 
 uint64_t Expanded::records_of(const Op& op) const {
@@ -143,7 +150,7 @@ uint64_t Expanded::records_of(const Op& op) const {
 
 int32_t Expanded::expand(const Program& program, const Implementation& implementation, ThreadPool& pool) {
   program_ = &program;
-  reads_records_ = implementation.reads_records;
+  kinds_ = implementation.records;
   if (!places_.allocate(program.ops.size())) return fail(OE_OUT_OF_MEMORY, "no memory for the places of weights");
   uint64_t total = 0;
   for (size_t i = 0; i < program.ops.size(); ++i) {
@@ -180,6 +187,7 @@ void Expanded::fill(const Op& op) {
   const size_t bytes = weight_bytes(op), listed = is_row_gather(op) ? 4 : 1;
   const int shift = column_shift(op.ints[linear_op::kK]);
   const WriteRecordsFn write_records = write_records_of(bytes);
+  uint32_t* saturating = const_cast<uint32_t*>(record_offsets(op));
   uint16_t columns[kMaxColumnsOfGroup + BitsOfBytes::kMost];
   for (int32_t group = 0; group < op.ints[linear_op::kGroups]; ++group) {
     const size_t stored = offsets[group + 1] - offsets[group];
@@ -190,6 +198,7 @@ void Expanded::fill(const Op& op) {
       continue;
     }
     write_records(columns, weights, stored, shift, out);
+    if (saturating) *saturating++ = pair_columns(out, stored, rows_of(format_of(op)));
     weights += stored * bytes;
     out += stored * record_bytes(op);  // those beyond the last stay zero
   }
@@ -228,7 +237,7 @@ const uint16_t* Expanded::columns(const Op& op) const {
 
 const uint32_t* Expanded::record_offsets(const Op& op) const {
   const uint8_t* first = records(op);
-  if (!first || is_row_gather(op)) return nullptr;
+  if (!first || offsets_of(op) == 0) return nullptr;
   return reinterpret_cast<const uint32_t*>(first + (place_of(op).records + kRecordsBeyond) * record_bytes(op));
 }
 

@@ -1,6 +1,6 @@
 // What is made of the weights once, at load: the layouts that kernels read and a bundle does not store. Columns stored as
-// masks become lists, and where an implementation reads records, columns and weights of row-gather linears become one
-// stream of those.
+// masks become lists, and where an implementation reads records, columns and weights of sparse linears become one stream
+// of those.
 #ifndef OBERT_EDGE_EXPANDED_H
 #define OBERT_EDGE_EXPANDED_H
 
@@ -39,11 +39,12 @@ class Expanded {
   uint64_t bytes_of(const Op& op, const Place& place) const;
   const Place& place_of(const Op& op) const { return places_[static_cast<size_t>(&op - program_->ops.data())]; }
   uint64_t records_of(const Op& op) const;
+  uint64_t offsets_of(const Op& op) const;
   void fill(const Op& op);
   void fill_blocks(const Op& op, uint8_t* records, uint32_t* record_offsets);
 
   const Program* program_ = nullptr;
-  bool reads_records_ = false;
+  Records kinds_ = Records::None;
   Array<Place> places_;  // of every op
   Memory memory_;
 };

@@ -41,7 +41,9 @@ static inline int32_t panel_count(int32_t columns) { return (columns + kPanel - 
 // column_shift(k)), then their weights, [rows][4]. After the last are kRecordsBeyond records of zeros, so that a kernel may
 // load ahead. Row-gather: a record is a quad, with the weights of its R rows. 1x4: a record is one block of each of four
 // consecutive groups (the column: the first of the block), with 4 x 4 weights; where a row has no more blocks than the
-// others, it has zeros.
+// others, it has zeros. Paired, the columns of a row-gather group are in another order, in which VPMADDUBSW does not
+// saturate (pairing.h), but for the quads that are last.
+enum class Records : uint8_t { None, All, PairedRowGather };  // the sparse linears that read them
 constexpr size_t kColumnsOfRecord = 8;
 constexpr uint64_t kRecordsBeyond = 2;
 // A column times 8 bytes is the distance of rows of 8 tokens, which addresses can multiply by 2, 4 or 8.
@@ -64,8 +66,9 @@ struct LinearArgs {
                                 // Dense4: nullptr, quad q of a group is channels 4q .. 4q+3; weights of channels
                                 // >= k are zero and those channels must not be loaded
   const int8_t* weights;        // [quads][R][4], or [blocks][4] (R = 1)
-  const uint8_t* records;       // where Implementation::reads_records, in place of columns_of and weights; else nullptr
-  const uint32_t* record_offsets;  // 1x4 with records: [ceil(groups / 4) + 1], the first record of each four groups
+  const uint8_t* records;       // where Implementation::records says so, in place of columns_of and weights; else nullptr
+  const uint32_t* record_offsets;  // 1x4 with records: [ceil(groups / 4) + 1], the first record of each four groups;
+                                   // paired: [groups], how many quads at the end of the group may saturate
   const float* scale;           // [n]; every output channel is in `rows` exactly once; arithmetic on sums wraps
   const float* bias;            // [n]
   const int32_t* correction;    // [n]
@@ -147,7 +150,7 @@ using PoolFn = void (*)(const PoolArgs& args, int32_t sequence);
 // One implementation of every kernel: a row of implementations.inc.
 struct Implementation {
   const char* name;
-  bool reads_records;           // LinearArgs::records, by all sparse linears
+  Records records;              // LinearArgs::records
   LinearFn linear[6];           // by Format; index 0 unused
   AttentionFn attention;
   LayerNormFn layer_norm;

@@ -137,7 +137,7 @@ int32_t Schedule::plan(const Program& program, const Implementation& implementat
     const Op& op = program.ops[i];
     if (op.kind == OpKind::Linear) {
       const bool by_fours =
-          implementation.reads_records && static_cast<Format>(op.ints[linear_op::kFormat]) == Format::Block1x4;
+          implementation.records == Records::All && static_cast<Format>(op.ints[linear_op::kFormat]) == Format::Block1x4;
       linears_[i] = {cut(program, op, by_fours ? 4 : 1, grains), bytes_of_linear(program, op),
                      static_cast<uint64_t>(op.ints[linear_op::kK]) * kPanel, number++, count_together(program, i)};
       grains += kGrains + 1;

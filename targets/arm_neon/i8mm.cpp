@@ -17,7 +17,7 @@ namespace {
 
 extern const Implementation kNeonI8mm;
 const Implementation kNeonI8mm =
-    OE_SIMD_IMPLEMENTATION_WITH("i8mm", false, linear_scratch, linear_row_gather<1>, linear_row_gather<2>,
+    OE_SIMD_IMPLEMENTATION_WITH("i8mm", Records::None, linear_scratch, linear_row_gather<1>, linear_row_gather<2>,
                                 linear_row_gather<4>, linear_dense_4, linear_block_1x4);
 
 }  // namespace oe

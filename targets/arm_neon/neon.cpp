@@ -15,7 +15,7 @@ namespace {
 
 extern const Implementation kNeon;
 const Implementation kNeon =
-    OE_SIMD_IMPLEMENTATION_WITH("neon", false, linear_scratch, linear_row_gather<1>, linear_row_gather<2>,
+    OE_SIMD_IMPLEMENTATION_WITH("neon", Records::None, linear_scratch, linear_row_gather<1>, linear_row_gather<2>,
                                 linear_row_gather<4>, linear_dense_4, linear_block_1x4);
 
 }  // namespace oe

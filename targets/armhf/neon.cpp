@@ -105,7 +105,7 @@ void linear_block_1x4(const LinearArgs& args, int32_t panel, int32_t group_begin
 extern const Implementation kNeonV7;
 const Implementation kNeonV7 = {
     "neon",
-    false,
+    Records::None,
     {nullptr, linear_row_gather<1>, linear_row_gather<2>, linear_row_gather<4>, linear_dense_4, linear_block_1x4},
     armhf::attention,
     generic::layer_norm,

@@ -6,7 +6,7 @@ namespace oe {
 extern const Implementation kScalar;
 const Implementation kScalar = {
     "scalar",
-    false,
+    Records::None,
     {nullptr, generic::linear_row_gather_1, generic::linear_row_gather_2, generic::linear_row_gather_4,
      generic::linear_dense_4, generic::linear_block_1x4},
     generic::attention,

@@ -22,6 +22,7 @@ COMMON_SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
     ("engine/litert/kernel.cpp", ()),
     ("engine/memory.cpp", ()),
     ("engine/padded.cpp", ()),
+    ("engine/pairing.cpp", ()),
     ("engine/program.cpp", ()),
     ("engine/schedule.cpp", ()),
     ("engine/status.cpp", ()),

@@ -16,7 +16,7 @@ namespace {
 
 extern const Implementation kAvx2;
 const Implementation kAvx2 = OE_SIMD_IMPLEMENTATION_WITH(
-    "avx2", false, linear_scratch_avx2, (linear_avx2<1, Source::Columns>), (linear_avx2<2, Source::Columns>),
-    (linear_avx2<4, Source::Columns>), (linear_avx2<4, Source::Quads>), (linear_avx2<1, Source::Quads>));
+    "avx2", Records::PairedRowGather, linear_scratch_avx2, linear_gather_avx2<1>, linear_gather_avx2<2>,
+    linear_gather_avx2<4>, linear_quads_avx2<4>, linear_quads_avx2<1>);
 
 }  // namespace oe

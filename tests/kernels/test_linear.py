@@ -220,6 +220,21 @@ def test_pairs_of_weights_around_saturation(library: Library, weight_format: Wei
     check(library, case, threads=(1,))
 
 
+@pytest.mark.parametrize("small", [0, 1, 3, 20, 200])
+@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+def test_columns_that_find_few_partners(library: Library, weight_format: WeightFormat, small: int) -> None:
+    """Large weights fit beside small ones only: a kernel may order columns by that, and has to do without it."""
+    rng = np.random.default_rng(small)
+    weights = np.full((8, 300), 110, np.int8)
+    weights[:, rng.permutation(300)[:small]] = rng.integers(-18, 19, (8, small))
+    weights[4:] *= rng.choice(np.array([-1, 1], np.int8), (4, 300))
+    inputs = np.full((300, 70), 255, np.uint8)
+    inputs[:, 64:] = rng.integers(0, 256, (300, 6))
+    case = Case(weight_format, n=8, k=300, columns=70, weights=weights, inputs=inputs)
+    check(library, case, threads=(1,))
+    check(library, replace(case, compact=True), threads=(2,))
+
+
 @pytest.mark.parametrize("columns", [16, 48, 80])
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
 def test_activations_that_end_below_255(library: Library, weight_format: WeightFormat, columns: int) -> None:
