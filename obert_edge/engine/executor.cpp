@@ -14,7 +14,7 @@ size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kA
 }  // namespace
 
 int32_t Executor::start(int32_t threads) {
-  if (!addresses_.allocate(program_.buffers.size()) || !places_.allocate(program_.buffers.size()) ||
+  if (!linear_traits_.allocate(program_.ops.size()) || !addresses_.allocate(program_.buffers.size()) || !places_.allocate(program_.buffers.size()) ||
       !op_nanoseconds_.allocate(program_.ops.size()) ||
       !thread_nanoseconds_.allocate(program_.ops.size() * static_cast<size_t>(threads))) {
     return fail(OE_OUT_OF_MEMORY, "no memory for the buffer tables");
@@ -22,6 +22,9 @@ int32_t Executor::start(int32_t threads) {
   int32_t status = plan_places();
   if (status == OE_OK) status = schedule_.plan(program_, kernels_);
   if (status != OE_OK) return status;
+  for (size_t i = 0; i < program_.ops.size(); ++i) {
+    if (program_.ops[i].kind == OpKind::Linear) linear_traits_[i] = linear_traits(program_, program_.ops[i]);
+  }
   if (!pool_.start(threads)) return fail(OE_OUT_OF_MEMORY, "the system gave no %d threads", threads);
   return expanded_.expand(program_, kernels_, pool_);
 }

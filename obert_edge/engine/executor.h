@@ -7,6 +7,7 @@
 #include "array.h"
 #include "expanded.h"
 #include "kernels.h"
+#include "linear_traits.h"
 #include "memory.h"
 #include "obert_edge.h"
 #include "program.h"
@@ -92,6 +93,7 @@ class Executor {
   const Implementation& kernels_;
   Schedule schedule_;
   Expanded expanded_;
+  Array<LinearTraits> linear_traits_;  // by op
   ThreadPool pool_;
   oe_batch batch_ = {};
   int32_t longest_ = 0;       // tokens of the longest sequence of the batch

@@ -74,6 +74,9 @@ LinearArgs Executor::linear_args(const Op& op) const {
   args.scale = program_.constant<float>(op.consts[kScale]);
   args.bias = program_.constant<float>(op.consts[kBias]);
   args.correction = program_.constant<int32_t>(op.consts[kCorrection]);
+  const LinearTraits& traits = linear_traits_[static_cast<size_t>(&op - program_.ops.data())];
+  args.rounds_to_int32 = traits.rounds_to_int32;
+  args.rows_are_neighbours = traits.rows_are_neighbours;
   args.zero_point = op.ints[kZeroPoint];
   args.lo = op.ints[kLo];
   args.hi = op.ints[kHi];

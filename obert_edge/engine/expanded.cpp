@@ -136,7 +136,7 @@ uint64_t Expanded::bytes_of(const Op& op, const Place& place) const {
 uint64_t Expanded::offsets_of(const Op& op) const {
   const uint64_t groups = static_cast<uint64_t>(op.ints[linear_op::kGroups]);
   if (!is_row_gather(op)) return (groups + 3) / 4 + 1;
-  return kinds_ == Records::PairedRowGather ? groups : 0;
+  return kinds_ == Records::PairedRowGather ? 2 * groups : 0;
 }
 
 uint64_t Expanded::records_of(const Op& op) const {
@@ -187,7 +187,7 @@ void Expanded::fill(const Op& op) {
   const size_t bytes = weight_bytes(op), listed = is_row_gather(op) ? 4 : 1;
   const int shift = column_shift(op.ints[linear_op::kK]);
   const WriteRecordsFn write_records = write_records_of(bytes);
-  uint32_t* saturating = const_cast<uint32_t*>(record_offsets(op));
+  uint32_t* paired = const_cast<uint32_t*>(record_offsets(op));
   uint16_t columns[kMaxColumnsOfGroup + BitsOfBytes::kMost];
   for (int32_t group = 0; group < op.ints[linear_op::kGroups]; ++group) {
     const size_t stored = offsets[group + 1] - offsets[group];
@@ -198,7 +198,11 @@ void Expanded::fill(const Op& op) {
       continue;
     }
     write_records(columns, weights, stored, shift, out);
-    if (saturating) *saturating++ = pair_columns(out, stored, rows_of(format_of(op)));
+    if (paired) {
+      const PairedQuads quads = pair_columns(out, stored, rows_of(format_of(op)));
+      *paired++ = quads.by_twos;
+      *paired++ = quads.alone;
+    }
     weights += stored * bytes;
     out += stored * record_bytes(op);  // those beyond the last stay zero
   }

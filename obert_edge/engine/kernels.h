@@ -42,7 +42,7 @@ static inline int32_t panel_count(int32_t columns) { return (columns + kPanel - 
 // load ahead. Row-gather: a record is a quad, with the weights of its R rows. 1x4: a record is one block of each of four
 // consecutive groups (the column: the first of the block), with 4 x 4 weights; where a row has no more blocks than the
 // others, it has zeros. Paired, the columns of a row-gather group are in another order, in which VPMADDUBSW does not
-// saturate (pairing.h), but for the quads that are last.
+// saturate (pairing.h).
 enum class Records : uint8_t { None, All, PairedRowGather };  // the sparse linears that read them
 constexpr size_t kColumnsOfRecord = 8;
 constexpr uint64_t kRecordsBeyond = 2;
@@ -68,12 +68,14 @@ struct LinearArgs {
   const int8_t* weights;        // [quads][R][4], or [blocks][4] (R = 1)
   const uint8_t* records;       // where Implementation::records says so, in place of columns_of and weights; else nullptr
   const uint32_t* record_offsets;  // 1x4 with records: [ceil(groups / 4) + 1], the first record of each four groups;
-                                   // paired: [groups], how many quads at the end of the group may saturate
+                                   // paired: [groups][2], PairedQuads
   const float* scale;           // [n]; every output channel is in `rows` exactly once; arithmetic on sums wraps
   const float* bias;            // [n]
   const int32_t* correction;    // [n]
   int32_t zero_point, lo, hi;   // of an 8-bit output
   float inv_scale;
+  bool rounds_to_int32;         // every result of a static input before it is clamped, whatever the sums
+  bool rows_are_neighbours;     // the rows of each group (1x4: of each four) follow each other, and none is padding
 };
 // Computes the rows of groups [group_begin, group_end) for one panel; 1x4 with records: both multiples of 4, or group_end
 // is args.groups. `scratch` is this thread's own,

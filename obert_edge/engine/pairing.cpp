@@ -7,104 +7,189 @@
 namespace oe {
 namespace {
 
-// Other pairs a column is tried in. The groups of trained and of random layers need some two; a group of nothing but large
-// weights of one sign has no order that fits, and is given up soon.
-constexpr size_t kTries = 64;
+constexpr int kFits = 128;
+constexpr size_t kMaxColumns = 4096;  // of a group, those of a larger one are left as they are
+constexpr size_t kTries = 16;         // other sets a set's columns are tried in: more find little more
+constexpr size_t kKeys = 64;
+
+// What a column, or a set of them, adds up to: of each of up to four rows the positive weights, then the negative ones.
+using Parts = int16_t __attribute__((vector_size(16)));
+using Weights = int8_t __attribute__((vector_size(16)));  // of four columns
+
+uint32_t sum(Parts parts) {  // of what is not negative
+  uint64_t halves[2];
+  memcpy(halves, &parts, sizeof halves);
+  return static_cast<uint32_t>((halves[0] + halves[1]) * 0x0001000100010001u >> 48);
+}
+
+// By how much all sums together are too large.
+uint32_t excess(Parts sums) {
+  const Parts over = sums - static_cast<int16_t>(kFits);
+  return sum(over & (over > 0));
+}
+
+// [4][4] to [4][4].
+Weights transpose(Weights x) { return __builtin_shufflevector(x, x, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15); }
+
+Parts parts_of(const int8_t* four) {
+  using FourBytes = int8_t __attribute__((vector_size(4)));
+  using FourWords = int16_t __attribute__((vector_size(8)));
+  FourBytes bytes;
+  memcpy(&bytes, four, sizeof bytes);
+  const FourWords words = __builtin_convertvector(bytes, FourWords);
+  const Parts both = __builtin_shufflevector(words, -words, 0, 1, 2, 3, 4, 5, 6, 7);
+  return both & (both > 0);
+}
 
 template <int kRows>
-struct Group {
+class Group {
+ public:
+  Group(uint8_t* records, size_t quads) : records_(records), quads_(quads) {}
+
+  PairedQuads order() {
+    if (4 * quads_ > kMaxColumns) return {0, 0};
+    read();
+    deal();
+    for (size_t set = 0; set < sets_; ++set) mend(set);
+    return write();
+  }
+
+ private:
   static constexpr size_t kRecord = kColumnsOfRecord + 4 * kRows;
-  using Words = int16_t __attribute__((vector_size(4 * kRows)));  // of a quad: row 0 pair 0, row 0 pair 1, row 1 ...
+  using Set = uint16_t[4];
 
-  uint8_t* records;
-
-  uint8_t* record(size_t quad) const { return records + quad * kRecord; }
-  int8_t* weights(size_t column) const {  // of row 0; the next row's are 4 bytes on
-    return reinterpret_cast<int8_t*>(record(column / 4) + kColumnsOfRecord + column % 4);
-  }
-
-  bool fit(size_t column, size_t other) const {
-    const int8_t *w = weights(column), *v = weights(other);
-    bool all = true;
-    for (int row = 0; row < kRows; ++row) {
-      const int sum = w[4 * row] + v[4 * row];
-      all &= sum >= -kFits && sum <= kFits;
-    }
-    return all;
-  }
-
-  // Which of a quad's pairs do not fit: bit 0 and bit 1.
-  uint32_t misfits(size_t quad) const {
-    Words both;
-    memcpy(&both, record(quad) + kColumnsOfRecord, sizeof both);
-    const Words sums = ((both << 8) >> 8) + (both >> 8);
-    const Words wrong = (sums > kFits) | (sums < -kFits);
-    uint32_t rows[kRows], any = 0;
-    memcpy(rows, &wrong, sizeof rows);
-    for (int row = 0; row < kRows; ++row) any |= rows[row];
-    return (any & 1) | (any >> 30 & 2);
-  }
-
-  void exchange(size_t column, size_t other) const {
-    uint16_t at, with;
-    uint8_t *first = record(column / 4) + 2 * (column % 4), *second = record(other / 4) + 2 * (other % 4);
-    memcpy(&at, first, sizeof at);
-    memcpy(&with, second, sizeof with);
-    memcpy(first, &with, sizeof with);
-    memcpy(second, &at, sizeof at);
-    int8_t *w = weights(column), *v = weights(other);
-    for (int row = 0; row < kRows; ++row) {
-      const int8_t weight = w[4 * row];
-      w[4 * row] = v[4 * row];
-      v[4 * row] = weight;
+  void read() {
+    for (size_t quad = 0; quad < quads_; ++quad) {
+      const uint8_t* record = records_ + quad * kRecord;
+      memcpy(columns_ + 4 * quad, record, kColumnsOfRecord);
+      Weights weights = {};
+      memcpy(&weights, record + kColumnsOfRecord, 4 * kRows);
+      weights = transpose(weights);
+      memcpy(weights_ + 4 * quad, &weights, sizeof weights);
+      for (size_t i = 4 * quad; i < 4 * quad + 4; ++i) parts_[i] = parts_of(weights_[i]);
     }
   }
 
-  // Finds `pair` another second column, in exchange for its own, such that both pairs fit.
-  bool mend(size_t pair, size_t pairs) const {
-    const size_t first = 2 * pair, second = first + 1;
-    size_t other = pair;
-    for (size_t tries = pairs - 1 < kTries ? pairs - 1 : kTries; tries > 0; --tries) {
-      if (++other == pairs) other = 0;
-      for (size_t side = 0; side < 2; ++side) {
-        const size_t theirs = 2 * other + side, left = 2 * other + 1 - side;
-        if (fit(first, theirs) && fit(second, left)) {
-          exchange(second, theirs);
-          return true;
-        }
+  // Large columns to one set each, small ones beside them: sorted by size, and dealt to and fro. Of an odd number of quads
+  // the one of the smallest columns is left over.
+  void deal() {
+    const size_t columns = 4 * quads_;
+    uint32_t begin[kKeys + 1] = {};
+    for (size_t i = 0; i < columns; ++i) ++begin[key(i) + 1];
+    for (size_t k = 0; k < kKeys; ++k) begin[k + 1] += begin[k];
+    for (size_t i = 0; i < columns; ++i) sorted_[begin[key(i)]++] = static_cast<uint16_t>(i);
+    sets_ = quads_ / 2 * 2;
+    for (size_t i = 0; i < 4 * sets_; ++i) {
+      const size_t round = i / sets_, place = i % sets_, set = round % 2 == 0 ? place : sets_ - 1 - place;
+      members_[set][round] = sorted_[i];
+      sums_[set] = round == 0 ? parts_[sorted_[i]] : sums_[set] + parts_[sorted_[i]];
+    }
+  }
+
+  // The largest first.
+  size_t key(size_t column) const {
+    const size_t size = sum(parts_[column]) * kKeys / (128 * kRows + 1);
+    return kKeys - 1 - size;
+  }
+
+  // Exchanges columns with other sets while that takes from what is too much.
+  void mend(size_t set) {
+    uint32_t own = excess(sums_[set]);
+    const size_t tries = sets_ - 1 < kTries ? sets_ - 1 : kTries;
+    for (size_t i = 1, other = set; own > 0 && i <= tries; ++i) {
+      if (++other == sets_) other = 0;
+      uint32_t theirs = excess(sums_[other]);
+      for (size_t at = 0; own > 0 && at < 4; ++at) {
+        uint16_t &mine = members_[set][at], &taken = members_[other][(at + i) % 4];
+        const Parts change = parts_[taken] - parts_[mine];
+        const Parts left = sums_[set] + change, given = sums_[other] - change;
+        const uint32_t own_then = excess(left), theirs_then = excess(given);
+        if (own_then + theirs_then >= own + theirs) continue;
+        sums_[set] = left;
+        sums_[other] = given;
+        own = own_then;
+        theirs = theirs_then;
+        const uint16_t column = mine;
+        mine = taken;
+        taken = column;
       }
     }
-    return false;
   }
 
-  uint32_t order(size_t quads) const {
-    for (size_t quad = 0; quad < quads; ++quad) {
-      const uint32_t wrong = misfits(quad);
-      if (wrong & 1) mend(2 * quad, 2 * quads);
-      if (wrong & 2) mend(2 * quad + 1, 2 * quads);
+  bool fit(const uint16_t* pair) const { return excess(parts_[pair[0]] + parts_[pair[1]]) == 0; }
+
+  // Orders a set of four so that both pairs fit, if they can.
+  void pair_set(Set& set) const {
+    for (int swaps = 0; swaps < 2 && !(fit(set) && fit(set + 2)); ++swaps) {  // 01 23, then 02 13, then 03 12
+      const uint16_t column = set[1];
+      set[1] = set[2 + swaps];
+      set[2 + swaps] = column;
     }
-    size_t fitting = quads;
-    for (size_t quad = 0; quad < fitting;) {
-      if (!misfits(quad)) {
-        ++quad;
-        continue;
-      }
-      uint8_t misfit[kRecord];
-      --fitting;
-      memcpy(misfit, record(quad), kRecord);
-      memcpy(record(quad), record(fitting), kRecord);
-      memcpy(record(fitting), misfit, kRecord);
-    }
-    return static_cast<uint32_t>(quads - fitting);
   }
+
+  void put(uint8_t* record, const uint16_t* pair, const uint16_t* other) const {
+    const uint16_t quad[4] = {pair[0], pair[1], other[0], other[1]};
+    uint16_t columns[4];
+    int8_t weights[4][4];
+    for (size_t i = 0; i < 4; ++i) {
+      columns[i] = columns_[quad[i]];
+      memcpy(weights[i], weights_[quad[i]], sizeof weights[i]);
+    }
+    Weights transposed;
+    memcpy(&transposed, weights, sizeof transposed);
+    transposed = transpose(transposed);
+    memcpy(record, columns, sizeof columns);
+    memcpy(record + kColumnsOfRecord, &transposed, 4 * kRows);
+  }
+
+  PairedQuads write() {
+    size_t good = 0;  // sets that fit, to the front
+    for (size_t set = 0; set < sets_; ++set) {
+      if (excess(sums_[set]) > 0) continue;
+      Set kept;
+      memcpy(kept, members_[good], sizeof kept);
+      memcpy(members_[good], members_[set], sizeof kept);
+      memcpy(members_[set], kept, sizeof kept);
+      sums_[set] = sums_[good];
+      ++good;
+    }
+    const size_t by_twos = good / 2 * 2;
+    size_t alone = by_twos, end = quads_;
+    const auto place = [&](const uint16_t* pair, const uint16_t* other) {
+      put(records_ + (fit(pair) && fit(other) ? alone++ : --end) * kRecord, pair, other);
+    };
+    for (size_t set = 0; set < sets_; set += 2) {
+      Set &first = members_[set], &second = members_[set + 1];
+      if (set < by_twos) {
+        put(records_ + set * kRecord, first, second);
+        put(records_ + (set + 1) * kRecord, first + 2, second + 2);
+      } else {
+        pair_set(first);
+        pair_set(second);
+        place(first, second);
+        place(first + 2, second + 2);
+      }
+    }
+    if (quads_ > sets_) place(sorted_ + 4 * sets_, sorted_ + 4 * sets_ + 2);
+    return {static_cast<uint32_t>(by_twos), static_cast<uint32_t>(alone - by_twos)};
+  }
+
+  uint8_t* records_;
+  size_t quads_, sets_ = 0;
+  uint16_t columns_[kMaxColumns];
+  int8_t weights_[kMaxColumns][4];  // of the rows
+  Parts parts_[kMaxColumns];
+  uint16_t sorted_[kMaxColumns];
+  Set members_[kMaxColumns / 4];
+  Parts sums_[kMaxColumns / 4];
 };
 
 }  // namespace
 
-uint32_t pair_columns(uint8_t* records, size_t quads, int rows) {
-  if (rows == 4) return Group<4>{records}.order(quads);
-  if (rows == 2) return Group<2>{records}.order(quads);
-  return Group<1>{records}.order(quads);
+PairedQuads pair_columns(uint8_t* records, size_t quads, int rows) {
+  if (rows == 4) return Group<4>(records, quads).order();
+  if (rows == 2) return Group<2>(records, quads).order();
+  return Group<1>(records, quads).order();
 }
 
 }  // namespace oe

@@ -1,10 +1,12 @@
 // The order of the columns of a row-gather group that VPMADDUBSW can take.
 //
-// It multiplies u8 by s8, and adds the products of two neighbouring columns in int16, where it saturates. Two weights of
-// one row whose sum stays within +-kFits cannot get there, whatever the activations (255 * 128 < 2^15). Which columns are
-// neighbours is free: sums are exact in int32. So columns are exchanged between quads until every pair fits.
+// It multiplies u8 by s8, and adds the products of two neighbouring columns in int16, where it saturates. A row's weights
+// of one sign may add up to kFits before activations of 255 get there (255 * 128 < 2^15): those of two neighbours where
+// each quad is widened to int32 by itself, those of four where two quads are added in int16 first. Which columns are
+// neighbours is free: sums are exact in int32. So columns are exchanged until (nearly) all quads fit by twos.
 //
-//   record (kernels.h)   c0 c1 c2 c3 | w00 w01 w02 w03  w10 ...      pair 0: columns 0 and 1, pair 1: columns 2 and 3
+//   quad A   a0 a1 | a2 a3      set 0: a0 a1 b0 b1     set 1: a2 a3 b2 b3     one set per lane of int16
+//   quad B   b0 b1 | b2 b3
 #ifndef OBERT_EDGE_PAIRING_H
 #define OBERT_EDGE_PAIRING_H
 
@@ -13,11 +15,14 @@
 
 namespace oe {
 
-constexpr int kFits = 128;
+// How the quads of a group follow each other.
+struct PairedQuads {
+  uint32_t by_twos;  // quads of which each two, from the first on, can be added in int16; even
+  uint32_t alone;    // then quads that cannot saturate alone; those after them may
+};
 
-// Orders the columns of the `quads` records of one group of 1, 2 or 4 rows so that pairs fit, and puts the quads for which
-// that was not found last. How many those are.
-uint32_t pair_columns(uint8_t* records, size_t quads, int rows);
+// Orders the columns of the `quads` records (kernels.h) of one group of 1, 2 or 4 rows.
+PairedQuads pair_columns(uint8_t* records, size_t quads, int rows);
 
 }  // namespace oe
 #endif

@@ -18,6 +18,7 @@ COMMON_SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
     ("engine/executor_tasks.cpp", ()),
     ("engine/expanded.cpp", ()),
     ("engine/implementations.cpp", ()),
+    ("engine/linear_traits.cpp", ()),
     ("engine/litert/delegate.cpp", ()),
     ("engine/litert/kernel.cpp", ()),
     ("engine/memory.cpp", ()),

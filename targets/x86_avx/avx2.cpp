@@ -9,6 +9,7 @@ namespace {
 #include "transpose.h"
 #include "vec_avx2.h"
 
+#define OE_OWN_ATTENTION "x86_avx/attention_avx2.inc"
 #include "simd/kernels.inc"
 #include "linear_avx2.inc"
 }  // namespace

@@ -26,12 +26,16 @@ def check(
     threads: Sequence[int] = (1, 2, 3),
     query_zero_point: int = 128,
     value_scale: float = 0.02,
+    extreme: bool = False,
 ) -> None:
     rng = np.random.default_rng(seed)
     channels, tokens = heads * head_dim, sum(lengths)
     query = rng.integers(0, 256, (channels, tokens)).astype(np.uint8)
     key = rng.integers(-127, 128, (channels, tokens)).astype(np.int8)
     value = rng.integers(-127, 128, (channels, tokens)).astype(np.int8)
+    if extreme:  # as large as bytes are, most of one sign: multiply-adds of bytes in 16 bits would saturate
+        query = np.where(query > 50, 255, 0).astype(np.uint8)
+        key, value = (np.where(x > -80, 127, -127).astype(np.int8) for x in (key, value))
     # Scores of random vectors spread by about 74 * 73 * sqrt(head_dim); sharpness is the spread in bits.
     score_scale = float(np.float32(sharpness / (74 * 73 * head_dim**0.5)))
     zero_point = 120
@@ -108,6 +112,11 @@ def test_flat_and_sharp_rows(library: Library, sharpness: float) -> None:
 @pytest.mark.parametrize("zero_point", [0, 1, 255])
 def test_query_zero_points(library: Library, zero_point: int) -> None:
     check(library, [30], query_zero_point=zero_point)
+
+
+@pytest.mark.parametrize("sharpness", [1e-6, 1.0])
+def test_the_largest_bytes(library: Library, sharpness: float) -> None:
+    check(library, [7, 50, 33], sharpness=sharpness, out=DType.F32, extreme=True)
 
 
 def test_twelve_heads(library: Library) -> None:

@@ -42,6 +42,7 @@ class Case:
     folded: bool = False  # the output's scale is in `scale` and `bias` already, as the compiler leaves it
     magnitude: float = 1.0
     compact: bool = False  # columns as a bundle stores them
+    regrouped: bool = False  # rows of a group are not neighbours
     domain: Domain = Domain.TOKENS
     seed: int = 0
     weights: Optional[np.ndarray] = None
@@ -89,7 +90,12 @@ def check(library: Library, case: Case, threads: tuple = (1, 2, 3)) -> None:
     scale, bias = scale * np.float32(case.magnitude), bias * np.float32(case.magnitude)
 
     builder = ProgramBuilder()
-    packed = pack(weights, case.weight_format)
+    if case.regrouped:
+        order = rng.permutation(n).astype(np.uint32)
+        packed = pack(weights[order], case.weight_format)
+        packed["rows"] = order[packed["rows"]]
+    else:
+        packed = pack(weights, case.weight_format)
     input_buffer = builder.buffer(DType.U8, k, case.domain)
     params = builder.buffer(DType.F32, 2, case.domain) if case.dynamic else ABSENT
     residual = builder.buffer(DType.F32, n, case.domain) if case.residual else ABSENT
@@ -152,6 +158,21 @@ def test_output_scale_folded_into_the_weights(
     for columns in (16, 32, 48, 64, 100):
         case = Case(weight_format, columns=columns, out=out, folded=True, magnitude=60.0)
         check(library, case, threads=(1, 2))
+
+
+@pytest.mark.parametrize("regrouped", [False, True], ids=["neighbours", "regrouped"])
+@pytest.mark.parametrize("columns", [16, 32, 48, 64])
+@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+def test_groups_without_padding(
+    library: Library, weight_format: WeightFormat, columns: int, regrouped: bool
+) -> None:
+    """Rows of a group that follow each other may be stored together where a panel is narrow."""
+    case = Case(weight_format, n=24, columns=columns, regrouped=regrouped)
+    for out in (DType.U8, DType.S8):
+        check(library, replace(case, out=out, folded=True, magnitude=60.0), threads=(1, 2))
+    check(library, replace(case, out=DType.U8, activation=Activation.GELU), threads=(1, 2))
+    check(library, replace(case, residual=True, in_place=True), threads=(1, 2))
+    check(library, replace(case, out=DType.S8, dynamic=True), threads=(1, 2))
 
 
 @pytest.mark.parametrize("activation", [Activation.NONE, Activation.GELU], ids=lambda x: x.name)
