@@ -244,7 +244,7 @@ def test_pairs_of_weights_around_saturation(library: Library, weight_format: Wei
 @pytest.mark.parametrize("small", [0, 1, 3, 20, 200])
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
 def test_columns_that_find_few_partners(library: Library, weight_format: WeightFormat, small: int) -> None:
-    """Large weights fit beside small ones only: a kernel may order columns by that, and has to do without it."""
+    """Large weights fit beside small ones only: a kernel may order columns by that, or do without it."""
     rng = np.random.default_rng(small)
     weights = np.full((8, 300), 110, np.int8)
     weights[:, rng.permutation(300)[:small]] = rng.integers(-18, 19, (8, small))
