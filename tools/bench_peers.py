@@ -45,6 +45,7 @@ from obert_edge.runtime.rivals import Rival
 
 ROOT = Path(__file__).resolve().parent.parent
 CPUID_MASK = Path(__file__).with_name("cpuid_mask.c")
+CPUINFO = Path("/proc/cpuinfo")
 FLAGS = {
     "onnxruntime": "ORT_ENABLE_ALL, intra_op_num_threads as given, inter_op_num_threads 1, CPU provider",
     "litert": "XNNPACK (the default delegate), num_threads as given, one fixed shape",
@@ -119,8 +120,7 @@ def avx2_cpu(folder: Path) -> Iterator[None]:
     Raises:
         UsageError: this machine cannot make CPUID fault.
     """
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    flags = CPUINFO.read_text().split() if CPUINFO.exists() else []
     if "cpuid_fault" not in flags or "avx2" not in flags:
         raise UsageError(
             "/proc/cpuinfo shows no cpuid_fault or no avx2: CPUID cannot be masked here",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -52,6 +53,37 @@ def campaign(tmp_path, monkeypatch):
         return tmp_path / "out"
 
     return run
+
+
+@pytest.fixture
+def avx2_case(monkeypatch):
+    """The tiny case in which every engine sees a CPU with AVX2 alone."""
+    case = dataclasses.replace(CASES["tiny-threads"], name="tiny-avx2", avx2_cpu=True)
+    monkeypatch.setitem(CASES, case.name, case)
+    return case.name
+
+
+def can_mask_cpuid() -> bool:
+    flags = bench_peers.CPUINFO.read_text().split() if bench_peers.CPUINFO.exists() else []
+    return {"cpuid_fault", "avx2"} <= set(flags)
+
+
+@pytest.mark.skipif(not can_mask_cpuid(), reason="this CPU or kernel cannot make CPUID fault")
+def test_every_engine_can_be_shown_a_cpu_with_avx2_alone(campaign, avx2_case):
+    out = campaign("--cases", avx2_case)
+    report = json.loads((out / "peers.json").read_text())["cases"][avx2_case]["report"]
+    assert report["engine"]["implementation"] == "avx2"
+    assert report["baselines"]["one thread"]["implementation"] == "avx2"
+    assert "LD_PRELOAD" not in os.environ
+
+
+def test_a_machine_that_cannot_mask_cpuid_is_told_so(campaign, avx2_case, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench_peers, "CPUINFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx2\n")
+    with pytest.raises(SystemExit):
+        campaign("--cases", avx2_case)
+    assert "cpuid_fault" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_cases_measured_one_by_one_become_one_page(campaign, tmp_path):
