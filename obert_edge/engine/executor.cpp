@@ -14,8 +14,8 @@ size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kA
 }  // namespace
 
 int32_t Executor::start(int32_t threads) {
-  if (!linear_traits_.allocate(program_.ops.size()) || !addresses_.allocate(program_.buffers.size()) || !places_.allocate(program_.buffers.size()) ||
-      !op_nanoseconds_.allocate(program_.ops.size()) ||
+  if (!addresses_.allocate(program_.buffers.size()) || !places_.allocate(program_.buffers.size()) ||
+      !linear_traits_.allocate(program_.ops.size()) || !op_nanoseconds_.allocate(program_.ops.size()) ||
       !thread_nanoseconds_.allocate(program_.ops.size() * static_cast<size_t>(threads))) {
     return fail(OE_OUT_OF_MEMORY, "no memory for the buffer tables");
   }
