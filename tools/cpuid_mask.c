@@ -1,7 +1,7 @@
 // Shows a program a CPU with AVX2 and without AVX-512, VNNI and AMX: tools/bench_peers.py compiles it and names it in
 // LD_PRELOAD, so that every engine of a case, whatever its own switches, runs the kernels it has for AVX2.
 //
-// Linux lets a thread ask for a fault at every CPUID instruction (arch_prctl, ARCH_CPUID_SET 0; flag cpuid_fault of
+// Linux lets a thread ask for a fault at every CPUID instruction (arch_prctl, ARCH_SET_CPUID 0; flag cpuid_fault of
 // /proc/cpuinfo). The handler runs the instruction itself, clears the bits, and steps over it. A new thread inherits the
 // setting, a new program does not and gets it from LD_PRELOAD again. What ran before this constructor (the dynamic loader's
 // choice of memcpy) has seen the real CPU; that is the same for every engine.
@@ -13,7 +13,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { ARCH_CPUID_SET = 0x1012, CPUID_FAULTS = 0, CPUID_RUNS = 1 };
+enum { ARCH_SET_CPUID = 0x1012, CPUID_FAULTS = 0, CPUID_RUNS = 1 };
 
 #define BIT(n) (1u << (n))
 
@@ -32,9 +32,9 @@ static void step_over_cpuid(int number, siginfo_t* info, void* context) {
     }
     const uint32_t leaf = (uint32_t)registers[REG_RAX], part = (uint32_t)registers[REG_RCX];
     uint32_t a, b, c, d;
-    syscall(SYS_arch_prctl, ARCH_CPUID_SET, CPUID_RUNS);
+    syscall(SYS_arch_prctl, ARCH_SET_CPUID, CPUID_RUNS);
     __cpuid_count(leaf, part, a, b, c, d);
-    syscall(SYS_arch_prctl, ARCH_CPUID_SET, CPUID_FAULTS);
+    syscall(SYS_arch_prctl, ARCH_SET_CPUID, CPUID_FAULTS);
     if (leaf == 7 && part == 0) {
         b &= ~AVX512_EBX;
         c &= ~AVX512_ECX;
@@ -55,7 +55,7 @@ __attribute__((constructor)) static void mask_cpuid(void) {
     action.sa_sigaction = step_over_cpuid;
     action.sa_flags = SA_SIGINFO | SA_NODEFER;
     static const char message[] = "cpuid_mask: this kernel or CPU cannot make CPUID fault\n";
-    if (sigaction(SIGSEGV, &action, NULL) || syscall(SYS_arch_prctl, ARCH_CPUID_SET, CPUID_FAULTS)) {
+    if (sigaction(SIGSEGV, &action, NULL) || syscall(SYS_arch_prctl, ARCH_SET_CPUID, CPUID_FAULTS)) {
         if (write(STDERR_FILENO, message, sizeof message - 1)) {
         }
         _exit(1);
