@@ -9,12 +9,13 @@ namespace {
 
 constexpr int kFits = 128;
 constexpr size_t kMaxColumns = 4096;  // of a group, those of a larger one are left as they are
-constexpr size_t kTries = 16;         // other sets a set's columns are tried in: more find little more
+constexpr size_t kTries = 20;         // other sets a set's columns are tried in: more find little more
 constexpr size_t kKeys = 64;
 
 // What a column, or a set of them, adds up to: of each of up to four rows the positive weights, then the negative ones.
 using Parts = int16_t __attribute__((vector_size(16)));
 using Weights = int8_t __attribute__((vector_size(16)));  // of four columns
+using FourColumns = uint32_t __attribute__((vector_size(16)));
 
 uint32_t sum(Parts parts) {  // of what is not negative
   uint64_t halves[2];
@@ -22,20 +23,27 @@ uint32_t sum(Parts parts) {  // of what is not negative
   return static_cast<uint32_t>((halves[0] + halves[1]) * 0x0001000100010001u >> 48);
 }
 
-// By how much all sums together are too large.
-uint32_t excess(Parts sums) {
-  const Parts over = sums - static_cast<int16_t>(kFits);
-  return sum(over & (over > 0));
+// By how much each sum is too large.
+Parts over(Parts sums) {
+  const Parts by = sums - static_cast<int16_t>(kFits);
+  return by & (by > 0);
+}
+
+bool fits(Parts sums) {
+  const Parts by = over(sums);
+  uint64_t halves[2];
+  memcpy(halves, &by, sizeof halves);
+  return (halves[0] | halves[1]) == 0;
 }
 
 // [4][4] to [4][4].
 Weights transpose(Weights x) { return __builtin_shufflevector(x, x, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15); }
 
-Parts parts_of(const int8_t* four) {
+Parts parts_of(uint32_t four) {
   using FourBytes = int8_t __attribute__((vector_size(4)));
   using FourWords = int16_t __attribute__((vector_size(8)));
   FourBytes bytes;
-  memcpy(&bytes, four, sizeof bytes);
+  memcpy(&bytes, &four, sizeof bytes);
   const FourWords words = __builtin_convertvector(bytes, FourWords);
   const Parts both = __builtin_shufflevector(words, -words, 0, 1, 2, 3, 4, 5, 6, 7);
   return both & (both > 0);
@@ -66,7 +74,8 @@ class Group {
       memcpy(&weights, record + kColumnsOfRecord, 4 * kRows);
       weights = transpose(weights);
       memcpy(weights_ + 4 * quad, &weights, sizeof weights);
-      for (size_t i = 4 * quad; i < 4 * quad + 4; ++i) parts_[i] = parts_of(weights_[i]);
+      const FourColumns four = reinterpret_cast<FourColumns>(weights);
+      for (size_t i = 0; i < 4; ++i) parts_[4 * quad + i] = parts_of(four[i]);
     }
   }
 
@@ -75,48 +84,58 @@ class Group {
   void deal() {
     const size_t columns = 4 * quads_;
     uint32_t begin[kKeys + 1] = {};
-    for (size_t i = 0; i < columns; ++i) ++begin[key(i) + 1];
-    for (size_t k = 0; k < kKeys; ++k) begin[k + 1] += begin[k];
-    for (size_t i = 0; i < columns; ++i) sorted_[begin[key(i)]++] = static_cast<uint16_t>(i);
-    sets_ = quads_ / 2 * 2;
-    for (size_t i = 0; i < 4 * sets_; ++i) {
-      const size_t round = i / sets_, place = i % sets_, set = round % 2 == 0 ? place : sets_ - 1 - place;
-      members_[set][round] = sorted_[i];
-      sums_[set] = round == 0 ? parts_[sorted_[i]] : sums_[set] + parts_[sorted_[i]];
+    for (size_t i = 0; i < columns; ++i) {
+      keys_[i] = key(i);
+      ++begin[keys_[i] + 1];
     }
-  }
-
-  // The largest first.
-  size_t key(size_t column) const {
-    const size_t size = sum(parts_[column]) * kKeys / (128 * kRows + 1);
-    return kKeys - 1 - size;
-  }
-
-  // Exchanges columns with other sets while that takes from what is too much.
-  void mend(size_t set) {
-    uint32_t own = excess(sums_[set]);
-    const size_t tries = sets_ - 1 < kTries ? sets_ - 1 : kTries;
-    for (size_t i = 1, other = set; own > 0 && i <= tries; ++i) {
-      if (++other == sets_) other = 0;
-      uint32_t theirs = excess(sums_[other]);
-      for (size_t at = 0; own > 0 && at < 4; ++at) {
-        uint16_t &mine = members_[set][at], &taken = members_[other][(at + i) % 4];
-        const Parts change = parts_[taken] - parts_[mine];
-        const Parts left = sums_[set] + change, given = sums_[other] - change;
-        const uint32_t own_then = excess(left), theirs_then = excess(given);
-        if (own_then + theirs_then >= own + theirs) continue;
-        sums_[set] = left;
-        sums_[other] = given;
-        own = own_then;
-        theirs = theirs_then;
-        const uint16_t column = mine;
-        mine = taken;
-        taken = column;
+    for (size_t k = 0; k < kKeys; ++k) begin[k + 1] += begin[k];
+    for (size_t i = 0; i < columns; ++i) sorted_[begin[keys_[i]]++] = static_cast<uint16_t>(i);
+    sets_ = quads_ / 2 * 2;
+    const uint16_t* next = sorted_;
+    for (size_t round = 0; round < 4; ++round) {
+      for (size_t place = 0; place < sets_; ++place, ++next) {
+        const size_t set = round % 2 == 0 ? place : sets_ - 1 - place;
+        members_[set][round] = *next;
+        sums_[set] = round == 0 ? parts_[*next] : sums_[set] + parts_[*next];
       }
     }
   }
 
-  bool fit(const uint16_t* pair) const { return excess(parts_[pair[0]] + parts_[pair[1]]) == 0; }
+  // The largest first.
+  uint8_t key(size_t column) const {
+    const uint32_t size = sum(parts_[column]) * static_cast<uint32_t>(kKeys) / (128 * kRows + 1);
+    return static_cast<uint8_t>(kKeys - 1 - size);
+  }
+
+  // Exchanges columns with other sets while that takes from what is too much: with each of them the best of four exchanges,
+  // chosen without branches, which nothing could predict.
+  void mend(size_t set) {
+    if (fits(sums_[set])) return;
+    const size_t tries = sets_ - 1 < kTries ? sets_ - 1 : kTries;
+    for (size_t i = 1, other = set; i <= tries; ++i) {
+      if (++other == sets_) other = 0;
+      const Parts own = sums_[set], theirs = sums_[other];
+      const uint32_t now = sum(over(own) + over(theirs)) << 2;
+      uint32_t best = now;  // what is too much, and in its low bits which exchange leaves that
+      Parts changes[4];
+      for (uint32_t at = 0; at < 4; ++at) {
+        changes[at] = parts_[members_[other][(at + i) % 4]] - parts_[members_[set][at]];
+        const uint32_t then = sum(over(own + changes[at]) + over(theirs - changes[at])) << 2 | at;
+        best = then < best ? then : best;
+      }
+      if (best == now) continue;
+      const size_t at = best & 3;
+      uint16_t &mine = members_[set][at], &taken = members_[other][(at + i) % 4];
+      sums_[set] = own + changes[at];
+      sums_[other] = theirs - changes[at];
+      const uint16_t column = mine;
+      mine = taken;
+      taken = column;
+      if (fits(sums_[set])) return;
+    }
+  }
+
+  bool fit(const uint16_t* pair) const { return fits(parts_[pair[0]] + parts_[pair[1]]); }
 
   // Orders a set of four so that both pairs fit, if they can.
   void pair_set(Set& set) const {
@@ -128,24 +147,23 @@ class Group {
   }
 
   void put(uint8_t* record, const uint16_t* pair, const uint16_t* other) const {
-    const uint16_t quad[4] = {pair[0], pair[1], other[0], other[1]};
-    uint16_t columns[4];
-    int8_t weights[4][4];
-    for (size_t i = 0; i < 4; ++i) {
-      columns[i] = columns_[quad[i]];
-      memcpy(weights[i], weights_[quad[i]], sizeof weights[i]);
+    // Put together in registers: a wide load of narrow stores would wait for them.
+    const size_t quad[4] = {pair[0], pair[1], other[0], other[1]};
+    uint64_t columns = 0;
+    FourColumns weights = {};
+    for (int i = 0; i < 4; ++i) {
+      columns |= uint64_t{columns_[quad[i]]} << 16 * i;
+      weights[i] = weights_[quad[i]];
     }
-    Weights transposed;
-    memcpy(&transposed, weights, sizeof transposed);
-    transposed = transpose(transposed);
-    memcpy(record, columns, sizeof columns);
+    const Weights transposed = transpose(reinterpret_cast<Weights>(weights));
+    memcpy(record, &columns, sizeof columns);
     memcpy(record + kColumnsOfRecord, &transposed, 4 * kRows);
   }
 
   PairedQuads write() {
     size_t good = 0;  // sets that fit, to the front
     for (size_t set = 0; set < sets_; ++set) {
-      if (excess(sums_[set]) > 0) continue;
+      if (!fits(sums_[set])) continue;
       Set kept;
       memcpy(kept, members_[good], sizeof kept);
       memcpy(members_[good], members_[set], sizeof kept);
@@ -177,8 +195,9 @@ class Group {
   uint8_t* records_;
   size_t quads_, sets_ = 0;
   uint16_t columns_[kMaxColumns];
-  int8_t weights_[kMaxColumns][4];  // of the rows
+  uint32_t weights_[kMaxColumns];  // a byte of each row
   Parts parts_[kMaxColumns];
+  uint8_t keys_[kMaxColumns];
   uint16_t sorted_[kMaxColumns];
   Set members_[kMaxColumns / 4];
   Parts sums_[kMaxColumns / 4];
