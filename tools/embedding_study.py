@@ -19,6 +19,8 @@ import math
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from study_rows import mcnemar
+
 from obert_edge.compiler import build
 from obert_edge.errors import UsageError
 from obert_edge.files import atomic_file
@@ -137,13 +139,6 @@ def paired(first: Tuple[Dict[str, Any], Marks], other: Tuple[Dict[str, Any], Mar
         "difference_standard_error": 100 * spread,
         "p": mcnemar(gained, lost),
     }
-
-
-def mcnemar(gained: int, lost: int) -> float:
-    """Two-sided exact probability of a split at least as uneven, were both sides equally likely."""
-    n = gained + lost
-    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) / 2**n
-    return min(1.0, 2 * tail)
 
 
 HEADER = [

@@ -7,7 +7,8 @@ r"""Compare pruning methods with the same recipe and budget: prune gradually, QA
 Every cell (method, pattern, sparsity) is the recipe with these three changed; teacher and start are
 DENSE, a model folder of `obert-edge finetune`. Only the bundle is scored, by the engine, once, on all rows of
 the recipe's split. Cells the output has are kept, and an interrupted stage goes on: run the same
-command again. A table in Markdown is written beside the JSON.
+command again. Processes with other cells may share output and work. A table in Markdown is written
+beside the JSON.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from pruning_study import mcnemar
+from study_rows import StudyRows, mcnemar_of
 
 from obert_edge.compiler.build import build
 from obert_edge.errors import ObertEdgeError, UsageError
-from obert_edge.files import atomic_file
 from obert_edge.recipe import Recipe
 from obert_edge.tasks import Task, load_task
 from obert_edge.workflow import prune, quantize
@@ -93,29 +93,33 @@ def study(options: argparse.Namespace) -> None:
         "split": recipe.task.evaluate,
         "machine": machine(),
     }
-    rows = saved(options.output, settings)
-    if not rows:
+    study = StudyRows(
+        options.output,
+        settings,
+        same=("recipe",),
+        cell=("method", "pattern", "target", "seed"),
+        table=table,
+    )
+    if not study.rows:
         dense = options.work / "dense.oeb"
         options.work.mkdir(parents=True, exist_ok=True)
         if not dense.is_file():
             build(options.model, "x86", dense)
-        rows = [{"method": "dense", "pattern": "-", "target": 0.0, **score(dense, task, recipe)}]
-        save(options.output, settings, rows)
-    done = {(row["method"], row["pattern"], row["target"], row.get("seed")) for row in rows}
+        study.add({"method": "dense", "pattern": "-", "target": 0.0, **score(dense, task, recipe)})
     for seed in options.seeds:
         for cell in options.cells:
             for method in options.methods:
                 pattern, _, sparsity = cell.rpartition(":")
                 key = (method, pattern, float(sparsity), seed)
-                if key in done:
+                if study.has(*key):
                     continue
                 if options.max_seconds is not None and time.monotonic() - began > options.max_seconds:
                     print("time is up; run the same command again to go on")
                     return
                 names = ("method", "pattern", "target", "seed")
-                rows.append({**dict(zip(names, key)), **one(recipe, task, options.work, *key)})
-                save(options.output, settings, rows)
-                print({name: value for name, value in rows[-1].items() if name != "wrong"}, flush=True)
+                row = {**dict(zip(names, key)), **one(recipe, task, options.work, *key)}
+                study.add(row)
+                print({name: value for name, value in row.items() if name != "wrong"}, flush=True)
 
 
 def one(
@@ -189,29 +193,6 @@ def score(bundle: Path, task: Task, recipe: Recipe) -> Dict[str, Any]:
     return {"metrics": metrics, "n": len(groups), "bytes": bundle.stat().st_size, "wrong": wrong}
 
 
-def saved(path: Path, settings: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """Rows of an earlier run of the same study.
-
-    Raises:
-        UsageError: the file is of another study.
-    """
-    if not path.exists():
-        return []
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if content["settings"]["recipe"] != settings["recipe"]:
-        raise UsageError(f"{path} is of another recipe", hint="give another --output, or remove the file")
-    return list(content["rows"])
-
-
-def save(path: Path, settings: Dict[str, Any], rows: List[Dict[str, Any]]) -> None:
-    """Write JSON and table, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as temporary:
-        Path(temporary).write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
-    with atomic_file(path.with_suffix(".md")) as temporary:
-        Path(temporary).write_text(table(settings, rows))
-
-
 def table(settings: Dict[str, Any], rows: List[Dict[str, Any]]) -> str:
     """The deciding metric by cell (rows) and method (columns); several seeds: mean and range."""
     dense = rows[0]
@@ -244,9 +225,7 @@ def summary(rows: List[Dict[str, Any]], base: List[Dict[str, Any]], metric: str)
         return ""
     values = [row["metrics"][metric] for row in rows]
     by_seed = {row["seed"]: row for row in base}
-    differs = any(
-        mcnemar(row["wrong"], by_seed[row["seed"]]["wrong"]) < 0.05 for row in rows if row["seed"] in by_seed
-    )
+    differs = any(mcnemar_of(row, by_seed[row["seed"]]) < 0.05 for row in rows if row["seed"] in by_seed)
     spread: Optional[str] = f" ({min(values):.1f}-{max(values):.1f})" if len(values) > 1 else ""
     return f"{sum(values) / len(values):.2f}{spread}{'*' if differs else ''}"
 

@@ -5,8 +5,9 @@
 
 Every cell (method, pattern, sparsity) prunes the dense model anew, without training, and measures
 accuracy and loss on the dev rows. All methods see the same train batches. Cells that the output
-already has are kept: run the same command again to go on where it was stopped. Beside the JSON a table
-in Markdown is written. DENSE_DIR is a model folder of `obert-edge finetune`; SST2_DIR has GLUE's TSV files.
+already has are kept: run the same command again to go on where it was stopped; processes with other
+cells may share an output. Beside the JSON a table in Markdown is written. DENSE_DIR is a model folder of
+`obert-edge finetune`; SST2_DIR has GLUE's TSV files.
 
 Fisher blocks are accumulated once per layout and block size and serve every cell: with the defaults
 (256 gradients, MiniLM-L6) by estimate two minutes on two idle cores, and then 10 to 30 s a cell. Only
@@ -16,17 +17,15 @@ recomputations and regrouped models take gradients of their own.
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from study_data import Study, load_study
+from study_rows import StudyRows, mcnemar_of
 
 from obert_edge.errors import UsageError
-from obert_edge.files import atomic_file
 from obert_edge.pruning import Masks, Pattern, Surgeon, prunable_weights, prune_one_shot, regroup
 from obert_edge.pruning.fisher import BlockFisher, BlockLayout, accumulate
 from obert_edge.pruning.gradients import GradientSampler
@@ -75,24 +74,31 @@ def main() -> None:
         key: getattr(options, key) for key in ("task", "gradients", "batch_size", "dampening", "seed")
     }
     dense = {"method": "dense", "pattern": "-", "sparsity": 0.0, **study.score(study.model())}
-    rows = saved_rows(options.output, settings, dense)
-    done = {(row["method"], row["pattern"], row["target"]) for row in rows[1:]}
+    found = StudyRows(
+        options.output, settings, same=tuple(settings), cell=("method", "pattern", "target"), table=table
+    )
+    if not found.rows:
+        found.add(dense)
+    if found.rows[0]["wrong"] != dense["wrong"]:
+        raise UsageError(
+            f"{options.output} is of another model: its dense accuracy is {found.rows[0]['accuracy']:.2f}",
+            hint="give another --output, or remove the file",
+        )
     fishers = Fishers(study)
     for method, pattern, sparsity in cells(options.methods, options.patterns, options.sparsities):
-        if (method, pattern, sparsity) in done:
+        if found.has(method, pattern, sparsity):
             continue
         if options.max_seconds is not None and time.perf_counter() - started > options.max_seconds:
             print("time is up; run the same command again to go on")
             break
         model = study.model()
         begun = time.perf_counter()
-        found = prune(model, study, fishers, method, Pattern.parse(pattern), sparsity, options)
-        row = {"method": method, "pattern": pattern, "target": sparsity, **found}
+        figures = prune(model, study, fishers, method, Pattern.parse(pattern), sparsity, options)
+        row = {"method": method, "pattern": pattern, "target": sparsity, **figures}
         row["seconds"] = time.perf_counter() - begun
-        rows.append({**row, **study.score(model)})
-        show(rows[-1])
-        save(options.output, settings, rows)
-    save(options.output, settings, rows)
+        row.update(study.score(model))
+        show(row)
+        found.add(row)
 
 
 def cells(methods: List[str], patterns: List[str], sparsities: List[float]) -> List[Tuple[str, str, float]]:
@@ -174,32 +180,6 @@ def prune(
     return {"sparsity": masks.sparsity, "loss_increase": operation.loss_increase()}
 
 
-def saved_rows(path: Path, settings: Dict[str, Any], dense: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """Rows of an earlier run of the same study, or only the dense model's.
-
-    Raises:
-        UsageError: the file is of another study.
-    """
-    if not path.exists():
-        return [dense]
-    saved = json.loads(path.read_text())
-    if saved["settings"] != settings or saved["rows"][0]["wrong"] != dense["wrong"]:
-        raise UsageError(
-            f"{path} is of another model or of other settings: {saved['settings']}",
-            hint="give another --output, or remove the file",
-        )
-    return list(saved["rows"])
-
-
-def save(path: Path, settings: Dict[str, Any], rows: List[Dict[str, Any]]) -> None:
-    """Write JSON and table, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as temporary:
-        Path(temporary).write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
-    with atomic_file(path.with_suffix(".md")) as temporary:
-        Path(temporary).write_text(table(settings, rows))
-
-
 def table(settings: Dict[str, Any], rows: List[Dict[str, Any]], reference: str = "joint") -> str:
     """Accuracy by pattern and sparsity (rows) and method (columns)."""
     methods = [m for m in METHODS if any(row["method"] == m for row in rows)]
@@ -219,18 +199,10 @@ def table(settings: Dict[str, Any], rows: List[Dict[str, Any]], reference: str =
         cells = []
         for method in methods:
             row = by_cell.get((method, pattern, target))
-            star = row is not None and base is not None and mcnemar(row["wrong"], base["wrong"]) < 0.05
+            star = row is not None and base is not None and mcnemar_of(row, base) < 0.05
             cells.append("" if row is None else f"{row['accuracy']:.1f}{'*' if star else ''}")
         lines.append(f"| {pattern} | {target:.0%} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def mcnemar(first: List[int], second: List[int]) -> float:
-    """Two-sided exact p that two models are equally good, from the rows each gets wrong."""
-    only_first, only_second = len(set(first) - set(second)), len(set(second) - set(first))
-    total, fewer = only_first + only_second, min(only_first, only_second)
-    tail = sum(math.comb(total, k) for k in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**total)
 
 
 def show(row: Dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ def test_methods_are_compared_by_their_bundles_and_shown_with_size_and_latency(
     recipe.write_text(_RECIPE.replace("max_steps: 6", "max_steps: 7"))
     status, printed = run()
     assert status != 0
-    assert "another recipe" in printed.err
+    assert "another study: recipe" in printed.err
 
     pytest.importorskip("onnxruntime")
     wanted = tmp_path / "frontier.yaml"

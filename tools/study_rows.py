@@ -1,0 +1,106 @@
+"""What the studies share: a file of rows that several processes may add to, and the paired test."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+
+from obert_edge.errors import UsageError
+from obert_edge.files import atomic_file
+
+Row = Dict[str, Any]
+
+
+class StudyRows:
+    """The rows of a study: a JSON file, with a table in Markdown beside it.
+
+    Every row is written as soon as it is added, both files whole or not at all. Processes that measure
+    different cells may share a file: what others added meanwhile is kept.
+
+    Args:
+        path: the JSON file; the table has its name and ``.md``.
+        settings: what all rows were measured with.
+        same: the settings that rows of one study share; the others only describe.
+        cell: the fields that tell one row from another.
+        table: settings and rows to Markdown.
+
+    Raises:
+        UsageError: the file there is of another study.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Dict[str, Any],
+        *,
+        same: Sequence[str],
+        cell: Sequence[str],
+        table: Callable[[Dict[str, Any], List[Row]], str],
+    ) -> None:
+        self._path, self._settings, self._same, self._cell, self._table = path, settings, same, cell, table
+        self.rows = self._saved()
+
+    def has(self, *cell: object) -> bool:
+        """Whether a row has these values of the fields of ``cell``, in their order."""
+        return cell in map(self._cell_of, self.rows)
+
+    def add(self, *rows: Row) -> None:
+        """Add rows, but for cells that others have added since."""
+        with _alone_in(self._path.parent):
+            self.rows = self._saved()
+            self.rows += [row for row in rows if not self.has(*self._cell_of(row))]
+            with atomic_file(self._path) as temporary:
+                content = {"settings": self._settings, "rows": self.rows}
+                temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            with atomic_file(self._path.with_suffix(".md")) as temporary:
+                temporary.write_text(self._table(self._settings, self.rows), encoding="utf-8")
+
+    def _cell_of(self, row: Row) -> Tuple[object, ...]:
+        return tuple(row.get(field) for field in self._cell)
+
+    def _saved(self) -> List[Row]:
+        if not self._path.exists():
+            return []
+        content = json.loads(self._path.read_text(encoding="utf-8"))
+        other = [name for name in self._same if content["settings"].get(name) != self._settings[name]]
+        if other:
+            raise UsageError(
+                f"{self._path} is of another study: {', '.join(other)} differ",
+                hint="give another --output, or remove the file",
+            )
+        return list(content["rows"])
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which leaves nothing behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Two-sided exact p that two models are equally good.
+
+    Args:
+        gained: examples that only the second has right.
+        lost: examples that only the first has right.
+    """
+    total = gained + lost
+    tail = sum(math.comb(total, k) for k in range(min(gained, lost) + 1))
+    return min(1.0, 2 * tail / 2**total)
+
+
+def mcnemar_of(first: Row, second: Row) -> float:
+    """The same of two rows, from the examples that each gets ``wrong``."""
+    wrong, others = set(first["wrong"]), set(second["wrong"])
+    return mcnemar(len(wrong - others), len(others - wrong))
