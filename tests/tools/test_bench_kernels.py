@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import bench_kernels
+import pytest
 
 from obert_edge.bundle.program import OP_TYPES, Linear, Output, WeightFormat
 

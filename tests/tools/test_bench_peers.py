@@ -9,13 +9,11 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import bench_peers
 import bench_profile
 import peer_cases
 import peer_page
+import pytest
 from bench_models import Spec
 from charts import Bars, Lines, bar_chart, line_chart
 from peer_cases import CASES, Case, Goal, Peer

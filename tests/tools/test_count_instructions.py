@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import subprocess
-import sys
 from pathlib import Path
 
+import arm_interleaving
+import count_instructions
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def module_of(name: str):
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-        return module
-    finally:
-        sys.path.remove(str(ROOT / "tools"))
-
-
-@pytest.fixture(scope="module")
-def tool():
-    return module_of("count_instructions")
-
-
-def test_the_share_is_of_the_better_of_the_others(tool):
-    count = tool.Count
+def test_the_share_is_of_the_better_of_the_others():
+    count = count_instructions.Count
     row = {
         "80 % 4x1": count("neondot", (50_000_000, 50_000_100, 50_000_200)),
         "90 % 4x1": count("neondot", (40_000_000,)),
@@ -39,20 +22,22 @@ def test_the_share_is_of_the_better_of_the_others(tool):
         "onnxruntime-int8": count("", (200_000_000,)),
         "litert-int8": count("", (125_000_000,)),
     }
-    text = tool.page({"cortex-a76": row}, ["QEMU 7", "ONNX Runtime 1", "LiteRT 2"], 128, 3)
+    text = count_instructions.page({"cortex-a76": row}, ["QEMU 7", "ONNX Runtime 1", "LiteRT 2"], 128, 3)
     assert "| cortex-a76 | `neondot` | 50.0 | 40.0 | 120.0 | 200.0 | 125.0 | 0.40 |" in text
     assert "n = 3" in text
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_the_plugin_registers_with_either_interface_and_refuses_without_arguments(tool, tmp_path, version):
+def test_the_plugin_registers_with_either_interface_and_refuses_without_arguments(tmp_path, version):
     """QEMU's side of the interface is played by a few C functions: what is called, and with what."""
     host = tmp_path / "host.c"
     host.write_text(HOST)
     library = tmp_path / "plugin.so"
     flags = ["-shared", "-fPIC", "-w", f"-DPLUGIN_VERSION={version}"]
     try:
-        subprocess.run(["cc", *flags, str(host), str(tool.SOURCE), "-o", str(library)], check=True)
+        subprocess.run(
+            ["cc", *flags, str(host), str(count_instructions.SOURCE), "-o", str(library)], check=True
+        )
     except FileNotFoundError:
         pytest.skip("no C compiler")
     plugin = ctypes.CDLL(str(library))
@@ -97,8 +82,7 @@ void call_system(int64_t number) { called(1, 0, number, 0, 0, 0, 0, 0, 0, 0, 0);
 
 
 def test_every_way_of_interleaving_multiplies_what_it_interleaved():
-    ways = module_of("arm_interleaving")
-    for name, loop in ways.alternatives():
+    for name, loop in arm_interleaving.alternatives():
         products = [line for line in loop if line.startswith("sdot")]
         rows = int(name.split()[0])
         tokens = 8 if "8 tokens" in name else 16

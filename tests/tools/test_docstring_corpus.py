@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections import Counter
-from pathlib import Path
 
+import docstring_corpus
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "docstring_corpus.py"
-
 
 @pytest.fixture(scope="module")
-def corpus():
-    spec = importlib.util.spec_from_file_location("docstring_corpus", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def rows(corpus):
-    return corpus.collect(per_class=40)
+def rows():
+    return docstring_corpus.collect(per_class=40)
 
 
 def test_every_class_has_its_share_of_both_splits(rows):
@@ -41,12 +30,12 @@ def test_no_passage_names_its_package(rows):
     assert not [row for split in rows.values() for row in split if names.search(row["text"])]
 
 
-def test_a_module_is_in_one_split_only_and_always_the_same(corpus):
-    files = list(corpus.source_files("networkx"))
-    held_out = [corpus.is_test_module("networkx", path) for path in files]
-    assert held_out == [corpus.is_test_module("networkx", path) for path in files]
+def test_a_module_is_in_one_split_only_and_always_the_same():
+    files = list(docstring_corpus.source_files("networkx"))
+    held_out = [docstring_corpus.is_test_module("networkx", path) for path in files]
+    assert held_out == [docstring_corpus.is_test_module("networkx", path) for path in files]
     assert 0.1 < sum(held_out) / len(held_out) < 0.3
 
 
-def test_the_same_installation_gives_the_same_corpus(corpus, rows):
-    assert corpus.collect(per_class=40) == rows
+def test_the_same_installation_gives_the_same_corpus(rows):
+    assert docstring_corpus.collect(per_class=40) == rows

@@ -5,34 +5,22 @@ from __future__ import annotations
 import json
 import math
 import sys
-from pathlib import Path
 
+import embedding_study
 import pytest
 
 from obert_edge.workflow import quantize
 from tests.workflow.conftest import data, dense, encoder, task  # noqa: F401
 
-_TOOLS = Path(__file__).parents[2] / "tools"
 
-
-@pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(str(_TOOLS))
-    import embedding_study
-
-    yield embedding_study
-    for name in ("embedding_study", "study_rows"):
-        sys.modules.pop(name, None)
-
-
-def test_every_variant_is_compared_with_the_int8_bundle(study, dense, data, task, tmp_path, monkeypatch):  # noqa: F811
+def test_every_variant_is_compared_with_the_int8_bundle(dense, data, task, tmp_path, monkeypatch):  # noqa: F811
     quantize(dense, task, tmp_path / "int8", method="calibrate", progress=False)
     more = tmp_path / "more.txt"
     more.write_text("film plot\n")
     arguments = ["--model", tmp_path / "int8", "--task", "text", "--data", data, "--work", tmp_path / "work"]
     arguments += ["--output", tmp_path / "o.json", "--corpus", more, "--reference", dense, "--threads", "1"]
     monkeypatch.setattr(sys, "argv", ["embedding_study", *map(str, arguments)])
-    study.main()
+    embedding_study.main()
     rows = json.loads((tmp_path / "o.json").read_text())["rows"]
     assert [row["name"] for row in rows] == [
         "INT8",
@@ -52,9 +40,9 @@ def test_every_variant_is_compared_with_the_int8_bundle(study, dense, data, task
     assert {text.count("|") for text in table} == {11}
 
 
-def test_changes_are_counted_in_both_directions(study):
+def test_changes_are_counted_in_both_directions():
     first = ({"a": "x", "b": "x", "c": "x", "d": "x"}, {"a": True, "b": True, "c": False, "d": False})
     other = ({"a": "x", "b": "y", "c": "y", "d": "z"}, {"a": True, "b": False, "c": True, "d": False})
-    found = study.paired(first, other)
+    found = embedding_study.paired(first, other)
     assert (found["agreement"], found["gained"], found["lost"], found["difference"]) == (25, 1, 1, 0)
     assert found["difference_standard_error"] == pytest.approx(100 * math.sqrt(2) / 4)

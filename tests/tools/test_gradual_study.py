@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
+import frontier
+import gradual_study
 import pytest
 
 from tests.workflow.conftest import data, dense, encoder, task  # noqa: F401
 
-_TOOLS = Path(__file__).parents[2] / "tools"
 _RECIPE = """
 task: {name: text}
 prune:
@@ -21,28 +21,13 @@ build: {target: x86}
 """
 
 
-@pytest.fixture
-def tools(monkeypatch):
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(str(_TOOLS))
-    import frontier
-    import gradual_study
-
-    yield gradual_study, frontier
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(_TOOLS)):
-            del sys.modules[name]
-
-
 def test_methods_are_compared_by_their_bundles_and_shown_with_size_and_latency(
-    tools,
     dense,  # noqa: F811
     data,  # noqa: F811
     tmp_path,
     monkeypatch,
     capsys,
 ):
-    study, frontier = tools
     recipe, output, work = tmp_path / "recipe.yaml", tmp_path / "study.json", tmp_path / "work"
     recipe.write_text(_RECIPE)
 
@@ -51,7 +36,7 @@ def test_methods_are_compared_by_their_bundles_and_shown_with_size_and_latency(
         monkeypatch.setattr(
             sys, "argv", ["study", *line, "--output", str(output), "--cells", "4x1:0.5", *more]
         )
-        status = study.main()
+        status = gradual_study.main()
         return status, capsys.readouterr()
 
     assert run("--methods", "magnitude")[0] == 0

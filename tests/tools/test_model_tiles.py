@@ -5,18 +5,12 @@ from __future__ import annotations
 import ctypes
 import subprocess
 
+import model_tiles
 import pytest
-
-from tests.tools.test_count_instructions import module_of
-
-
-@pytest.fixture(scope="module")
-def tool():
-    return module_of("model_tiles")
 
 
 @pytest.fixture
-def plugin(tool, tmp_path):
+def plugin(tmp_path):
     """The plugin with an L1 of two lines and an L2 of four; QEMU's side is played by a few C functions.
 
     A function: addresses a program reads (negative: writes) to the line the plugin writes.
@@ -25,7 +19,7 @@ def plugin(tool, tmp_path):
     host.write_text(HOST)
     flags = ["-shared", "-fPIC", "-w", "-DPLUGIN_VERSION=1"]
     try:
-        subprocess.run(["cc", *flags, str(host), str(tool.SOURCE), "-o", str(library)], check=True)
+        subprocess.run(["cc", *flags, str(host), str(model_tiles.SOURCE), "-o", str(library)], check=True)
     except FileNotFoundError:
         pytest.skip("no C compiler")
     loaded = ctypes.CDLL(str(library))
@@ -71,10 +65,10 @@ def test_what_was_written_goes_back_to_memory(plugin):
     assert plugin([-a, b, c, d, e, f, g])[2:] == [7, 7, 1]
 
 
-def test_the_page_marks_the_cache_of_the_board(tool):
-    board = next(board for board in tool.BOARDS if board.name == "4 B")
-    row = [tool.Traffic(1_000_000 * i, 500_000 * i, 250_000 * i, "00") for i in (1, 2)]
-    text = tool.page({board.name: {"a model": row}}, [0, board.cache], "QEMU 7", 128)
+def test_the_page_marks_the_cache_of_the_board():
+    board = next(board for board in model_tiles.BOARDS if board.name == "4 B")
+    row = [model_tiles.Traffic(1_000_000 * i, 500_000 * i, 250_000 * i, "00") for i in (1, 2)]
+    text = model_tiles.page({board.name: {"a model": row}}, [0, board.cache], "QEMU 7", 128)
     assert "## 4 B (Cortex-A72: L1 32 KB, L2 256 KB a core)" in text
     assert "| a model | none | 1.0 | 32.0 | 16.0 | 4.0 |" in text
     assert "| a model | **256** | **2.0** | **64.0** | **32.0** | **8.0** |" in text

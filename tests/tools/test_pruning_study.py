@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
+import pruning_study
 import pytest
 
 from obert_edge.errors import UsageError
 from tests.workflow.conftest import data, dense, encoder, task  # noqa: F401
 
-_TOOLS = Path(__file__).parents[2] / "tools"
 
-
-@pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(str(_TOOLS))
-    import pruning_study
-
-    yield pruning_study
-    for name in ("pruning_study", "study_data", "study_rows"):
-        sys.modules.pop(name, None)
-
-
-def test_a_study_goes_on_where_it_was_stopped(study, dense, data, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_a_study_goes_on_where_it_was_stopped(dense, data, tmp_path, monkeypatch, capsys):  # noqa: F811
     output = tmp_path / "study.json"
 
     def run(methods, **more):
@@ -32,7 +20,7 @@ def test_a_study_goes_on_where_it_was_stopped(study, dense, data, tmp_path, monk
         line = [f"--{key.replace('_', '-')}={value}" for key, value in arguments.items()]
         line += ["--threads=1", "--sparsities", "0.5", "--patterns", "unstructured", "2:4"]
         monkeypatch.setattr(sys, "argv", ["pruning_study", *line, "--methods", *methods])
-        study.main()
+        pruning_study.main()
         return capsys.readouterr().out.splitlines()
 
     assert len(run(["magnitude", "paper"])) == 4
@@ -49,6 +37,9 @@ def test_a_study_goes_on_where_it_was_stopped(study, dense, data, tmp_path, monk
         run(["magnitude"], gradients=5)
 
 
-def test_cells_that_a_method_cannot_do_are_left_out(study):
-    assert ("sparsegpt", "2:4", 0.4) not in study.cells(["sparsegpt"], ["2:4"], [0.4, 0.5, 0.6])
-    assert study.cells(["joint"], ["2:4"], [0.4, 0.5, 0.6]) == [("joint", "2:4", 0.4), ("joint", "2:4", 0.5)]
+def test_cells_that_a_method_cannot_do_are_left_out():
+    assert ("sparsegpt", "2:4", 0.4) not in pruning_study.cells(["sparsegpt"], ["2:4"], [0.4, 0.5, 0.6])
+    assert pruning_study.cells(["joint"], ["2:4"], [0.4, 0.5, 0.6]) == [
+        ("joint", "2:4", 0.4),
+        ("joint", "2:4", 0.5),
+    ]
