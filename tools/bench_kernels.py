@@ -195,10 +195,8 @@ def cases(tokens: int, sparsity: float) -> Iterator[Case]:
     yield from other_cases(tokens)
 
 
-def measure(
-    case: Case, library: Library, implementation: str, threads: int, tokens: int, seconds: float
-) -> float:
-    """Least nanoseconds of one run."""
+def buffers_of(case: Case, tokens: int) -> List[Optional[np.ndarray]]:
+    """Random values for every buffer."""
     rng = np.random.default_rng(1)
     padded = -(-tokens // 16) * 16
     arrays: List[Optional[np.ndarray]] = []
@@ -209,8 +207,20 @@ def measure(
         else:
             array[:] = rng.integers(0, 256, array.size)
         arrays.append(array)
+    return arrays
+
+
+def batch_of(tokens: int) -> PackedBatch:
+    """One sequence."""
     at = np.arange(tokens, dtype=np.int32)
-    batch = PackedBatch(np.array([0, tokens], np.int32), at, at, at)
+    return PackedBatch(np.array([0, tokens], np.int32), at, at, at)
+
+
+def measure(
+    case: Case, library: Library, implementation: str, threads: int, tokens: int, seconds: float
+) -> float:
+    """Least nanoseconds of one run."""
+    arrays, batch = buffers_of(case, tokens), batch_of(tokens)
     model: NativeModel
     with library.open(
         case.program.to_bytes(), case.weights, threads=threads, implementation=implementation
