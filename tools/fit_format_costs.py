@@ -116,11 +116,9 @@ def measure(
     shapes: Sequence[Tuple[int, int]] = SHAPES,
     sparsities: Sequence[float] = SPARSITIES,
 ) -> Dict[WeightFormat, List[Timing]]:
-    """Timings by format."""
-    found: Dict[WeightFormat, List[Timing]] = {}
-    for weight_format in WeightFormat:  # one format's models at a time are in memory
-        dense = weight_format is WeightFormat.DENSE_4
-        running = [
+    """Timings by format. A round has every linear once: a host that changes its speed does so for all."""
+    running = {
+        weight_format: [
             Copies(
                 linear_case(n, k, weight_format, sparsity, TOKENS, DType.U8, Activation.NONE),
                 library,
@@ -128,13 +126,17 @@ def measure(
             )
             for n, k in shapes
             if supports(weight_format, k)
-            for sparsity in (sparsities[:1] if dense else sparsities)
+            for sparsity in (sparsities[:1] if weight_format is WeightFormat.DENSE_4 else sparsities)
         ]
-        for _ in range(rounds):
-            for copies in running:
+        for weight_format in WeightFormat
+    }
+    for _ in range(rounds):
+        for linears in running.values():
+            for copies in linears:
                 copies.run()
-        found[weight_format] = [copies.timing() for copies in running]
-    return found
+    return {
+        weight_format: [copies.timing() for copies in linears] for weight_format, linears in running.items()
+    }
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
@@ -144,7 +146,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument(
         "--implementation", choices=library.implementations(), default=library.implementations()[0]
     )
-    parser.add_argument("--rounds", type=int, default=15, help="of all linears of a format")
+    parser.add_argument("--rounds", type=int, default=15, help="of all linears")
     options = parser.parse_args(arguments)
     timings = measure(library, options.implementation, rounds=options.rounds)
     print(f"# {options.implementation} on {machine.cpu_model()}, tools/fit_format_costs.py")

@@ -17,16 +17,14 @@ TARGET = Target(
     library=Path(obert_edge.engine.__file__).parent / "lib" / LIBRARY,
     sources=tuple(Source(path, flags) for path, flags in (*COMMON_SOURCES, *SOURCES)),
     implementations=("avx512vnni", "avx512vnni_ymm", "avxvnni", "avx2", "scalar"),
-    # Least-squares fit to avx512vnni on Cascade Lake at 2.4 GHz: 64 tokens, BERT-base and MiniLM shapes,
-    # 50 to 95 % sparse, weights from L3 as in a whole model; what an epilogue costs in any format is left
-    # out. Row-gather and dense within 10 %, 1x4 within 26 %. Quads of a format all hold as many weights,
-    # so these are in ns_per_quad.
+    # tools/fit_format_costs.py, avx512vnni on Cascade Lake at 2.5 GHz: dense within 2 %, row-gather within
+    # 12 to 23 %, 1x4 (which passes over wide inputs several times) within 50 %.
     format_costs={
-        WeightFormat.ROW_GATHER_1: FormatCost(ns_per_weight=0.0, ns_per_quad=3.18, ns_per_group=13.8),
-        WeightFormat.ROW_GATHER_2: FormatCost(ns_per_weight=0.0, ns_per_quad=3.77, ns_per_group=26.7),
-        WeightFormat.ROW_GATHER_4: FormatCost(ns_per_weight=0.0, ns_per_quad=4.91, ns_per_group=57.9),
-        WeightFormat.DENSE_4: FormatCost(ns_per_weight=0.0, ns_per_quad=4.18, ns_per_group=38.6),
-        WeightFormat.BLOCK_1X4: FormatCost(ns_per_weight=0.0, ns_per_quad=2.17, ns_per_group=23.4),
+        WeightFormat.ROW_GATHER_1: FormatCost(ns_per_weight=0.0, ns_per_quad=3.63, ns_per_group=6.3),
+        WeightFormat.ROW_GATHER_2: FormatCost(ns_per_weight=0.0, ns_per_quad=4.33, ns_per_group=15.5),
+        WeightFormat.ROW_GATHER_4: FormatCost(ns_per_weight=0.0, ns_per_quad=5.64, ns_per_group=23.7),
+        WeightFormat.DENSE_4: FormatCost(ns_per_weight=0.0, ns_per_quad=4.75, ns_per_group=13.0),
+        WeightFormat.BLOCK_1X4: FormatCost(ns_per_weight=0.0, ns_per_quad=2.55, ns_per_group=11.9),
     },
     # tools/bench_target.py on the same machine, BERT-base 80 % 4x1 at 128 and 384 tokens.
     reference={
