@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The numbers a target's packer chooses formats with (`Target.format_costs`), measured here with one thread.
 
-    tools/fit_format_costs.py [--implementation avx2]    # prints the dictionary for targets/*/__init__.py
+    tools/fit_format_costs.py [--target arm64] [--implementation neondot]
+
+It prints the dictionary for `targets/*/__init__.py`.
 
 Linears of 64 tokens in BERT-base and MiniLM shapes, at five sparsities, of every format. Each is there
 several times over, so that weights come from where they come from in a whole model: not from L2. To what was
@@ -141,13 +143,16 @@ def measure(
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     """Print the dictionary."""
-    library = Library(library_path(get_target("x86")))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--implementation", choices=library.implementations(), default=library.implementations()[0]
-    )
+    parser.add_argument("--target", default="x86", help="the target to run on this machine")
+    parser.add_argument("--implementation", help="its kernels; default: the best that run here")
     parser.add_argument("--rounds", type=int, default=15, help="of all linears")
     options = parser.parse_args(arguments)
+    library = Library(library_path(get_target(options.target)))
+    names = library.implementations()
+    options.implementation = options.implementation or names[0]
+    if options.implementation not in names:
+        parser.error(f"{options.implementation} does not run here; there are {', '.join(names)}")
     timings = measure(library, options.implementation, rounds=options.rounds)
     print(f"# {options.implementation} on {machine.cpu_model()}, tools/fit_format_costs.py")
     print("format_costs={")

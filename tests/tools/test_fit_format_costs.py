@@ -82,5 +82,11 @@ def test_what_is_printed_goes_into_a_target(monkeypatch, capsys):
     assert set(names["format_costs"]) == set(WeightFormat)
 
 
+def test_kernels_that_do_not_run_here_are_named(capsys):
+    with pytest.raises(SystemExit):
+        fit_format_costs.main(["--implementation", "abacus"])
+    assert "abacus does not run here; there are" in capsys.readouterr().err
+
+
 def _tiny(measure):
     return lambda *arguments, **named: measure(*arguments, shapes=((16, 32),), sparsities=(0.5,), **named)
