@@ -104,9 +104,7 @@ def repeated(case: Case, count: int) -> Tuple[Program, bytes]:
         program.consts += [
             Const(const.offset + copy * len(case.weights), const.bytes) for const in case.program.consts
         ]
-        program.ops.append(
-            dataclasses.replace(op, **{name: getattr(op, name) + first for name in _CONSTS})  # type: ignore[type-var]
-        )
+        program.ops.append(dataclasses.replace(op, **{name: getattr(op, name) + first for name in _CONSTS}))
     return program, case.weights * count
 
 
