@@ -12,6 +12,7 @@ namespace {
 #define OE_OWN_ATTENTION "x86_avx/attention_avx2.inc"
 #include "simd/kernels.inc"
 #include "linear_avx2.inc"
+#include "row_gather_avx2.inc"
 }  // namespace
 
 extern const Implementation kAvx2;
