@@ -48,6 +48,15 @@ OE_INLINE F16 if_positive(F16 x, F16 otherwise, F16 y) {
           _mm256_blendv_ps(otherwise.b, y.b, _mm256_cmp_ps(x.b, zero, _CMP_GT_OQ))};
 }
 
+#if !defined(__AVX512VL__)  // 16 registers: a coefficient is broadcast once for four vectors
+#define OE_HAS_IN_STEP
+template <int kCount>
+OE_INLINE void in_step(F16 (&x)[kCount]) {
+  if (kCount < 2) return;
+  OE_UNROLL for (int i = 0; i < kCount; ++i) __asm__ volatile("" : "+x"(x[i].a), "+x"(x[i].b));
+}
+#endif
+
 OE_INLINE __m256i load_32(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
 OE_INLINE void store_32(void* p, __m256i x) { _mm256_storeu_si256((__m256i*)p, x); }
 OE_INLINE __m128i load_16(const void* p) { return _mm_loadu_si128((const __m128i*)p); }
@@ -161,6 +170,14 @@ OE_INLINE void swap_lanes(__m256i& a, __m256i& b) {
   b = high;
 }
 OE_INLINE void unscramble(I16 (&x)[1]) { swap_lanes(x[0].a, x[0].b); }
+// Of two units, unpacked from 32 tokens at once: tokens 0-3 and 16-19, 4-7 and 20-23, 8-11 and 24-27, 12-15 and 28-31.
+OE_INLINE void unscramble(I16 (&x)[2]) {
+  swap_lanes(x[0].a, x[0].b);
+  swap_lanes(x[1].a, x[1].b);
+  const __m256i second = x[0].b;
+  x[0].b = x[1].a;
+  x[1].a = second;
+}
 
 // Four channels of 16 tokens to 64 bytes, one dword per token, in token order.
 OE_INLINE void interleave(uint8_t* out, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
@@ -198,6 +215,18 @@ OE_INLINE void store_bytes(void* out, const I16 (&q)[1], const ByteRange& range)
                             ? _mm_min_epi8(_mm_max_epi8(_mm_packs_epi16(low, high), range.lo), range.hi)
                             : _mm_min_epu8(_mm_max_epu8(_mm_packus_epi16(low, high), range.lo), range.hi);
   _mm_storeu_si128((__m128i*)out, bytes);
+}
+// Two units: the packs put scrambled ones in order.
+template <bool kScrambled>
+OE_INLINE void store_bytes(void* out, const I16 (&q)[2], const ByteRange& range) {
+  const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(q[0].a, q[0].b), range.zero_point);
+  const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(q[1].a, q[1].b), range.zero_point);
+  const __m256i lo = _mm256_broadcastsi128_si256(range.lo), hi = _mm256_broadcastsi128_si256(range.hi);
+  __m256i bytes = range.is_signed
+                      ? _mm256_min_epi8(_mm256_max_epi8(_mm256_packs_epi16(low, high), lo), hi)
+                      : _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(low, high), lo), hi);
+  if (!kScrambled) bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  store_32(out, bytes);
 }
 
 // The low bytes of 4 keys x 8 queries to one dword per query. Bits 8 to 21 must be 0; those above are ignored.
