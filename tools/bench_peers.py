@@ -98,7 +98,7 @@ def run(case: Case, options: argparse.Namespace) -> Report:
             threads=options.threads,
             implementation=case.implementation,
             baselines=installed(rivals(case, options)),
-            duration=options.duration,
+            duration=case.seconds or options.duration,
             rounds=min(options.rounds, case.rounds or options.rounds),
             warmup=1 if case.rounds else 2,
             progress=tell,

@@ -125,7 +125,7 @@ def _value(report: Dict[str, Any], goal: Goal) -> Optional[float]:
         "load": engine["load_ms"],
         "memory": None if peak is None else peak / 1e6,
         "file": engine["model_bytes"] / 1e6,
-        "p99 / p50": latency["p99"] / latency["p50"],
+        "p99 / p50": latency.get("tail"),
     }
     return values[goal.metric]
 

@@ -51,7 +51,7 @@ class _Entry:
     rounds: List[List[int]] = field(default_factory=list)
 
     def measurement(self, batch_size: int) -> Measurement:
-        latency = Latency.from_nanoseconds([time for turn in self.rounds for time in turn])
+        latency = Latency.from_turns(self.rounds)
         return Measurement(
             name=self.contender.name,
             implementation=self.facts["implementation"],

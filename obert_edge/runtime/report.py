@@ -15,10 +15,24 @@ from obert_edge.runtime.environment import Environment
 from obert_edge.runtime.profile import Profile
 from obert_edge.runtime.text_table import megabytes, milliseconds, text_table
 
+#: Runs that a turn must have for its 99th percentile to be more than its slowest run.
+TAIL_RUNS = 100
+
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of single runs, in milliseconds."""
+    """Times of single runs, in milliseconds.
+
+    Args:
+        p50: of all runs, as are the others.
+        p90: 90th percentile.
+        p99: 99th percentile.
+        min: the fastest.
+        mean: over runs.
+        runs: how many.
+        tail: p99 over p50 within a turn, the median over turns: what delays single runs, however fast the
+            machine was in each turn. ``None`` where turns have less than ``TAIL_RUNS`` runs.
+    """
 
     p50: float
     p90: float
@@ -26,13 +40,21 @@ class Latency:
     min: float
     mean: float
     runs: int
+    tail: Optional[float] = None
 
     @classmethod
-    def from_nanoseconds(cls, samples: Sequence[int]) -> Latency:
-        """Summarise the times of all runs."""
-        times = np.asarray(samples, np.float64) / 1e6
+    def from_turns(cls, turns: Sequence[Sequence[int]]) -> Latency:
+        """Summarise the times of all runs.
+
+        Args:
+            turns: nanoseconds of the runs of each turn.
+        """
+        times = np.concatenate([np.asarray(turn, np.float64) for turn in turns]) / 1e6
         p50, p90, p99 = (float(value) for value in np.percentile(times, [50, 90, 99]))
-        return cls(p50, p90, p99, float(times.min()), float(times.mean()), len(times))
+        tail = None
+        if min(len(turn) for turn in turns) >= TAIL_RUNS:
+            tail = float(np.median([np.percentile(turn, 99) / np.median(turn) for turn in turns]))
+        return cls(p50, p90, p99, float(times.min()), float(times.mean()), len(times), tail)
 
 
 @dataclass(frozen=True)

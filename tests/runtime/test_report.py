@@ -19,7 +19,7 @@ MS = 1_000_000
 
 
 def measured(name: str, ms: float) -> Measurement:
-    latency = Latency.from_nanoseconds([int(ms * MS)] * 4)
+    latency = Latency.from_turns([[int(ms * MS)] * 4])
     return Measurement(name, "avx2", latency, 1e3 / ms, 12.0, 3.0, 50_000_000, 30_000_000, 4_000_000)
 
 
@@ -43,9 +43,21 @@ def turns(*ms: float):
 
 
 def test_latency_percentiles():
-    latency = Latency.from_nanoseconds([value * MS for value in range(1, 102)])
+    latency = Latency.from_turns(
+        [[value * MS for value in range(1, 41)], [value * MS for value in range(41, 102)]]
+    )
     assert (latency.p50, latency.p90, latency.p99, latency.min, latency.mean) == (51, 91, 100, 1, 51)
     assert latency.runs == 101
+
+
+def test_the_tail_is_that_of_a_turn():
+    # the machine was twice as slow in the second turn, and one run of fifty was held up by half
+    steady = [2 * MS] * 98 + [3 * MS] * 2
+    assert Latency.from_turns([steady, [2 * time for time in steady]]).tail == 1.5
+
+
+def test_a_few_runs_have_no_tail():
+    assert Latency.from_turns([[MS] * 99, [MS] * 200]).tail is None
 
 
 def test_a_ratio_is_paired_by_round():
