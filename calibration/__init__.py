@@ -11,7 +11,7 @@ Signatures (each documented where it is defined)::
     read_texts(file, columns=None, limit=256) -> list of str or (str, str)      # .txt .jsonl .tsv .csv
     sensitivity(model, batches) -> list of LayerError      # model: a calibrated one; largest error first
 
-A calibrated model is saved with ``obert_edge.quantization.save_quantized(..., method="calibrate")``.
+A calibrated model is saved with ``obert_edge.host.quantization.save_quantized(..., method="calibrate")``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Quantising a model without training it: run texts through it, and set every site's range."""
+"""Quantizing a model without training it: run texts through it, and set every quantizer's range."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from obert_edge.calibration.observers import MovingAverageObserver, make_observer
 from obert_edge.errors import DataError
-from obert_edge.quantization.convert import quantize_model, set_observers, sites
+from obert_edge.host.quantization.convert import quantize_model, quantizers, set_observers
 
 
 def calibrate(
@@ -19,12 +19,12 @@ def calibrate(
     activations: str = "static",
     embeddings: str = "int8",
 ) -> Any:
-    """Quantise ``model`` in place with ranges found on ``batches``; padding is left out.
+    """Quantize ``model`` in place with ranges found on ``batches``; padding is left out.
 
-    While observing, weights and embeddings are quantised already and activations still float.
+    While observing, weights and embeddings are quantized already and activations still float.
 
     Args:
-        model: a float model (or one already quantised with the same ``activations`` and ``embeddings``).
+        model: a float model (or one already quantized with the same ``activations`` and ``embeddings``).
         batches: what ``model(**batch)`` takes (``labels`` are ignored); a few hundred texts do.
         observer: ``minmax``, ``percentile`` or ``mse``; see :mod:`obert_edge.calibration.observers`.
         activations: ``static`` or ``dynamic`` (per token; only queries, keys and values are observed).
@@ -41,9 +41,9 @@ def calibrate(
     quantize_model(model, activations, embeddings)
     model.eval()
     device = next(model.parameters()).device
-    static = {name: site for name, site in sites(model).items() if not site.dynamic}
-    for site in static.values():
-        site.observer = make_observer(observer).to(device)
+    static = {name: quantizer for name, quantizer in quantizers(model).items() if not quantizer.dynamic}
+    for quantizer in static.values():
+        quantizer.observer = make_observer(observer).to(device)
     set_observers(model, "calibrating")
     accepted = input_names(model)
     seen = 0
@@ -51,20 +51,20 @@ def calibrate(
         for batch in batches:
             inputs = {key: value.to(device) for key, value in batch.items() if key in accepted}
             mask = inputs.get("attention_mask")
-            for site in static.values():
-                site.valid = None if mask is None or bool(mask.all()) else mask.bool()
+            for quantizer in static.values():
+                quantizer.valid = None if mask is None or bool(mask.all()) else mask.bool()
             model(**inputs)
             seen += 1
-    for site in static.values():
-        site.valid = None
+    for quantizer in static.values():
+        quantizer.valid = None
     if not seen:
         raise DataError("there is no batch to calibrate with", hint="give at least one text")
-    for site in static.values():
-        site.update_params()
+    for quantizer in static.values():
+        quantizer.update_params()
         # The histogram has served; training may go on from the range it gave.
-        low, high = site.observer.range()
-        site.observer = MovingAverageObserver().to(device)
-        site.observer.observe(torch.tensor([low, high], device=device))
+        low, high = quantizer.observer.range()
+        quantizer.observer = MovingAverageObserver().to(device)
+        quantizer.observer.observe(torch.tensor([low, high], device=device))
     set_observers(model, "frozen")
     return model
 

@@ -1,9 +1,9 @@
-"""Observers that choose an activation's range; one interface (``quantization/observers.py``).
+"""Observers that choose an activation's range; one interface (``host/quantization/observers.py``).
 
 =============  =====================================================================================
-``minmax``     everything seen: nothing is clipped; one outlier coarsens the whole grid
+``minmax``     everything seen: nothing is clipped; one outlier coarsens the whole qparams
 ``percentile`` clips a fixed share of the values at each end
-``mse``        the range with the smallest mean squared quantisation error (Banner et al. 2018,
+``mse``        the range with the smallest mean squared quantization error (Banner et al. 2018,
                arXiv:1810.05723, found by search over a histogram instead of by a formula)
 =============  =====================================================================================
 """
@@ -15,7 +15,7 @@ from typing import Callable, Dict, Tuple
 import torch
 
 from obert_edge.errors import ObertEdgeError, UsageError
-from obert_edge.quantization.observers import (
+from obert_edge.host.quantization.observers import (
     S8_MAX,
     U8_MAX,
     MinMaxObserver,
@@ -109,7 +109,7 @@ class PercentileObserver(HistogramObserver):
         last = int(torch.searchsorted(below, torch.tensor(share, dtype=below.dtype)))
         lower = -self.limit + first * width
         upper = -self.limit + (last + 1) * width
-        # A value at the edge of a bin may count in its neighbour: neither end may leave what was seen.
+        # A value at the edge of a bin may count in its neighbor: neither end may leave what was seen.
         lower = min(max(low, lower), high)
         return lower, max(min(high, upper), lower)
 
@@ -126,7 +126,7 @@ class MSEObserver(HistogramObserver):
         self.candidates = candidates
 
     def range(self) -> Tuple[float, float]:
-        """The best range of a U8 grid."""
+        """The best range of a U8 qparams."""
         low, high = (min(self.extremes.range()[0], 0.0), max(self.extremes.range()[1], 0.0))
         factors = torch.linspace(1, 1 / self.candidates, self.candidates, dtype=torch.float64)
         ones = torch.ones_like(factors)
@@ -138,7 +138,7 @@ class MSEObserver(HistogramObserver):
         return low, high
 
     def quant_params(self, symmetric: bool) -> Tuple[float, int]:
-        """The best U8 grid, or the best symmetric S8 one (its own search: the error differs)."""
+        """The best U8 qparams, or the best symmetric S8 one (its own search: the error differs)."""
         if not symmetric:
             return super().quant_params(False)
         low, high = self.extremes.range()
@@ -149,7 +149,7 @@ class MSEObserver(HistogramObserver):
         return quant_params(-limit, limit, symmetric=True)
 
     def _errors(self, low: torch.Tensor, high: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of each candidate grid ``[low, high]``; float64 ``[candidates]``."""
+        """Mean squared error of each candidate qparams ``[low, high]``; float64 ``[candidates]``."""
         occupied = self.counts > 0
         x, counts = self.centers()[occupied].cpu(), self.counts[occupied].cpu()
         low, high = low[:, None], high[:, None]

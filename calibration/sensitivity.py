@@ -1,4 +1,4 @@
-"""Which layers lose most by being quantised."""
+"""Which layers lose most by being quantized."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import nn
 
 from obert_edge.calibration.calibrate import input_names
 from obert_edge.errors import DataError, UsageError
-from obert_edge.quantization.attention import AttentionQuantizers
-from obert_edge.quantization.convert import is_quantized, sites
-from obert_edge.quantization.modules import QuantEmbedding, QuantLinear, quantized_modules
+from obert_edge.host.quantization.attention import AttentionQuantizers
+from obert_edge.host.quantization.convert import is_quantized, quantizers
+from obert_edge.host.quantization.modules import QuantEmbedding, QuantLinear, quantized_modules
 
 
 @dataclass(frozen=True)
 class LayerError:
-    """What quantising one layer alone does to the model's output.
+    """What quantizing one layer alone does to the model's output.
 
     Attributes:
         name: path of the linear, embedding or self-attention module.
@@ -33,23 +33,23 @@ class LayerError:
 
 @torch.no_grad()
 def sensitivity(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> List[LayerError]:
-    """Quantise one layer at a time, and measure the change of the float model's output.
+    """Quantize one layer at a time, and measure the change of the float model's output.
 
     Takes one pass over ``batches`` per layer; a few batches tell enough.
 
     Args:
-        model: a calibrated or trained quantised model; it is left as it was.
+        model: a calibrated or trained quantized model; it is left as it was.
         batches: as for ``calibrate``; positions masked out do not count.
 
     Returns:
         One entry per layer, the largest error first.
 
     Raises:
-        UsageError: the model is not quantised.
+        UsageError: the model is not quantized.
         DataError: there is no batch.
     """
     if not is_quantized(model):
-        raise UsageError("the model is not quantised", hint="pass the result of calibrate")
+        raise UsageError("the model is not quantized", hint="pass the result of calibrate")
     batches = list(batches)
     if not batches:
         raise DataError("there is no batch to measure with", hint="give at least one text")
@@ -61,7 +61,7 @@ def sensitivity(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Li
             scale = float(reference.square().mean().sqrt().clamp(min=1e-30))
             errors = []
             for name, module in _layers(model):
-                with _quantised(module):
+                with _quantized(module):
                     change = float((_outputs(model, batches) - reference).square().mean().sqrt())
                 errors.append(LayerError(name, _kind(module), change / scale))
     finally:
@@ -83,36 +83,36 @@ def _kind(module: nn.Module) -> str:
 
 @contextlib.contextmanager
 def _everything_float(model: nn.Module) -> Iterator[None]:
-    modes: Dict[Any, str] = {site: site.mode for site in sites(model).values()}
+    modes: Dict[Any, str] = {quantizer: quantizer.mode for quantizer in quantizers(model).values()}
     layers = [module for _, module in quantized_modules(model)]
-    for site in modes:
-        site.mode = "float"
+    for quantizer in modes:
+        quantizer.mode = "float"
     for layer in layers:
         layer.quantize_weight = False
     try:
         yield
     finally:
-        for site, mode in modes.items():
-            site.mode = mode
+        for quantizer, mode in modes.items():
+            quantizer.mode = mode
         for layer in layers:
             layer.quantize_weight = True
 
 
 @contextlib.contextmanager
-def _quantised(module: Any) -> Iterator[None]:
-    """One layer quantised: its weights and its input, or the operands of an attention's products."""
+def _quantized(module: Any) -> Iterator[None]:
+    """One layer quantized: its weights and its input, or the operands of an attention's products."""
     if isinstance(module, AttentionQuantizers):
         chosen = [module.query, module.key, module.value]
     else:
         chosen = [module.input] if isinstance(module, QuantLinear) else []
         module.quantize_weight = True
-    for site in chosen:
-        site.mode = "frozen"
+    for quantizer in chosen:
+        quantizer.mode = "frozen"
     try:
         yield
     finally:
-        for site in chosen:
-            site.mode = "float"
+        for quantizer in chosen:
+            quantizer.mode = "float"
         if not isinstance(module, AttentionQuantizers):
             module.quantize_weight = False
 

@@ -71,7 +71,7 @@ def calibration_batches(
     max_length: int = 128,
     limit: int = 256,
 ) -> List[Dict[str, torch.Tensor]]:
-    """Tokenised batches; texts of similar length share one, so there is little padding.
+    """Tokenized batches; texts of similar length share one, so there is little padding.
 
     Args:
         texts: texts or pairs of texts; the first ``limit`` are used.

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any, List
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from obert_edge.compiler.build import build as build
-    from obert_edge.runtime.session import load as load
-    from obert_edge.workflow import prune as prune
-    from obert_edge.workflow import quantize as quantize
+    from obert_edge.device.bench.benchmark import benchmark as benchmark
+    from obert_edge.device.runtime.session import load as load
+    from obert_edge.host.compiler.build import build as build
+    from obert_edge.host.stages import prune as prune
+    from obert_edge.host.stages import quantize as quantize
 
 #: Public name -> module, imported when first used (PEP 562): a device never imports the host's packages.
 _PUBLIC = {
-    "build": "obert_edge.compiler.build",
-    "load": "obert_edge.runtime.session",
-    "prune": "obert_edge.workflow",
-    "quantize": "obert_edge.workflow",
+    "benchmark": "obert_edge.device.bench.benchmark",
+    "build": "obert_edge.host.compiler.build",
+    "load": "obert_edge.device.runtime.session",
+    "prune": "obert_edge.host.stages",
+    "quantize": "obert_edge.host.stages",
 }
 
-__all__ = ["__version__", "build", "load", "prune", "quantize"]
+__all__ = ["__version__", "benchmark", "build", "load", "prune", "quantize"]
 
 
 def __getattr__(name: str) -> Any:

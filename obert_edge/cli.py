@@ -16,8 +16,8 @@ import click
 
 from obert_edge import __version__
 from obert_edge.errors import ObertEdgeError, UsageError
+from obert_edge.host.stages.recipe import Distillation, Pruning, Quantization, Recipe, Training
 from obert_edge.progress import Bar
-from obert_edge.recipe import Distillation, Pruning, Quantization, Recipe, Training
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _HOST_PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "yaml")
@@ -91,7 +91,7 @@ _task = _options(
 _stage = _options(
     click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write."),
     click.option("--epochs", type=float, help="Passes over train; 0: no training.  [default: 3]"),
-    click.option("--max-steps", type=int, help="Optimiser steps, in place of --epochs."),
+    click.option("--max-steps", type=int, help="Optimizer steps, in place of --epochs."),
     click.option("--learning-rate", type=float, help="Peak rate.  [default: 5e-5]"),
     click.option("--final-learning-rate", type=float, help="Where the rate ends.  [default: 0]"),
     click.option("--batch-size", type=int, help="Examples per step.  [default: 32]"),
@@ -130,9 +130,9 @@ _surgeon = _options(
     click.option("--rescorings", type=int, help="obert: saliencies per Fisher matrix.  [default: 1]"),
     click.option("--recomputations", type=int, help="obert: Fisher matrices per step.  [default: 1]"),
     click.option(
-        "--regroup/--no-regroup",
+        "--channel-permutation/--no-channel-permutation",
         default=None,
-        help="obert: permute units first.  [default: no-regroup]",
+        help="obert: permute output channels first.  [default: off]",
     ),
     click.option("--memory-budget", type=int, help="obert: bytes for it.  [default: half of what is free]"),
 )
@@ -144,7 +144,7 @@ _SURGEON = (
     "selection",
     "rescorings",
     "recomputations",
-    "regroup",
+    "channel_permutation",
     "memory_budget",
 )
 _engine = _options(
@@ -159,7 +159,7 @@ _engine = _options(
 @_stage
 def finetune(model: Path, output: Path, limit: Optional[int], as_json: bool, **options: Any) -> None:
     """Fine-tune the pretrained checkpoint MODEL on a task."""
-    from obert_edge.workflow import finetune as stage
+    from obert_edge.host.stages import finetune as stage
 
     training = Training(**_given(options, _TRAINING))
     _tell(stage(model, _load_task(options), output, training=training, limit=limit), output, as_json)
@@ -184,7 +184,7 @@ def finetune(model: Path, output: Path, limit: Optional[int], as_json: bool, **o
 @_stage
 def prune(model: Path, output: Path, limit: Optional[int], as_json: bool, **options: Any) -> None:
     """Prune the fine-tuned MODEL; with --epochs 0 in one shot."""
-    from obert_edge.workflow import prune as stage
+    from obert_edge.host.stages import prune as stage
 
     keys = (
         "sparsity",
@@ -220,8 +220,8 @@ def prune(model: Path, output: Path, limit: Optional[int], as_json: bool, **opti
 @_teacher
 @_stage
 def quantize(model: Path, output: Path, limit: Optional[int], as_json: bool, **options: Any) -> None:
-    """Quantise MODEL to INT8; what is pruned stays pruned."""
-    from obert_edge.workflow import quantize as stage
+    """Quantize MODEL to INT8; what is pruned stays pruned."""
+    from obert_edge.host.stages import quantize as stage
 
     report = stage(
         model,
@@ -251,7 +251,7 @@ def _layers(context: click.Context, parameter: click.Parameter, value: str) -> L
 @_stage
 def drop_layers(model: Path, output: Path, limit: Optional[int], as_json: bool, **options: Any) -> None:
     """Keep some layers of MODEL, which teaches what is left; with --epochs 0 only drop."""
-    from obert_edge.workflow import drop_layers as stage
+    from obert_edge.host.stages import drop_layers as stage
 
     report = stage(
         model,
@@ -282,7 +282,7 @@ def drop_layers(model: Path, output: Path, limit: Optional[int], as_json: bool, 
 @_json
 def trim_vocabulary(model: Path, output: Path, as_json: bool, **options: Any) -> None:
     """Remove the pieces from MODEL's vocabulary that a corpus does not use."""
-    from obert_edge.workflow import trim_vocabulary as stage
+    from obert_edge.host.stages import trim_vocabulary as stage
 
     if (options["task_name"] is None) != (options["data"] is None):
         raise click.UsageError("--task and --data belong together")
@@ -316,12 +316,12 @@ def trim_vocabulary(model: Path, output: Path, as_json: bool, **options: Any) ->
 def compress(recipe: Path, dry_run: bool, as_json: bool, **options: Optional[str]) -> None:
     """Run all stages of RECIPE (YAML); run it again to go on where it was interrupted."""
     if dry_run:
-        from obert_edge.workflow import describe, plan
+        from obert_edge.host.stages import describe, plan
 
         content = plan(Recipe.load(recipe, **options))
         _print(describe(content), content, as_json)
         return
-    from obert_edge.workflow import compress as stages
+    from obert_edge.host.stages import compress as stages
 
     summary = stages(Recipe.load(recipe, **options))
     lines = [_score_line(stage) for stage in summary["stages"]]
@@ -344,8 +344,8 @@ def compress(recipe: Path, dry_run: bool, as_json: bool, **options: Optional[str
 @_json
 def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **options: Any) -> None:
     """Score MODEL, a folder or a bundle, on a split of a task."""
-    from obert_edge.workflow.evaluation import evaluate as score
-    from obert_edge.workflow.evaluation import require_agreement
+    from obert_edge.host.stages.evaluation import evaluate as score
+    from obert_edge.host.stages.evaluation import require_agreement
 
     keys = ("split", "max_length", "batch_size", "limit", "against", "predictions", "threads")
     result = score(model, _load_task(options), **_given(options, keys))
@@ -368,8 +368,8 @@ def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **optio
 @click.option("--tflite", is_flag=True, help="Also write two models for LiteRT beside it.")
 @_json
 def build(model: Path, target: str, output: Path, as_json: bool, tflite: bool, **options: Any) -> None:
-    """Compile MODEL, dense or sparse, quantised or not, into a bundle."""
-    from obert_edge.compiler.build import build as compile_model
+    """Compile MODEL, dense or sparse, quantized or not, into a bundle."""
+    from obert_edge.host.compiler.build import build as compile_model
 
     with Bar() as bar:
         path = compile_model(
@@ -387,7 +387,7 @@ def build(model: Path, target: str, output: Path, as_json: bool, tflite: bool, *
     lines = [f"{path}: {size / 1e6:.1f} MB", *_outlook(path, target)]
     data = {"bundle": str(path), "bytes": size, "target": target}
     if tflite:
-        from obert_edge.targets.raspberry_pi import tflite as models
+        from obert_edge.device.export import tflite_models as models
 
         dense = models.write_dense_tflite(path, path.with_suffix(".tflite"))
         encoder = models.write_encoder_tflite(path, path.with_suffix(models.ENCODER_SUFFIX))
@@ -405,7 +405,7 @@ def build(model: Path, target: str, output: Path, as_json: bool, tflite: bool, *
 def inspect(bundle: Path, as_json: bool) -> int:
     """Show what BUNDLE holds: layers, sparsity, formats, bytes."""
     from obert_edge.bundle import Bundle
-    from obert_edge.runtime import commands
+    from obert_edge.device.commands import verbs as commands
     from obert_edge.targets import available_targets
 
     outcome = commands.inspect(bundle)
@@ -423,7 +423,7 @@ def inspect(bundle: Path, as_json: bool) -> int:
 @_json
 def verify(bundle: Path, as_json: bool, **options: Any) -> int:
     """Check hashes, and that the embedded cases reproduce bit for bit."""
-    from obert_edge.runtime import commands
+    from obert_edge.device.commands import verbs as commands
 
     with Bar() as bar:
         outcome = commands.verify(bundle, progress=bar.show, **options)
@@ -440,7 +440,7 @@ def verify(bundle: Path, as_json: bool, **options: Any) -> int:
 @_json
 def run(bundle: Path, text: Tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Answer for TEXT (two texts: a pair, or question and context)."""
-    from obert_edge.runtime import commands
+    from obert_edge.device.commands import verbs as commands
 
     return _outcome(commands.run(bundle, text, **options), as_json)
 
@@ -461,8 +461,8 @@ def run(bundle: Path, text: Tuple[str, ...], as_json: bool, **options: Any) -> i
 @_json
 def bench(bundle: Path, as_json: bool, devices: Tuple[str, ...], **options: Any) -> int:
     """Measure BUNDLE, and baselines beside it; with --device on other machines."""
-    from obert_edge.remote import bench_devices
-    from obert_edge.runtime import commands
+    from obert_edge.device.commands import verbs as commands
+    from obert_edge.host.remote import bench_devices
 
     with Bar() as bar:
         if devices:
@@ -477,7 +477,7 @@ def bench(bundle: Path, as_json: bool, devices: Tuple[str, ...], **options: Any)
 @_json
 def doctor(bundle: Optional[Path], as_json: bool) -> int:
     """What this machine can run, and the fix for each finding."""
-    from obert_edge.runtime import commands
+    from obert_edge.device.commands import verbs as commands
 
     return _outcome(commands.doctor(bundle), as_json)
 
@@ -500,7 +500,7 @@ def _given(options: Dict[str, Any], names: Sequence[str]) -> Dict[str, Any]:
 
 
 def _load_task(options: Dict[str, Any]) -> Any:
-    from obert_edge.tasks import load_task
+    from obert_edge.host.data import load_task
 
     return load_task(
         options["task_name"],

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from obert_edge import cli
-from tests.workflow.conftest import data, encoder  # noqa: F401
+from tests.host.stages.conftest import data, encoder  # noqa: F401
 
 VERBS = [
     "bench",
@@ -117,7 +117,7 @@ def test_the_command_line_does_not_import_torch():
 
 
 def test_a_trimmed_model_says_what_it_kept(capsys, tmp_path):
-    from tests.workflow.test_trimming import make
+    from tests.host.stages.test_trimming import make
 
     make(tmp_path / "model", "bert")
     (tmp_path / "corpus.txt").write_text("the film was warm\n")

@@ -38,12 +38,12 @@ from obert_edge.bundle.program import (
     SelectFirst,
     WeightFormat,
 )
+from obert_edge.device.roofline.peaks import Peaks, measure_peaks
+from obert_edge.device.roofline.work import bound_of, work_of
+from obert_edge.device.runtime import machine
+from obert_edge.device.runtime.native import Library, NativeModel, PackedBatch, aligned_empty
+from obert_edge.device.text_table import text_table
 from obert_edge.files import atomic_file
-from obert_edge.runtime import machine
-from obert_edge.runtime.limits import bound_of, work_of
-from obert_edge.runtime.native import Library, NativeModel, PackedBatch, aligned_empty
-from obert_edge.runtime.peaks import Peaks, measure_peaks
-from obert_edge.runtime.text_table import text_table
 from obert_edge.targets import get_target, library_path
 
 HIDDEN, INTERMEDIATE, HEADS = 768, 3072, 12

@@ -24,11 +24,11 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from obert_edge.calibration import calibrate
-from obert_edge.compiler import build
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.files import atomic_folder
-from obert_edge.pruning.patterns import Pattern
-from obert_edge.quantization.checkpoint import quantization_record
+from obert_edge.host.compiler import build
+from obert_edge.host.pruning.patterns import Pattern
+from obert_edge.host.quantization.checkpoint import quantization_record
 
 #: Layers, hidden, heads, intermediate.
 SHAPES: Dict[str, Tuple[int, int, int, int]] = {

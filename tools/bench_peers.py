@@ -9,7 +9,7 @@
 What one case found is written at once to DIR/measured/CASE.json in the models folder, and all of them
 together to docs/results/NAME.json, NAME.md and two plots: a campaign can be stopped
 at any time and repeated in parts. Bundles come from tools/bench_models and are kept for the next run. The
-measuring itself is that of obert_edge.runtime.benchmark; the cases are in tools/peer_cases.py.
+measuring itself is that of obert_edge.device.bench.benchmark; the cases are in tools/peer_cases.py.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from bench_models import Spec, make_checkpoint
 from peer_cases import CASES, DEFAULT_CASES, Case
 from peer_page import markdown, plots
 
-from obert_edge.compiler import build
+from obert_edge.device.bench.baselines import expand_baselines
+from obert_edge.device.bench.benchmark import benchmark
+from obert_edge.device.bench.comparison import Baseline
+from obert_edge.device.bench.interference import INTERFERENCE
+from obert_edge.device.bench.report import Report
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.files import atomic_file
-from obert_edge.runtime.baselines import expand_baselines
-from obert_edge.runtime.benchmark import benchmark
-from obert_edge.runtime.disturbance import DISTURBED
-from obert_edge.runtime.report import Report
-from obert_edge.runtime.rivals import Rival
+from obert_edge.host.compiler import build
 
 ROOT = Path(__file__).resolve().parent.parent
 CPUID_MASK = Path(__file__).with_name("cpuid_mask.c")
@@ -69,14 +69,14 @@ def ensure_bundle(folder: Path, spec: Spec) -> Path:
     return path
 
 
-def rivals(case: Case, options: argparse.Namespace) -> List[Any]:
+def baselines(case: Case, options: argparse.Namespace) -> List[Any]:
     """Whom to measure beside ours: the peers of the goals must run, the others where they are installed."""
     needed = {goal.peer for goal in case.goals}
     found: List[Any] = []
     for peer in case.peers:
         if peer.label in needed:
             bundle = None if peer.spec is None else ensure_bundle(options.models, peer.spec)
-            found.append(Rival(peer.engine, bundle=bundle, threads=peer.threads, name=peer.label))
+            found.append(Baseline(peer.engine, bundle=bundle, threads=peer.threads, name=peer.label))
         elif options.baselines is None:
             found.append(peer.engine)
     return [*found, *(options.baselines or [])]
@@ -97,7 +97,7 @@ def run(case: Case, options: argparse.Namespace) -> Report:
             lengths=case.lengths,
             threads=options.threads,
             implementation=case.implementation,
-            baselines=installed(rivals(case, options)),
+            baselines=installed(baselines(case, options)),
             duration=case.seconds or options.duration,
             rounds=min(options.rounds, case.rounds or options.rounds),
             warmup=1 if case.rounds else 2,
@@ -137,11 +137,11 @@ def avx2_cpu(folder: Path) -> Iterator[None]:
 
 
 def installed(named: List[Any]) -> List[Any]:
-    """Without the baselines for comparison whose package is not there; rivals stay: they must run."""
+    """Without the baselines for comparison whose package is not there; baselines stay: they must run."""
     modules = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert", "openvino": "openvino"}
 
     def there(name: Any) -> bool:
-        return isinstance(name, Rival) or importlib.util.find_spec(modules[name.split("-")[0]]) is not None
+        return isinstance(name, Baseline) or importlib.util.find_spec(modules[name.split("-")[0]]) is not None
 
     return [name for name in named if there(name)]
 
@@ -181,7 +181,7 @@ def measure(case: Case, options: argparse.Namespace, command: str) -> Dict[str, 
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "model": asdict(case.spec),
-        "disturbed_above": DISTURBED,
+        "interference_above": INTERFERENCE,
         "wall_seconds": round(time.monotonic() - begin, 1),
         "report": report.to_dict(),
     }

@@ -18,11 +18,11 @@ from bench_peers import ensure_bundle
 from peer_cases import spec
 from peer_page import table
 
+from obert_edge.device.bench.benchmark import benchmark
+from obert_edge.device.bench.report import Report
+from obert_edge.device.roofline.profile import OpTime, Profile
+from obert_edge.device.text_table import milliseconds
 from obert_edge.files import atomic_file
-from obert_edge.runtime.benchmark import benchmark
-from obert_edge.runtime.profile import OpTime, Profile
-from obert_edge.runtime.report import Report
-from obert_edge.runtime.text_table import milliseconds
 
 HEADERS = ["ops", "ms", "least", "share", "multiply-adds", "GMAC/s", "moved", "bound", "part of the bound"]
 
@@ -40,9 +40,9 @@ def section(title: str, report: Report) -> List[str]:
         f"p50 {milliseconds(report.latency_ms.p50)} ms, p99 {milliseconds(report.latency_ms.p99)}; all ops "
         f"at their least {milliseconds(least)} ms, at their bounds {milliseconds(bound)} ms.",
     ]
-    if report.disturbance is not None:
-        repeat = "**Measure this again:** " if report.disturbance.significant else ""
-        lines.append(f"{repeat}{report.disturbance.to_text()}.")
+    if report.interference is not None:
+        repeat = "**Measure this again:** " if report.interference.significant else ""
+        lines.append(f"{repeat}{report.interference.to_text()}.")
     return [*lines, "", *table(HEADERS, [cells(op) for op in profile.kinds() if op.share >= 0.001]), ""]
 
 

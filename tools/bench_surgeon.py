@@ -6,7 +6,7 @@
     tools/bench_surgeon.py --layers 12 --gradients 1024 --max-seconds 360 --max-bytes 8000000000
 
 Makes the encoder matrices of a BERT of random weights and streams synthetic gradients through the
-whole step: Fisher blocks, factorisation, saliencies, global selection, update. Gradients come from
+whole step: Fisher blocks, factorization, saliencies, global selection, update. Gradients come from
 memory (every one another stretch of a pool of random numbers) since a backward pass is not what is
 measured; with several passes they come as often. Nothing is extrapolated: what is printed was run.
 Bytes are the peak of resident memory above the weights and masks, files mapped by the system included.
@@ -26,7 +26,7 @@ from typing import Any, Dict, Generator, List, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
-from obert_edge.pruning import Masks, Pattern, Surgeon
+from obert_edge.host.pruning import Masks, Pattern, Surgeon
 
 _POOL = 1 << 26
 

@@ -13,9 +13,9 @@ import argparse
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from obert_edge.runtime.benchmark import benchmark
-from obert_edge.runtime.prediction import REACHED
-from obert_edge.runtime.profile import Profile
+from obert_edge.device.bench.benchmark import benchmark
+from obert_edge.device.roofline.estimate import REACHED
+from obert_edge.device.roofline.profile import Profile
 
 
 def reference(profiles: List[Profile]) -> Dict[str, float]:

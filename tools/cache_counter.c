@@ -1,4 +1,4 @@
-// A QEMU plugin that lets a program's loads and stores pass through modelled caches: tools/model_tiles.py compiles and
+// A QEMU plugin that lets a program's loads and stores pass through modeled caches: tools/model_tiles.py compiles and
 // loads it.
 //
 //   -plugin cache_counter.so,marker=NUMBER,output=PATH,l1=BYTES:WAYS,l2=BYTES:WAYS

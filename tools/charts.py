@@ -1,4 +1,4 @@
-"""Plain charts as SVG text: lines over a logarithmic plane, labelled points, bars with goals."""
+"""Plain charts as SVG text: lines over a logarithmic plane, labeled points, bars with goals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 from xml.sax.saxutils import escape
 
-COLOURS = ("#1b6ca8", "#0a9396", "#bb3e03", "#ee9b00", "#9b2226", "#5e548e", "#6c757d", "#3a5a40")
+COLORS = ("#1b6ca8", "#0a9396", "#bb3e03", "#ee9b00", "#9b2226", "#5e548e", "#6c757d", "#3a5a40")
 _WIDTH = 860
 _STYLE = "font-family:sans-serif;font-size:12px"
 
@@ -33,7 +33,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Points:
-    """Series of labelled (x, y) points; x is positive and logarithmic, y linear."""
+    """Series of labeled (x, y) points; x is positive and logarithmic, y linear."""
 
     title: str
     x_label: str
@@ -69,17 +69,17 @@ def line_chart(lines: Lines) -> str:
     parts.append(_text((left + right) / 2, bottom + 38, lines.x_label, anchor="middle"))
     parts.append(_text(left - 8, top - 10, lines.y_label, anchor="end"))
     for index, (name, series) in enumerate(lines.series.items()):
-        colour = COLOURS[index % len(COLOURS)]
+        color = COLORS[index % len(COLORS)]
         path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in series)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="3" fill="{colour}"/>' for x, y in series]
-        parts.append(_line(right + 20, top + 20 * index, right + 44, top + 20 * index, colour, 2))
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
+        parts += [f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="3" fill="{color}"/>' for x, y in series]
+        parts.append(_line(right + 20, top + 20 * index, right + 44, top + 20 * index, color, 2))
         parts.append(_text(right + 50, top + 20 * index + 4, name))
     return _svg(_WIDTH, bottom + 55, parts)
 
 
 def point_chart(points: Points) -> str:
-    """The SVG of a chart of labelled points; ticks at 1, 2 and 5 times powers of ten of x, and at whole y."""
+    """The SVG of a chart of labeled points; ticks at 1, 2 and 5 times powers of ten of x, and at whole y."""
     every = [point for series in points.series.values() for point in series]
     left, top, right, bottom = 60, 50, 660, 460
     xs, ys = [x for x, _, _ in every], [y for _, y, _ in every]
@@ -100,11 +100,11 @@ def point_chart(points: Points) -> str:
     parts.append(_text((left + right) / 2, bottom + 38, points.x_label, anchor="middle"))
     parts.append(_text(left - 8, top - 10, points.y_label, anchor="end"))
     for index, (name, series) in enumerate(points.series.items()):
-        colour = COLOURS[index % len(COLOURS)]
+        color = COLORS[index % len(COLORS)]
         for x, y, label in series:
-            parts.append(f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="4" fill="{colour}"/>')
+            parts.append(f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="4" fill="{color}"/>')
             parts.append(_text(across(x) + 7, up(y) + 4, label, size=11))
-        parts.append(f'<circle cx="{right + 20}" cy="{top + 20 * index}" r="4" fill="{colour}"/>')
+        parts.append(f'<circle cx="{right + 20}" cy="{top + 20 * index}" r="4" fill="{color}"/>')
         parts.append(_text(right + 30, top + 20 * index + 4, name))
     return _svg(_WIDTH, bottom + 55, parts)
 
@@ -117,9 +117,9 @@ def bar_chart(bars: Bars) -> str:
     parts = [_text(10, 24, bars.title, size=15)]
     for index, (label, floor, aim, value) in enumerate(bars.rows):
         y = top + step * index
-        colour = COLOURS[0] if value >= floor else COLOURS[4]
+        color = COLORS[0] if value >= floor else COLORS[4]
         parts.append(_text(left - 8, y + 13, label, anchor="end"))
-        parts.append(f'<rect x="{left}" y="{y}" width="{value * scale:.1f}" height="16" fill="{colour}"/>')
+        parts.append(f'<rect x="{left}" y="{y}" width="{value * scale:.1f}" height="16" fill="{color}"/>')
         parts.append(_line(left + floor * scale, y - 3, left + floor * scale, y + 19, "#000000", 2))
         if aim is not None:
             x = left + aim * scale
@@ -141,9 +141,9 @@ def _text(x: float, y: float, text: str, anchor: str = "start", size: int = 12) 
     return f"<text {place}>{escape(text)}</text>"
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: int = 1) -> str:
+def _line(x1: float, y1: float, x2: float, y2: float, color: str, width: int = 1) -> str:
     ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {ends} stroke="{colour}" stroke-width="{width}"/>'
+    return f'<line {ends} stroke="{color}" stroke-width="{width}"/>'
 
 
 def _svg(width: int, height: int, parts: Sequence[str]) -> str:

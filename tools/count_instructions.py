@@ -29,11 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import bench_models
 
-from obert_edge.compiler import build
+from obert_edge.device.bench.baselines import get_baseline
 from obert_edge.files import atomic_file
-from obert_edge.runtime.baselines import get_baseline
-from tests.device.debian import UnavailableError, unpacked
-from tests.device.emulated import MACHINES, Emulated, Machine, site_packages
+from obert_edge.host.compiler import build
+from tests.emulation.debian import UnavailableError, unpacked
+from tests.emulation.emulated import MACHINES, Emulated, Machine, site_packages
 
 SOURCE = Path(__file__).with_name("instruction_counter.c")
 OURS = "obert-edge"
@@ -63,18 +63,18 @@ from pathlib import Path
 bundle, jobs, length, runs = sys.argv[1:]
 sys.path.insert(0, bundle)
 import numpy as np
-from obert_edge.runtime.session import load
-from obert_edge.runtime.baselines import get_baseline
+from obert_edge.device.runtime.session import load
+from obert_edge.device.bench.baselines import get_baseline
 ids = np.arange(int(length))[None] % 97 + 5
 ones, zeros = np.ones_like(ids), np.zeros_like(ids)
 kernels = []
-for engine, artefact in json.loads(jobs):
+for engine, artifact in json.loads(jobs):
     if engine == "obert-edge":
-        session = load(artefact, threads=1)
+        session = load(artifact, threads=1)
         run = lambda: session.run(input_ids=ids)["logits"]
         kernels.append(session.implementation)
     else:
-        baseline = get_baseline(engine).load(Path(artefact), 1)
+        baseline = get_baseline(engine).load(Path(artifact), 1)
         run = lambda: baseline(ids, ones, zeros)[0]
         kernels.append("")
     first = run()
@@ -164,7 +164,7 @@ class Counter:
             length: tokens.
             runs: inferences counted, after one that is not.
         """
-        listed = [[engine, str(artefact)] for _, engine, artefact in jobs]
+        listed = [[engine, str(artifact)] for _, engine, artifact in jobs]
         lines, kernels = self.marks(machine, [runner, json.dumps(listed), length, runs], packages)
         if len(lines) != 2 * runs * len(jobs):
             sys.exit(f"on {machine.cpu}: {len(lines)} marks, expected {2 * runs * len(jobs)}")
@@ -213,7 +213,7 @@ class Counter:
 
 def prepare(work: Path, length: int) -> Tuple[Dict[str, Path], Dict[str, Path]]:
     """Our bundles by model, and the baselines' models of the first of them; what is there already is kept."""
-    bundles, artefacts = {}, {}
+    bundles, artifacts = {}, {}
     for name, pattern, sparsity in MODELS:
         folder = work / f"minilm-{pattern}-{sparsity:g}"
         if not folder.is_dir():
@@ -231,10 +231,10 @@ def prepare(work: Path, length: int) -> Tuple[Dict[str, Path], Dict[str, Path]]:
         folder.mkdir(exist_ok=True)
         bundle = bundles[MODELS[0][0]]
         if (folder / name).is_dir():
-            artefacts[name] = folder / name
+            artifacts[name] = folder / name
         else:
-            artefacts[name] = get_baseline(name).prepare(bundle, folder, batch_size=1, sequence_length=length)
-    return bundles, artefacts
+            artifacts[name] = get_baseline(name).prepare(bundle, folder, batch_size=1, sequence_length=length)
+    return bundles, artifacts
 
 
 def page(counts: Dict[str, Dict[str, Count]], versions: Sequence[str], length: int, runs: int) -> str:
@@ -292,10 +292,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         try:
             counter = Counter(Path(name))
             packages = site_packages([*(f"{engine}=={version(engine)}" for engine in ENGINES), *_HELPERS])
-            bundles, artefacts = prepare(work, length)
+            bundles, artifacts = prepare(work, length)
             jobs: List[Job] = [(model, OURS, path) for model, path in bundles.items()]
             if not options.ours:
-                jobs += [(baseline, baseline, path) for baseline, path in artefacts.items()]
+                jobs += [(baseline, baseline, path) for baseline, path in artifacts.items()]
             runner = next(iter(bundles.values()))
             for machine in CORES:
                 if options.machine and machine.name not in options.machine:

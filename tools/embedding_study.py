@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """What a bundle gains and loses with smaller word embeddings: four bits, a trimmed vocabulary, both.
 
-    tools/embedding_study.py --model QUANTISED_DIR --task sst2 --data SST2_DIR --work DIR --output sst2.json
+    tools/embedding_study.py --model QUANTIZED_DIR --task sst2 --data SST2_DIR --work DIR --output sst2.json
     tools/embedding_study.py ... --corpus more.txt.gz --reference DENSE_DIR
 
-QUANTISED_DIR is what `obert-edge quantize` wrote; nothing is trained here. Every bundle is scored on all dev
+QUANTIZED_DIR is what `obert-edge quantize` wrote; nothing is trained here. Every bundle is scored on all dev
 rows and
 compared with the INT8 bundle row by row: how many answers changed, how many became right or wrong (exact
 McNemar test, two-sided). The vocabulary is that of the train split, and with --corpus that of these files
@@ -21,16 +21,16 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from study_rows import mcnemar
 
-from obert_edge.compiler import build
+from obert_edge.device.commands.describe import describe
 from obert_edge.errors import UsageError
 from obert_edge.files import atomic_file
-from obert_edge.runtime.describe import describe
-from obert_edge.tasks import Task, load_task
-from obert_edge.tasks.classification import SequenceClassification
-from obert_edge.tasks.metrics import exact_match
-from obert_edge.tasks.question_answering import QuestionAnswering
-from obert_edge.workflow import trim_vocabulary
-from obert_edge.workflow.evaluation import answer
+from obert_edge.host.compiler import build
+from obert_edge.host.data import Task, load_task
+from obert_edge.host.data.classification import SequenceClassification
+from obert_edge.host.data.metrics import exact_match
+from obert_edge.host.data.question_answering import QuestionAnswering
+from obert_edge.host.stages import trim_vocabulary
+from obert_edge.host.stages.evaluation import answer
 
 SPLIT = "dev"
 #: Right or wrong, per example id.
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, required=True, help="quantised folder")
+    parser.add_argument("--model", type=Path, required=True, help="quantized folder")
     parser.add_argument("--task", required=True, help="a GLUE task, text or squad")
     parser.add_argument("--data", required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder for trimmed models and bundles")

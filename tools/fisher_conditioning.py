@@ -25,10 +25,10 @@ import torch
 from study_data import load_study
 from torch import Tensor
 
-from obert_edge.pruning import prunable_weights
-from obert_edge.pruning.fisher import BlockFisher, BlockLayout, WoodburyInverse
-from obert_edge.pruning.gradients import GradientSampler
-from obert_edge.pruning.solve import factor, inverse_diagonal
+from obert_edge.host.pruning import prunable_weights
+from obert_edge.host.pruning.fisher import BlockFisher, BlockLayout, WoodburyInverse
+from obert_edge.host.pruning.gradients import GradientSampler
+from obert_edge.host.pruning.solve import factor, inverse_diagonal
 
 
 def main() -> None:

@@ -23,8 +23,8 @@ from bench_kernels import Case, batch_of, buffers_of, linear_case
 
 from obert_edge.bundle.packing import supports
 from obert_edge.bundle.program import Activation, Const, DType, Linear, Program, WeightFormat
-from obert_edge.runtime import machine
-from obert_edge.runtime.native import Library, NativeModel
+from obert_edge.device.runtime import machine
+from obert_edge.device.runtime.native import Library, NativeModel
 from obert_edge.targets import get_target, library_path
 from obert_edge.targets.base import FormatCost
 

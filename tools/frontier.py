@@ -20,10 +20,10 @@ import yaml
 from charts import Points, point_chart
 from peer_page import table
 
+from obert_edge.device.bench.benchmark import benchmark
+from obert_edge.device.bench.comparison import Baseline
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.files import atomic_file
-from obert_edge.runtime.benchmark import benchmark
-from obert_edge.runtime.rivals import Rival
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "reproduce"))
 from measure import machine  # noqa: E402
@@ -68,7 +68,7 @@ def measured(
         bundle,
         sequence_length=options.sequence_length,
         threads=options.threads,
-        baselines=[Rival(PEER, bundle=options.bundles / content["dense"], name=PEER)],
+        baselines=[Baseline(PEER, bundle=options.bundles / content["dense"], name=PEER)],
         duration=options.duration,
         rounds=options.rounds,
     )

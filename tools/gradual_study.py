@@ -25,12 +25,12 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from study_rows import StudyRows, mcnemar_of
 
-from obert_edge.compiler.build import build
 from obert_edge.errors import ObertEdgeError, UsageError
-from obert_edge.recipe import Recipe
-from obert_edge.tasks import Task, load_task
-from obert_edge.workflow import prune, quantize
-from obert_edge.workflow.evaluation import answer
+from obert_edge.host.compiler.build import build
+from obert_edge.host.data import Task, load_task
+from obert_edge.host.stages import prune, quantize
+from obert_edge.host.stages.evaluation import answer
+from obert_edge.host.stages.recipe import Recipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "reproduce"))
 from measure import machine  # noqa: E402

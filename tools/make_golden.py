@@ -23,18 +23,18 @@ from obert_edge.bundle.cases import write_cases
 from obert_edge.bundle.container import CASES, PROGRAM, WEIGHTS, Bundle, write_bundle
 from obert_edge.bundle.manifest import FORMAT_VERSION, LinearFacts
 from obert_edge.bundle.program import Linear, WeightFormat
-from obert_edge.compiler.build import describe_model
-from obert_edge.compiler.case_runs import make_cases
-from obert_edge.compiler.checkpoint import Checkpoint
-from obert_edge.compiler.importer import import_graph, result_names
-from obert_edge.compiler.lowered import LoweredGraph
-from obert_edge.compiler.model_config import read_config
-from obert_edge.compiler.passes.first_token import select_first_early
-from obert_edge.compiler.passes.fuse import fuse
-from obert_edge.compiler.passes.pack import pack
-from obert_edge.compiler.passes.plan import plan
-from obert_edge.compiler.passes.quantize import quantize
-from obert_edge.compiler.scales import Scales
+from obert_edge.host.checkpoints.checkpoint import Checkpoint
+from obert_edge.host.checkpoints.model_config import read_config
+from obert_edge.host.checkpoints.scales import Scales
+from obert_edge.host.compiler.build import describe_model
+from obert_edge.host.compiler.case_runs import make_cases
+from obert_edge.host.compiler.importer import import_graph, result_names
+from obert_edge.host.compiler.lowered import LoweredGraph
+from obert_edge.host.compiler.passes.first_token import select_first_early
+from obert_edge.host.compiler.passes.fuse import fuse
+from obert_edge.host.compiler.passes.pack import pack
+from obert_edge.host.compiler.passes.plan import plan
+from obert_edge.host.compiler.passes.quantize import quantize
 from obert_edge.targets import FormatCost, get_target, library_path
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
@@ -95,26 +95,26 @@ def write_model(folder: Path) -> None:
 
 
 def ranges() -> Dict[str, Any]:
-    """Plausible grids for every site; what counts is that they never change."""
-    sites: Dict[str, Any] = {}
+    """Plausible quantization parameters for every quantizer; what counts is that they never change."""
+    quantizers: Dict[str, Any] = {}
     for i in range(CONFIG["num_hidden_layers"]):
         layer = f"bert.encoder.layer.{i}"
         for part in ("query", "key", "value"):
-            sites[f"{layer}.attention.self.{part}:input"] = {"scale": 0.03, "zero_point": 121}
-        sites[f"{layer}.attention.self:query"] = {"scale": 0.02, "zero_point": 130}
-        sites[f"{layer}.attention.self:key"] = {"scale": 0.02, "zero_point": 0}
-        sites[f"{layer}.attention.self:value"] = {"scale": 0.02, "zero_point": 0}
-        sites[f"{layer}.attention.output.dense:input"] = {"scale": 0.015, "zero_point": 128}
-        sites[f"{layer}.intermediate.dense:input"] = {"scale": 0.03, "zero_point": 126}
-        sites[f"{layer}.output.dense:input"] = {"scale": 0.012, "zero_point": 14}
-    sites["bert.pooler.dense:input"] = {"scale": 0.03, "zero_point": 127}
-    sites["classifier:input"] = {"scale": 0.008, "zero_point": 125}
+            quantizers[f"{layer}.attention.self.{part}:input"] = {"scale": 0.03, "zero_point": 121}
+        quantizers[f"{layer}.attention.self:query"] = {"scale": 0.02, "zero_point": 130}
+        quantizers[f"{layer}.attention.self:key"] = {"scale": 0.02, "zero_point": 0}
+        quantizers[f"{layer}.attention.self:value"] = {"scale": 0.02, "zero_point": 0}
+        quantizers[f"{layer}.attention.output.dense:input"] = {"scale": 0.015, "zero_point": 128}
+        quantizers[f"{layer}.intermediate.dense:input"] = {"scale": 0.03, "zero_point": 126}
+        quantizers[f"{layer}.output.dense:input"] = {"scale": 0.012, "zero_point": 14}
+    quantizers["bert.pooler.dense:input"] = {"scale": 0.03, "zero_point": 127}
+    quantizers["classifier:input"] = {"scale": 0.008, "zero_point": 125}
     return {
         "format": 3,
         "method": "golden",
         "activations": "static",
         "embeddings": "int4",
-        "sites": sites,
+        "sites": quantizers,
     }
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What tiles of weights save on a Raspberry Pi: bytes from memory per inference, with modelled caches.
+"""What tiles of weights save on a Raspberry Pi: bytes from memory per inference, with modeled caches.
 
     tools/model_tiles.py [--output docs/results/arm_tiles.md] [--board "4 B"] [--tile 0 --tile 65536]
 
@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import bench_models
 from count_instructions import Counter
 
-from obert_edge.compiler import build
 from obert_edge.files import atomic_file
+from obert_edge.host.compiler import build
 from obert_edge.targets.raspberry_pi.boards import BOARDS, Board
-from tests.device.debian import UnavailableError
-from tests.device.emulated import MACHINES, Machine
+from tests.emulation.debian import UnavailableError
+from tests.emulation.emulated import MACHINES, Machine
 
 SOURCE = Path(__file__).with_name("cache_counter.c")
 KIB = 1 << 10
@@ -45,7 +45,7 @@ LINE = 64
 PARTS = {"Cortex-A53": "0xd03", "Cortex-A72": "0xd08", "Cortex-A76": "0xd0b"}
 INTRODUCTION = """# Tiles of weights on the Raspberry Pi
 
-Written by `tools/model_tiles.py`. **Modelled, not measured**: no board was at hand. One encoder layer, random
+Written by `tools/model_tiles.py`. **Modeled, not measured**: no board was at hand. One encoder layer, random
 weights, 1 x {length} tokens, n = 1 inference after one that is not counted, on an emulated core of the
 board and one thread ({version}). All its loads and stores
 pass through the core's L1 and its share of L2 (least recently used, no prefetching; a Pi 5's L3 is memory
@@ -66,7 +66,7 @@ import json, os, sys
 bundles, caches, length = json.loads(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
 sys.path.insert(0, bundles[0])
 import numpy as np
-from obert_edge.runtime.session import load
+from obert_edge.device.runtime.session import load
 ids = np.arange(length)[None] % 97 + 5
 bits = []
 for bundle in bundles:

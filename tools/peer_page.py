@@ -7,8 +7,8 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from charts import Bars, Lines, bar_chart, line_chart
 from peer_cases import CASES, METRICS, Goal
 
-from obert_edge.runtime.baselines import NAMES
-from obert_edge.runtime.text_table import milliseconds
+from obert_edge.device.bench.baselines import NAMES
+from obert_edge.device.text_table import milliseconds
 
 #: A result: case name -> what one run of bench_peers found about it.
 Results = Dict[str, Any]
@@ -188,8 +188,8 @@ def _warnings(results: Results) -> List[str]:
     """Cases during which something else ran."""
     busy = []
     for name, result in results.items():
-        shares = result["report"].get("disturbance")
-        if shares and max(shares["others"], shares["stolen"]) > result["disturbed_above"]:
+        shares = result["report"].get("interference")
+        if shares and max(shares["others"], shares["stolen"]) > result["interference_above"]:
             others, stolen = (f"{100 * shares[key]:.1f} %" for key in ("others", "stolen"))
             busy.append(f"* {name}: other processes {others}, the host of the virtual machine {stolen}")
     if not busy:

@@ -11,7 +11,7 @@ cells may share an output. Beside the JSON a table in Markdown is written. DENSE
 
 Fisher blocks are accumulated once per layout and block size and serve every cell: with the defaults
 (256 gradients, MiniLM-L6) by estimate two minutes on two idle cores, and then 10 to 30 s a cell. Only
-recomputations and regrouped models take gradients of their own.
+recomputations and permuted models take gradients of their own.
 """
 
 from __future__ import annotations
@@ -26,10 +26,17 @@ from study_data import Study, load_study
 from study_rows import StudyRows, mcnemar_of
 
 from obert_edge.errors import UsageError
-from obert_edge.pruning import Masks, Pattern, Surgeon, prunable_weights, prune_one_shot, regroup
-from obert_edge.pruning.fisher import BlockFisher, BlockLayout, accumulate
-from obert_edge.pruning.gradients import GradientSampler
-from obert_edge.pruning.operation import Method, Operation
+from obert_edge.host.pruning import (
+    Masks,
+    Pattern,
+    Surgeon,
+    permute_channels,
+    prunable_weights,
+    prune_one_shot,
+)
+from obert_edge.host.pruning.fisher import BlockFisher, BlockLayout, accumulate
+from obert_edge.host.pruning.gradients import GradientSampler
+from obert_edge.host.pruning.step import Method, Operation
 
 METHODS: Dict[str, Dict[str, Any]] = {
     "magnitude": {"criterion": "magnitude"},
@@ -42,7 +49,7 @@ METHODS: Dict[str, Dict[str, Any]] = {
     "joint": {"criterion": "obert"},
     "joint, 4 rescorings": {"criterion": "obert", "rescorings": 4},
     "joint, 16 rescorings": {"criterion": "obert", "rescorings": 16},
-    "regrouped, 4 rescorings": {"criterion": "obert", "rescorings": 4, "regroup": True},
+    "permuted, 4 rescorings": {"criterion": "obert", "rescorings": 4, "channel_permutation": True},
     "greedy": {"criterion": "obert", "selection": "greedy"},
     "joint, 4 recomputations": {"criterion": "obert", "recomputations": 4},
 }
@@ -151,7 +158,7 @@ def prune(
 ) -> Dict[str, Any]:
     """Prune as one cell says; what the report has of it."""
     settings = dict(METHODS[method])
-    criterion, regrouped = settings.pop("criterion"), settings.pop("regroup", False)
+    criterion, permuted = settings.pop("criterion"), settings.pop("channel_permutation", False)
     if criterion != Surgeon.name:
         report = prune_one_shot(
             model, study.batches, sparsity=sparsity, pattern=pattern, criterion=criterion,
@@ -162,9 +169,9 @@ def prune(
         settings["block_size"] = 32  # as the paper's code has it for 1x4
     surgeon = Surgeon(dampening=options.dampening, **settings)
     surgeon.check_pattern(pattern)
-    if regrouped:
-        regroup(model, study.batches, pattern=pattern, sparsity=sparsity, surgeon=surgeon)
-    if surgeon.recomputations > 1 or regrouped:  # with gradients of its own
+    if permuted:
+        permute_channels(model, study.batches, pattern=pattern, sparsity=sparsity, surgeon=surgeon)
+    if surgeon.recomputations > 1 or permuted:  # with gradients of its own
         report = prune_one_shot(
             model, study.batches, sparsity=sparsity, pattern=pattern, criterion=surgeon,
             gradients=options.gradients,

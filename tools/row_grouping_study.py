@@ -28,8 +28,8 @@ import torch
 from study_data import load_study
 from torch import Tensor
 
-from obert_edge.pruning import Surgeon, prunable_weights
-from obert_edge.pruning.regrouping import exchange, kept_share, similar_units
+from obert_edge.host.pruning import Surgeon, prunable_weights
+from obert_edge.host.pruning.permutation import exchange, kept_share, similar_units
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Optional
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from obert_edge.tasks import load_task, load_tokenizer
-from obert_edge.workflow.batching import PadCollator
+from obert_edge.host.data import load_task, load_tokenizer
+from obert_edge.host.stages.batching import PadCollator
 
 Batches = List[Dict[str, torch.Tensor]]
 

@@ -38,7 +38,7 @@ class Case:
 
 
 def write_cases(cases: List[Case]) -> bytes:
-    """Serialise; deterministic."""
+    """Serialize; deterministic."""
     arrays: Dict[str, np.ndarray] = {}
     for i, case in enumerate(cases):
         arrays[f"{i}.starts"] = case.starts.astype("<i4")

@@ -86,7 +86,7 @@ class OutputFacts:
 
 @dataclass(frozen=True)
 class QuantizationFacts:
-    """How the model was quantised.
+    """How the model was quantized.
 
     Attributes:
         method: how the 8-bit scales were found: ``qat``, ``calibrate``...
@@ -106,7 +106,7 @@ class LinearFacts:
     Attributes:
         n: output channels.
         k: input channels.
-        sparsity: fraction of zero weights after quantisation, 0..1.
+        sparsity: fraction of zero weights after quantization, 0..1.
         format: name of a ``WeightFormat``.
         bytes: of the packed arrays (indices and weights).
         cost: predicted time per 64-token panel, in the unit of the target's cost model.
@@ -185,7 +185,7 @@ class Manifest:
     minimum_reader: int = 1
 
     def to_json(self) -> bytes:
-        """Serialise; deterministic."""
+        """Serialize; deterministic."""
         fields = dataclasses.asdict(self)
         for facts in fields["members"].values():
             if not facts["chunks"]:

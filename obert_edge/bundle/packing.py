@@ -1,8 +1,8 @@
-"""Weight packing: a quantised INT8 matrix to the arrays of a linear op, and back.
+"""Weight packing: a quantized INT8 matrix to the arrays of a linear op, and back.
 
 A packed matrix is a list of *groups* of R output rows. Each group stores only
 what it needs of its rows; ``offsets[g]`` is where group ``g`` starts. Groups are
-ordered by how much they store (most first), so that equal neighbours balance
+ordered by how much they store (most first), so that equal neighbors balance
 between threads; ``rows`` says which output channel each packed row is.
 
 **Row-gather** (R = 1, 2, 4; unstructured, 2x1, 4x1). The R rows of a group share
@@ -113,7 +113,7 @@ def count_units(weights: np.ndarray, weight_format: WeightFormat) -> StoredUnits
 def pack_linear(
     weights: np.ndarray, weight_format: WeightFormat, row_order: Optional[Sequence[int]] = None
 ) -> Dict[str, np.ndarray]:
-    """Pack a quantised weight matrix.
+    """Pack a quantized weight matrix.
 
     Args:
         weights: int8 [n, k], one row per output channel.
@@ -277,7 +277,7 @@ def _check(weights: np.ndarray, weight_format: WeightFormat) -> tuple[int, int]:
     if weights.ndim != 2 or weights.dtype != np.int8 or weights.shape[0] == 0:
         raise UsageError(
             f"packing takes an int8 matrix with at least one row; found {weights.dtype} {weights.shape}",
-            hint="quantise the weights first",
+            hint="quantize the weights first",
         )
     n, k = weights.shape
     if not supports(weight_format, k):

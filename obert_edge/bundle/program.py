@@ -130,7 +130,7 @@ class Op:
 
 @dataclass(frozen=True)
 class Embed(Op):
-    """Sum of the word, position and (optional) token-type rows, dequantised.
+    """Sum of the word, position and (optional) token-type rows, dequantized.
 
     ``word`` S8[vocabulary, channels] with F32[vocabulary] scales, and so on. With
     ``word_format`` INT4, ``word`` holds half a byte per value, and ``word_group_scale``
@@ -167,7 +167,7 @@ class Embed(Op):
 
 @dataclass(frozen=True)
 class LayerNorm(Op):
-    """LayerNorm over channels; writes float, quantised, or both at once.
+    """LayerNorm over channels; writes float, quantized, or both at once.
 
     ``input`` F32[channels]; ``output`` F32 (may be the input buffer) or absent;
     ``quantized`` U8 or absent: ``q = clamp(rne(y * inv_scale) + zero_point, 0, 255)``.
@@ -230,7 +230,7 @@ class QuantizeDynamic(Op):
 class Linear(Op):
     """``y = activation(x W^T + b) (+ residual)`` on U8 activations and S8 weights.
 
-    ``input`` U8[k]. ``params`` F32[2] when the input was quantised per token, else
+    ``input`` U8[k]. ``params`` F32[2] when the input was quantized per token, else
     absent. ``residual`` F32[n] or absent. ``output`` F32, U8 or S8 [n]; the residual
     and a F32 output may be the same buffer.
 
@@ -399,7 +399,7 @@ class Program:
         return 1 + max((buffer.slot for buffer in self.buffers), default=-1)
 
     def to_bytes(self) -> bytes:
-        """Serialise; deterministic."""
+        """Serialize; deterministic."""
         parts = [
             _HEADER.pack(
                 MAGIC,

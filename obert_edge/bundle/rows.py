@@ -16,6 +16,10 @@ import numpy.typing as npt
 from obert_edge.errors import UsageError
 
 GROUP = 32
+#: The scales tried for a group, in sixteenths of the one that reaches its largest value.
+TRIED_SIXTEENTHS = range(12, 19)
+#: A row's scale is its largest value over this: eight steps of at most 127 row scales each.
+ROW_STEPS = 8 * 127
 
 Int8s = npt.NDArray[np.int8]
 Floats = npt.NDArray[np.float32]
@@ -35,7 +39,7 @@ def pack_rows(rows: Int8s) -> Int8s:
     if rows.size and (int(rows.min()) < -8 or int(rows.max()) > 7):
         raise UsageError(
             f"rows hold values from {int(rows.min())} to {int(rows.max())}; four bits hold -8 to 7",
-            hint="quantise them with obert_edge.compiler.passes.embeddings.quantize_rows_int4",
+            hint="quantize them with obert_edge.host.compiler.passes.embeddings.quantize_rows_int4",
         )
     n, channels = rows.shape
     padded = np.zeros((n, group_count(channels) * GROUP), np.uint8)

@@ -51,7 +51,7 @@ class Dataflow {
                 buffer, holder);
   }
 
-  // The zero points of a per-token linear must be the ones its input was quantised with: any other float could
+  // The zero points of a per-token linear must be the ones its input was quantized with: any other float could
   // lie outside int32.
   int32_t per_token(size_t index) {
     const Op& op = program_.ops[index];
@@ -60,7 +60,7 @@ class Dataflow {
         program_.ops[static_cast<size_t>(writer)].kind == OpKind::QuantizeDynamic) {
       return OE_OK;
     }
-    return fail(OE_INVALID_PROGRAM, "op %zu (%s): its params do not come from the op that quantised its input", index,
+    return fail(OE_INVALID_PROGRAM, "op %zu (%s): its params do not come from the op that quantized its input", index,
                 op.name);
   }
 

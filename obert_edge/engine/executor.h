@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "array.h"
-#include "expanded.h"
+#include "prepacked.h"
 #include "kernels.h"
 #include "linear_traits.h"
 #include "memory.h"
@@ -92,7 +92,7 @@ class Executor {
   const Program& program_;
   const Implementation& kernels_;
   Schedule schedule_;
-  Expanded expanded_;
+  Prepacked prepacked_;
   Array<LinearTraits> linear_traits_;  // by op
   ThreadPool pool_;
   oe_batch batch_ = {};

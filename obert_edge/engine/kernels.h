@@ -75,7 +75,7 @@ struct LinearArgs {
   int32_t zero_point, lo, hi;   // of an 8-bit output
   float inv_scale;
   bool rounds_to_int32;         // every result of a static input before it is clamped, whatever the sums
-  bool rows_are_neighbours;     // the rows of each group (1x4: of each four) follow each other, and none is padding
+  bool rows_are_neighbors;     // the rows of each group (1x4: of each four) follow each other, and none is padding
 };
 // Computes the rows of groups [group_begin, group_end) for one panel; 1x4 with records: both multiples of 4, or group_end
 // is args.groups. `scratch` is this thread's own,

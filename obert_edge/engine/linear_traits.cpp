@@ -25,7 +25,7 @@ bool rounds_to_int32(const Program& program, const Op& op) {
 }
 
 // 1x4: of four groups, which a record holds.
-bool rows_are_neighbours(const Program& program, const Op& op) {
+bool rows_are_neighbors(const Program& program, const Op& op) {
   const Format format = static_cast<Format>(op.ints[linear_op::kFormat]);
   const int32_t together = format == Format::Block1x4 ? 4 : rows_of(format);
   const int32_t count = op.ints[linear_op::kGroups] * rows_of(format);
@@ -40,7 +40,7 @@ bool rows_are_neighbours(const Program& program, const Op& op) {
 }  // namespace
 
 LinearTraits linear_traits(const Program& program, const Op& op) {
-  return {rounds_to_int32(program, op), rows_are_neighbours(program, op)};
+  return {rounds_to_int32(program, op), rows_are_neighbors(program, op)};
 }
 
 }  // namespace oe

@@ -7,7 +7,7 @@
 namespace oe {
 
 struct LinearTraits {
-  bool rounds_to_int32, rows_are_neighbours;  // of LinearArgs
+  bool rounds_to_int32, rows_are_neighbors;  // of LinearArgs
 };
 
 LinearTraits linear_traits(const Program& program, const Op& op);

@@ -1,5 +1,5 @@
 // Padded integer arrays [rows][columns], as other runtimes hand a batch over, and the packed batch of this engine:
-// the C++ twin of obert_edge/runtime/batching.py.
+// the C++ twin of obert_edge/device/runtime/batching.py.
 #ifndef OBERT_EDGE_PADDED_H
 #define OBERT_EDGE_PADDED_H
 

@@ -261,7 +261,7 @@ int32_t OpCheck::packed_columns(Format format) const {
   OE_CHECK(constant("columns", consts[linear_op::kColumns], listed * 2));
   const uint16_t* columns = program_.constant<uint16_t>(consts[linear_op::kColumns]);
   const int32_t last = blocks ? k - 4 : k - 1;
-  // First the largest of all, in a loop the compiler can vectorise: millions of columns are checked at every load.
+  // First the largest of all, in a loop the compiler can vectorize: millions of columns are checked at every load.
   uint16_t largest = 0;
   for (uint64_t i = 0; i < listed; ++i) largest = columns[i] > largest ? columns[i] : largest;
   for (uint64_t i = 0; listed && largest > last && i < listed; ++i) {

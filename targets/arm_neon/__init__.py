@@ -17,7 +17,7 @@ TARGET = Target(
     library=Path(obert_edge.engine.__file__).parent / "lib" / LIBRARY,
     sources=tuple(Source(path, flags) for path, flags in (*COMMON_SOURCES, *SOURCES)),
     implementations=("i8mm", "neondot", "neon", "scalar"),
-    # Modelled, not measured (docs/results/arm_throughput.md): cycles of neondot on a Cortex-A76 or Neoverse
+    # Modeled, not measured (docs/results/arm_throughput.md): cycles of neondot on a Cortex-A76 or Neoverse
     # N1 at 2.4 GHz, whose two vector pipes take 16 SDOT and 8 zips per quad of 4 rows and 16 tokens. Only the
     # ratios matter to the packer.
     format_costs={

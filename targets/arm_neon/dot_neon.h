@@ -2,7 +2,7 @@
 //
 // Activations are taken minus 128 (their top bit turned), as in dot_by_element.h. Two products fit an int16 exactly,
 // 2 * 128 * 127 = 32512, so a pair of channels is multiplied and the other pair multiplied onto it before SADALP adds
-// neighbours to the int32 sums:
+// neighbors to the int32 sums:
 //
 //   x [t0: c0 c1 | t1: c0 c1 | .. t7]  SMULL  w0 w1 w0 w1 ..    8 x int16, 4 tokens
 //   y [t0: c2 c3 | t1: c2 c3 | .. t7]  SMLAL  w2 w3 w2 w3 ..    += , still exact

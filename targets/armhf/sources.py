@@ -6,7 +6,7 @@ from typing import Tuple
 
 #: 32-bit Raspberry Pi OS and Debian armhf, from glibc 2.28 on.
 TRIPLE = "arm-linux-gnueabihf.2.28"
-#: The suffix is the pattern of `runtime/library.py`: the architecture as Python says it.
+#: The suffix is the pattern of `device/runtime/library.py`: the architecture as Python says it.
 LIBRARY = "libobert_edge.armv7l-linux-gnu.so"
 #: For every file: ARMv7-A with NEON and VFPv4 (Raspberry Pi 2 and newer). VFPv4 has the fused multiply-add
 #: that docs/numerics.md asks for; without it every one would be a call.

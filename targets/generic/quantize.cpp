@@ -1,4 +1,4 @@
-// Float to 8 bit, with a static scale or one per token (docs/numerics.md, "Quantisation").
+// Float to 8 bit, with a static scale or one per token (docs/numerics.md, "Quantization").
 #include "functions.h"
 #include "scalar.h"
 

@@ -16,7 +16,7 @@ COMMON_SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
     ("engine/executor.cpp", ()),
     ("engine/executor_args.cpp", ()),
     ("engine/executor_tasks.cpp", ()),
-    ("engine/expanded.cpp", ()),
+    ("engine/prepacked.cpp", ()),
     ("engine/implementations.cpp", ()),
     ("engine/linear_traits.cpp", ()),
     ("engine/litert/delegate.cpp", ()),

@@ -1,4 +1,4 @@
-"""The boards there are, and what a bundle can be expected to do on them: modelled, never measured.
+"""The boards there are, and what a bundle can be expected to do on them: modeled, never measured.
 
 Clocks, cores and memory are of Raspberry Pi's own documentation ("Processors"); cache sizes of the Zero 2 W
 and the 3 are of the Cortex-A53 configuration that Broadcom's BCM2837 is known to have.
@@ -50,7 +50,7 @@ class Board:
         gigahertz: of each core, without overclocking.
         isa: the ARM architecture and what the kernels can use of it.
         implementation: the kernels it runs.
-        rates: what each core computes per cycle; modelled.
+        rates: what each core computes per cycle; modeled.
         l1_data: bytes per core.
         l1_ways: of it.
         l2: bytes of the second cache.
@@ -214,7 +214,7 @@ def outlook(manifest: Manifest, sequence_length: int = 128) -> str:
     """Lines for people: what each board can do at best with a bundle."""
     length = min(sequence_length, manifest.model.max_length)
     lines = [
-        f"at best, 1 x {length} tokens (modelled from the cores' inner loops, not measured; bench tells):"
+        f"at best, 1 x {length} tokens (modeled from the cores' inner loops, not measured; bench tells):"
     ]
     for board in BOARDS:
         time = least_milliseconds(board, manifest, length)

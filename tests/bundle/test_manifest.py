@@ -32,7 +32,7 @@ def test_boards_come_back_and_may_be_absent() -> None:
 
 
 def test_facts_a_later_writer_adds_are_ignored() -> None:
-    assert Manifest.from_json(changed(colour="green", format_version=7)).target == "x86"
+    assert Manifest.from_json(changed(color="green", format_version=7)).target == "x86"
 
 
 def test_a_newer_format_says_which_reader_it_needs() -> None:

@@ -59,7 +59,7 @@ def test_packed_arrays_have_the_documented_shapes(matrix: np.ndarray, weight_for
     assert packed["weights"].shape == (4 * units * size,)
     assert sorted(packed["rows"][packed["rows"] != PAD_ROW]) == list(range(n))
     counts = np.diff(packed["offsets"].astype(np.int64))
-    assert (np.diff(counts) <= 0).all()  # most first, so that neighbours balance
+    assert (np.diff(counts) <= 0).all()  # most first, so that neighbors balance
 
 
 @given(matrices(), st.sampled_from(WeightFormat))

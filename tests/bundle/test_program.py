@@ -33,7 +33,7 @@ def test_a_program_survives_the_round_trip():
     assert Program.from_bytes(program().to_bytes()) == program()
 
 
-def test_serialising_is_deterministic():
+def test_serializing_is_deterministic():
     assert program().to_bytes() == program().to_bytes()
 
 

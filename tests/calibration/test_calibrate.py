@@ -8,8 +8,8 @@ import torch
 
 from obert_edge.calibration import calibrate
 from obert_edge.errors import DataError, UsageError
-from obert_edge.quantization import is_quantized, sites
-from tests.quantization.tiny_models import ARCHITECTURES, HEADS, make_batch, make_batches, make_model
+from obert_edge.host.quantization import is_quantized, quantizers
+from tests.host.quantization.tiny_models import ARCHITECTURES, HEADS, make_batch, make_batches, make_model
 
 
 def relative_error(model, reference, batch):
@@ -27,7 +27,7 @@ def test_a_calibrated_model_is_close_to_the_float_one(architecture, head, activa
     reference = make_model(architecture, head)
     model = calibrate(copy.deepcopy(reference), make_batches(4), activations=activations)
     assert not model.training
-    assert {site.mode for site in sites(model).values()} == {"frozen"}
+    assert {quantizer.mode for quantizer in quantizers(model).values()} == {"frozen"}
     assert 0 < relative_error(model, reference, make_batch(1)) < 0.12
 
 
@@ -44,7 +44,9 @@ def test_what_stands_at_padded_positions_does_not_matter():
     params = []
     for one in (batch, other):
         model = calibrate(make_model(head="ForTokenClassification"), [one], "minmax")
-        params.append({name: (site.scale, site.zero_point) for name, site in sites(model).items()})
+        params.append(
+            {name: (quantizer.scale, quantizer.zero_point) for name, quantizer in quantizers(model).items()}
+        )
     assert params[0] == params[1]
 
 
@@ -55,20 +57,20 @@ def test_batches_may_be_an_iterator_and_carry_labels():
 
 def test_the_ranges_cover_every_batch():
     small, large = make_batches(2)
-    both = sites(calibrate(make_model(), [small, large], "minmax"))
+    both = quantizers(calibrate(make_model(), [small, large], "minmax"))
     for alone in (small, large):
-        for name, site in sites(calibrate(make_model(), [alone], "minmax")).items():
-            assert site.scale <= both[name].scale
+        for name, quantizer in quantizers(calibrate(make_model(), [alone], "minmax")).items():
+            assert quantizer.scale <= both[name].scale
 
 
 def test_training_can_go_on_from_the_calibrated_ranges():
     model = calibrate(make_model(), make_batches())
-    site = sites(model)["classifier:input"]
-    before = site.scale
-    site.mode = "collecting"
+    quantizer = quantizers(model)["classifier:input"]
+    before = quantizer.scale
+    quantizer.mode = "collecting"
     model.train()
     model(**make_batch())
-    assert 0.8 * before < site.scale < 1.25 * before
+    assert 0.8 * before < quantizer.scale < 1.25 * before
 
 
 def test_calibration_without_a_batch_is_refused():

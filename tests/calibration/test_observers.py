@@ -19,7 +19,7 @@ def normal(count=20_000, seed=0):
     return torch.randn(count, generator=torch.Generator().manual_seed(seed))
 
 
-def quantisation_error(x, observer, symmetric):
+def quantization_error(x, observer, symmetric):
     scale, zero_point = observer.quant_params(symmetric)
     low, high = (-127, 127) if symmetric else (-zero_point, 255 - zero_point)
     return float((torch.clamp((x / scale).round(), low, high) * scale - x).double().square().mean())
@@ -89,7 +89,7 @@ def test_mse_has_the_smallest_error_of_all(symmetric, tail):
         observer = make_observer(name)
         for part in x.split(3000):
             observer.observe(part)
-        errors[name] = quantisation_error(x, observer, symmetric)
+        errors[name] = quantization_error(x, observer, symmetric)
     assert errors["mse"] <= 1.01 * min(errors.values())
 
 

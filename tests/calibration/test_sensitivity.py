@@ -5,8 +5,8 @@ import torch
 
 from obert_edge.calibration import calibrate, sensitivity
 from obert_edge.errors import DataError, UsageError
-from obert_edge.quantization import sites
-from tests.quantization.tiny_models import make_batch, make_batches, make_model
+from obert_edge.host.quantization import quantizers
+from tests.host.quantization.tiny_models import make_batch, make_batches, make_model
 
 
 def test_every_layer_is_measured_and_the_worst_comes_first():
@@ -24,7 +24,7 @@ def test_every_layer_is_measured_and_the_worst_comes_first():
 def test_a_spoiled_layer_is_found():
     model = calibrate(make_model(), make_batches())
     spoiled = "bert.encoder.layer.1.intermediate.dense"
-    sites(model)[f"{spoiled}:input"].set_params(3.0, 128)
+    quantizers(model)[f"{spoiled}:input"].set_params(3.0, 128)
     assert sensitivity(model, make_batches(1))[0].name == spoiled
 
 
@@ -38,7 +38,7 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_what_cannot_be_measured_is_refused():
-    with pytest.raises(UsageError, match="not quantised"):
+    with pytest.raises(UsageError, match="not quantized"):
         sensitivity(make_model(), make_batches(1))
     with pytest.raises(DataError, match="no batch"):
         sensitivity(calibrate(make_model(), make_batches(1)), [])

@@ -88,7 +88,7 @@ def test_batches_hold_texts_of_similar_length(tokenizer):
     assert all(bool(batch["attention_mask"].all()) for batch in batches)
 
 
-def test_pairs_are_tokenised_together_and_long_texts_are_cut(tokenizer):
+def test_pairs_are_tokenized_together_and_long_texts_are_cut(tokenizer):
     (batch,) = calibration_batches([("a b c a", "b c")], tokenizer, max_length=5)
     assert batch["input_ids"].shape == (1, 5)
 

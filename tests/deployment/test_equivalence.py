@@ -1,4 +1,4 @@
-"""What is trained is what is deployed: the engine's answers are those of the fake-quantised model.
+"""What is trained is what is deployed: the engine's answers are those of the fake-quantized model.
 
 Both compute docs/numerics.md. Torch adds in another order inside LayerNorm and does not fold scales,
 so now and then a value lands on the other side of a rounding edge; the sequence it belongs to then
@@ -15,10 +15,10 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from obert_edge.calibration import calibrate
-from obert_edge.compiler import build
-from obert_edge.quantization import QATCallback, load_quantized, save_quantized
-from obert_edge.runtime.session import load
-from tests.quantization.tiny_models import ARCHITECTURES, HEADS, make_batch, make_batches, make_model
+from obert_edge.device.runtime.session import load
+from obert_edge.host.compiler import build
+from obert_edge.host.quantization import QATCallback, load_quantized, save_quantized
+from tests.host.quantization.tiny_models import ARCHITECTURES, HEADS, make_batch, make_batches, make_model
 
 #: Per sequence, relative: equal but for float rounding; and at most, where codes flipped.
 EQUAL = 1e-5
@@ -31,7 +31,7 @@ def batch():
 
 
 def deploy(model, folder, method="calibrate"):
-    """Save, build and load: the fake-quantised model read back, and a session of the bundle."""
+    """Save, build and load: the fake-quantized model read back, and a session of the bundle."""
     save_quantized(model, None, folder / "model", method)
     build(folder / "model", output=folder / "model.oeb")
     return load_quantized(folder / "model"), load(folder / "model.oeb", threads=1)
@@ -106,7 +106,7 @@ def test_clipped_and_unclipped_ranges(tmp_path, batch, observer):
     assert_equivalent(answers(loaded, session, batch), batch["attention_mask"].numpy().astype(bool))
 
 
-def test_a_pruned_model_after_quantisation_aware_training(tmp_path, batch):
+def test_a_pruned_model_after_quantization_aware_training(tmp_path, batch):
     model = make_model(num_labels=2)
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():

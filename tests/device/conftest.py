@@ -1,65 +1,70 @@
-"""Emulated devices and the bundles for them, made once."""
+"""Small real bundles, built once, and a device with nothing on it."""
 
 from __future__ import annotations
 
-import importlib.metadata
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.device.bundles import make_bundle
-from tests.device.debian import UnavailableError
-from tests.device.emulated import Emulated, Machine, site_packages
-from tests.remote.conftest import device
-
-__all__ = ["bundle_for", "device", "emulate"]
 
 
 @pytest.fixture(scope="session")
-def emulate(tmp_path_factory):
-    """A function: a :class:`Machine` to an :class:`Emulated`; skips where there is none."""
-    ready: dict[str, Emulated] = {}
+def build_bundle(tmp_path_factory):
+    """A function: transformers model class, config class and options to a bundle."""
 
-    def start(machine: Machine) -> Emulated:
-        if machine.name not in ready:
-            try:
-                ready[machine.name] = Emulated(machine, tmp_path_factory.mktemp(machine.name))
-            except UnavailableError as reason:
-                pytest.skip(f"no emulated {machine.cpu}: {reason}")
-        return ready[machine.name]
+    def make(model_class: str, config_class: str = "BertConfig", **options) -> Path:
+        return make_bundle(tmp_path_factory.mktemp("model"), model_class, config_class, **options)
 
-    return start
+    return make
 
 
 @pytest.fixture(scope="session")
-def bundle_for(tmp_path_factory):
-    """A function: a target's name to a small bundle built for it on this machine."""
-    built = {}
-
-    def build(target: str):
-        if target not in built:
-            built[target] = make_bundle(tmp_path_factory.mktemp("model"), target)
-        return built[target]
-
-    return build
+def classifier(build_bundle) -> Path:
+    return build_bundle(
+        "BertForSequenceClassification", num_labels=3, id2label={0: "bad", 1: "so-so", 2: "good"}
+    )
 
 
 @pytest.fixture(scope="session")
-def wheels():
-    """PyPI's aarch64 wheels of the versions this machine has."""
-    engines = ["onnxruntime", "ai-edge-litert"]
-    for name in engines:
-        pytest.importorskip(name.replace("-", "_"))
-    names = [f"{name}=={importlib.metadata.version(name)}" for name in engines]
-    helpers = [
-        "flatbuffers",
-        "protobuf",
-        "ml_dtypes",
-        "backports.strenum",
-        "typing-extensions",
-        "tqdm",
-        "packaging",
-    ]
-    try:
-        return site_packages([*names, *helpers])
-    except UnavailableError as reason:
-        pytest.skip(f"no aarch64 wheels: {reason}")
+def roberta_tagger(build_bundle) -> Path:
+    return build_bundle("RobertaForTokenClassification", "RobertaConfig", num_labels=5)
+
+
+@pytest.fixture(scope="session")
+def answerer(build_bundle) -> Path:
+    return build_bundle("BertForQuestionAnswering")
+
+
+@pytest.fixture
+def bare_device(tmp_path, classifier):
+    """Runs ``python -I -S model.oeb ...`` in an empty folder with nothing importable but numpy."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    source = Path(np.__file__).parent
+    (packages / "numpy").symlink_to(source)
+    libraries = source.parent / "numpy.libs"
+    if libraries.exists():
+        (packages / "numpy.libs").symlink_to(libraries)
+    folder = tmp_path / "device"
+    folder.mkdir()
+    shutil.copy(classifier, folder / "model.oeb")
+    # -S leaves site-packages out, -I the environment: only this line lets numpy in.
+    boot = (
+        "import runpy, sys; sys.path.append(sys.argv[1]); sys.argv[:] = sys.argv[2:]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+
+    def execute(*arguments: str):
+        command = [sys.executable, "-I", "-S", "-B", "-c", boot, str(packages), "model.oeb", *arguments]
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+        printed = json.loads(result.stdout) if result.stdout else None
+        return result.returncode, printed, result.stderr
+
+    execute.folder = folder
+    return execute

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from obert_edge.runtime.native import Library
+from obert_edge.device.runtime.native import Library
 from obert_edge.targets import get_target, library_path
 
 

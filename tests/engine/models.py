@@ -27,7 +27,7 @@ from obert_edge.bundle.program import (
     WeightFormat,
 )
 from obert_edge.bundle.rows import group_count, pack_rows
-from obert_edge.runtime.native import PackedBatch
+from obert_edge.device.runtime.native import PackedBatch
 from tests.kernels.harness import ProgramBuilder, starts_of
 
 VOCABULARY, POSITIONS, TYPES = 50, 160, 2

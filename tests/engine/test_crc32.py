@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
-from obert_edge.runtime.native import Library
+from obert_edge.device.runtime.native import Library
 
 DATA = np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8).tobytes()
 

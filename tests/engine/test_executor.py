@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obert_edge.bundle.program import ColumnCoding, DType, Linear
+from obert_edge.device.runtime.native import Library, PackedBatch
 from obert_edge.errors import BundleError, InputError
-from obert_edge.runtime.native import Library, PackedBatch
 from tests.engine.models import HIDDEN, INTERMEDIATE, LABELS, EncoderBuilder, batch_of, split
 
 ENCODERS = {dynamic: EncoderBuilder(dynamic=dynamic) for dynamic in (False, True)}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from obert_edge.device.runtime.native import Library
 from obert_edge.errors import UnsupportedDeviceError
-from obert_edge.runtime.native import Library
 from obert_edge.targets import get_target
 from tests.engine.models import EncoderBuilder
 

@@ -8,8 +8,8 @@ from typing import Any, Dict
 import numpy as np
 import pytest
 
+from obert_edge.device.runtime.native import Library
 from obert_edge.errors import InputError
-from obert_edge.runtime.native import Library
 from tests.engine.models import POSITIONS, TYPES, VOCABULARY, EncoderBuilder, batch_of
 
 ENCODER = EncoderBuilder(layers=1)

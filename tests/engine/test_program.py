@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from obert_edge.bundle.program import ABSENT, Buffer, Const, Domain, DType, Linear, Op, Program
+from obert_edge.device.runtime.native import Library
 from obert_edge.errors import BundleError, InputError
-from obert_edge.runtime.native import Library
 from tests.engine.models import EncoderBuilder, batch_of
 
 BUILDERS = {False: EncoderBuilder(layers=1), True: EncoderBuilder(layers=1, dynamic=True, int4=True)}
@@ -274,11 +274,11 @@ def test_an_overwritten_slot(library: Library) -> None:
 
 
 def test_zero_points_of_another_buffer(library: Library) -> None:
-    """A per-token linear must use the zero points its own input was quantised with."""
+    """A per-token linear must use the zero points its own input was quantized with."""
     program, weights = fresh(dynamic=True)
     program.buffers.append(Buffer(DType.F32, Domain.TOKENS, 2, program.slots))
     wide = index_of(program, "layer.0.wide")
     program.ops[wide] = dataclasses.replace(program.ops[wide], params=len(program.buffers) - 1)
     with library.open(program.to_bytes(), weights) as model:  # noqa: SIM117 - python 3.9
-        with pytest.raises(BundleError, match="its params do not come from the op that quantised its input"):
+        with pytest.raises(BundleError, match="its params do not come from the op that quantized its input"):
             model.run(batch_of([4]))

@@ -1,4 +1,4 @@
-"""The engine and the scalar kernels under the address, undefined-behaviour and thread sanitizers.
+"""The engine and the scalar kernels under the address, undefined-behavior and thread sanitizers.
 
 The vector kernels take minutes to compile this way; to check them too, run
 ``OBERT_EDGE_CXX=g++ python targets/build.py --sanitize address,undefined --out DIR`` and these tests' command
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no system compiler (g++)")
 
 
-def test_memory_and_undefined_behaviour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_and_undefined_behavior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests of whole graphs, hostile programs and odd shapes, on a sanitized library."""
     monkeypatch.setenv("OBERT_EDGE_CXX", "g++")
     plan = build.plans()["x86_avx"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from obert_edge.runtime.native import Library
+from obert_edge.device.runtime.native import Library
 from tests.engine.models import EncoderBuilder, batch_of
 
 ENCODER = EncoderBuilder(layers=1)

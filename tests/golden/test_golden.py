@@ -12,8 +12,8 @@ from obert_edge.bundle import Bundle
 from obert_edge.bundle.container import PROGRAM
 from obert_edge.bundle.manifest import FORMAT_VERSION
 from obert_edge.bundle.program import Linear, WeightFormat
-from obert_edge.runtime.batching import case_positions
-from obert_edge.runtime.native import Library, PackedBatch
+from obert_edge.device.runtime.batching import case_positions
+from obert_edge.device.runtime.native import Library, PackedBatch
 from obert_edge.targets import get_target, library_path
 
 FOLDER = Path(__file__).parent

@@ -18,9 +18,9 @@ from typing import List, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from obert_edge.bundle.program import Domain, Program
-from obert_edge.runtime.native import Library, NativeModel, PackedBatch, Weights
+from obert_edge.device.runtime.native import Library, NativeModel, PackedBatch, Weights
 from obert_edge.targets import build
-from tests.device.debian import unpacked
+from tests.emulation.debian import unpacked
 
 DRIVER = Path(__file__).with_name("emulated_driver.cpp")
 

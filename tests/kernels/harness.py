@@ -7,7 +7,7 @@ from typing import Dict, List, Optional, Sequence
 import numpy as np
 
 from obert_edge.bundle.program import ABSENT, Buffer, Const, Domain, DType, Op, Program
-from obert_edge.runtime.native import Library, PackedBatch, aligned_empty
+from obert_edge.device.runtime.native import Library, PackedBatch, aligned_empty
 
 PANEL, STEP = 64, 16
 NUMPY = {DType.U8: np.uint8, DType.S8: np.int8, DType.F32: np.float32}

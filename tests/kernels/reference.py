@@ -24,7 +24,7 @@ def activate(y: np.ndarray, activation: Activation) -> np.ndarray:
 
 
 def quantize(t: np.ndarray, zero_point: int, lo: int, hi: int) -> np.ndarray:
-    """In float64, so that a tie in float32 may round to the neighbour: compare within 1."""
+    """In float64, so that a tie in float32 may round to the neighbor: compare within 1."""
     return np.clip(np.rint(t) + zero_point, lo, hi)
 
 

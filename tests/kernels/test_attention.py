@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obert_edge.bundle.program import Attention, DType
-from obert_edge.runtime.native import Library, PackedBatch
+from obert_edge.device.runtime.native import Library, PackedBatch
 from tests.kernels import reference
 from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
 

@@ -1,4 +1,4 @@
-"""Embedding: the sum of two or three dequantised rows."""
+"""Embedding: the sum of two or three dequantized rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from obert_edge.bundle.program import ABSENT, DType, Embed, RowFormat
 from obert_edge.bundle.rows import dequantize_rows, group_count, pack_rows
-from obert_edge.runtime.native import Library, PackedBatch
+from obert_edge.device.runtime.native import Library, PackedBatch
 from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
 
 

@@ -15,9 +15,9 @@ from typing import Dict, Iterator, Tuple
 import pytest
 
 from obert_edge.bundle.program import Activation, Domain, DType, MeanPool, SelectFirst, WeightFormat
-from obert_edge.runtime.native import Library
+from obert_edge.device.runtime.native import Library
 from obert_edge.targets import get_target, library_path
-from tests.device.debian import UnavailableError
+from tests.emulation.debian import UnavailableError
 from tests.engine.models import EncoderBuilder, batch_of
 from tests.kernels import test_attention, test_embed, test_layer_norm, test_linear, test_pool, test_quantize
 from tests.kernels.emulation import ARM64, ARMHF, EmulatedLibrary
@@ -130,7 +130,7 @@ def test_layer_norm_of_odd_shapes(emulated: EmulatedLibrary, channels: int, colu
     test_layer_norm.check(emulated, channels, columns, quantized=channels > 1, in_place=True)
 
 
-def test_quantisation(emulated: EmulatedLibrary) -> None:
+def test_quantization(emulated: EmulatedLibrary) -> None:
     for channels, columns in ((1, 1), (4, 17), (64, 65), (313, 48)):
         test_quantize.test_static(emulated, channels, columns, 120)
         test_quantize.test_dynamic(emulated, channels, columns, -5.0)

@@ -1,4 +1,4 @@
-"""LayerNorm: float and quantised outputs, together or alone, in place or not."""
+"""LayerNorm: float and quantized outputs, together or alone, in place or not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from obert_edge.bundle.program import ABSENT, DType, LayerNorm
-from obert_edge.runtime.native import Library, PackedBatch
+from obert_edge.device.runtime.native import Library, PackedBatch
 from tests.kernels import reference
 from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
 

@@ -20,7 +20,7 @@ from obert_edge.bundle.program import (
     Linear,
     WeightFormat,
 )
-from obert_edge.runtime.native import Library, PackedBatch
+from obert_edge.device.runtime.native import Library, PackedBatch
 from tests.kernels import reference
 from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
 
@@ -42,7 +42,7 @@ class Case:
     folded: bool = False  # the output's scale is in `scale` and `bias` already, as the compiler leaves it
     magnitude: float = 1.0
     compact: bool = False  # columns as a bundle stores them
-    regrouped: bool = False  # rows of a group are not neighbours
+    permuted: bool = False  # rows of a group are not neighbors
     domain: Domain = Domain.TOKENS
     seed: int = 0
     weights: Optional[np.ndarray] = None
@@ -90,7 +90,7 @@ def check(library: Library, case: Case, threads: tuple = (1, 2, 3)) -> None:
     scale, bias = scale * np.float32(case.magnitude), bias * np.float32(case.magnitude)
 
     builder = ProgramBuilder()
-    if case.regrouped:
+    if case.permuted:
         order = rng.permutation(n).astype(np.uint32)
         packed = pack(weights[order], case.weight_format)
         packed["rows"] = order[packed["rows"]]
@@ -123,8 +123,8 @@ def check(library: Library, case: Case, threads: tuple = (1, 2, 3)) -> None:
     batch = PackedBatch(starts_of(lengths))
     (found,) = run_everywhere(library, builder, batch, inputs, [output], threads=threads)
 
-    centred = x.astype(np.int64) - (token_zero_point if case.dynamic else zero_point)
-    y = (weights.astype(np.int64) @ centred).astype(np.float64)
+    centered = x.astype(np.int64) - (token_zero_point if case.dynamic else zero_point)
+    y = (weights.astype(np.int64) @ centered).astype(np.float64)
     y = y * (token_scale if case.dynamic else 1.0) * scale[:, None] + bias[:, None]
     y = reference.activate(y, case.activation)
     if case.residual:
@@ -160,14 +160,14 @@ def test_output_scale_folded_into_the_weights(
         check(library, case, threads=(1, 2))
 
 
-@pytest.mark.parametrize("regrouped", [False, True], ids=["neighbours", "regrouped"])
+@pytest.mark.parametrize("permuted", [False, True], ids=["neighbors", "permuted"])
 @pytest.mark.parametrize("columns", [16, 32, 48, 64])
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
 def test_groups_without_padding(
-    library: Library, weight_format: WeightFormat, columns: int, regrouped: bool
+    library: Library, weight_format: WeightFormat, columns: int, permuted: bool
 ) -> None:
     """Rows of a group that follow each other may be stored together where a panel is narrow."""
-    case = Case(weight_format, n=24, columns=columns, regrouped=regrouped)
+    case = Case(weight_format, n=24, columns=columns, permuted=permuted)
     for out in (DType.U8, DType.S8):
         check(library, replace(case, out=out, folded=True, magnitude=60.0), threads=(1, 2))
     check(library, replace(case, out=DType.U8, activation=Activation.GELU), threads=(1, 2))
@@ -218,7 +218,7 @@ def test_densities(library: Library, weight_format: WeightFormat, density: float
 
 @pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
 def test_sums_are_exact_at_the_extremes(library: Library, weight_format: WeightFormat) -> None:
-    """Neighbouring products of 127 * 255 saturate the 16-bit sums of careless kernels."""
+    """Neighboring products of 127 * 255 saturate the 16-bit sums of careless kernels."""
     k, columns = 1024, 33
     for weight in (127, -127):
         for value in (255, 0):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from obert_edge.bundle.program import Domain, DType, MeanPool, SelectFirst
-from obert_edge.runtime.native import Library, PackedBatch
+from obert_edge.device.runtime.native import Library, PackedBatch
 from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
 
 LENGTHS = [[1], [2], [3], [5], [64], [65], [200], [5, 60, 3], [1] * 40, [63, 2, 130, 17, 64]]

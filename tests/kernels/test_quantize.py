@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from obert_edge.bundle.program import DType, Quantize, QuantizeDynamic
-from obert_edge.runtime.native import Library, PackedBatch
+from obert_edge.device.runtime.native import Library, PackedBatch
 from tests.kernels import reference
 from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
 

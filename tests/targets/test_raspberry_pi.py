@@ -12,7 +12,7 @@ from obert_edge.bundle.program import WeightFormat
 from obert_edge.cli import run_command
 from obert_edge.targets import get_target
 from obert_edge.targets.raspberry_pi.boards import BOARDS, Rates, least_milliseconds, multiply_adds, outlook
-from tests.device.bundles import ROOT, make_bundle
+from tests.emulation.bundles import ROOT, make_bundle
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import obert_edge
-from obert_edge.compiler import build
 from obert_edge.errors import UsageError
+from obert_edge.host.compiler import build
 
 _SOURCE = Path(__file__).parents[2] / "tools" / "bench_models.py"
 _SPEC = importlib.util.spec_from_file_location("bench_models", _SOURCE)

@@ -160,7 +160,7 @@ def test_a_line_chart_has_a_line_for_every_series():
     assert "a & b" in {text.text for text in chart.iter(f"{SVG}text")}
 
 
-def test_a_bar_below_its_floor_has_another_colour():
+def test_a_bar_below_its_floor_has_another_color():
     rows = [("met", 2.0, 4.0, 3.0), ("missed", 2.0, None, 1.0)]
     chart = ElementTree.fromstring(bar_chart(Bars("t", "times", rows)))
     met, missed = list(chart.iter(f"{SVG}rect"))[1:]

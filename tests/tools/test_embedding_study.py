@@ -9,8 +9,8 @@ import sys
 import embedding_study
 import pytest
 
-from obert_edge.workflow import quantize
-from tests.workflow.conftest import data, dense, encoder, task  # noqa: F401
+from obert_edge.host.stages import quantize
+from tests.host.stages.conftest import data, dense, encoder, task  # noqa: F401
 
 
 def test_every_variant_is_compared_with_the_int8_bundle(dense, data, task, tmp_path, monkeypatch):  # noqa: F811

@@ -10,7 +10,7 @@ from fit_format_costs import Timing, fit
 
 from obert_edge.bundle.packing import count_units, pack_linear
 from obert_edge.bundle.program import Activation, DType, WeightFormat
-from obert_edge.runtime.native import Library
+from obert_edge.device.runtime.native import Library
 from obert_edge.targets import get_target, library_path
 
 STORED = ((100, 10), (400, 10), (50, 40), (900, 300))

@@ -9,7 +9,7 @@ import frontier
 import gradual_study
 import pytest
 
-from tests.workflow.conftest import data, dense, encoder, task  # noqa: F401
+from tests.host.stages.conftest import data, dense, encoder, task  # noqa: F401
 
 _RECIPE = """
 task: {name: text}

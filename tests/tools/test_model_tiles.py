@@ -1,4 +1,4 @@
-"""The modelled caches behind the page on tiles: what hits, what misses, and what the page makes of it."""
+"""The modeled caches behind the page on tiles: what hits, what misses, and what the page makes of it."""
 
 from __future__ import annotations
 

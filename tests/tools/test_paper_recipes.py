@@ -9,8 +9,8 @@ from typing import Any, Dict, List
 
 import pytest
 
-from obert_edge.recipe import Recipe
-from obert_edge.workflow import describe, plan
+from obert_edge.host.stages import describe, plan
+from obert_edge.host.stages.recipe import Recipe
 
 FOLDER = Path(__file__).parents[2] / "tools" / "reproduce" / "paper"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -102,7 +102,7 @@ def test_fewer_layers_start_at_thirty_percent_from_the_upstream_model(
     assert (drop["batch"], drop["distillation"]["temperature"]) == (256, 5.5)
 
 
-def test_blocks_of_four_are_quantised_for_ten_epochs() -> None:
+def test_blocks_of_four_are_quantized_for_ten_epochs() -> None:
     for layers in (12, 6, 3):
         recipe = Recipe.load(FOLDER / f"squad-{layers}-block4-90-qat.yaml")
         assert recipe.prune is not None

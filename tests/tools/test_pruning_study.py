@@ -9,7 +9,7 @@ import pruning_study
 import pytest
 
 from obert_edge.errors import UsageError
-from tests.workflow.conftest import data, dense, encoder, task  # noqa: F401
+from tests.host.stages.conftest import data, dense, encoder, task  # noqa: F401
 
 
 def test_a_study_goes_on_where_it_was_stopped(dense, data, tmp_path, monkeypatch, capsys):  # noqa: F811

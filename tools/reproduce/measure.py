@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Dict
 
 from obert_edge.errors import ObertEdgeError
-from obert_edge.recipe import Recipe
-from obert_edge.workflow import compress
+from obert_edge.host.stages import compress
+from obert_edge.host.stages.recipe import Recipe
 
 STAGES = ("finetune", "prune", "quantize", "build")
 

@@ -7,7 +7,7 @@
 #define OE_INLINE_LAMBDA __attribute__((always_inline))
 #define OE_NOINLINE static __attribute__((noinline))
 
-// Keeps an integer in a scalar register: clang's SLP vectoriser would compute four addresses in a vector and extract
+// Keeps an integer in a scalar register: clang's SLP vectorizer would compute four addresses in a vector and extract
 // them again, on the ports the kernel is bound by.
 #define OE_SCALAR(integer) __asm__("" : "+r"(integer))
 

@@ -1,0 +1,1 @@
+"""The verbs a device knows: `verify`, `run`, `bench`, `inspect` and `doctor`."""

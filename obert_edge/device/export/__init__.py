@@ -1,0 +1,1 @@
+"""The graph of a bundle for other runtimes: ONNX, OpenVINO and TFLite."""

@@ -1,0 +1,46 @@
+"""Sequence classification: one label, several labels, or a number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from obert_edge.device.pipelines.base import Predictor, batches, label_names, softmax
+from obert_edge.device.pipelines.results import Classification, MultiLabel, Prediction, Regression
+
+
+@dataclass(frozen=True)
+class Classifier(Predictor):
+    """Texts or pairs of texts to labels with scores; longer texts are cut.
+
+    Args:
+        threshold: multi-label only: the probability from which on a label counts.
+    """
+
+    threshold: float = 0.5
+
+    def predict(self, texts: Sequence[Tuple[str, Optional[str]]]) -> List[Prediction]:
+        """One answer per text."""
+        results: List[Prediction] = []
+        for batch in batches(self.encode(texts)):
+            logits = self.runner.run_encodings(batch)["logits"]
+            results += [self._read_row(row) for row in logits]
+        return results
+
+    def _read_row(self, logits: np.ndarray) -> Prediction:
+        names = label_names(self.manifest, logits.shape[-1])
+        problem = self.manifest.task.problem_type
+        if problem == "regression" or (not problem and len(logits) == 1):
+            return Regression(dict(zip(names, map(float, logits))))
+        if problem == "multi_label":
+            scores = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+            order = np.argsort(-scores, kind="stable")
+            chosen = [names[i] for i in order if scores[i] >= self.threshold]
+            return MultiLabel(chosen, dict(zip(names, map(float, scores))))
+        probabilities = softmax(logits)
+        best = int(probabilities.argmax())
+        return Classification(
+            names[best], float(probabilities[best]), dict(zip(names, map(float, probabilities)))
+        )

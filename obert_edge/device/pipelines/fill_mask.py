@@ -1,0 +1,66 @@
+"""Masked language modeling: the likeliest tokens of masked places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from obert_edge.device.pipelines.base import Predictor, batches, softmax
+from obert_edge.device.pipelines.results import Candidate, Fillings, Prediction
+from obert_edge.device.tokenizers.tokenizer import Encoding
+from obert_edge.errors import InputError
+
+
+@dataclass(frozen=True)
+class MaskFiller(Predictor):
+    """Texts with ``[MASK]`` (or ``<mask>``) to candidates for each.
+
+    Args:
+        top_k: candidates per masked place.
+    """
+
+    top_k: int = 5
+
+    PAIR: ClassVar[Optional[bool]] = False
+
+    def predict(self, texts: Sequence[Tuple[str, Optional[str]]]) -> List[Prediction]:
+        """The candidates of each text."""
+        encodings = self.encode(texts)
+        mask = self._mask_id()
+        for encoding in encodings:
+            if mask not in encoding.ids:
+                raise InputError(
+                    f"a text has no {self.tokenizer.token(mask)} in its first {len(encoding)} tokens",
+                    hint=f"put {self.tokenizer.token(mask)} where a token is to be filled in",
+                )
+        results: List[Prediction] = []
+        for batch in batches(list(zip(texts, encodings))):
+            logits = self.runner.run_encodings([encoding for _, encoding in batch])["logits"]
+            for ((text, _), encoding), rows in zip(batch, logits):
+                results.append(self._fill(text, encoding, rows, mask))
+        return results
+
+    def _fill(self, text: str, encoding: Encoding, logits: np.ndarray, mask: int) -> Fillings:
+        places = []
+        for column in [c for c, identifier in enumerate(encoding.ids) if identifier == mask]:
+            probabilities = softmax(logits[column])
+            best = np.argsort(-probabilities, kind="stable")[: self.top_k]
+            start, end = encoding.offsets[column]
+            candidates = []
+            for identifier in map(int, best):
+                token = self.tokenizer.token(identifier)
+                filled = text[:start] + token + text[end:]
+                candidates.append(Candidate(token, identifier, float(probabilities[identifier]), filled))
+            places.append(candidates)
+        return Fillings(places)
+
+    def _mask_id(self) -> int:
+        for spelling in ("[MASK]", "<mask>"):
+            identifier = self.tokenizer.token_id(spelling)
+            if identifier is not None:
+                return identifier
+        raise InputError(
+            "this bundle's tokenizer has no mask token", hint="use `Session.run` with token ids instead"
+        )

@@ -1,0 +1,95 @@
+"""Extractive question answering: the best span of a context, however long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from obert_edge.device.pipelines.base import Predictor, batches, softmax
+from obert_edge.device.pipelines.results import Answer, Prediction
+from obert_edge.device.tokenizers.tokenizer import Encoding
+
+#: A span's logits, and the answer it stands for.
+_Scored = Tuple[float, Answer]
+
+
+@dataclass(frozen=True)
+class QuestionAnswerer(Predictor):
+    """Questions with contexts to spans, as BERT does for SQuAD (Devlin et al. 2019, section 4.2).
+
+    A context that does not fit is read in overlapping windows; the span with the highest sum of start and end
+    logits over all windows is the answer.
+
+    Args:
+        stride: tokens that neighboring windows share.
+        max_length: tokens of a window; ``None``: what the model takes, at most 384.
+        max_answer_tokens: the longest span.
+        no_answer_margin: when set, "no answer" (the first token's logits) wins unless the best span's logits
+            are higher by this much; for models trained on SQuAD 2.
+        top_k: how many spans to give; all but the best are its ``alternatives``.
+    """
+
+    stride: int = 128
+    max_length: Optional[int] = None
+    max_answer_tokens: int = 30
+    no_answer_margin: Optional[float] = None
+    top_k: int = 1
+
+    KEYS: ClassVar[Tuple[str, str]] = ("question", "context")
+    PAIR: ClassVar[Optional[bool]] = True
+
+    def predict(self, texts: Sequence[Tuple[str, Optional[str]]]) -> List[Prediction]:
+        """One answer per question and context."""
+        return [self._answer(question, context or "") for question, context in texts]
+
+    def _answer(self, question: str, context: str) -> Answer:
+        limit = min(self.max_length or 384, self.manifest.model.max_length)
+        windows = self.tokenizer.encode_windows(question, context, limit, self.stride)
+        spans: List[_Scored] = []
+        no_answer = float("inf")
+        for batch in batches(windows):
+            results = self.runner.run_encodings(batch)
+            for window, start, end in zip(batch, results["start_logits"], results["end_logits"]):
+                spans += self._spans(window, start, end, context)
+                no_answer = min(no_answer, float(start[0]) + float(end[0]))
+        ranked = _distinct(sorted(spans, key=lambda scored: -scored[0]))[: self.top_k]
+        beaten = (
+            self.no_answer_margin is not None and ranked and ranked[0][0] < no_answer + self.no_answer_margin
+        )
+        answers = [answer for _, answer in ranked]
+        if not answers or beaten:
+            return Answer("", 0.0, 0, 0, tuple(answers))
+        return replace(answers[0], alternatives=tuple(answers[1:]))
+
+    def _spans(self, window: Encoding, start: np.ndarray, end: np.ndarray, context: str) -> List[_Scored]:
+        """The ``top_k`` best spans of one window."""
+        columns = [column for column, sequence in enumerate(window.sequences) if sequence == 1]
+        if not columns:
+            return []
+        first, last = columns[0], columns[-1] + 1
+        starts, ends = start[first:last].astype(np.float64), end[first:last].astype(np.float64)
+        sums = starts[:, None] + ends[None, :]
+        length = np.arange(len(columns))[None, :] - np.arange(len(columns))[:, None]
+        sums[(length < 0) | (length >= self.max_answer_tokens)] = -np.inf
+        probabilities = softmax(starts), softmax(ends)
+        spans: List[_Scored] = []
+        for flat in np.argsort(-sums, axis=None, kind="stable")[: self.top_k]:
+            i, j = divmod(int(flat), len(columns))
+            if np.isfinite(sums[i, j]):
+                a, b = window.offsets[first + i][0], window.offsets[first + j][1]
+                score = float(probabilities[0][i] * probabilities[1][j])
+                spans.append((float(sums[i, j]), Answer(context[a:b], score, a, b)))
+        return spans
+
+
+def _distinct(ranked: Sequence[_Scored]) -> List[_Scored]:
+    """Drop spans that an overlapping window has found already."""
+    seen = set()
+    kept: List[_Scored] = []
+    for total, answer in ranked:
+        if (answer.start, answer.end) not in seen:
+            seen.add((answer.start, answer.end))
+            kept.append((total, answer))
+    return kept

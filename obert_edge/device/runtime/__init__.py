@@ -1,0 +1,1 @@
+"""Running a bundle: its engine library, its session, and whether it gives the right bits here."""

@@ -1,0 +1,38 @@
+"""What a bundle's target knows of the board it runs on: how many threads suit it, and what cache.
+
+The table is the packager's (``targets/raspberry_pi/boards.py``) and travels in the manifest; the board says
+who it is in its device tree. On any other machine nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+from obert_edge.bundle.manifest import BoardFacts
+from obert_edge.device.runtime import machine
+
+
+def find_board(boards: Sequence[BoardFacts]) -> Optional[BoardFacts]:
+    """The entry for this machine, of several the one that names it most closely; ``None`` without one.
+
+    Args:
+        boards: ``boards`` of a manifest.
+    """
+    model = machine.board_model() or ""
+    fitting = [board for board in boards if model.startswith(board.model)]
+    return max(fitting, key=lambda board: len(board.model), default=None)
+
+
+def default_threads(board: Optional[BoardFacts]) -> int:
+    """Threads to start where nobody said how many: the board's, but no more than this process may use.
+
+    Args:
+        board: of :func:`find_board`; ``None``: every CPU this process may use.
+    """
+    available = machine.available_threads()
+    return available if board is None else min(available, board.threads)
+
+
+def default_cache(board: Optional[BoardFacts]) -> int:
+    """Bytes of second-level cache per thread to cut linears into tiles for; 0: not known, no tiles."""
+    return 0 if board is None else board.cache

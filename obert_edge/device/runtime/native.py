@@ -1,0 +1,428 @@
+"""The engine library through ctypes.
+
+Needs numpy only. Nothing here knows of bundles or tokenizers: bytes of a program and of its weights go in,
+float32 arrays come out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, Union, cast
+
+import numpy as np
+
+from obert_edge.bundle.program import Domain, Program
+from obert_edge.errors import BundleError, InputError, ObertEdgeError, UnsupportedDeviceError
+
+ABI_VERSION = 1
+ALIGNMENT = 64
+
+_OK = 0
+_INVALID_PROGRAM = 1
+_INVALID_INPUT = 2
+_OUT_OF_MEMORY = 3
+_UNSUPPORTED = 4
+
+_ERRORS: Dict[int, Tuple[Type[ObertEdgeError], str]] = {
+    _INVALID_PROGRAM: (BundleError, "rebuild the bundle with `obert-edge build`"),
+    _INVALID_INPUT: (InputError, "correct the arrays; see `obert-edge inspect` for what the model takes"),
+    _OUT_OF_MEMORY: (UnsupportedDeviceError, "use a smaller batch, shorter sequences or fewer threads"),
+    _UNSUPPORTED: (
+        UnsupportedDeviceError,
+        "unset OBERT_EDGE_IMPLEMENTATION, or name one that `obert-edge doctor` lists",
+    ),
+}
+
+_INT32 = np.dtype(np.int32)
+_Int32Pointer = ctypes.POINTER(ctypes.c_int32)
+Weights = Union[bytes, bytearray, memoryview, np.ndarray]
+
+
+class _Batch(ctypes.Structure):
+    """``oe_batch`` of ``engine/obert_edge.h``."""
+
+    _fields_ = [
+        ("sequences", ctypes.c_int32),
+        ("tokens", ctypes.c_int32),
+        ("starts", ctypes.c_void_p),
+        ("ids", ctypes.c_void_p),
+        ("positions", ctypes.c_void_p),
+        ("token_types", ctypes.c_void_p),
+    ]
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Sequences one after the other, without padding.
+
+    Args:
+        starts: int32 [sequences + 1]; sequence ``s`` owns tokens ``starts[s] .. starts[s + 1]``.
+        ids: int32 [tokens].
+        positions: int32 [tokens]: rows of the position table.
+        token_types: int32 [tokens], or None: all zero.
+    """
+
+    starts: np.ndarray
+    ids: Optional[np.ndarray] = None
+    positions: Optional[np.ndarray] = None
+    token_types: Optional[np.ndarray] = None
+
+    @property
+    def sequences(self) -> int:
+        """Number of sequences."""
+        return len(self.starts) - 1
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of all sequences."""
+        return int(self.starts[-1])
+
+
+class Library:
+    """A loaded engine library.
+
+    Args:
+        path: the ``.so``.
+
+    Raises:
+        UnsupportedDeviceError: it cannot be loaded on this machine, or speaks another ABI.
+    """
+
+    def __init__(self, path: Union[str, Path]) -> None:
+        self.path = Path(path)
+        try:
+            self._functions = _declare(ctypes.CDLL(str(self.path)))
+        except (OSError, AttributeError) as error:
+            raise UnsupportedDeviceError(
+                f"the engine library {self.path} cannot be loaded: {error}",
+                hint="use a bundle built for this machine (`obert-edge build --target`), on Linux with glibc",
+            ) from error
+        version = self._functions.oe_abi_version()
+        if version != ABI_VERSION:
+            raise UnsupportedDeviceError(
+                f"the engine library {self.path} has ABI version {version}; this runner knows {ABI_VERSION}",
+                hint="use the obert-edge the library came with",
+            )
+
+    def implementations(self) -> Tuple[str, ...]:
+        """Names of the kernel implementations this CPU can run, best first."""
+        return tuple(self._functions.oe_implementations().decode().split(","))
+
+    @property
+    def is_delegate(self) -> bool:
+        """Whether LiteRT can load it as an external delegate; libraries older than that are without it."""
+        return hasattr(self._functions, "tflite_plugin_create_delegate")
+
+    def measure_peak(self, implementation: str, what: int, parameter: int = 0) -> float:
+        """What one thread can do at most, measured now; ``oe_measure_peak`` of ``engine/obert_edge.h``.
+
+        Args:
+            implementation: whose instructions to use.
+            what: one of the header's ``OE_PEAK_...``.
+            parameter: of some of them.
+
+        Returns:
+            Units per nanosecond; 0 where this library does not know.
+        """
+        if not hasattr(self._functions, "oe_measure_peak"):
+            return 0.0
+        function = self._functions.oe_measure_peak
+        function.restype = ctypes.c_double
+        function.argtypes = [ctypes.c_char_p, ctypes.c_int32, ctypes.c_int64]
+        return float(function(implementation.encode(), what, parameter))
+
+    def crc32(self, data: Union[bytes, bytearray, memoryview]) -> int:
+        """CRC-32 as zlib computes it, by the instructions of the CPU where it and this library have them.
+
+        Lets go of the interpreter meanwhile.
+
+        Args:
+            data: any number of contiguous bytes.
+        """
+        if hasattr(self._functions, "oe_crc32"):
+            array = np.frombuffer(data, np.uint8) if len(data) else np.zeros(0, np.uint8)
+            result = ctypes.c_uint32()
+            address = ctypes.c_void_p(_address(array))
+            if self._functions.oe_crc32(address, ctypes.c_uint64(array.nbytes), ctypes.byref(result)) == _OK:
+                return result.value
+        return zlib.crc32(data)
+
+    def open(
+        self,
+        program: bytes,
+        weights: Weights,
+        *,
+        threads: int = 1,
+        implementation: Optional[str] = None,
+        cache: int = 0,
+    ) -> NativeModel:
+        """A model ready to run; see :class:`NativeModel`."""
+        return NativeModel(
+            self, program, weights, threads=threads, implementation=implementation, cache=cache
+        )
+
+
+class NativeModel:
+    """One compiled graph over one weights blob. Not to be used from two threads at once.
+
+    Args:
+        library: the engine.
+        program: ``Program.to_bytes()``.
+        weights: any buffer; used in place when its address is a multiple of 64, else copied.
+        threads: threads to compute with, the caller's included.
+        implementation: a name of :meth:`Library.implementations`; None:
+            ``$OBERT_EDGE_IMPLEMENTATION``, else the best.
+        cache: bytes of second-level cache that a thread has while all work: linears with more weights are
+            computed in tiles that stay there; 0: not known, no tiles. Results do not depend on it, and
+            libraries older than this make none.
+
+    Raises:
+        BundleError: the blobs are not a program the engine can run.
+        UnsupportedDeviceError: the implementation cannot run here, or there is no memory.
+        InputError: ``threads`` or ``cache`` out of range.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        program: bytes,
+        weights: Weights,
+        *,
+        threads: int = 1,
+        implementation: Optional[str] = None,
+        cache: int = 0,
+    ) -> None:
+        self._handle: Optional[int] = None
+        self._functions = library._functions
+        self._library = library
+        if cache < 0:
+            raise InputError(f"cache is {cache}; it must be 0 or more bytes", hint="leave it out")
+        blob = memoryview(cast(Any, weights))
+        self._weights = _aligned(np.frombuffer(blob, np.uint8) if blob.nbytes else np.zeros(0, np.uint8))
+        handle = self._functions.oe_model_open(
+            program,
+            len(program),
+            self._weights.ctypes.data,
+            self._weights.nbytes,
+            threads,
+            None if implementation is None else implementation.encode(),
+        )
+        if not handle:
+            self._raise(self._functions.oe_last_status())
+        self._handle = handle
+        if cache and hasattr(self._functions, "oe_model_set_cache"):
+            function = self._functions.oe_model_set_cache
+            function.restype = None
+            function.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+            function(handle, cache)
+        self.program = Program.from_bytes(program)
+        self._outputs = [(self.program.buffers[op.input].domain, op.channels) for op in self.program.outputs]
+
+    def close(self) -> None:
+        """Give the threads and the memory back; the model cannot be used any more."""
+        if self._handle:
+            self._functions.oe_model_close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> NativeModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self.close()
+
+    @property
+    def implementation(self) -> str:
+        """Name of the kernel implementation in use."""
+        return str(self._functions.oe_model_implementation(self._live()).decode())
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of activations and scratch; grows to the largest batch seen."""
+        return int(self._functions.oe_model_arena_bytes(self._live()))
+
+    def run(self, batch: PackedBatch) -> List[np.ndarray]:
+        """Run the whole graph.
+
+        Returns:
+            Per Output op, float32 ``[tokens or sequences, channels]`` by the domain of its buffer.
+
+        Raises:
+            InputError: ids, positions, token types or lengths out of range.
+            BundleError: the ops of the program do not feed each other soundly.
+            UnsupportedDeviceError: no memory for a batch of this size.
+        """
+        handle = self._live()
+        native, keep = _native_batch(batch)
+        rows = {Domain.TOKENS: batch.tokens, Domain.SEQUENCES: batch.sequences}
+        results = [np.empty((rows[domain], channels), np.float32) for domain, channels in self._outputs]
+        pointers = (ctypes.c_void_p * len(results))(*map(_address, results))
+        self._check(self._functions.oe_model_run(handle, ctypes.byref(native), pointers, len(results)))
+        del keep
+        return results
+
+    def run_op(
+        self, index: int, batch: PackedBatch, buffers: Sequence[Optional[np.ndarray]], repeats: int = 1
+    ) -> float:
+        """Run one op alone on buffers of the caller, for tests and microbenchmarks.
+
+        Args:
+            index: which op.
+            batch: lengths (and ids, for an embedding).
+            buffers: per buffer of the program an array in panel layout, 64-byte aligned
+                (:func:`aligned_empty`), large enough for the batch; None where the op has no use for it.
+            repeats: how often.
+
+        Returns:
+            Nanoseconds per repeat.
+        """
+        if len(buffers) != len(self.program.buffers):
+            raise InputError(
+                f"{len(buffers)} buffers were given; the program has {len(self.program.buffers)}",
+                hint="pass one per buffer, None where unused",
+            )
+        native, keep = _native_batch(batch)
+        pointers = (ctypes.c_void_p * max(1, len(buffers)))(
+            *(None if array is None else array.ctypes.data for array in buffers)
+        )
+        nanoseconds = ctypes.c_uint64()
+        self._check(
+            self._functions.oe_model_run_op(
+                self._live(), index, ctypes.byref(native), pointers, repeats, ctypes.byref(nanoseconds)
+            )
+        )
+        del keep
+        return nanoseconds.value / repeats
+
+    def start_profile(self) -> None:
+        """Measure every op from now on, starting at zero."""
+        self._check(self._functions.oe_model_profile(self._live(), 1))
+
+    def stop_profile(self) -> None:
+        """Stop measuring; :meth:`profile` keeps what was found."""
+        self._check(self._functions.oe_model_profile(self._live(), 0))
+
+    def profile(self) -> Tuple[np.ndarray, int]:
+        """``(nanoseconds uint64 [ops], runs)`` since :meth:`start_profile`, summed over the runs."""
+        nanoseconds = np.zeros(len(self.program.ops), np.uint64)
+        runs = ctypes.c_uint64()
+        self._check(
+            self._functions.oe_model_profile_read(
+                self._live(), nanoseconds.ctypes.data, len(nanoseconds), ctypes.byref(runs)
+            )
+        )
+        return nanoseconds, runs.value
+
+    def _live(self) -> int:
+        if not self._handle:
+            raise InputError("the model was closed", hint="load it again")
+        return self._handle
+
+    def _check(self, status: int) -> None:
+        if status != _OK:
+            self._raise(status)
+
+    def _raise(self, status: int) -> None:
+        error, hint = _ERRORS.get(status, (ObertEdgeError, ""))
+        raise error(self._functions.oe_last_error().decode(errors="replace"), hint=hint)
+
+
+def aligned_empty(shape: Union[int, Sequence[int]], dtype: Any) -> np.ndarray:
+    """An uninitialized array whose address is a multiple of 64."""
+    count = int(np.prod(shape))
+    size = np.dtype(dtype).itemsize
+    block = np.empty(count * size + ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT
+    return cast(np.ndarray, block[start : start + count * size].view(dtype).reshape(shape))
+
+
+def _aligned(blob: np.ndarray) -> np.ndarray:
+    """``blob`` itself when it is aligned, else an aligned copy."""
+    if blob.ctypes.data % ALIGNMENT == 0:
+        return blob
+    copy = aligned_empty(blob.shape, blob.dtype)
+    copy[:] = blob
+    return copy
+
+
+def _native_batch(batch: PackedBatch) -> Tuple[_Batch, List[np.ndarray]]:
+    """The batch for C, and the arrays that must stay alive while C uses it."""
+    keep: List[np.ndarray] = []
+
+    def address(what: str, values: Optional[np.ndarray], length: int) -> Optional[int]:
+        if values is None:
+            return None
+        array = _as_int32(what, values)
+        if array.shape != (length,):
+            raise InputError(
+                f"{what} has shape {array.shape}; it must be ({length},)",
+                hint="pass one value per token",
+            )
+        keep.append(array)
+        return _address(array)
+
+    starts = _as_int32("starts", batch.starts)
+    if starts.ndim != 1 or len(starts) < 2:
+        raise InputError("the batch is empty", hint="pass at least one sequence")
+    tokens = int(starts[-1])
+    native = _Batch(
+        len(starts) - 1,
+        tokens,
+        address("starts", starts, len(starts)),
+        address("ids", batch.ids, tokens),
+        address("positions", batch.positions, tokens),
+        address("token_types", batch.token_types, tokens),
+    )
+    return native, keep
+
+
+def _address(array: np.ndarray) -> int:
+    """Of its first element; ``array.ctypes.data`` takes several times as long."""
+    return int(array.__array_interface__["data"][0])
+
+
+def _as_int32(what: str, values: np.ndarray) -> np.ndarray:
+    """Contiguous int32 values; never a silent wrap."""
+    if type(values) is np.ndarray and values.dtype is _INT32 and values.flags.c_contiguous:
+        return values
+    array = np.asarray(values)
+    if array.dtype == np.int32:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind not in "iu":
+        raise InputError(
+            f"{what} has dtype {array.dtype}; it must be an integer type", hint="pass int32 or int64"
+        )
+    limits = np.iinfo(np.int32)
+    if array.size and (array.max() > limits.max or array.min() < limits.min):
+        raise InputError(f"{what} holds {array.max()}, which is no 32-bit integer", hint="check the array")
+    return np.ascontiguousarray(array, np.int32)
+
+
+def _declare(functions: ctypes.CDLL) -> ctypes.CDLL:
+    """Argument and result types of the C ABI."""
+    i32, u64, pointer = ctypes.c_int32, ctypes.c_uint64, ctypes.c_void_p
+    signatures: Dict[str, Tuple[Any, List[Any]]] = {
+        "oe_abi_version": (i32, []),
+        "oe_last_error": (ctypes.c_char_p, []),
+        "oe_last_status": (i32, []),
+        "oe_implementations": (ctypes.c_char_p, []),
+        "oe_model_open": (pointer, [ctypes.c_char_p, u64, pointer, u64, i32, ctypes.c_char_p]),
+        "oe_model_close": (None, [pointer]),
+        "oe_model_implementation": (ctypes.c_char_p, [pointer]),
+        "oe_model_run": (i32, [pointer, pointer, pointer, i32]),
+        "oe_model_arena_bytes": (u64, [pointer]),
+        "oe_model_profile": (i32, [pointer, i32]),
+        "oe_model_profile_read": (i32, [pointer, pointer, i32, pointer]),
+        "oe_model_run_op": (i32, [pointer, i32, pointer, pointer, i32, pointer]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(functions, name)
+        function.restype = result
+        function.argtypes = arguments
+    return functions

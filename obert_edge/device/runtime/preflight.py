@@ -1,0 +1,61 @@
+"""Whether a machine can hold a bundle, and what it says of its own state, before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import List, Optional
+
+from obert_edge.bundle.container import CASES, WEIGHTS, Bundle
+from obert_edge.bundle.program import WeightFormat
+from obert_edge.device.runtime import machine
+from obert_edge.device.text_table import megabytes
+from obert_edge.errors import UnsupportedDeviceError
+
+#: Bits of a Raspberry Pi's throttling word; the same, 16 higher, since the last start.
+_THROTTLING = (
+    (0, "under-voltage"),
+    (1, "clock capped"),
+    (2, "throttled"),
+    (3, "soft temperature limit"),
+)
+
+
+def needed_memory(bundle: Bundle) -> int:
+    """Bytes a bundle needs to run its longest sequence, about.
+
+    The weights; those of sparse linears once more in the layout that kernels read, at most 1.4 times what
+    they take in the bundle; and the activations of the longest sequence: hidden state, Q, K, V, context and
+    intermediate, float at worst.
+    """
+    model = bundle.manifest.model
+    channels = 5 * model.hidden + model.intermediate
+    linears = bundle.manifest.linears
+    sparse = sum(linear.bytes for linear in linears if linear.format != WeightFormat.DENSE_4.name)
+    activations = 4 * channels * model.max_length
+    return len(bundle.member(WEIGHTS)) + len(bundle.member(CASES)) + int(1.4 * sparse) + activations
+
+
+def free_memory() -> Optional[int]:
+    """Bytes this process may still take: what the system has, or less where a container is limited."""
+    known = [value for value in (machine.available_memory(), machine.memory_limit()) if value is not None]
+    return min(known, default=None)
+
+
+def require_memory(bundle: Bundle) -> None:
+    """Refuse a bundle this machine has no memory for: better than being killed half-way.
+
+    Raises:
+        UnsupportedDeviceError: it needs more than there is.
+    """
+    need, free = needed_memory(bundle), free_memory()
+    if free is not None and need > free:
+        raise UnsupportedDeviceError(
+            f"{bundle.path} needs about {megabytes(need)} of memory; {megabytes(free)} are available",
+            hint="end other programs, prune further, or build with a smaller --max-length",
+        )
+
+
+def throttling(word: str) -> List[str]:
+    """What a Raspberry Pi's throttling word (``0x50005``) says, most pressing first."""
+    bits = int(word, 16)
+    found = [f"{what} now" for bit, what in _THROTTLING if bits >> bit & 1]
+    return found + [f"{what} since the start" for bit, what in _THROTTLING if bits >> (bit + 16) & 1]

@@ -1,0 +1,267 @@
+"""Running a bundle: arrays in, arrays out; texts in, answers out."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Type, Union
+
+import numpy as np
+
+from obert_edge.bundle.container import PROGRAM, TOKENIZER, Bundle
+from obert_edge.bundle.manifest import Manifest
+from obert_edge.bundle.program import Domain, Program
+from obert_edge.device.pipelines import Prediction, create_predictor
+from obert_edge.device.runtime.batching import PackedInputs, pack
+from obert_edge.device.runtime.board import default_cache, default_threads, find_board
+from obert_edge.device.runtime.library import find_library
+from obert_edge.device.runtime.native import Library, NativeModel, PackedBatch
+from obert_edge.device.runtime.preflight import require_memory
+from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer
+from obert_edge.errors import UsageError
+
+
+def load(
+    path: Union[str, Path],
+    threads: Optional[int] = None,
+    implementation: Optional[str] = None,
+    verify: str = "checksums",
+    cache: Optional[int] = None,
+) -> Session:
+    """Open a bundle, ready to run.
+
+    Args:
+        path: the ``.oeb`` file.
+        threads: threads to compute with; ``None``: as many CPUs as this process may use (its affinity and its
+            container's quota count), and on a board that the bundle knows no more than it says.
+        implementation: name of the kernels, for instance ``"avx2"`` or ``"scalar"``; ``None``: the best this
+            CPU runs, or ``$OBERT_EDGE_IMPLEMENTATION``.
+        verify: ``"checksums"`` finds any damage, by the CRC-32 that the file has of every member; ``"full"``
+            compares every member with its cryptographic hash instead (slower); ``"header"`` leaves the
+            weights unchecked.
+        cache: bytes of second-level cache that a thread has while all work, to cut linears into tiles for;
+            0: no tiles; ``None``: what the bundle says of this board. Results do not depend on it.
+
+    Returns:
+        A session; close it, or use it as a context manager, to give memory and threads back.
+
+    Raises:
+        BundleError: no such file, not a bundle, truncated, altered, or of a newer format.
+        UnsupportedDeviceError: the bundle is for another CPU, the implementation cannot run on this one, or
+            there is not enough memory.
+        UsageError: ``threads``, ``verify`` or ``cache`` out of range.
+    """
+    _check_number("threads", threads, 1)
+    _check_number("cache", cache, 0)
+    # The weights are checked below, by the library.
+    bundle = Bundle.open(path, "header" if verify == "checksums" else verify)
+    try:
+        board = find_board(bundle.manifest.boards)
+        threads = default_threads(board) if threads is None else threads
+        cache = default_cache(board) if cache is None else cache
+        library = find_library(bundle)
+        require_memory(bundle)
+        if verify == "checksums":
+            bundle.check_weights(library.crc32)
+        model = library.open(
+            bytes(bundle.member(PROGRAM)),
+            bundle.weights,
+            threads=threads,
+            implementation=implementation,
+            cache=cache,
+        )
+        return Session(bundle, library, model, threads, cache)
+    except BaseException:
+        bundle.close()
+        raise
+
+
+def _check_number(name: str, value: Optional[int], smallest: int) -> None:
+    if value is not None and (not isinstance(value, int) or value < smallest):
+        raise UsageError(f"{name} is {value!r}; expected a whole number from {smallest}", hint="leave it out")
+
+
+@dataclass
+class RecordedProfile:
+    """Nanoseconds per op, summed over ``runs``; filled in when the recording ends."""
+
+    nanoseconds: List[int] = field(default_factory=list)
+    runs: int = 0
+
+
+class Session:
+    """A loaded bundle; made by :func:`load`. Its methods may be called from several threads: they take turns.
+
+    Attributes:
+        manifest: what the bundle says about itself.
+        threads: threads it computes with.
+        cache: bytes of second-level cache per thread that linears are cut into tiles for; 0: no tiles.
+        library: the engine it runs on.
+    """
+
+    def __init__(
+        self, bundle: Bundle, library: Library, model: NativeModel, threads: int, cache: int = 0
+    ) -> None:
+        self.manifest: Manifest = bundle.manifest
+        self.threads = threads
+        self.cache = cache
+        self.library = library
+        self._bundle = bundle
+        self._model = model
+        self._lock = threading.Lock()
+        self._tokenizer: Optional[Tokenizer] = None
+        program = model.program
+        self._uses_first_token = program.uses_first_token
+        self._per_token = [program.buffers[op.input].domain is Domain.TOKENS for op in program.outputs]
+
+    @property
+    def path(self) -> Path:
+        """The bundle's file."""
+        return self._bundle.path
+
+    @property
+    def program(self) -> Program:
+        """The compiled graph."""
+        return self._model.program
+
+    @property
+    def implementation(self) -> str:
+        """Name of the kernels in use."""
+        return self._model.implementation
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes activations take now; grows to the largest batch seen."""
+        return self._model.arena_bytes
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The bundle's tokenizer, read when first asked for.
+
+        Raises:
+            BundleError: the bundle has none.
+            UnsupportedDeviceError: it needs the ``tokenizers`` library, which is not installed.
+        """
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer(bytes(self._bundle.member(TOKENIZER)))
+        return self._tokenizer
+
+    def run(
+        self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None
+    ) -> Dict[str, np.ndarray]:
+        """Run token ids through the model.
+
+        Args:
+            input_ids: integers ``[B, S]`` (or ``[S]``: a batch of one).
+            attention_mask: 0 or 1 (or bool), the same shape; ``None``: all 1. Masked tokens cost nothing.
+            token_type_ids: integers, the same shape; ``None``: all 0.
+
+        Returns:
+            Float32 arrays by name, with the batch as first axis: ``logits`` ``[B, labels]`` or
+            ``[B, S, labels]``, ``start_logits`` and ``end_logits`` ``[B, S]``, and so on. Per-token results
+            are 0 where the mask is 0.
+
+        Raises:
+            InputError: ids out of range, a sequence too long, shapes that differ, a dtype that is no integer,
+                an empty batch, a row without a token, or column 0 masked where the model reads it.
+        """
+        inputs = pack(
+            self.manifest.model,
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            uses_first_token=self._uses_first_token,
+        )
+        return self._named(inputs, self.run_packed(inputs.batch))
+
+    def run_packed(self, batch: PackedBatch) -> List[np.ndarray]:
+        """Run a batch that is packed already; the engine's results in the order of the manifest's outputs."""
+        with self._lock:
+            return self._model.run(batch)
+
+    def run_encodings(self, encodings: Sequence[Encoding]) -> Dict[str, np.ndarray]:
+        """Pad tokenized texts to one length and run them.
+
+        Args:
+            encodings: at least one.
+
+        Returns:
+            As :meth:`run`.
+        """
+        shape = (len(encodings), max(map(len, encodings)))
+        ids = np.full(shape, self.manifest.model.pad_id, np.int32)
+        mask = np.zeros(shape, bool)
+        types = np.zeros(shape, np.int32)
+        for row, encoding in enumerate(encodings):
+            length = len(encoding)
+            ids[row, :length] = encoding.ids
+            mask[row, :length] = True
+            types[row, :length] = encoding.type_ids
+        # RoBERTa's tokenizer and models without token types have no use for them.
+        has_types = self.manifest.model.type_vocabulary > 1
+        return self.run(ids, mask, types if has_types else None)
+
+    def predict(self, inputs: Any, **options: Any) -> Any:
+        """Answer the bundle's task for texts.
+
+        Args:
+            inputs: a text; a pair ``(text, text)`` or ``(question, context)``; a dict of them
+                (``{"question": ..., "context": ...}`` or ``{"text": ..., "text_pair": ...}``); or a list of
+                any of these.
+            **options: the task's own, for instance ``top_k`` or ``stride`` (see ``device/pipelines``).
+
+        Returns:
+            A :class:`~obert_edge.device.pipelines.Prediction`, or a list of them for a list.
+
+        Raises:
+            InputError: an input is of another kind than the task takes.
+            UsageError: an option the task does not have.
+            BundleError: the bundle carries no tokenizer.
+        """
+        predictor = create_predictor(self.manifest, self.tokenizer, self, options)
+        if isinstance(inputs, list):
+            return predictor.predict([predictor.read(item) for item in inputs])
+        results: List[Prediction] = predictor.predict([predictor.read(inputs)])
+        return results[0]
+
+    @contextlib.contextmanager
+    def profiling(self) -> Iterator[RecordedProfile]:
+        """Measure each op of the runs inside the ``with`` block."""
+        recorded = RecordedProfile()
+        self._model.start_profile()
+        try:
+            yield recorded
+        finally:
+            self._model.stop_profile()
+            nanoseconds, recorded.runs = self._model.profile()
+            recorded.nanoseconds = [int(value) for value in nanoseconds]
+
+    def close(self) -> None:
+        """Give memory and threads back; the session cannot run any more."""
+        with self._lock:
+            self._model.close()
+            self._bundle.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def _named(self, inputs: PackedInputs, results: Sequence[np.ndarray]) -> Dict[str, np.ndarray]:
+        named: Dict[str, np.ndarray] = {}
+        for facts, per_token, rows in zip(self.manifest.outputs, self._per_token, results):
+            if per_token:
+                rows = inputs.scatter(rows)
+                if facts.is_squeezed:
+                    rows = rows[..., 0]
+            named[facts.name] = rows
+        return named

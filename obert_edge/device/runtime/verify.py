@@ -1,0 +1,187 @@
+"""Checking a bundle: its hashes, and that its embedded cases come out bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+
+import numpy as np
+
+from obert_edge.bundle.cases import Case
+from obert_edge.bundle.container import PROGRAM, Bundle
+from obert_edge.device.runtime.batching import case_positions
+from obert_edge.device.runtime.board import default_cache, default_threads, find_board
+from obert_edge.device.runtime.library import find_library
+from obert_edge.device.runtime.native import Library, NativeModel, PackedBatch
+from obert_edge.errors import UnsupportedDeviceError, VerificationError
+
+#: Called with what is being done, how many steps are done, and how many there are.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The embedded cases on one implementation with one number of threads.
+
+    Args:
+        implementation: name of the kernels.
+        threads: threads they ran on.
+        batches: how many batches ran: each case as it is, and each of its sequences alone.
+        failures: what came out differently; empty when all is well.
+    """
+
+    implementation: str
+    threads: int
+    batches: int
+    failures: List[str]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The result of :func:`verify`.
+
+    Args:
+        path: the bundle.
+        members: members whose hashes were checked.
+        cases: embedded cases.
+        checks: one per implementation and number of threads.
+    """
+
+    path: str
+    members: int
+    cases: int
+    checks: List[Check]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every case came out as embedded, everywhere."""
+        return not any(check.failures for check in self.checks)
+
+    def require(self) -> None:
+        """Fail unless :attr:`ok`.
+
+        Raises:
+            VerificationError: with the first difference.
+        """
+        for check in self.checks:
+            if check.failures:
+                raise VerificationError(
+                    f"{check.implementation} with {check.threads} threads gives other results than the "
+                    f"bundle holds: {check.failures[0]}",
+                    hint="run `obert-edge doctor`, and report the line above with this machine's CPU",
+                )
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain values for JSON."""
+        return {**dataclasses.asdict(self), "ok": self.ok}
+
+    def to_text(self) -> str:
+        """Lines for people."""
+        lines = [f"{self.path}: {self.members} members have the hashes the manifest gives"]
+        for check in self.checks:
+            verdict = "; ".join(check.failures[:3]) if check.failures else "the same bits"
+            lines.append(
+                f"{check.implementation}, {check.threads} thread{'s' * (check.threads != 1)}: "
+                f"{self.cases} cases in {check.batches} batches: {verdict}"
+            )
+        lines.append("verified" if self.ok else "FAILED")
+        return "\n".join(lines)
+
+
+def verify(
+    path: Union[str, Path],
+    implementation: Optional[str] = None,
+    threads: Optional[int] = None,
+    progress: Optional[Progress] = None,
+) -> Verification:
+    """Check a bundle on this machine.
+
+    Every implementation of the kernels that this CPU runs must give the embedded outputs exactly, on one
+    thread and on all, each case as a batch and each of its sequences alone.
+
+    Args:
+        path: the ``.oeb`` file.
+        implementation: check only this one.
+        threads: the larger number of threads; ``None``: as many as a session would start.
+        progress: told about each step.
+
+    Returns:
+        What was checked and what differed; see :meth:`Verification.require`.
+
+    Raises:
+        BundleError: not a bundle, truncated, or a member does not have its hash.
+        UnsupportedDeviceError: the bundle is for another CPU, or the implementation cannot run here.
+    """
+    tell = progress or (lambda what, done, total: None)
+    with Bundle.open(path, "full") as bundle:
+        library = find_library(bundle)
+        board = find_board(bundle.manifest.boards)
+        counts = sorted({1, default_threads(board) if threads is None else threads})
+        names = _implementations(library, implementation)
+        cases = bundle.cases
+        checks = []
+        combinations = [(name, count) for name in names for count in counts]
+        for step, (name, count) in enumerate(combinations):
+            tell(f"running the embedded cases on {name}, {count} threads", step, len(combinations))
+            with library.open(
+                bytes(bundle.member(PROGRAM)),
+                bundle.weights,
+                threads=count,
+                implementation=name,
+                cache=default_cache(board),
+            ) as model:
+                checks.append(_check(model, bundle, cases, name, count))
+        return Verification(str(bundle.path), len(bundle.manifest.members), len(cases), checks)
+
+
+def _implementations(library: Library, wanted: Optional[str]) -> Sequence[str]:
+    available = library.implementations()
+    if wanted is None:
+        return available
+    if wanted not in available:
+        raise UnsupportedDeviceError(
+            f"this CPU cannot run the implementation {wanted!r}", hint=f"choose from {', '.join(available)}"
+        )
+    return [wanted]
+
+
+def _check(model: NativeModel, bundle: Bundle, cases: Sequence[Case], name: str, threads: int) -> Check:
+    failures: List[str] = []
+    batches = 0
+    per_sequence = {output.name: output.domain == "sequences" for output in bundle.manifest.outputs}
+    for number, case in enumerate(cases):
+        # Sequences alone must give what they give in the batch; a case of one sequence is alone already.
+        sequences = len(case.starts) - 1
+        for part in [
+            slice(0, sequences),
+            *([slice(i, i + 1) for i in range(sequences)] if sequences > 1 else []),
+        ]:
+            batches += 1
+            first, last = int(case.starts[part.start]), int(case.starts[part.stop])
+            starts = np.ascontiguousarray(case.starts[part.start : part.stop + 1] - first)
+            batch = PackedBatch(
+                starts,
+                case.ids[first:last],
+                case_positions(bundle.manifest.model, starts),
+                case.token_types[first:last] if bundle.manifest.model.type_vocabulary else None,
+            )
+            for output, found in zip(bundle.manifest.outputs, model.run(batch)):
+                rows = part if per_sequence[output.name] else slice(first, last)
+                difference = _difference(found, case.outputs[output.name][rows])
+                if difference:
+                    failures.append(f"case {number}, {output.name}: {difference}")
+    return Check(name, threads, batches, failures)
+
+
+def _difference(found: np.ndarray, expected: np.ndarray) -> str:
+    """How two arrays differ in their bits; empty when they do not."""
+    expected = np.ascontiguousarray(expected)
+    if found.shape != expected.shape:
+        return f"shape {found.shape}, expected {expected.shape}"
+    differing = found.view(np.uint32) != expected.view(np.uint32)
+    if not differing.any():
+        return ""
+    largest = float(np.abs(found - expected).max())
+    return f"{int(differing.sum())} of {found.size} values differ, by up to {largest:.3g}"

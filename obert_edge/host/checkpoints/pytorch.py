@@ -1,0 +1,99 @@
+"""A transformers model from any checkpoint that :class:`Checkpoint` reads."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from obert_edge.errors import CheckpointError
+from obert_edge.host.architectures import ARCHITECTURES
+from obert_edge.host.checkpoints.checkpoint import Checkpoint
+
+#: Whole-number buffers that older versions of transformers saved with the weights.
+_BUFFERS = ("position_ids", "embeddings.token_type_ids")
+
+
+def load_pytorch(checkpoint: Checkpoint, class_name: str, **options: Any) -> Tuple[Any, List[str]]:
+    """Build a transformers model and give it a checkpoint's weights.
+
+    The one way from a model folder to PyTorch: pickles are read with ``weights_only``, wrapped names
+    are unwrapped, and ``config.json`` picks no code of its own.
+
+    Args:
+        checkpoint: the model folder.
+        class_name: a class of transformers, such as ``BertForQuestionAnswering``, or only what
+            follows the architecture's name: ``ForQuestionAnswering``.
+        options: fields of the configuration to set (``num_labels``, ``id2label``, ...).
+
+    Returns:
+        The float32 model in evaluation mode, and the names of weights that the checkpoint lacks;
+        they are initialized from torch's random state.
+
+    Raises:
+        CheckpointError: the architecture is not supported, or a tensor has not the shape that
+            ``config.json`` implies.
+    """
+    import torch
+    import transformers
+
+    architecture = ARCHITECTURES.get(str(checkpoint.config.get("model_type")))
+    if architecture is None:
+        raise CheckpointError(
+            f"{checkpoint.folder} cannot be loaded: it is a {checkpoint.config.get('model_type')!r} model; "
+            f"supported are {', '.join(ARCHITECTURES)}",
+            hint="start from one of these architectures",
+        )
+    name = class_name if hasattr(transformers, class_name) else architecture.class_prefix + class_name
+    model_class = getattr(transformers, name)
+    tensors: Dict[str, Any] = {
+        key: torch.from_numpy(np.array(checkpoint.tensor(key)))
+        for key in checkpoint.names
+        if not key.endswith(_BUFFERS)
+    }
+    if any("mask_scores" in key for key in tensors):
+        raise CheckpointError(
+            f"{checkpoint.folder} holds the mask scores of movement pruning, not its zeros",
+            hint="apply the masks first (bertarize.py of the movement pruning examples)",
+        )
+    fields = {**checkpoint.config, **options}
+    if "num_labels" in options and "id2label" not in options:
+        fields.pop("id2label", None)
+        fields.pop("label2id", None)
+    for field in ("torch_dtype", "dtype", "quantization_config"):
+        fields.pop(field, None)
+    try:
+        with quiet_transformers():
+            config = model_class.config_class.from_dict(fields)
+            model, found = model_class.from_pretrained(
+                None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
+            )
+    except Exception as error:  # the loaders below transformers have no common base of their own
+        raise CheckpointError(
+            f"{checkpoint.folder} cannot be loaded: {_first_line(error)}",
+            hint="use the config.json that was saved with the weights, or download the checkpoint again",
+        ) from error
+    return model.eval(), sorted(found["missing_keys"])
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers' bars and its table of missing keys: a new head is what is wanted."""
+    from transformers.utils import logging
+
+    verbosity: int = logging.get_verbosity()
+    bars: bool = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

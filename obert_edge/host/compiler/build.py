@@ -1,0 +1,212 @@
+"""``build``: a model folder in, a bundle out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Union
+
+import numpy as np
+
+import obert_edge
+from obert_edge.bundle import container
+from obert_edge.bundle.cases import write_cases
+from obert_edge.bundle.manifest import (
+    LinearFacts,
+    Manifest,
+    ModelFacts,
+    OutputFacts,
+    QuantizationFacts,
+    TaskFacts,
+)
+from obert_edge.bundle.program import Program
+from obert_edge.device.runtime.library import installed_library
+from obert_edge.host.checkpoints.checkpoint import Checkpoint
+from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
+from obert_edge.host.checkpoints.scales import Scales
+from obert_edge.host.checkpoints.tokenizer import check_vocabulary, read_tokenizer, tokenizer_facts
+from obert_edge.host.compiler.case_runs import make_cases
+from obert_edge.host.compiler.device_wing import runner_members
+from obert_edge.host.compiler.importer import import_graph, result_names
+from obert_edge.host.compiler.passes.first_token import select_first_early
+from obert_edge.host.compiler.passes.fuse import fuse
+from obert_edge.host.compiler.passes.pack import pack
+from obert_edge.host.compiler.passes.plan import plan
+from obert_edge.host.compiler.passes.quantize import quantize
+from obert_edge.host.compiler.ranges import Texts, find_scales
+from obert_edge.targets import Target, get_target, library_path
+
+_log = logging.getLogger(__name__)
+
+#: Called with the name of the stage that starts and the fraction of the work done, 0..1.
+Progress = Callable[[str, float], None]
+
+
+def build(
+    model_dir: Union[str, Path],
+    target: str = "x86",
+    output: Union[str, Path] = "model.oeb",
+    *,
+    calibration: Optional[Texts] = None,
+    ranges: Optional[Mapping[str, Any]] = None,
+    task: Optional[str] = None,
+    pooling: Optional[str] = None,
+    max_length: Optional[int] = None,
+    embeddings: Optional[str] = None,
+    progress: Optional[Progress] = None,
+) -> Path:
+    """Compile a checkpoint into a bundle.
+
+    The same inputs give the same bytes. Needs torch and transformers only to calibrate (no
+    ``quantization.json`` and no ``ranges``) or to read a pickle.
+
+    Args:
+        model_dir: a folder of ``save_pretrained``; dense or sparse, with or without ``quantization.json``.
+        target: what to build for; see ``obert_edge.targets``.
+        output: the bundle file.
+        calibration: texts, or a file of them, to find activation ranges with; see ``find_scales``.
+        ranges: the content of a ``quantization.json``, in place of one.
+        task: the head to compile: ``sequence-classification``, ``question-answering``,
+            ``token-classification``, ``masked-lm`` or ``encoder``; default: the checkpoint's.
+        pooling: ``mean``, ``cls`` or ``pooler``, for an encoder; default: the checkpoint's, else ``mean``.
+        max_length: the longest sequence, in tokens; default: all positions of the model.
+        embeddings: ``int8``, or ``int4`` for word embeddings of half the bytes; default: what the model
+            was quantized with, else ``int8``.
+        progress: told about stages.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        UsageError: an argument is not one there is.
+        CheckpointError: the folder is no supported model, or is damaged.
+        DataError: the calibration texts cannot be read.
+        ObertEdgeError: the output cannot be written.
+    """
+    tell = progress or (lambda stage, fraction: None)
+    tell("reading the checkpoint", 0.0)
+    chosen = get_target(target)
+    library = library_path(chosen)
+    checkpoint = Checkpoint.open(Path(model_dir))
+    config = read_config(checkpoint, task, pooling)
+    graph = select_first_early(fuse(import_graph(checkpoint, config, max_length)))
+    tokenizer = read_tokenizer(checkpoint.folder)
+    check_vocabulary(tokenizer, config.vocabulary, checkpoint.folder)
+    tell("finding activation ranges", 0.1)
+    scales = find_scales(checkpoint, config, ranges=ranges, calibration=calibration, embeddings=embeddings)
+    tell("quantizing and packing the weights", 0.4)
+    packed, linears = pack(quantize(graph, scales), chosen.format_costs)
+    program, weights = plan(packed)
+    names = result_names(graph)
+    manifest = describe_model(checkpoint, config, scales, program, names, linears, chosen)
+    tell("running the embedded test cases", 0.6)
+    cases = make_cases(program, weights, names, manifest.model, _library_here(library))
+    tell("writing the bundle", 0.9)
+    members: Dict[str, container.Data] = {
+        container.PROGRAM: program.to_bytes(),
+        container.WEIGHTS: memoryview(weights),
+        container.CASES: write_cases(cases),
+        container.ENGINE: library.read_bytes(),
+        **runner_members(),
+    }
+    if tokenizer is not None:
+        members[container.TOKENIZER] = tokenizer
+    path = container.write_bundle(Path(output), manifest, members)
+    _log.info("wrote %s: %d bytes, sparsity %.3f", path, path.stat().st_size, manifest.sparsity)
+    tell("done", 1.0)
+    return path
+
+
+def _library_here(library: Path) -> Path:
+    """The engine to run the cases with: this machine's, as all give the same bits, else the target's own."""
+    installed = installed_library()
+    return library if installed is None else installed.path
+
+
+def describe_model(
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    scales: Scales,
+    program: Program,
+    names: List[str],
+    linears: List[LinearFacts],
+    target: Target,
+) -> Manifest:
+    """The manifest of a compiled model.
+
+    Args:
+        checkpoint: where it came from.
+        config: what was compiled of it.
+        scales: what it was quantized with.
+        program: the compiled graph.
+        names: of the program's outputs, in order.
+        linears: what the packer chose.
+        target: what it was compiled for.
+    """
+    return Manifest(
+        target=target.name,
+        model=_model_facts(config, program),
+        task=_task_facts(checkpoint, config, program),
+        outputs=_output_facts(program, names),
+        quantization=QuantizationFacts(
+            scales.method, "dynamic" if scales.dynamic else "static", scales.embeddings
+        ),
+        sparsity=_overall_sparsity(linears),
+        linears=linears,
+        tokenizer=tokenizer_facts(checkpoint.folder),
+        tools={"obert_edge": obert_edge.__version__, "numpy": np.__version__},
+        reference=dict(target.reference),
+        boards=list(target.boards),
+        minimum_reader=program.minimum_reader,
+    )
+
+
+def _model_facts(config: ModelConfig, program: Program) -> ModelFacts:
+    return ModelFacts(
+        architecture=config.architecture.model_type,
+        class_name=config.class_for_task,
+        hidden=config.hidden,
+        layers=config.layers,
+        heads=config.heads,
+        intermediate=config.intermediate,
+        embedding=config.embedding,
+        vocabulary=config.vocabulary,
+        max_length=program.max_positions,
+        position_offset=config.position_offset,
+        pad_id=config.pad_id,
+        type_vocabulary=config.type_vocabulary,
+        activation=config.activation_name,
+    )
+
+
+def _task_facts(checkpoint: Checkpoint, config: ModelConfig, program: Program) -> TaskFacts:
+    if not config.task.endswith("classification"):
+        return TaskFacts(config.task, pooling=config.pooling, normalize=config.normalize)
+    classes = program.outputs[0].channels
+    names = checkpoint.config.get("id2label") or {}
+    labels = [str(names.get(str(i), f"LABEL_{i}")) for i in range(classes)]
+    return TaskFacts(config.task, labels, _problem_type(checkpoint, config, classes))
+
+
+def _problem_type(checkpoint: Checkpoint, config: ModelConfig, classes: int) -> str:
+    """As transformers chooses the loss: one output is a regression unless the config says otherwise."""
+    if config.task == "token-classification":
+        return "single_label"
+    named = str(checkpoint.config.get("problem_type") or "")
+    if not named:
+        return "regression" if classes == 1 else "single_label"
+    return named.replace("_classification", "")
+
+
+def _output_facts(program: Program, names: List[str]) -> List[OutputFacts]:
+    return [
+        OutputFacts(name, program.buffers[op.input].domain.name.lower(), op.channels)
+        for name, op in zip(names, program.outputs)
+    ]
+
+
+def _overall_sparsity(linears: List[LinearFacts]) -> float:
+    """Fraction of zero weights over the encoder's and head's linears together."""
+    weights = sum(linear.n * linear.k for linear in linears)
+    return sum(linear.sparsity * linear.n * linear.k for linear in linears) / max(1, weights)

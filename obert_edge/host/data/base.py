@@ -1,0 +1,116 @@
+"""What a task is: examples, features for a model, and scores of its answers.
+
+A task knows neither torch nor transformers: features are lists of ints and
+answers are numpy arrays, so the same task scores a PyTorch model on the host
+and a bundle on the device.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from obert_edge.errors import UsageError
+
+#: Model inputs (lists of ints) and labels of one packed row; keys starting with "_" stay with the task.
+Feature = Dict[str, Any]
+#: What a model answers for one feature: arrays without the batch axis and without padding.
+Answer = Mapping[str, NDArray[np.float32]]
+
+SEQUENCE_CLASSIFICATION = "sequence-classification"
+QUESTION_ANSWERING = "question-answering"
+TOKEN_CLASSIFICATION = "token-classification"
+MASKED_LM = "masked-lm"
+
+
+class Task(abc.ABC):
+    """One data set with its splits, its labels and its metrics.
+
+    Attributes:
+        name: what the user called it.
+        head: the model head it needs, one of the module's constants.
+        metric: the name of the metric a model is chosen by; higher is better.
+        labels: class names by id; one name for regression, none for spans.
+        default_length: tokens a feature is cut to unless told otherwise.
+    """
+
+    name: str
+    head: str
+    metric: str
+    labels: Tuple[str, ...] = ()
+    default_length: int = 128
+
+    @property
+    @abc.abstractmethod
+    def splits(self) -> Tuple[str, ...]:
+        """The splits there is data for."""
+
+    @abc.abstractmethod
+    def features(
+        self,
+        split: str,
+        tokenizer: Tokenizer,
+        *,
+        max_length: Optional[int] = None,
+        limit: Optional[int] = None,
+    ) -> List[Feature]:
+        """Tokenized rows of a split, in the order of the data.
+
+        Args:
+            split: one of :attr:`splits`.
+            tokenizer: the model's tokenizer.
+            max_length: tokens per feature, special tokens included.
+            limit: only the first ``limit`` examples.
+
+        Raises:
+            DataError: a row cannot be used; the message names its line.
+            UsageError: there is no such split.
+        """
+
+    @abc.abstractmethod
+    def score(self, split: str, features: Sequence[Feature], answers: Sequence[Answer]) -> Dict[str, float]:
+        """Metrics of ``answers`` to ``features`` (as :meth:`features` returned them)."""
+
+    @abc.abstractmethod
+    def predictions(
+        self, split: str, features: Sequence[Feature], answers: Sequence[Answer]
+    ) -> List[Tuple[str, Any]]:
+        """(example id, task-level answer) per example: a label, a number, a span, a label sequence."""
+
+    def augment(self, feature: Feature, seed: int) -> Feature:
+        """A training feature as the model is to see it this time; ``seed`` differs by row and epoch."""
+        return feature
+
+    def condense(self, feature: Feature, answer: Answer) -> Answer:
+        """What :meth:`score` needs of an answer, where keeping all of it would take too much memory."""
+        return answer
+
+    def model_options(self) -> Dict[str, Any]:
+        """Options for transformers' ``from_pretrained`` that shape the head."""
+        if not self.labels:
+            return {}
+        return {
+            "num_labels": len(self.labels),
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: index for index, label in enumerate(self.labels)},
+        }
+
+    def require(self, split: str) -> None:
+        """Raise :class:`UsageError` unless ``split`` exists."""
+        if split not in self.splits:
+            raise UsageError(
+                f"task {self.name!r} has no split {split!r} here; it has {', '.join(self.splits)}",
+                hint="name one of these splits, or add the file to the data folder",
+            )
+
+
+def truncate(
+    tokenizer: Tokenizer, max_length: int, *, stride: int = 0, strategy: str = "longest_first"
+) -> None:
+    """Set a tokenizer to cut at ``max_length`` tokens and never to pad."""
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length, stride=stride, strategy=strategy)

@@ -1,0 +1,136 @@
+"""The GLUE tasks: column maps of the original TSV files and of the Hub's copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from obert_edge.host.data.classification import (
+    Columns,
+    Example,
+    SequenceClassification,
+    hold_out,
+    to_examples,
+)
+from obert_edge.host.data.tables import find_splits, hub_rows, read_rows
+
+_ENTAILMENT = ("entailment", "not_entailment")
+_BINARY = ("0", "1")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One GLUE task.
+
+    Args:
+        columns: in the TSV files.
+        labels: class names by id, in the order GLUE's own models use.
+        metrics: keys of ``classification.METRICS``, deciding one first.
+        hub: columns of ``nyu-mll/glue`` where they differ (labels are ids there).
+        header: column names where train and dev have no header line.
+        aliases: other spellings of labels.
+    """
+
+    columns: Columns
+    labels: Tuple[str, ...]
+    metrics: Tuple[str, ...]
+    hub: Tuple[str, ...] = ("sentence1", "sentence2")
+    header: Optional[Tuple[str, ...]] = None
+    aliases: Optional[Mapping[str, str]] = None
+
+
+DEFINITIONS: Dict[str, Definition] = {
+    "sst2": Definition(
+        Columns(("sentence",), "label"),
+        ("negative", "positive"),
+        ("accuracy",),
+        hub=("sentence",),
+        aliases={"0": "negative", "1": "positive"},
+    ),
+    "cola": Definition(
+        Columns(("sentence",), "label"),
+        ("unacceptable", "acceptable"),
+        ("matthews", "accuracy"),
+        hub=("sentence",),
+        header=("source", "label", "mark", "sentence"),
+        aliases={"0": "unacceptable", "1": "acceptable"},
+    ),
+    "mrpc": Definition(
+        Columns(("#1 String", "#2 String"), "Quality"),
+        ("not_equivalent", "equivalent"),
+        ("f1", "accuracy"),
+        aliases={"0": "not_equivalent", "1": "equivalent"},
+    ),
+    "rte": Definition(Columns(("sentence1", "sentence2"), "label"), _ENTAILMENT, ("accuracy",)),
+    "qnli": Definition(
+        Columns(("question", "sentence"), "label"), _ENTAILMENT, ("accuracy",), hub=("question", "sentence")
+    ),
+    "mnli": Definition(
+        Columns(("sentence1", "sentence2"), "gold_label"),
+        ("entailment", "neutral", "contradiction"),
+        ("accuracy",),
+        hub=("premise", "hypothesis"),
+    ),
+    "qqp": Definition(
+        Columns(("question1", "question2"), "is_duplicate"),
+        ("not_duplicate", "duplicate"),
+        ("f1", "accuracy"),
+        hub=("question1", "question2"),
+        aliases={"0": "not_duplicate", "1": "duplicate"},
+    ),
+    "stsb": Definition(
+        Columns(("sentence1", "sentence2"), "score"), ("similarity",), ("spearman", "pearson")
+    ),
+}
+
+
+def load_glue(name: str, data: Path, *, tune: int = 0) -> SequenceClassification:
+    """A GLUE task from a folder of the original TSV files (``.tsv`` or ``.tsv.gz``).
+
+    Args:
+        name: a key of :data:`DEFINITIONS`.
+        data: the folder.
+        tune: rows of train to hold out as split ``tune``, for choices that must not see dev.
+
+    Raises:
+        DataError: a file, a column or a label is not as it must be.
+    """
+    definition = DEFINITIONS[name]
+    splits: Dict[str, List[Example]] = {}
+    for split, path in find_splits(data, (".tsv", ".tsv.gz")).items():
+        test = split == "test"
+        columns = definition.columns
+        if test and definition.header is not None:
+            rows = read_rows(path)
+        else:
+            rows = read_rows(path, definition.header)
+        splits[split] = to_examples(
+            rows, path, columns, definition.labels, aliases=definition.aliases, labeled=not test
+        )
+    if tune:
+        splits = hold_out(splits, source="train", target="tune", count=tune)
+    return SequenceClassification(name, splits, definition.labels, definition.metrics)
+
+
+def load_hub_glue(name: str, *, tune: int = 0) -> SequenceClassification:
+    """A GLUE task from the Hub's ``nyu-mll/glue`` (needs `datasets` and a network)."""
+    definition = DEFINITIONS[name]
+    columns = Columns(definition.hub, "label")
+    aliases = {str(index): label for index, label in enumerate(definition.labels)}
+    names = {"train": "train", "dev": "validation"}
+    if name == "mnli":
+        names = {"train": "train", "dev": "validation_matched", "dev_mismatched": "validation_mismatched"}
+    splits = {
+        split: to_examples(
+            hub_rows(f"nyu-mll/glue:{name}", hub_split),
+            f"nyu-mll/glue:{name} {hub_split}",
+            columns,
+            definition.labels,
+            aliases=aliases,
+        )
+        for split, hub_split in names.items()
+    }
+    if tune:
+        splits = hold_out(splits, source="train", target="tune", count=tune)
+    return SequenceClassification(name, splits, definition.labels, definition.metrics)

@@ -1,0 +1,109 @@
+"""What flows into linear layers, for criteria that look at each layer alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from obert_edge.errors import UsageError
+from obert_edge.host.pruning.criterion import Batch, Progress
+from obert_edge.host.pruning.sharding import this_process
+
+_LAYER = re.compile(r"(?:.*\.)?layer\.\d+\.")
+
+
+class _AllSeenError(Exception):
+    """Ends a forward pass early: no layer that is asked about comes after."""
+
+
+def by_encoder_layer(names: Iterable[str]) -> List[List[str]]:
+    """Module paths of encoder linears, those of one encoder layer together, in their order."""
+    groups: Dict[str, List[str]] = {}
+    for name in names:
+        match = _LAYER.match(name)
+        groups.setdefault(match[0] if match else name, []).append(name)
+    return list(groups.values())
+
+
+def input_sums(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    names: Sequence[str],
+    statistic: Callable[[Tensor], Tensor],
+    progress: Optional[Progress] = None,
+) -> Dict[str, Tensor]:
+    """Sum a statistic of the inputs of modules over all tokens of all batches.
+
+    Tokens that the attention mask leaves out are left out. The model runs in evaluation mode and
+    is left as it was. Under ``torch.distributed`` sums are over the batches of every process.
+
+    Args:
+        model: the model.
+        batches: what to run, labels or not.
+        names: module paths.
+        statistic: from inputs float32 [tokens, in] to what is summed.
+        progress: told about each batch.
+
+    Returns:
+        Per module the sum, divided by the number of tokens.
+
+    Raises:
+        UsageError: there is no batch.
+    """
+    if not batches:
+        raise UsageError(
+            "this method looks at the inputs of layers, and there are no batches",
+            hint="give batches, or use the method magnitude",
+        )
+    modules = dict(model.named_modules())
+    device = next(model.parameters()).device
+    sums: Dict[str, Tensor] = {}
+    tokens = torch.zeros((), device=device)
+    seen: List[str] = []
+    attended: Optional[Tensor] = None
+
+    def hook(name: str) -> Callable[[nn.Module, Any], None]:
+        def look(module: nn.Module, arguments: Any) -> None:
+            values = arguments[0].detach().float()
+            rows = values[attended] if attended is not None else values.flatten(0, -2)
+            found = statistic(rows)
+            sums[name] = sums[name] + found if name in sums else found
+            seen.append(name)
+            if len(seen) == len(names):
+                tokens.add_(len(rows))
+                raise _AllSeenError
+
+        return look
+
+    training = {module: module.training for module in model.modules()}
+    handles = [modules[name].register_forward_pre_hook(hook(name)) for name in names]
+    model.eval()
+    try:
+        for done, batch in enumerate(batches, start=1):
+            on_device = {key: value.to(device) for key, value in batch.items()}
+            mask = on_device.get("attention_mask")
+            attended = mask.bool() if mask is not None and mask.dim() == 2 else None
+            seen.clear()
+            try:
+                with torch.no_grad(), torch.autocast(device.type, enabled=False):
+                    model(**on_device)
+            except _AllSeenError:
+                pass
+            if progress is not None:
+                progress("inputs", done, len(batches))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in training.items():
+            module.training = mode
+    _add_over_processes([*sums.values(), tokens])
+    return {name: total / tokens for name, total in sums.items()}
+
+
+def _add_over_processes(tensors: Iterable[Tensor]) -> None:
+    if this_process()[1] > 1:
+        for tensor in tensors:
+            torch.distributed.all_reduce(tensor)

@@ -1,0 +1,201 @@
+"""INT8 self-attention for transformers' models, plugged in through its public interfaces.
+
+``AttentionInterface.register`` makes ``obert_edge_int8`` an attention implementation like ``sdpa``;
+models call it with float queries, keys and values. It computes the Attention section of
+``docs/numerics.md``; in training with ``torch.exp``, which is 4e-6 from the engine's polynomial.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Callable, NamedTuple, Optional, Tuple, cast
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from obert_edge.host.quantization.fake_quant import WEIGHT_MAX, clip_bounds, pass_unclipped, to_codes
+from obert_edge.host.quantization.modules import ActivationQuantizer
+from obert_edge.host.quantization.polynomials import exp2_
+
+NAME = "obert_edge_int8"
+
+#: Added to the integer scores of masked keys: far below any score, far from overflow.
+MASKED = -1e30
+
+_LOG_255 = math.log(255.0)
+_LOG2_E = math.log2(math.e)
+
+
+class AttentionQuantizers(nn.Module):
+    """The quantizers of one self-attention module: the shared input of q, k, v, and the operands."""
+
+    def __init__(self, *, dynamic: bool) -> None:
+        super().__init__()
+        self.input = ActivationQuantizer(signed=False, dynamic=dynamic, shared=True)
+        self.query = ActivationQuantizer(signed=False)
+        self.key = ActivationQuantizer(signed=True)
+        self.value = ActivationQuantizer(signed=True)
+
+
+class _Params(NamedTuple):
+    """What the attention function needs beside tensors."""
+
+    query_scale: float
+    query_zero_point: int
+    key_scale: float
+    value_scale: float
+    scaling: float
+    dropout: float
+    training: bool
+
+
+class _Attention(torch.autograd.Function):
+    """Forward and backward by hand.
+
+    The score matrix is the largest tensor of the model; autograd over single operations would pass
+    over it, and keep it, several times more.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: Optional[torch.Tensor],
+        params: _Params,
+    ) -> torch.Tensor:
+        zero_point = params.query_zero_point
+        q = to_codes(query, params.query_scale, -zero_point, 255 - zero_point)
+        k = to_codes(key, params.key_scale, -WEIGHT_MAX, WEIGHT_MAX)
+        v = to_codes(value, params.value_scale, -WEIGHT_MAX, WEIGHT_MAX)
+        scores = torch.matmul(q, k.transpose(-1, -2))  # exact integers
+        if mask is not None:
+            scores.add_(mask)
+        p = _probabilities(scores, params)
+        inverse_sum = p.sum(-1, keepdim=True).reciprocal_()
+        dropped = torch.dropout(p, params.dropout, True) if params.dropout > 0 else p
+        context = torch.matmul(dropped, v)
+        batch, heads, tokens, channels = context.shape
+        output = torch.empty((batch, tokens, heads, channels), dtype=context.dtype, device=context.device)
+        torch.mul(context.transpose(1, 2), (inverse_sum * params.value_scale).transpose(1, 2), out=output)
+        ctx.save_for_backward(query, key, value, q, k, v, p, dropped, inverse_sum, output)
+        ctx.params = params
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> Tuple[Optional[torch.Tensor], ...]:
+        query, key, value, q, k, v, p, dropped, inverse_sum, output = ctx.saved_tensors
+        params: _Params = ctx.params
+        # Softmax's backward pass with P = p / sum(p); row sums of P * dP are those of gradient * output.
+        normalized = gradient.transpose(1, 2) * inverse_sum
+        row = (gradient * output).sum(-1, keepdim=True).transpose(1, 2) * inverse_sum
+        to_value = torch.matmul(dropped.transpose(-1, -2), normalized)
+        to_scores = torch.matmul(normalized, (v * params.value_scale).transpose(-1, -2))
+        to_scores.mul_(dropped).addcmul_(p, row, value=-1)
+        to_query = torch.matmul(to_scores, k * (params.key_scale * params.scaling))
+        to_key = torch.matmul(to_scores.transpose(-1, -2), q * (params.query_scale * params.scaling))
+        zero_point = params.query_zero_point
+        query_bounds = clip_bounds(params.query_scale, -zero_point, 255 - zero_point)
+        return (
+            pass_unclipped(to_query, query, query_bounds),
+            pass_unclipped(to_key, key, clip_bounds(params.key_scale, -WEIGHT_MAX, WEIGHT_MAX)),
+            pass_unclipped(to_value, value, clip_bounds(params.value_scale, -WEIGHT_MAX, WEIGHT_MAX)),
+            None,
+            None,
+        )
+
+
+def _probabilities(scores: torch.Tensor, params: _Params) -> torch.Tensor:
+    """``rne(255 * exp(scale * (score - max)))`` of whole-number scores, which are overwritten."""
+    scale = params.query_scale * params.key_scale * params.scaling
+    largest = scores.amax(-1, keepdim=True)
+    if not params.training:
+        return exp2_(scores.sub_(largest).mul_(scale * _LOG2_E)).mul_(255).round_()
+    # As exp(scale * score + offset): one pass and the exponential.
+    offset = largest.mul_(-scale).add_(_LOG_255)
+    return torch.add(offset, scores, alpha=scale, out=scores).exp_().round_()
+
+
+def int8_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Optional[torch.Tensor],
+    scaling: Optional[float] = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> Tuple[torch.Tensor, None]:
+    """Self-attention on 8-bit queries, keys, values and probabilities.
+
+    Args:
+        module: the self-attention module; ``quantize_model`` gave it ``quantizers``.
+        query: float ``[batch, heads, tokens, head_dim]``.
+        key: of the same shape.
+        value: of the same shape.
+        attention_mask: None, or broadcastable to ``[batch, heads, tokens, tokens]``: bool (True: attend)
+            or float (0: attend, a large negative number: do not).
+        scaling: factor of the scores; default ``1 / sqrt(head_dim)``.
+        dropout: probability of dropping a probability (training).
+
+    Returns:
+        Context ``[batch, tokens, heads, head_dim]``, and no attention weights.
+    """
+    quantizers = cast(AttentionQuantizers, module.quantizers)
+    quantizers.input.release()
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    operands = (quantizers.query, quantizers.key, quantizers.value)
+    quantize = [quantizer.prepare(x) for quantizer, x in zip(operands, (query, key, value))]
+    if not all(quantize):
+        context = nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
+        )
+        return context.transpose(1, 2).contiguous(), None
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        attention_mask = additive_mask(attention_mask)
+    query_scale, query_zero_point = quantizers.query.static_params()
+    params = _Params(
+        query_scale,
+        query_zero_point,
+        quantizers.key.static_params()[0],
+        quantizers.value.static_params()[0],
+        scaling,
+        dropout,
+        module.training,
+    )
+    with torch.autocast(query.device.type, enabled=False):
+        output = _Attention.apply(query, key, value, attention_mask, params)  # type: ignore[no-untyped-call]
+    return cast(torch.Tensor, output), None
+
+
+def additive_mask(attend: torch.Tensor) -> torch.Tensor:
+    """0 where ``attend`` is True and :data:`MASKED` elsewhere; float32 of the same shape."""
+    return torch.zeros(attend.shape, device=attend.device).masked_fill_(~attend, MASKED)
+
+
+def padding_mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    attention_mask: Optional[torch.Tensor] = None,
+    **_: Any,
+) -> Optional[torch.Tensor]:
+    """The mask of a bidirectional encoder: float ``[batch, 1, 1, tokens]``, or None without padding.
+
+    An :class:`AttentionMaskInterface` function; ``attention_mask`` is bool ``[batch, tokens]``.
+    """
+    if attention_mask is None or bool(attention_mask.all()):
+        return None
+    return additive_mask(attention_mask[:, None, None, :].bool())
+
+
+def _register(register: Callable[[str, Callable[..., Any]], None], function: Callable[..., Any]) -> None:
+    register(NAME, function)
+
+
+_register(AttentionInterface.register, int8_attention)
+_register(AttentionMaskInterface.register, padding_mask)

@@ -1,0 +1,183 @@
+"""Turning a transformers encoder into its fake-quantized twin, in place."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional, Tuple
+
+from torch import nn
+
+from obert_edge.errors import CheckpointError, UsageError
+from obert_edge.host.quantization.attention import NAME as ATTENTION
+from obert_edge.host.quantization.attention import AttentionQuantizers
+from obert_edge.host.quantization.modules import (
+    MODES,
+    ActivationQuantizer,
+    QuantEmbedding,
+    QuantLinear,
+    quantized_modules,
+)
+from obert_edge.host.quantization.polynomials import swap_gelus
+
+#: ``config.model_type`` of the encoders whose every linear and attention is quantized.
+MODEL_TYPES = ("bert", "distilbert", "electra", "roberta")
+ACTIVATIONS = ("static", "dynamic")
+EMBEDDINGS = ("int8", "int4")
+
+_PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"))
+
+
+def quantize_model(model: Any, activations: str = "static", embeddings: str = "int8") -> Any:
+    """Swap every linear, embedding and self-attention of ``model`` for its INT8 twin, in place.
+
+    Parameters stay the same objects under the same names (tied weights stay tied), so an optimizer
+    made before or after works, and ``state_dict`` gains only the quantizers' buffers. The observers
+    start in mode ``collecting``: ranges follow the batches seen in training mode.
+
+    Args:
+        model: a Bert, DistilBert, Roberta or Electra model of transformers, with or without a head.
+        activations: ``static``: a fixed scale per quantizer; ``dynamic``: inputs of linears get a scale
+            per token as they come (queries, keys and values stay static).
+        embeddings: ``int8``, or ``int4`` for the word embeddings (positions and types stay INT8).
+
+    Returns:
+        ``model``.
+
+    Raises:
+        UsageError: ``activations`` or ``embeddings`` is something else, or the model is quantized
+            already in the other way.
+        CheckpointError: the architecture is not supported.
+    """
+    if activations not in ACTIVATIONS:
+        raise UsageError(
+            f"activations is {activations!r}; expected one of {', '.join(ACTIVATIONS)}",
+            hint="choose static (fastest) or dynamic (needs the fewest calibration texts)",
+        )
+    if embeddings not in EMBEDDINGS:
+        raise UsageError(
+            f"embeddings is {embeddings!r}; expected one of {', '.join(EMBEDDINGS)}",
+            hint="choose int8 (nearly exact) or int4 (half the bytes)",
+        )
+    if is_quantized(model):
+        asked = f"{activations} activations and {embeddings} embeddings"
+        found = f"{activations_of(model)} activations and {embeddings_of(model)} embeddings"
+        if found != asked:
+            raise UsageError(
+                f"the model is already quantized with {found}",
+                hint=f"start again from the float model to get {asked}",
+            )
+        return model
+    _check_architecture(model)
+    model.float()
+    shared = _insert_attention_quantizers(model, activations == "dynamic")
+    _swap_layers(model, activations == "dynamic", shared)
+    swap_gelus(model)
+    model.get_input_embeddings().int4 = embeddings == "int4"
+    model.set_attn_implementation(ATTENTION)
+    for name, quantizer in quantizers(model).items():
+        quantizer.name = name
+    return model
+
+
+def is_quantized(model: nn.Module) -> bool:
+    """Whether :func:`quantize_model` was applied to ``model``."""
+    return any(True for _ in quantized_modules(model))
+
+
+def activations_of(model: nn.Module) -> str:
+    """``static`` or ``dynamic``: how the inputs of a quantized model's linears are quantized."""
+    dynamic = any(isinstance(module, QuantLinear) and module.input.dynamic for module in model.modules())
+    return "dynamic" if dynamic else "static"
+
+
+def embeddings_of(model: nn.Module) -> str:
+    """``int8`` or ``int4``: how the word embeddings of a quantized model are quantized."""
+    int4 = any(isinstance(module, QuantEmbedding) and module.int4 for module in model.modules())
+    return "int4" if int4 else "int8"
+
+
+def quantizers(model: nn.Module) -> Dict[str, ActivationQuantizer]:
+    """Every place where an activation becomes 8 bit, by its name in ``quantization.json``.
+
+    ``<linear>:input`` for every linear (query, key and value of a layer share one quantizer) and
+    ``<self-attention>:query``, ``:key``, ``:value``; paths are ``model.named_modules()``'s.
+    """
+    found: Dict[str, ActivationQuantizer] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, QuantLinear):
+            found[f"{name}:input"] = module.input
+        elif isinstance(getattr(module, "quantizers", None), AttentionQuantizers):
+            found.update({f"{name}:{which}": getattr(module.quantizers, which) for which in _PROJECTIONS[0]})
+    return found
+
+
+def set_observers(model: nn.Module, mode: str) -> None:
+    """Set what every quantizer does.
+
+    Args:
+        model: a quantized model.
+        mode: ``collecting``: observe (in training mode) and quantize; ``frozen``: quantize with the
+            ranges it has; ``calibrating``: observe, quantize weights only; ``float``: quantize
+            weights only.
+
+    Raises:
+        UsageError: no such mode.
+    """
+    if mode not in MODES:
+        raise UsageError(f"observer mode {mode!r} is not one of {', '.join(MODES)}", hint="use one of those")
+    for quantizer in quantizers(model).values():
+        quantizer.mode = mode
+
+
+def _insert_attention_quantizers(model: Any, dynamic: bool) -> Dict[nn.Module, ActivationQuantizer]:
+    """Give every self-attention its quantizers; return the input quantizer its three projections share."""
+    shared: Dict[nn.Module, ActivationQuantizer] = {}
+    for module in list(model.modules()):
+        projections = _projections(module)
+        if projections is not None:
+            quantizers = AttentionQuantizers(dynamic=dynamic).to(projections[0].weight.device)
+            module.quantizers = quantizers.train(module.training)
+            shared.update((linear, quantizers.input) for linear in projections)
+    return shared
+
+
+def _swap_layers(model: Any, dynamic: bool, shared: Dict[nn.Module, ActivationQuantizer]) -> None:
+    """Put a quantized twin in the place of every linear and embedding."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear:
+                quantizer = shared.get(child)
+                if quantizer is None:
+                    quantizer = ActivationQuantizer(signed=False, dynamic=dynamic).to(child.weight.device)
+                setattr(parent, name, QuantLinear.from_float(child, quantizer))
+            elif type(child) is nn.Embedding:
+                setattr(parent, name, QuantEmbedding.from_float(child))
+
+
+def _projections(module: nn.Module) -> Optional[Tuple[nn.Linear, nn.Linear, nn.Linear]]:
+    """The query, key and value linears of a self-attention module; None for any other module."""
+    for names in _PROJECTIONS:
+        linears = tuple(getattr(module, name, None) for name in names)
+        if all(isinstance(linear, nn.Linear) for linear in linears):
+            return linears  # type: ignore[return-value]
+    return None
+
+
+def _check_architecture(model: Any) -> None:
+    config = getattr(model, "config", None)
+    model_type = getattr(config, "model_type", type(model).__name__)
+    if model_type not in MODEL_TYPES:
+        raise CheckpointError(
+            f"models of type {model_type!r} cannot be quantized; supported: {', '.join(MODEL_TYPES)}",
+            hint="convert the checkpoint to one of those architectures",
+        )
+    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
+        raise CheckpointError(
+            "the model is a decoder; only bidirectional encoders can be quantized",
+            hint="set is_decoder and add_cross_attention to false in config.json if it is an encoder",
+        )
+    position = getattr(config, "position_embedding_type", "absolute") or "absolute"
+    if position != "absolute":
+        raise CheckpointError(
+            f"position_embedding_type is {position!r}; only absolute positions are supported",
+            hint="use a checkpoint with absolute position embeddings",
+        )

@@ -1,0 +1,115 @@
+"""What range an activation takes, and the scale and zero point that range gives."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from obert_edge.errors import ObertEdgeError
+
+#: Largest code of an unsigned and of a symmetric signed activation (``docs/numerics.md``).
+U8_MAX = 255
+S8_MAX = 127
+
+
+def quant_params(low: float, high: float, *, symmetric: bool) -> Tuple[float, int]:
+    """Scale and zero point of the 8-bit qparams that covers ``[low, high]`` and contains 0.
+
+    Args:
+        low: smallest real value to represent.
+        high: largest real value to represent.
+        symmetric: True for S8 (zero point 0, codes -127..127), False for U8.
+
+    Returns:
+        The scale, a float32 value, and the zero point, 0..255. A range of zero width gives (1, 0).
+
+    Raises:
+        ObertEdgeError: the range is not finite, or upside down.
+    """
+    if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+        raise ObertEdgeError(
+            f"an activation range must be finite, with low <= high; found [{low}, {high}]",
+            hint="run at least one batch through the model, and check its weights for inf and nan",
+        )
+    low, high = min(low, 0.0), max(high, 0.0)
+    levels, span = (S8_MAX, max(-low, high)) if symmetric else (U8_MAX, high - low)
+    scale = np.float32(span) / np.float32(levels)
+    # A span so small that its inverse overflows float32 holds nothing but zeros for the engine.
+    if scale < np.finfo(np.float32).tiny or not np.isfinite(np.float32(1) / scale):
+        return 1.0, 0
+    zero_point = 0 if symmetric else int(np.rint(np.clip(-low / float(scale), 0, U8_MAX)))
+    return float(scale), zero_point
+
+
+class Observer(nn.Module):
+    """Watches the tensors of one quantizer.
+
+    Subclasses keep what they have seen in buffers, so a training checkpoint carries it.
+    """
+
+    def observe(self, tensor: torch.Tensor) -> None:
+        """Take in one float tensor of any shape; an empty one changes nothing."""
+        raise NotImplementedError
+
+    def range(self) -> Tuple[float, float]:
+        """The real values ``(low, high)`` the 8-bit qparams should cover.
+
+        Raises:
+            ObertEdgeError: nothing was observed.
+        """
+        raise NotImplementedError
+
+    def quant_params(self, symmetric: bool) -> Tuple[float, int]:
+        """Scale (a float32 value) and zero point; see :func:`quant_params`."""
+        low, high = self.range()
+        return quant_params(low, high, symmetric=symmetric)
+
+
+class MinMaxObserver(Observer):
+    """The smallest and the largest value ever seen."""
+
+    bounds: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bounds", torch.tensor([np.inf, -np.inf]))
+
+    def observe(self, tensor: torch.Tensor) -> None:
+        """Widen the range to the values of ``tensor``."""
+        if tensor.numel():
+            self._update(torch.stack(torch.aminmax(tensor.detach())).to(self.bounds))
+
+    def range(self) -> Tuple[float, float]:
+        """The extremes (or their averages)."""
+        low, high = self.bounds.tolist()
+        if low > high:
+            raise ObertEdgeError(
+                "no value was observed", hint="run at least one batch while the observers collect"
+            )
+        return low, high
+
+    def _update(self, seen: torch.Tensor) -> None:
+        self.bounds[0] = torch.minimum(self.bounds[0], seen[0])
+        self.bounds[1] = torch.maximum(self.bounds[1], seen[1])
+
+
+class MovingAverageObserver(MinMaxObserver):
+    """An exponential moving average of each batch's smallest and largest value.
+
+    It follows a model while it trains: quantization-aware training (Jacob et al. 2018,
+    arXiv:1712.05877, section 3.1).
+
+    Args:
+        momentum: weight of the past, in [0, 1).
+    """
+
+    def __init__(self, momentum: float = 0.95) -> None:
+        super().__init__()
+        self.momentum = momentum
+
+    def _update(self, seen: torch.Tensor) -> None:
+        averaged = self.bounds.lerp(seen, 1 - self.momentum)
+        self.bounds.copy_(torch.where(self.bounds.isinf(), seen, averaged))

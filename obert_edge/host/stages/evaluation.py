@@ -1,0 +1,177 @@
+"""How good a stage's result is: a float folder, a quantized folder or a bundle, by one yardstick."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple, Union
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from obert_edge.errors import CheckpointError, UsageError, VerificationError
+from obert_edge.files import atomic_file
+from obert_edge.host.checkpoints.pytorch import quiet_transformers
+from obert_edge.host.data import Answer, Feature, Task, load_tokenizer
+from obert_edge.host.stages.batching import answer_features
+from obert_edge.host.stages.models import load_model, quantized, read_config
+
+
+def evaluate(
+    model: Union[str, Path],
+    task: Task,
+    *,
+    split: str = "dev",
+    max_length: Optional[int] = None,
+    batch_size: int = 32,
+    limit: Optional[int] = None,
+    against: Optional[Union[str, Path]] = None,
+    predictions: Optional[Union[str, Path]] = None,
+    threads: Optional[int] = None,
+) -> Dict[str, Any]:
+    """Score a model on a split of its task.
+
+    Args:
+        model: a float model folder, a quantized one (run with fake quantization in PyTorch), or a
+            bundle (run by the engine).
+        task: from :func:`obert_edge.host.data.load_task`.
+        split: which rows.
+        max_length: tokens per feature; default: the task's.
+        batch_size: features at once.
+        limit: only the first rows.
+        against: another model to compare answers with.
+        predictions: JSON Lines file to write ``{"id", "prediction"}`` to.
+        threads: of the engine; default: all.
+
+    Returns:
+        ``model``, ``kind``, ``task``, ``split``, ``n`` (examples), ``metric`` (the deciding one),
+        ``metrics``; with ``against`` also ``agreement``, the share of equal predictions in percent.
+
+    Raises:
+        UsageError: no such split.
+        CheckpointError: the model cannot be used.
+        BundleError: the bundle cannot be used.
+    """
+    features, answers, kind = answer(model, task, split, max_length, batch_size, limit, threads)
+    predicted = task.predictions(split, features, answers)
+    result: Dict[str, Any] = {
+        "model": str(model),
+        "kind": kind,
+        "task": task.name,
+        "split": split,
+        "n": len(predicted),
+        "metric": task.metric,
+        "metrics": task.score(split, features, answers),
+    }
+    if against is not None:
+        others = task.predictions(
+            split, *answer(against, task, split, max_length, batch_size, limit, threads)[:2]
+        )
+        result["against"] = str(against)
+        result["agreement"] = agreement(predicted, others)
+    if predictions is not None:
+        with atomic_file(Path(predictions)) as path:
+            lines = (json.dumps({"id": key, "prediction": value}) for key, value in predicted)
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return result
+
+
+def answer(
+    model: Union[str, Path],
+    task: Task,
+    split: str,
+    max_length: Optional[int] = None,
+    batch_size: int = 32,
+    limit: Optional[int] = None,
+    threads: Optional[int] = None,
+) -> Tuple[List[Feature], List[Answer], str]:
+    """Features of a split, a model's answers to them, and the kind of model it is."""
+    path = Path(model)
+    if path.is_file():
+        return _bundle_answers(path, task, split, max_length, batch_size, limit, threads)
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist", hint="pass a model folder or a .oeb bundle")
+    config = read_config(path)
+    features = task.features(split, load_tokenizer(path), max_length=max_length, limit=limit)
+    if quantized(path):
+        from obert_edge.host.quantization import load_quantized
+
+        with quiet_transformers():
+            network, kind = load_quantized(path), "fake-quant"
+    else:
+        network, kind = load_model(path, task), "float"
+    answers = answer_features(
+        network,
+        features,
+        pad_token_id=config.get("pad_token_id") or 0,
+        batch_size=batch_size,
+        condense=task.condense,
+    )
+    return features, answers, kind
+
+
+def agreement(ours: List[Tuple[str, Any]], theirs: List[Tuple[str, Any]]) -> float:
+    """Share of examples with the same prediction, in percent; numbers within 1e-3 are the same."""
+    other = dict(theirs)
+
+    def same(left: Any, right: Any) -> bool:
+        if isinstance(left, float) and isinstance(right, float):
+            return abs(left - right) <= 1e-3
+        return bool(left == right)
+
+    return 100.0 * sum(same(value, other.get(key)) for key, value in ours) / max(1, len(ours))
+
+
+def require_agreement(result: Dict[str, Any], percent: float) -> None:
+    """Check the agreement :func:`evaluate` found.
+
+    Raises:
+        UsageError: no other model was given.
+        VerificationError: it is below ``percent``.
+    """
+    if "agreement" not in result:
+        raise UsageError("an agreement needs two models", hint="name the other one with --against")
+    if result["agreement"] < percent:
+        raise VerificationError(
+            f"{result['model']} and {result['against']} agree on {result['agreement']:.2f} % of "
+            f"{result['n']} examples; at least {percent:g} % was asked for",
+            hint="rebuild the bundle from this very folder; if it stays, report it with both files",
+        )
+
+
+def _bundle_answers(
+    path: Path,
+    task: Task,
+    split: str,
+    max_length: Optional[int],
+    batch_size: int,
+    limit: Optional[int],
+    threads: Optional[int],
+) -> Tuple[List[Feature], List[Answer], str]:
+    from obert_edge.bundle.container import TOKENIZER, Bundle
+    from obert_edge.device.runtime.session import load
+
+    with Bundle.open(path, "header") as bundle:
+        tokenizer = Tokenizer.from_str(bytes(bundle.member(TOKENIZER)).decode("utf-8"))
+    features = task.features(split, tokenizer, max_length=max_length, limit=limit)
+    order = sorted(range(len(features)), key=lambda i: -len(features[i]["input_ids"]))
+    answers: List[Optional[Answer]] = [None] * len(features)
+    with load(path, threads=threads) as session:
+        uses_types = session.manifest.model.type_vocabulary > 1
+        for start in range(0, len(order), batch_size):
+            chosen = [features[index] for index in order[start : start + batch_size]]
+            shape = (len(chosen), max(len(feature["input_ids"]) for feature in chosen))
+            ids, types, mask = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, bool)
+            for row, feature in enumerate(chosen):
+                length = len(feature["input_ids"])
+                ids[row, :length], types[row, :length] = feature["input_ids"], feature["token_type_ids"]
+                mask[row, :length] = True
+            arrays = session.run(ids, mask, types if uses_types else None)
+            for row, index in enumerate(order[start : start + batch_size]):
+                length = len(features[index]["input_ids"])
+                answer = {
+                    key: value[row, :length] if key != "logits" or value.ndim == 3 else value[row]
+                    for key, value in arrays.items()
+                }
+                answers[index] = task.condense(features[index], answer)
+    return features, [answer for answer in answers if answer is not None], "bundle"

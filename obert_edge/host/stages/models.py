@@ -1,0 +1,140 @@
+"""Model folders: loading a checkpoint with the head a task needs, and saving it whole."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Mapping, Optional, cast
+
+import torch
+from torch import nn
+
+from obert_edge.errors import CheckpointError
+from obert_edge.host.checkpoints.checkpoint import Checkpoint, read_model_config
+from obert_edge.host.checkpoints.pytorch import load_pytorch, quiet_transformers
+from obert_edge.host.data import Task
+from obert_edge.host.data.base import (
+    MASKED_LM,
+    QUESTION_ANSWERING,
+    SEQUENCE_CLASSIFICATION,
+    TOKEN_CLASSIFICATION,
+)
+
+QUANTIZATION = "quantization.json"
+#: What transformers' classes with a head are called, after the architecture's name.
+HEADS = {
+    SEQUENCE_CLASSIFICATION: "ForSequenceClassification",
+    TOKEN_CLASSIFICATION: "ForTokenClassification",
+    QUESTION_ANSWERING: "ForQuestionAnswering",
+    MASKED_LM: "ForMaskedLM",
+}
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+)
+
+
+def load_model(folder: Path, task: Task, *, seed: int = 42) -> nn.Module:
+    """Load a checkpoint with the head of ``task``; a missing head is initialized from ``seed``.
+
+    Any folder that ``build`` takes will do (one importer serves both); of a quantized checkpoint of
+    SparseML these are the float weights. A head whose labels come in another order than the task's is
+    put in the task's order.
+
+    Raises:
+        CheckpointError: the folder is not a readable checkpoint, or its head has other labels.
+    """
+    if (Path(folder) / QUANTIZATION).is_file():
+        raise CheckpointError(
+            f"{folder} is already quantized (it holds {QUANTIZATION})",
+            hint="start from the float checkpoint this one was made from",
+        )
+    checkpoint = Checkpoint.open(folder)
+    torch.manual_seed(seed)
+    order: Optional[List[int]] = None
+    if has_head(checkpoint.config, task) and task.labels:
+        order = _label_order(folder, checkpoint.config, task)
+    model, missing = load_pytorch(checkpoint, HEADS[task.head], **task.model_options())
+    _check_complete(folder, model, missing)
+    if order is not None and order != sorted(order):
+        head = _output_layer(model)
+        with torch.no_grad():
+            head.weight.copy_(head.weight[order].clone())
+            head.bias.copy_(head.bias[order].clone())
+    return model  # type: ignore[no-any-return]
+
+
+def read_config(folder: Path) -> Dict[str, Any]:
+    """``config.json`` of a model folder.
+
+    Raises:
+        CheckpointError: there is none, or it is not JSON.
+    """
+    return read_model_config(folder)
+
+
+def quantized(folder: Path) -> bool:
+    """Whether a model folder carries quantization ranges, beside the weights or among them."""
+    return (Path(folder) / QUANTIZATION).is_file() or Checkpoint.open(folder).quantization is not None
+
+
+def save_model(model: nn.Module, source: Path, folder: Path) -> None:
+    """Write ``model`` and the tokenizer files of ``source`` into an existing folder."""
+    with quiet_transformers():
+        model.save_pretrained(str(folder))  # type: ignore[operator]
+    copy_tokenizer(source, folder)
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy the tokenizer files of one model folder to another."""
+    for name in _TOKENIZER_FILES:
+        if (Path(source) / name).is_file():
+            shutil.copyfile(Path(source) / name, Path(folder) / name)
+
+
+def has_head(config: Mapping[str, Any], task: Task) -> bool:
+    """Whether the checkpoint was saved with the kind of head the task needs."""
+    suffixes = (HEADS[task.head],) + (("ForPreTraining",) if task.head == MASKED_LM else ())
+    return any(str(name).endswith(suffixes) for name in config.get("architectures") or ())
+
+
+def _check_complete(folder: Path, model: Any, missing: Iterable[str]) -> None:
+    """A new head is trained; an encoder that was filled with random numbers must not pass for one."""
+    prefix = f"{model.base_model_prefix}."
+    lost = sorted(key for key in missing if key.startswith(prefix) and ".pooler." not in key)
+    if lost:
+        raise CheckpointError(
+            f"{folder} lacks {len(lost)} weights of the encoder, the first is {lost[0]}",
+            hint="download the checkpoint again; a converted one must keep transformers' tensor names",
+        )
+
+
+def _label_order(folder: Path, config: Mapping[str, Any], task: Task) -> Optional[List[int]]:
+    """For each label of the task its row in the checkpoint's head; None: the names do not tell.
+
+    Raises:
+        CheckpointError: the number of labels differs.
+    """
+    by_id = config.get("id2label") or {}
+    found = [str(by_id[key]) for key in sorted(by_id, key=int)]
+    if found and len(found) != len(task.labels):
+        raise CheckpointError(
+            f"{folder} has a head of {len(found)} labels ({', '.join(found)}); "
+            f"task {task.name!r} has {len(task.labels)} ({', '.join(task.labels)})",
+            hint="pass the checkpoint fine-tuned on this task, or the bare encoder",
+        )
+    names = [name.lower() for name in found]
+    wanted = [label.lower() for label in task.labels]
+    return [names.index(label) for label in wanted] if sorted(names) == sorted(wanted) else None
+
+
+def _output_layer(model: nn.Module) -> nn.Linear:
+    """The linear of a classification head that has a row per label."""
+    classifier: Any = model.classifier
+    return cast(nn.Linear, getattr(classifier, "out_proj", classifier))

@@ -1,0 +1,246 @@
+"""One training run with transformers' own Trainer: distillation, logs, progress, resumption."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, cast
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+
+from obert_edge.errors import UsageError
+from obert_edge.host.checkpoints.pytorch import quiet_transformers
+from obert_edge.host.data import Feature, Task
+from obert_edge.host.pruning import DistillationLoss, RewindingLearningRate
+from obert_edge.host.stages.batching import (
+    FeatureDataset,
+    LengthGroupedSampler,
+    PadCollator,
+    answer_features,
+)
+from obert_edge.host.stages.logs import LogCallback, ProgressCallback
+from obert_edge.host.stages.recipe import Training
+from obert_edge.host.stages.resume import CHECKPOINTS, CompleteCheckpoint, last_complete_checkpoint, step_of
+from obert_edge.host.stages.timing import total_steps
+
+#: Rows that a score during training looks at, at most.
+_SCORED_ROWS = 1000
+
+
+class StageTrainer(Trainer):
+    """Trainer whose loss may come from a teacher, and whose rate may rewind.
+
+    Args:
+        distillation: the loss that replaces the model's own; see ``pruning.DistillationLoss``.
+        rates: a learning rate that starts again at given steps, in place of one linear decay.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        distillation: Optional[DistillationLoss] = None,
+        rates: Optional[RewindingLearningRate] = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._distillation = distillation
+        self._rates = rates
+        if distillation is not None:
+            # The distillation loss is a mean over the batch: the Trainer must divide it by the
+            # number of accumulated batches, which it does only without this flag.
+            self.model_accepts_loss_kwargs = False
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The loss of one batch."""
+        if self._distillation is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, outputs = self._distillation(model, inputs)
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset = cast(FeatureDataset, self.train_dataset if train_dataset is None else train_dataset)
+        return LengthGroupedSampler(dataset.lengths, self.args.train_batch_size, self.args.seed)
+
+    def take(self, checkpoint: Path) -> None:
+        """Have the model of the last step: resuming there, the Trainer would do one step more."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        handler = self.callback_handler
+        handler.train_dataloader = self.get_train_dataloader()
+        self.control = handler.on_train_begin(self.args, self.state, self.control)
+        self.control = handler.on_train_end(self.args, self.state, self.control)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The linear decay of the arguments, or the rates given."""
+        if self._rates is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            self.lr_scheduler = self._rates.scheduler(
+                cast(Optimizer, optimizer or self.optimizer), steps_per_epoch=1
+            )
+        return self.lr_scheduler
+
+
+@contextlib.contextmanager
+def training_mode(model: nn.Module, options: Training) -> Iterator[None]:
+    """Apply ``dropout`` and ``freeze_embeddings`` while training, and take them back after."""
+    dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    before = [module.p for module in dropouts]
+    frozen = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if options.freeze_embeddings and "embeddings." in name and parameter.requires_grad
+    ]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    if options.dropout is not None:
+        for module in dropouts:
+            module.p = options.dropout
+    try:
+        yield
+    finally:
+        for module, probability in zip(dropouts, before):
+            module.p = probability
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
+def train(
+    model: nn.Module,
+    features: Sequence[Feature],
+    options: Training,
+    work: Path,
+    *,
+    title: str,
+    distillation: Optional[DistillationLoss] = None,
+    rates: Optional[RewindingLearningRate] = None,
+    pad_token_id: int = 0,
+    callbacks: Sequence[TrainerCallback] = (),
+    log_extra: Optional[Callable[[], Dict[str, float]]] = None,
+    augment: Optional[Callable[[Feature, int], Feature]] = None,
+    score: Optional[Callable[[nn.Module], float]] = None,
+    bar: Optional[ProgressCallback] = None,
+) -> Dict[str, float]:
+    """Train ``model`` in place.
+
+    Checkpoints go to ``work/checkpoints``; when some are there already, training goes on from the
+    last one and ends with the very weights it would have ended with. Batches hold rows of similar
+    length and are padded to their longest row. Several devices: start the command with ``torchrun`` or
+    ``accelerate launch``.
+
+    Args:
+        model: a transformers model.
+        features: the train split.
+        options: steps, rates, precision.
+        work: folder for checkpoints, ``train_log.csv`` and TensorBoard events.
+        title: shown beside the progress bar.
+        distillation: loss against a teacher, in place of the model's own.
+        rates: learning rate per step with rewinds, in place of one linear decay.
+        pad_token_id: of the tokenizer.
+        callbacks: further Trainer callbacks (pruning, QAT).
+        log_extra: values for the log's other columns.
+        augment: see :meth:`Task.augment`.
+        score: metric of the model, every ``options.evaluate_steps`` steps.
+        bar: shows progress; None: nothing is shown.
+
+    Returns:
+        ``steps``, ``seconds`` of this call, and the ``loss`` logged last.
+
+    Raises:
+        UsageError: ``fp16`` without a GPU.
+    """
+    if options.precision == "fp16" and not torch.cuda.is_available():
+        raise UsageError("precision fp16 needs a GPU, and there is none", hint="use bf16 or fp32")
+    began = time.monotonic()
+    torch.set_flush_denormal(True)  # denormals of pruned models slow x86 several-fold
+    work.mkdir(parents=True, exist_ok=True)
+    steps = total_steps(options, len(features))
+    arguments = TrainingArguments(
+        output_dir=str(work / CHECKPOINTS),
+        per_device_train_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.accumulate,
+        max_steps=steps,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="polynomial",
+        lr_scheduler_kwargs={"power": 1.0, "lr_end": options.final_learning_rate},
+        warmup_steps=round(options.warmup * steps),
+        weight_decay=options.weight_decay,
+        optim="adamw_torch_fused",
+        bf16=options.precision == "bf16",
+        fp16=options.precision == "fp16",
+        seed=options.seed,
+        save_strategy="steps",
+        save_steps=options.save_steps or max(1, steps // 10),
+        logging_steps=max(1, min(20, steps // 10)),
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_num_workers=0,
+        use_cpu=not torch.cuda.is_available(),
+        label_names=["labels", "start_positions", "end_positions"],
+    )
+    log = LogCallback(work, log_extra, score, options.evaluate_steps)
+    shown: List[TrainerCallback] = [bar] if bar else []
+    trainer = StageTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=FeatureDataset(features, augment),
+        data_collator=PadCollator(pad_token_id),
+        callbacks=[log, *callbacks, *shown, CompleteCheckpoint()],
+        distillation=distillation,
+        rates=rates,
+    )
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    last = last_complete_checkpoint(work / CHECKPOINTS)
+    if options.gradient_checkpointing:
+        model.gradient_checkpointing_enable()  # type: ignore[operator]
+    try:
+        with training_mode(model, options), quiet_transformers():
+            if last is not None and step_of(last) >= steps:
+                trainer.take(last)
+            else:
+                trainer.train(resume_from_checkpoint=str(last) if last else None)
+    finally:
+        log.close()
+        if bar:
+            bar.close()
+        if options.gradient_checkpointing:
+            model.gradient_checkpointing_disable()  # type: ignore[operator]
+    return {
+        "steps": float(steps),
+        "seconds": round(time.monotonic() - began, 1),
+        "loss": next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), 0.0),
+    }
+
+
+def make_score(
+    task: Task, tokenizer: Any, options: Training, pad_token_id: int
+) -> Optional[Callable[[nn.Module], float]]:
+    """The task's deciding metric on split ``tune``, else ``dev``; None: none was asked for."""
+    split = next((name for name in ("tune", "dev") if name in task.splits), None)
+    if options.evaluate_steps is None or split is None:
+        return None
+    features = task.features(split, tokenizer, max_length=options.max_length, limit=_SCORED_ROWS)
+
+    def score(model: nn.Module) -> float:
+        answers = answer_features(
+            model,
+            features,
+            pad_token_id=pad_token_id,
+            batch_size=options.batch_size,
+            condense=task.condense,
+        )
+        return task.score(split, features, answers)[task.metric]
+
+    return score

@@ -1,0 +1,272 @@
+"""A model with the word embeddings of the texts it will see: fewer rows, the same answers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from obert_edge.calibration import read_texts
+from obert_edge.errors import CheckpointError, UsageError
+from obert_edge.files import atomic_folder
+from obert_edge.host.architectures.base import Decoder
+from obert_edge.host.checkpoints.checkpoint import CONFIG, SAFETENSORS, Checkpoint, read_json
+from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
+from obert_edge.host.data import Task, load_tokenizer
+from obert_edge.host.stages.models import QUANTIZATION
+from obert_edge.host.stages.stage import REPORT
+from obert_edge.host.stages.vocabulary import (
+    Choice,
+    Counts,
+    choose_pieces,
+    parse_tokenizer,
+    special_ids,
+    trim_tokenizer,
+)
+from obert_edge.progress import Bar
+
+STAGE = "trim-vocabulary"
+#: Beside the weights and the tokenizer, what a stage or sentence-transformers keeps in a folder.
+_KEPT_FILES = (QUANTIZATION, "sparsity.json", "sparsity.md", "modules.json", "1_Pooling/config.json")
+_WHOLE = 1 << 20  # tokens per feature: nothing is cut
+_CHUNK = 4096
+
+
+def trim_vocabulary(
+    model: Union[str, Path],
+    output: Union[str, Path],
+    *,
+    task: Optional[Task] = None,
+    corpus: Sequence[Union[str, Path]] = (),
+    min_count: int = 1,
+    keep: Optional[int] = None,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> Dict[str, Any]:
+    """Remove the pieces that a corpus does not use, from the tokenizer and the word embeddings.
+
+    The model may be float, pruned or quantized; nothing is trained. Pieces keep their order. A text whose
+    pieces are all kept gets the same answers, to the bit; in another, a word whose piece is gone is made
+    of smaller ones. Special tokens and single characters always stay.
+
+    Args:
+        model: folder of a Bert, DistilBert, Electra (WordPiece) or Roberta (BPE) model.
+        output: folder to write; appears only when everything is in it.
+        task: count the pieces of its train split.
+        corpus: or (and) of these files: ``.txt`` (a text per line), ``.jsonl``, ``.tsv`` or ``.csv``, also
+            compressed (``.gz``).
+        min_count: pieces that occur less often go.
+        keep: at most so many pieces stay, the most frequent ones.
+        progress: show a progress bar on stderr.
+        overwrite: replace an existing output.
+
+    Returns:
+        What ``stage.json`` of the output holds; ``figures``: ``pieces`` before, ``kept``, ``needed`` (special
+        tokens and characters), ``corpus_tokens``, ``unchanged`` (percent of them that keep their piece),
+        ``bundle_mb_saved`` (INT8 rows of a bundle), ``tokenizer_mb_saved``.
+
+    Raises:
+        UsageError: there is no corpus, ``keep`` is too small, a value is out of range, or the output exists.
+        CheckpointError: the model or its tokenizer cannot be used.
+        DataError: the corpus cannot be read.
+    """
+    if task is None and not corpus:
+        raise UsageError(
+            "there is no corpus to count pieces in", hint="name files with --corpus, or --task and --data"
+        )
+    if min_count < 1 or (keep is not None and keep < 1):
+        raise UsageError(
+            f"min_count is {min_count} and keep is {keep}; expected 1 or more", hint="leave them out"
+        )
+    source = Path(model)
+    checkpoint = Checkpoint.open(source)
+    if checkpoint.quantization is not None:
+        raise CheckpointError(
+            f"{source} is a checkpoint of SparseML's quantization, which cannot be written back",
+            hint="trim the float model, then quantize it with `obert-edge quantize`",
+        )
+    config = read_config(checkpoint)
+    tokenizer = load_tokenizer(source)
+    text = _tokenizer_json(source, tokenizer)
+    description = parse_tokenizer(text, str(source))
+    with Bar() as bar:
+        counts = _count(tokenizer, config.vocabulary, task, corpus, bar if progress else None)
+    choice = choose_pieces(
+        description,
+        counts,
+        minimum=min_count,
+        keep=keep,
+        required=_required(checkpoint.config, config),
+    )
+    trimmed = trim_tokenizer(description, choice.ids)
+    report = {
+        "stage": STAGE,
+        "options": {"task": task.name if task else None, "min_count": min_count, "keep": keep},
+        "figures": {
+            **_figures(config, description, counts, choice),
+            "tokenizer_mb_saved": (len(text.encode()) - len(_compact(trimmed).encode())) / 1e6,
+        },
+    }
+    with atomic_folder(Path(output), overwrite=overwrite) as folder:
+        _write_tokenizer(source, folder, trimmed, choice.ids)
+        _write_weights(checkpoint, config, folder, choice.ids)
+        for name in _KEPT_FILES:
+            if (source / name).is_file():
+                (folder / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(source / name, folder / name)
+        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def _tokenizer_json(source: Path, tokenizer: Tokenizer) -> str:
+    """The file as it is, with its padding and truncation; or what older files were converted to."""
+    path = source / "tokenizer.json"
+    return path.read_text(encoding="utf-8") if path.is_file() else str(tokenizer.to_str())
+
+
+def _count(
+    tokenizer: Tokenizer,
+    vocabulary: int,
+    task: Optional[Task],
+    corpus: Sequence[Union[str, Path]],
+    bar: Optional[Bar],
+) -> Counts:
+    """How often each id occurs; int64 ``[vocabulary]``."""
+    counts = np.zeros(vocabulary, np.int64)
+    for done, total, ids in _ids(tokenizer, task, corpus):
+        found = np.bincount(np.asarray(ids, np.int64), minlength=vocabulary)
+        if len(found) > vocabulary:
+            raise CheckpointError(
+                f"the tokenizer makes the id {len(found) - 1}; the model has {vocabulary} word embeddings",
+                hint="copy the tokenizer files that belong to this model",
+            )
+        counts += found
+        if bar is not None:
+            bar.show("counting pieces", done, total)
+    return counts
+
+
+def _ids(
+    tokenizer: Tokenizer, task: Optional[Task], corpus: Sequence[Union[str, Path]]
+) -> Iterator[Tuple[int, int, List[int]]]:
+    """Texts done, texts in all, and the ids of the last ones."""
+    for file in corpus:
+        texts = read_texts(file, limit=np.iinfo(np.int64).max)
+        flat = [part for text in texts for part in ((text,) if isinstance(text, str) else text)]
+        for start in range(0, len(flat), _CHUNK):
+            encodings = tokenizer.encode_batch(flat[start : start + _CHUNK], add_special_tokens=False)
+            yield start, len(flat), [id_ for encoding in encodings for id_ in encoding.ids]
+    if task is not None:
+        features = task.features("train", tokenizer, max_length=_WHOLE)
+        for start in range(0, len(features), _CHUNK):
+            rows = features[start : start + _CHUNK]
+            yield start, len(features), [id_ for row in rows for id_ in row["input_ids"]]
+
+
+def _required(raw: Mapping[str, Any], config: ModelConfig) -> Set[int]:
+    """Ids that ``config.json`` names; and RoBERTa counts positions from its padding id: it must not move."""
+    named = {value for key, value in raw.items() if key.endswith("_token_id")}
+    ids = {value for value in named if isinstance(value, int) and 0 <= value < config.vocabulary}
+    if config.architecture.positions_after_padding:
+        ids |= set(range(config.pad_id + 1))
+    return ids
+
+
+def _compact(description: Mapping[str, Any]) -> str:
+    return json.dumps(description, ensure_ascii=False, separators=(",", ":"))
+
+
+def _figures(
+    config: ModelConfig, description: Mapping[str, Any], counts: Counts, choice: Choice
+) -> Dict[str, Any]:
+    texts = counts.copy()
+    texts[list(special_ids(description))] = 0
+    tokens = int(texts.sum())
+    return {
+        "pieces": config.vocabulary,
+        "kept": len(choice.ids),
+        "needed": choice.needed,
+        "corpus_tokens": tokens,
+        "unchanged": 100.0 * int(texts[choice.ids].sum()) / max(1, tokens),
+        "bundle_mb_saved": (config.vocabulary - len(choice.ids)) * (config.embedding + 4) / 1e6,
+    }
+
+
+def _write_tokenizer(source: Path, folder: Path, trimmed: Mapping[str, Any], ids: Sequence[int]) -> None:
+    """``tokenizer.json``, and of the older files those that the source has."""
+    new = {old: place for place, old in enumerate(ids)}
+    text = _compact(trimmed)
+    Tokenizer.from_str(text)  # whatever is wrong is found before anything else is written
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+    vocabulary = trimmed["model"]["vocab"]
+    in_order = list(vocabulary.values()) == list(range(len(vocabulary)))  # a line per id
+    if (source / "vocab.txt").is_file() and in_order:
+        (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in vocabulary), encoding="utf-8")
+    if (source / "vocab.json").is_file():
+        (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    if (source / "merges.txt").is_file():
+        merges = [m if isinstance(m, str) else " ".join(m) for m in trimmed["model"].get("merges") or []]
+        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
+    if (source / "special_tokens_map.json").is_file():
+        shutil.copyfile(source / "special_tokens_map.json", folder / "special_tokens_map.json")
+    added = read_json(source / "added_tokens.json")
+    if added is not None:
+        renumbered = {token: new[id_] for token, id_ in added.items() if id_ in new}
+        (folder / "added_tokens.json").write_text(json.dumps(renumbered, indent=1), encoding="utf-8")
+    settings = read_json(source / "tokenizer_config.json")
+    if settings is not None:
+        known = settings.get("added_tokens_decoder")
+        if isinstance(known, dict):
+            settings["added_tokens_decoder"] = {
+                str(new[int(id_)]): token for id_, token in known.items() if int(id_) in new
+            }
+        (folder / "tokenizer_config.json").write_text(
+            json.dumps(settings, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
+
+
+def _write_weights(checkpoint: Checkpoint, config: ModelConfig, folder: Path, ids: Sequence[int]) -> None:
+    """The tensors with fewer rows where rows are pieces, and the configuration that says so."""
+    from safetensors.numpy import save_file
+
+    rows = _row_tensors(config)
+    ignored = {config.base + name for name in config.architecture.ignored}
+    tensors: Dict[str, npt.NDArray[np.float32]] = {}
+    for name in checkpoint.names:
+        if name in ignored:
+            continue
+        tensor = checkpoint.tensor(name)
+        if name in rows:
+            if len(tensor) != config.vocabulary:
+                raise CheckpointError(
+                    f"tensor {name!r} of {checkpoint.folder} has {len(tensor)} rows; config.json implies "
+                    f"{config.vocabulary}",
+                    hint="use the config.json that was saved with these weights",
+                )
+            tensor = tensor[list(ids)]
+        tensors[name] = np.ascontiguousarray(tensor)
+    save_file(tensors, str(folder / SAFETENSORS), metadata={"format": "pt"})
+    new = {old: place for place, old in enumerate(ids)}
+    raw = dict(checkpoint.config)
+    raw["vocab_size"] = len(ids)
+    for key, value in raw.items():
+        if key.endswith("_token_id") and isinstance(value, int) and value in new:
+            raw[key] = new[value]
+    (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+
+
+def _row_tensors(config: ModelConfig) -> Set[str]:
+    """Names of the tensors with a row per piece: the word embeddings, and a decoder onto the vocabulary."""
+    names = {f"{config.base}{config.architecture.word}.weight"}
+    for head in config.architecture.heads.values():
+        for step in head.steps:
+            if isinstance(step, Decoder):
+                names |= {f"{step.module}.weight", f"{step.module}.bias"} | (
+                    {step.bias} if step.bias else set()
+                )
+    return names

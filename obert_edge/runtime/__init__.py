@@ -1,1 +1,0 @@
-"""The device side: sessions, tokenizers, tasks, benchmarks. Needs numpy only."""

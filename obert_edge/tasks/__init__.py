@@ -1,9 +1,0 @@
-"""Data sets, features and metrics per task; no torch, no transformers."""
-
-from __future__ import annotations
-
-from obert_edge.tasks.base import Answer, Feature, Task
-from obert_edge.tasks.registry import load_task
-from obert_edge.tasks.tokenizers import load_tokenizer
-
-__all__ = ["Answer", "Feature", "Task", "load_task", "load_tokenizer"]

@@ -1,0 +1,89 @@
+"""Bundles of tiny random models, with a float oracle of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, List, Tuple
+
+import numpy as np
+import pytest
+import torch
+
+import obert_edge
+from obert_edge.device.export.dense import DenseModel, read_dense_model
+from obert_edge.host.compiler.build import build
+from tests.host.compiler.models import save_model
+
+BATCH, SEQUENCE, REAL = 2, 24, 17  # the second sequence has REAL tokens, the rest is padding
+PAD = {"roberta": 1}
+
+torch.set_num_threads(1)
+
+
+def round_trip(weights: torch.Tensor) -> torch.Tensor:
+    """Per row to INT8 and back, by the rule of docs/numerics.md."""
+    scale = weights.abs().amax(dim=1, keepdim=True) / 127
+    scale[scale == 0] = 1
+    return torch.clamp(torch.round(weights / scale), -127, 127) * scale
+
+
+@dataclass
+class Sample:
+    """A bundle, what it was made from, and inputs that include padding."""
+
+    bundle: Path
+    torch_model: torch.nn.Module
+    inputs: Tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    @property
+    def model(self) -> DenseModel:
+        return read_dense_model(self.bundle)
+
+    def real(self, results: List[np.ndarray]) -> List[np.ndarray]:
+        """Results as rows [.., channels] of real tokens or of sequences."""
+        mask = self.inputs[1].astype(bool)
+        return [result[mask] if result.ndim == 3 else result for result in results]
+
+    def engine(self) -> List[np.ndarray]:
+        ids, mask, types = self.inputs
+        with obert_edge.load(str(self.bundle), threads=1) as session:
+            values = session.run(input_ids=ids, attention_mask=mask, token_type_ids=types).values()
+        return self.real([value[..., None] if value.shape == ids.shape else value for value in values])
+
+    def oracle(self) -> List[np.ndarray]:
+        """transformers' own model with weights that went through INT8 and activations that did not."""
+        ids, mask, types = (torch.from_numpy(array) for array in self.inputs)
+        arguments = {"input_ids": ids, "attention_mask": mask}
+        if hasattr(self.torch_model.config, "type_vocab_size"):
+            arguments["token_type_ids"] = types
+        with torch.no_grad():
+            for module in self.torch_model.modules():
+                if isinstance(module, (torch.nn.Linear, torch.nn.Embedding)):
+                    module.weight.data = round_trip(module.weight.data)
+            outputs = self.torch_model(**arguments)
+        names = ("logits", "start_logits", "end_logits")
+        found = [outputs[name].numpy() for name in names if name in outputs]
+        return self.real([value[..., None] if value.shape == ids.shape else value for value in found])
+
+
+@pytest.fixture(scope="session")
+def make_sample(tmp_path_factory):
+    """A function: architecture, task and options of the model to a sample."""
+    made: dict = {}
+
+    def make(architecture: str, task: str = "sequence-classification", **options: Any) -> Sample:
+        key = (architecture, task, *sorted(options.items()))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("model")
+            model = save_model(folder, architecture, task, layers=2, **options)
+            bundle = build(folder, "x86", folder / "model.oeb")
+            random = np.random.default_rng(0)
+            ids = random.integers(10, 120, (BATCH, SEQUENCE))
+            mask = np.ones_like(ids)
+            ids[1, REAL:], mask[1, REAL:] = PAD.get(architecture, 0), 0
+            types = random.integers(0, 2, ids.shape) if architecture in ("bert", "electra") else ids * 0
+            made[key] = Sample(bundle, model, (ids, mask, types))
+        return made[key]
+
+    return make

@@ -1,0 +1,56 @@
+"""Small real bundles without torch: a random sparse classifier that reads English words."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+from obert_edge.host.compiler.build import build
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "the",
+    "a",
+    "film",
+    "is",
+    "was",
+    "good",
+    "bad",
+    "fun",
+    ".",
+)
+
+
+def make_bundle(folder: Path, target: str) -> Path:
+    """Build ``tools/make_golden.py``'s model for a target; its embedded cases come from this machine."""
+    spec = importlib.util.spec_from_file_location("make_golden", ROOT / "tools" / "make_golden.py")
+    assert spec is not None and spec.loader is not None
+    golden = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(golden)
+    golden.write_model(folder)
+    save_tokenizer(folder / "tokenizer.json", golden.CONFIG["vocab_size"])
+    (folder / "quantization.json").write_text(json.dumps(golden.ranges()))
+    return build(folder, target, folder / f"{target}.oeb")
+
+
+def save_tokenizer(path: Path, size: int) -> None:
+    """BERT's WordPiece over :data:`WORDS`, filled up with word ends."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    tokens = [*WORDS, *(f"##{chr(97 + i % 26)}{i}" for i in range(size - len(WORDS)))]
+    tokenizer = Tokenizer(models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(list(WORDS[:5]))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    tokenizer.save(str(path))

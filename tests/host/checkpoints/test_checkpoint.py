@@ -1,0 +1,185 @@
+"""A model folder is read whole or refused with a reason; nothing in it is executed."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
+
+from obert_edge.errors import CheckpointError
+from obert_edge.host.checkpoints.checkpoint import Checkpoint
+from obert_edge.host.checkpoints.model_config import read_config
+from obert_edge.host.compiler.importer import import_graph
+from tests.host.compiler.models import make_model, save_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_model(tmp_path, "bert", "sequence-classification", layers=1)
+    return tmp_path
+
+
+def as_pickle(folder: Path, content: object = None) -> Path:
+    state = make_model("bert", "sequence-classification", layers=1).state_dict()
+    (folder / "model.safetensors").unlink()
+    torch.save(state if content is None else content, folder / "pytorch_model.bin")
+    return folder / "pytorch_model.bin"
+
+
+def test_a_pickle_of_tensors_gives_what_safetensors_gives(folder: Path) -> None:
+    expected = {name: Checkpoint.open(folder).tensor(name) for name in Checkpoint.open(folder).names}
+    as_pickle(folder)
+    checkpoint = Checkpoint.open(folder)
+    assert checkpoint.names == sorted(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(checkpoint.tensor(name), value)
+
+
+def test_a_sharded_model_is_read_from_all_shards(tmp_path: Path) -> None:
+    model = make_model("bert", "encoder", layers=2)
+    model.save_pretrained(tmp_path, max_shard_size="100KB")
+    assert not (tmp_path / "model.safetensors").exists()
+    checkpoint = Checkpoint.open(tmp_path)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(checkpoint.tensor(name), value.numpy())
+    next(tmp_path.glob("model-00002*")).unlink()
+    with pytest.raises(CheckpointError, match="names the shard 'model-00002"):
+        Checkpoint.open(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_float_types_become_float32(folder: Path, dtype: torch.dtype) -> None:
+    value = torch.randn(3, 5).to(dtype)
+    save_torch({"x": value}, folder / "model.safetensors")
+    np.testing.assert_array_equal(Checkpoint.open(folder).tensor("x"), value.to(torch.float32).numpy())
+
+
+def test_names_of_2019_are_understood(folder: Path) -> None:
+    save_file({"a.LayerNorm.gamma": np.ones(2, np.float32)}, folder / "model.safetensors")
+    assert Checkpoint.open(folder).names == ["a.LayerNorm.weight"]
+
+
+def test_safetensors_are_read_without_torch(folder: Path) -> None:
+    code = (
+        "import sys; from obert_edge.host.checkpoints.checkpoint import Checkpoint\n"
+        f"Checkpoint.open({str(folder)!r}).tensor('classifier.weight')\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple:  # type: ignore[type-arg]
+        return (Path.touch, (Path("exploded"),))
+
+
+def test_a_pickle_that_runs_code_is_not_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    as_pickle(folder, {"x": Bomb()})
+    with pytest.raises(CheckpointError, match="more than tensors") as caught:
+        Checkpoint.open(folder)
+    assert "safetensors" in caught.value.hint
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(CheckpointError):
+        Checkpoint.open(folder)
+    assert not Path("exploded").exists()
+
+
+def test_a_pickle_of_something_else_is_refused(folder: Path) -> None:
+    as_pickle(folder, [torch.ones(2)])
+    with pytest.raises(CheckpointError, match="not a dictionary of tensors"):
+        Checkpoint.open(folder)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.5, 0.99])
+@pytest.mark.parametrize("kind", ["safetensors", "pickle"])
+def test_truncated_weights_are_refused(folder: Path, fraction: float, kind: str) -> None:
+    path = as_pickle(folder) if kind == "pickle" else folder / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(fraction * len(whole))])
+    with pytest.raises(CheckpointError, match=path.name):
+        Checkpoint.open(folder)
+
+
+def test_a_folder_without_config_or_weights_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no model folder"):
+        Checkpoint.open(tmp_path / "nowhere")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="neither model.safetensors nor pytorch_model.bin"):
+        Checkpoint.open(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read as JSON"):
+        Checkpoint.open(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="has no config.json"):
+        Checkpoint.open(folder)
+
+
+def altered(folder: Path, change) -> Checkpoint:
+    checkpoint = Checkpoint.open(folder)
+    tensors = {name: np.array(checkpoint.tensor(name)) for name in checkpoint.names}
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+    return Checkpoint.open(folder)
+
+
+def importing(checkpoint: Checkpoint) -> None:
+    import_graph(checkpoint, read_config(checkpoint))
+
+
+def test_a_missing_tensor_is_named(folder: Path) -> None:
+    checkpoint = altered(folder, lambda tensors: tensors.pop("classifier.bias"))
+    with pytest.raises(CheckpointError, match="no tensor 'classifier.bias'") as caught:
+        importing(checkpoint)
+    assert "task='encoder'" in caught.value.hint
+
+
+def test_tensors_the_graph_would_ignore_are_named(folder: Path) -> None:
+    name = "bert.encoder.layer.0.attention.adapter.weight"
+    checkpoint = altered(folder, lambda tensors: tensors.update({name: np.ones(3, np.float32)}))
+    with pytest.raises(CheckpointError, match=f"does not: {name}"):
+        importing(checkpoint)
+
+
+def test_more_layers_than_the_config_says_are_refused(tmp_path: Path) -> None:
+    save_model(tmp_path, "bert", "encoder", layers=2)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    with pytest.raises(CheckpointError, match=r"of 1 layers does not: encoder.layer.1"):
+        importing(Checkpoint.open(tmp_path))
+
+
+def test_buffers_and_other_heads_are_left_out(folder: Path) -> None:
+    extra = {
+        "bert.embeddings.position_ids": np.ones((1, 66), np.float32),
+        "cls.seq_relationship.weight": np.ones((2, 64), np.float32),
+    }
+    importing(altered(folder, lambda tensors: tensors.update(extra)))
+
+
+def test_misshapen_and_infinite_tensors_are_named(folder: Path) -> None:
+    query = "bert.encoder.layer.0.attention.self.query.weight"
+    checkpoint = altered(folder, lambda tensors: tensors.update({query: np.ones((64, 63), np.float32)}))
+    with pytest.raises(CheckpointError, match=r"has shape \(64, 63\); config.json implies \(64, 64\)"):
+        importing(checkpoint)
+    checkpoint = altered(
+        folder, lambda tensors: tensors.update({query: np.full((64, 64), np.nan, np.float32)})
+    )
+    with pytest.raises(CheckpointError, match="NaN or infinity"):
+        importing(checkpoint)
+
+
+def test_integer_weights_are_refused(folder: Path) -> None:
+    save_file({"x": np.ones(3, np.int8)}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="dtype int8; supported are F64, F32"):
+        Checkpoint.open(folder).tensor("x")

@@ -1,0 +1,111 @@
+"""What a configuration may ask for, and what is said when it asks for more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from obert_edge.bundle.program import Activation
+from obert_edge.errors import CheckpointError, UsageError
+from obert_edge.host.checkpoints.checkpoint import Checkpoint
+from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
+from tests.host.compiler.models import save_model
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, "bert", "sequence-classification", layers=1)
+    return folder
+
+
+def config_of(saved: Path, folder: Path, changes: Dict[str, Any], **arguments: Any) -> ModelConfig:
+    """Read the saved model with some fields of config.json changed (``None``: removed)."""
+    fields = {**json.loads((saved / "config.json").read_text()), **changes}
+    kept = {name: value for name, value in fields.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(kept))
+    if not (folder / "model.safetensors").exists():
+        (folder / "model.safetensors").symlink_to(saved / "model.safetensors")
+    return read_config(Checkpoint.open(folder), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"model_type": "gpt2"}, "supported are bert, distilbert, roberta, electra"),
+        ({"model_type": None, "architectures": ["GPT2Model"]}, "is a None model"),
+        ({"hidden_act": "silu"}, "activation 'silu'; supported are gelu"),
+        ({"position_embedding_type": "relative_key"}, "position embeddings of type 'relative_key'"),
+        ({"is_decoder": True}, "is a decoder; only encoders"),
+        ({"add_cross_attention": True}, "is a decoder"),
+        ({"quantization_config": {"bits": 4}}, "already quantized by another tool"),
+        ({"num_attention_heads": 5}, "5 attention heads do not divide the hidden size 64"),
+        ({"hidden_size": "64"}, "hidden_size = '64'"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers = 0"),
+        ({"vocab_size": None}, "vocab_size = None"),
+        ({"architectures": ["BertForMultipleChoice"]}, "BertForMultipleChoice, a head that is not supported"),
+    ],
+)
+def test_unsupported_configurations_say_what_is_supported(
+    saved: Path, tmp_path: Path, changes: Dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(CheckpointError, match=complaint) as caught:
+        config_of(saved, tmp_path, changes)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "activation"),
+    [("gelu", Activation.GELU), ("gelu_new", Activation.GELU_TANH), ("relu", Activation.RELU)],
+)
+def test_activations(saved: Path, tmp_path: Path, name: str, activation: Activation) -> None:
+    assert config_of(saved, tmp_path, {"hidden_act": name}).activation is activation
+
+
+def test_the_task_comes_from_the_class_unless_it_is_given(saved: Path, tmp_path: Path) -> None:
+    assert config_of(saved, tmp_path, {}).task == "sequence-classification"
+    assert config_of(saved, tmp_path, {"architectures": None}).task == "encoder"
+    multiple_choice = {"architectures": ["BertForMultipleChoice"]}
+    config = config_of(saved, tmp_path, multiple_choice, task="encoder")
+    assert (config.task, config.class_for_task, config.base) == ("encoder", "BertModel", "bert.")
+    with pytest.raises(UsageError, match="no task 'poetry'"):
+        config_of(saved, tmp_path, {}, task="poetry")
+
+
+def test_roberta_counts_positions_after_the_padding_id(tmp_path: Path) -> None:
+    save_model(tmp_path, "roberta", "encoder", layers=1)
+    config = read_config(Checkpoint.open(tmp_path))
+    assert (config.position_offset, config.positions, config.longest) == (2, 66, 64)
+
+
+@pytest.mark.parametrize(
+    ("pooling_config", "pooling"),
+    [
+        (None, "mean"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
+        ({"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}, "cls"),
+    ],
+)
+def test_pooling_comes_from_sentence_transformers(
+    saved: Path, tmp_path: Path, pooling_config: Dict[str, bool], pooling: str
+) -> None:
+    if pooling_config:
+        (tmp_path / "1_Pooling").mkdir()
+        (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(pooling_config))
+        modules = [{"type": "sentence_transformers.models.Normalize"}]
+        (tmp_path / "modules.json").write_text(json.dumps(modules))
+    config = config_of(saved, tmp_path, {}, task="encoder")
+    assert (config.pooling, config.normalize) == (pooling, pooling_config is not None)
+
+
+def test_other_poolings_are_refused(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
+    with pytest.raises(CheckpointError, match="asks for pooling_mode_max_tokens"):
+        config_of(saved, tmp_path, {}, task="encoder")
+    assert config_of(saved, tmp_path, {}, task="encoder", pooling="pooler").pooling == "pooler"
+    with pytest.raises(UsageError, match="pooling 'max' does not exist"):
+        config_of(saved, tmp_path, {}, task="encoder", pooling="max")

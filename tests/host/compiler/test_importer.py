@@ -1,0 +1,47 @@
+"""A checkpoint of every architecture and head becomes a graph that computes what transformers computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from obert_edge.host.checkpoints.checkpoint import Checkpoint
+from obert_edge.host.checkpoints.model_config import read_config
+from obert_edge.host.compiler.importer import import_graph
+from obert_edge.host.compiler.passes.first_token import select_first_early
+from obert_edge.host.compiler.passes.fuse import fuse
+from tests.host.compiler.float_reference import evaluate
+from tests.host.compiler.models import CASES, save_model
+
+IDS = [5, 17, 99, 3, 42, 42, 8]
+TYPES = [0, 0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("architecture", "task"), CASES)
+def test_graph_computes_what_transformers_computes(tmp_path: Path, architecture: str, task: str) -> None:
+    model = (
+        save_model(tmp_path, architecture, task, hidden_act="gelu_new")
+        if architecture == "bert"
+        else (save_model(tmp_path, architecture, task))
+    )
+    checkpoint = Checkpoint.open(tmp_path)
+    config = read_config(checkpoint)
+    graph = select_first_early(fuse(import_graph(checkpoint, config)))
+
+    types = TYPES if config.type_vocabulary > 1 else [0] * len(IDS)
+    inputs = {"input_ids": torch.tensor([IDS])}
+    if config.type_vocabulary:
+        inputs["token_type_ids"] = torch.tensor([types])
+    with torch.no_grad():
+        expected = model(**inputs)
+    for name, value in evaluate(graph, IDS, types).items():
+        if name == "sentence_embedding":
+            reference = expected.last_hidden_state.mean(dim=1)
+        else:
+            reference = getattr(expected, name)
+        reference = reference.numpy().reshape(value.shape)
+        np.testing.assert_allclose(value, reference, atol=2e-5)
+        assert np.ptp(reference) > 0.01  # an output that says nothing would agree with anything

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+
+import pytest
+from transformers import Trainer
+
+from obert_edge.errors import UsageError
+from obert_edge.host.stages import compress
+from obert_edge.host.stages.recipe import (
+    BuildStage,
+    PruneStage,
+    QuantizeStage,
+    Recipe,
+    TaskSettings,
+    Training,
+)
+from tests.host.stages.conftest import FAST
+
+SHORT = dataclasses.replace(FAST, max_steps=20, save_steps=5)
+
+
+@pytest.fixture
+def recipe(encoder, data, tmp_path):
+    return Recipe(
+        model=str(encoder),
+        output=str(tmp_path / "out"),
+        task=TaskSettings("text", str(data)),
+        finetune=FAST,
+        prune=PruneStage(sparsity=0.5, steps=2, gradients=4, gradient_batch_size=4, training=SHORT),
+        quantize=QuantizeStage(training=SHORT),
+        build=BuildStage("x86", embeddings="int4"),
+    )
+
+
+def test_a_recipe_leads_from_the_encoder_to_a_bundle_that_answers_as_the_model_does(recipe, tmp_path):
+    summary = compress(recipe, progress=False)
+    stages = {stage["stage"]: stage for stage in summary["stages"]}
+    assert list(stages) == ["finetune", "prune", "quantize", "build"]
+    assert stages["finetune"]["metrics"]["accuracy"] > 95
+    assert stages["quantize"]["kind"] == "fake-quant"
+    assert stages["build"]["kind"] == "bundle"
+    assert stages["build"]["agreement"] >= 98
+    record = json.loads((tmp_path / "out" / "3-quantize" / "quantization.json").read_text())
+    assert record["embeddings"] == "int4"  # trained with what the bundle has
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
+
+
+def test_a_second_run_goes_on_inside_the_stage_that_was_killed(recipe, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(recipe, quantize=None, build=None)
+    steps_run = []
+    training_step = Trainer.training_step
+
+    def killed(self, *args, **kwargs):
+        if "prune" in self.args.output_dir and self.state.global_step == 12:
+            raise KeyboardInterrupt
+        return training_step(self, *args, **kwargs)
+
+    def counted(self, *args, **kwargs):
+        steps_run.append(self.state.global_step)
+        return training_step(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "training_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        compress(recipe, progress=False)
+    out = tmp_path / "out"
+    assert (out / "1-finetune" / "stage.json").is_file()
+    assert not (out / "2-prune").exists()
+    monkeypatch.setattr(Trainer, "training_step", counted)
+    summary = compress(recipe, progress=False)
+    assert steps_run == list(range(10, 20))  # from the last checkpoint, and no fine-tuning again
+    rows = list(csv.DictReader((out / "2-prune" / "train_log.csv").open()))
+    assert [int(row["step"]) for row in rows] == list(range(2, 21, 2))
+    assert [stage["stage"] for stage in summary["stages"]] == ["finetune", "prune"]
+    steps_run.clear()
+    assert compress(recipe, progress=False) == summary
+    assert steps_run == []
+
+
+def test_an_output_belongs_to_one_recipe(recipe):
+    recipe = dataclasses.replace(recipe, prune=None, quantize=None, build=None)
+    compress(recipe, progress=False)
+    with pytest.raises(UsageError, match="another recipe: finetune differ"):
+        compress(dataclasses.replace(recipe, finetune=Training(max_steps=2)), progress=False)

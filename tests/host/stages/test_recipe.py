@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from obert_edge.errors import UsageError
+from obert_edge.host.stages.recipe import Distillation, Pruning, Quantization, Recipe, Training
+
+MINIMAL = {"model": "m", "output": "o", "task": {"name": "sst2", "data": "d"}}
+YAML = """
+model: encoder
+output: runs/sst2
+task: {name: sst2, data: glue/sst2, tune: 1000}
+finetune: {epochs: 1, learning_rate: 1e-4}
+prune:
+  sparsity: 0.9
+  pattern: 2x1
+  training: {max_steps: 500, dropout: 0}
+  distillation: {hardness: 0.8}
+quantize:
+build: {target: x86}
+"""
+
+
+def test_a_recipe_is_read_with_paths_relative_to_its_folder(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(YAML)
+    recipe = Recipe.load(path)
+    assert recipe.model == str(tmp_path / "encoder")
+    assert recipe.task.data == str(tmp_path / "glue" / "sst2")
+    assert recipe.finetune == Training(epochs=1.0, learning_rate=1e-4)
+    assert recipe.prune.pruning == Pruning(sparsity=0.9, pattern="2x1")
+    assert recipe.prune.training == Training(max_steps=500, dropout=0.0)
+    assert recipe.prune.distillation == Distillation(hardness=0.8)
+    assert recipe.quantize.quantization == Quantization()  # an empty key asks for the defaults
+    assert recipe.build.target == "x86"
+
+
+@pytest.mark.parametrize(
+    ("quantize", "build", "expected"),
+    [(None, None, None), (None, "int4", "int4"), ("int8", "int4", "int8"), ("int4", None, "int4")],
+)
+def test_training_quantizes_the_embeddings_as_the_build_will(quantize, build, expected):
+    stages = {"quantize": {"embeddings": quantize}, "build": {"embeddings": build}}
+    recipe = Recipe.from_dict({**MINIMAL, **stages})
+    assert recipe.quantize.for_build(recipe.build).embeddings == expected
+    assert recipe.quantize.for_build(None).embeddings == quantize
+
+
+@pytest.mark.parametrize("stage", ["quantize", "build"])
+def test_embeddings_have_eight_bits_or_four(stage):
+    with pytest.raises(UsageError, match="embeddings is 'int2'"):
+        Recipe.from_dict({**MINIMAL, stage: {"embeddings": "int2"}})
+
+
+def test_stages_that_are_absent_do_not_run():
+    recipe = Recipe.from_dict(MINIMAL)
+    assert (recipe.finetune, recipe.prune, recipe.quantize, recipe.build) == (None, None, None, None)
+
+
+def test_data_on_the_hub_is_not_a_path(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: m\noutput: o\ntask: {name: text, data: 'hub:owner/set'}\n")
+    assert Recipe.load(path).task.data == "hub:owner/set"
+
+
+def test_paths_may_be_given_by_the_caller_instead(tmp_path, monkeypatch):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("task: {name: sst2}\n")
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe.load(path, model="m", data="hub:", output="/o")
+    assert (recipe.model, recipe.task.data, recipe.output) == (str(tmp_path / "m"), "hub:", "/o")
+    with pytest.raises(UsageError, match="recipe lacks model, output"):
+        Recipe.load(path)
+
+
+def test_a_recipe_survives_the_way_to_json_and_back():
+    recipe = Recipe.from_dict({**MINIMAL, "prune": {"steps": 2}, "quantize": {"method": "calibrate"}})
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [
+        ({"prun": {}}, "recipe has an unknown key 'prun'", "'prune'"),
+        ({"prune": {"sparsty": 0.5}}, "recipe.prune has an unknown key 'sparsty'", "'sparsity'"),
+        ({"prune": {"training": {"lr": 1}}}, "recipe.prune.training has an unknown key 'lr'", ""),
+        ({"prune": {"sparsity": 1.0}}, "recipe.prune: sparsity is 1.0", r"\[0, 1\)"),
+        ({"prune": {"method": "obart"}}, "method is 'obart'", "'obert'"),
+        ({"prune": {"steps": "four"}}, "recipe.prune.steps is 'four'", "int"),
+        ({"prune": {"steps": True}}, "recipe.prune.steps is True", "int"),
+        ({"prune": 3}, "recipe.prune is 3", "key: value"),
+        ({"finetune": {"learning_rate": "fast"}}, "recipe.finetune.learning_rate is 'fast'", "float"),
+        ({"finetune": {"epochs": -1}}, "recipe.finetune: epochs is -1", "0"),
+        ({"finetune": {"precision": "fp8"}}, "precision is 'fp8'", "fp32"),
+        ({"quantize": {"observer": "max"}}, "observer is 'max'", "minmax"),
+        ({"quantize": {"distillation": {"hardness": 2}}}, "hardness is 2", "0"),
+        ({"task": {"name": "sst2"}}, "recipe.task lacks data", "data"),
+        ({"task": {"name": "text", "data": "d", "labels": 3}}, "recipe.task.labels is 3", "list"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_what_to_write(change, message, hint):
+    with pytest.raises(UsageError, match=message) as error:
+        Recipe.from_dict({**MINIMAL, **change})
+    assert error.value.exit_code == 2
+    assert hint.replace("\\", "") in error.value.hint
+
+
+@pytest.mark.parametrize("content", ["a: [", "- 1", ""])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, content):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content)
+    with pytest.raises(UsageError):
+        Recipe.load(path)
+    with pytest.raises(UsageError, match="there is no recipe"):
+        Recipe.load(tmp_path / "other.yaml")
+
+
+def test_yaml_tags_that_would_run_code_are_refused(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(UsageError, match="not YAML"):
+        Recipe.load(path)
+
+
+def test_recipes_need_no_torch():
+    code = "import sys, obert_edge.host.stages.recipe; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_recipe_extends_another_key_by_key(tmp_path):
+    (tmp_path / "base.yaml").write_text(YAML)
+    (tmp_path / "other.yaml").write_text(
+        "extends: base.yaml\noutput: o\nprune: {sparsity: 0.5, training: {seed: 1}}\n"
+    )
+    recipe = Recipe.load(tmp_path / "other.yaml")
+    assert (recipe.prune.sparsity, recipe.prune.pattern) == (0.5, "2x1")
+    assert recipe.prune.training == Training(max_steps=500, dropout=0.0, seed=1)
+    assert recipe.output == str(tmp_path / "o")
+    (tmp_path / "loop.yaml").write_text("extends: loop.yaml\n")
+    with pytest.raises(UsageError, match="extends 'loop.yaml'"):
+        Recipe.load(tmp_path / "loop.yaml")
+    (tmp_path / "lost.yaml").write_text("extends: nowhere.yaml\n")
+    with pytest.raises(UsageError, match=r"there is no recipe .*nowhere\.yaml"):
+        Recipe.load(tmp_path / "lost.yaml")
+
+
+def test_lists_of_numbers_are_numbers():
+    recipe = Recipe.from_dict({**MINIMAL, "drop": {"keep": [0, 2]}, "prune": {"rewind_epochs": [1, 2.5]}})
+    assert recipe.drop.keep == (0, 2)
+    assert recipe.prune.rewind_epochs == (1.0, 2.5)
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"drop": {}}, "recipe.drop lacks keep"),
+        ({"drop": {"keep": [2, 1]}}, "keep is"),
+        ({"drop": {"keep": ["a"]}}, "recipe.drop.keep is"),
+        ({"prune": {"start_epoch": 1}}, "start_epoch, end_epoch, frequency is"),
+        ({"prune": {"start_epoch": 3, "end_epoch": 2, "frequency": 1}}, "start_epoch, end_epoch is"),
+        ({"prune": {"schedule": "cubical"}}, "schedule is 'cubical'"),
+        ({"prune": {"rewind_epochs": [2, 1]}}, "rewind_epochs is"),
+        ({"transfer": {"distillation": {"hidden_states": -1}}}, "hidden_states is -1"),
+        ({"finetune": {"accumulate": 0}}, "accumulate is 0"),
+    ],
+)
+def test_new_keys_are_checked_too(change, message):
+    with pytest.raises(UsageError, match=message):
+        Recipe.from_dict({**MINIMAL, **change})
