@@ -78,7 +78,7 @@ class Target:
         reference: numbers of one thread of the machine the costs were measured on, for estimates: its
             peaks (``Peaks.to_dict`` of ``device/roofline/peaks.py``, units per nanosecond) and
             ``reached_KIND``, the part of its bound that an op of that kind reached.
-            ``tools/bench_target.py`` prints them.
+            ``tools/bench/target.py`` prints them.
         boards: kinds of boards it may run on, and the threads and the cache to plan for on each; the bundle
             carries them.
         outlook: what to tell people of a new bundle, such as what its boards can do at best.

@@ -17,7 +17,7 @@ EmbedArgs Executor::embed_args(const Op& op) const {
   args.token_type = program_.constant<int8_t>(op.consts[kTokenType]);
   args.token_type_scale = args.token_type ? program_.constant<float>(op.consts[kTokenTypeScale]) : nullptr;
   args.output = buffer<float>(op.outputs[0]);
-  args.columns = batch_.tokens;
+  args.tokens = batch_.tokens;
   args.channels = op.ints[kChannels];
   return args;
 }
@@ -30,7 +30,7 @@ LayerNormArgs Executor::layer_norm_args(const Op& op) const {
   args.quantized = buffer<uint8_t>(op.outputs[kQuantized]);
   args.gamma = program_.constant<float>(op.consts[kGamma]);
   args.beta = program_.constant<float>(op.consts[kBeta]);
-  args.columns = columns_of(program_.buffers[static_cast<size_t>(op.inputs[0])]);
+  args.tokens = columns_of(program_.buffers[static_cast<size_t>(op.inputs[0])]);
   args.channels = op.ints[kChannels];
   args.zero_point = op.ints[kZeroPoint];
   args.epsilon = op.floats[kEpsilon];
@@ -44,7 +44,7 @@ QuantizeArgs Executor::quantize_args(const Op& op) const {
   args.input = buffer<float>(op.inputs[0]);
   args.output = buffer<uint8_t>(op.outputs[kOutput]);
   args.params = op.kind == OpKind::QuantizeDynamic ? buffer<float>(op.outputs[kParams]) : nullptr;
-  args.columns = columns_of(program_.buffers[static_cast<size_t>(op.inputs[0])]);
+  args.tokens = columns_of(program_.buffers[static_cast<size_t>(op.inputs[0])]);
   args.channels = op.ints[kChannels];
   args.zero_point = op.ints[kZeroPoint];
   args.inv_scale = op.floats[kInvScale];
@@ -61,13 +61,13 @@ LinearArgs Executor::linear_args(const Op& op) const {
   args.output = buffer<void>(op.outputs[0]);
   args.out_type = output.dtype;
   args.activation = static_cast<Activation>(op.ints[kActivation]);
-  args.columns = columns_of(output);
+  args.tokens = columns_of(output);
   args.k = op.ints[kK];
   args.n = op.ints[kN];
   args.groups = op.ints[kGroups];
   args.rows = program_.constant<uint32_t>(op.consts[kRows]);
   args.offsets = program_.constant<uint32_t>(op.consts[kOffsets]);
-  args.columns_of = prepacked_.columns(op);
+  args.columns = prepacked_.columns(op);
   args.weights = program_.constant<int8_t>(op.consts[kWeights]);
   args.records = prepacked_.records(op);
   args.record_offsets = prepacked_.record_offsets(op);
@@ -92,7 +92,7 @@ AttentionArgs Executor::attention_args(const Op& op) const {
   args.value = buffer<int8_t>(op.inputs[kValue]);
   args.output = buffer<void>(op.outputs[0]);
   args.out_type = program_.buffers[static_cast<size_t>(op.outputs[0])].dtype;
-  args.columns = batch_.tokens;
+  args.tokens = batch_.tokens;
   args.starts = batch_.starts;
   args.heads = op.ints[kHeads];
   args.head_dim = op.ints[kHeadDim];
@@ -108,7 +108,7 @@ PoolArgs Executor::pool_args(const Op& op) const {
   args.input = buffer<float>(op.inputs[0]);
   args.output = buffer<float>(op.outputs[0]);
   args.starts = batch_.starts;
-  args.columns = batch_.tokens;
+  args.tokens = batch_.tokens;
   args.sequences = batch_.sequences;
   args.channels = op.ints[pool_op::kChannels];
   return args;

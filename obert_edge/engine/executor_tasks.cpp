@@ -186,7 +186,7 @@ void Executor::run_linears(int32_t first, int32_t count) {
     args[i] = linear_args(op);
     kernels[i] = kernels_.linear[op.ints[linear_op::kFormat]];
   }
-  const LinearCut cut(schedule_, first, count, args[0].columns);
+  const LinearCut cut(schedule_, first, count, args[0].tokens);
   const TaskSizes sizes(pool_.threads(), cut.work());
   parallel(sizes.tasks(), [&](int32_t task, int32_t thread) {
     int32_t grain = cut.grain_at(sizes.parts_before(task), sizes.parts());
@@ -238,19 +238,19 @@ void Executor::run_op(int32_t index) {
   switch (op.kind) {
     case OpKind::Embed: {
       const EmbedArgs args = embed_args(op);
-      return parallel_columns(args.columns, kStep,
+      return parallel_columns(args.tokens, kStep,
                               [&](int32_t begin, int32_t end) { kernels_.embed(args, begin, end); });
     }
     case OpKind::LayerNorm: {
       const LayerNormArgs args = layer_norm_args(op);
-      return parallel_columns(args.columns, kPanel,
+      return parallel_columns(args.tokens, kPanel,
                               [&](int32_t begin, int32_t end) { kernels_.layer_norm(args, begin, end); });
     }
     case OpKind::Quantize:
     case OpKind::QuantizeDynamic: {
       const QuantizeArgs args = quantize_args(op);
       const QuantizeFn kernel = args.params ? kernels_.quantize_dynamic : kernels_.quantize;
-      return parallel_columns(args.columns, kPanel, [&](int32_t begin, int32_t end) { kernel(args, begin, end); });
+      return parallel_columns(args.tokens, kPanel, [&](int32_t begin, int32_t end) { kernel(args, begin, end); });
     }
     case OpKind::Linear:
       return run_linears(index, 1);

@@ -29,13 +29,13 @@ enum class Activation : int32_t { None = 0, Gelu = 1, GeluTanh = 2, Relu = 3, Ta
 // Inline functions of this header are `static`: each object file is compiled for its own instruction set,
 // and one merged copy could hold instructions the baseline code must not run.
 
-// Width of panel `panel` when `columns` tokens (or sequences) are packed.
-static inline int32_t panel_width(int32_t columns, int32_t panel) {
-  const int32_t padded = (columns + kStep - 1) / kStep * kStep;
+// Width of panel `panel` when `tokens` tokens (or sequences) are packed.
+static inline int32_t panel_width(int32_t tokens, int32_t panel) {
+  const int32_t padded = (tokens + kStep - 1) / kStep * kStep;
   const int32_t left = padded - panel * kPanel;
   return left < kPanel ? left : kPanel;
 }
-static inline int32_t panel_count(int32_t columns) { return (columns + kPanel - 1) / kPanel; }
+static inline int32_t panel_count(int32_t tokens) { return (tokens + kPanel - 1) / kPanel; }
 
 // Columns and weights of a sparse linear as one stream of records, each four columns (U16, shifted left by
 // column_shift(k)), then their weights, [rows][4]. After the last are kRecordsBeyond records of zeros, so that a kernel may
@@ -56,17 +56,17 @@ struct LinearArgs {
   void* output;                 // panels [n] of out_type
   DType out_type;
   Activation activation;
-  int32_t columns;              // packed tokens (or sequences)
+  int32_t tokens;               // packed tokens (or sequences)
   int32_t k, n, groups;
   const uint32_t* rows;         // [groups * R]
   const uint32_t* offsets;      // [groups + 1]: first quad (row-gather) or block (1x4) of each group;
                                 // Dense4: do not read it, group g owns quads [g * q, (g + 1) * q), q = ceil(k / 4)
-  const uint16_t* columns_of;   // row-gather: [4 * quads] input channels, all < k (padding: weight 0, any channel);
+  const uint16_t* columns;      // row-gather: [4 * quads] input channels, all < k (padding: weight 0, any channel);
                                 // 1x4: [blocks] the FIRST input channel of each block, channel + 3 < k;
                                 // Dense4: nullptr, quad q of a group is channels 4q .. 4q+3; weights of channels
                                 // >= k are zero and those channels must not be loaded
   const int8_t* weights;        // [quads][R][4], or [blocks][4] (R = 1)
-  const uint8_t* records;       // where Implementation::records says so, in place of columns_of and weights; else nullptr
+  const uint8_t* records;       // where Implementation::records says so, in place of columns and weights; else nullptr
   const uint32_t* record_offsets;  // 1x4 with records: [ceil(groups / 4) + 1], the first record of each four groups;
                                    // paired: [groups][2], PairedQuads
   const float* scale;           // [n]; every output channel is in `rows` exactly once; arithmetic on sums wraps
@@ -89,7 +89,7 @@ struct AttentionArgs {
   const int8_t* value;          // S8 panels
   void* output;                 // U8 or F32 panels
   DType out_type;
-  int32_t columns;              // packed tokens
+  int32_t tokens;               // packed tokens
   const int32_t* starts;        // [sequences + 1]
   int32_t heads, head_dim, query_zero_point, zero_point;
   float score_scale, context_scale;
@@ -98,7 +98,7 @@ struct AttentionArgs {
 // Implementation::attention_scratch(head_dim, longest sequence of the batch) bytes.
 using AttentionFn = void (*)(const AttentionArgs& args, int32_t sequence, int32_t head, void* scratch);
 
-// Kernels over tokens compute columns [begin, end): begin is a multiple of 16, the range lies inside one
+// Kernels over tokens compute tokens [begin, end): begin is a multiple of 16, the range lies inside one
 // panel, and end is a multiple of 16 (rubbish lanes included).
 struct LayerNormArgs {
   const float* input;
@@ -106,7 +106,7 @@ struct LayerNormArgs {
   uint8_t* quantized;           // or nullptr
   const float* gamma;
   const float* beta;
-  int32_t columns, channels, zero_point;
+  int32_t tokens, channels, zero_point;
   float epsilon, inv_scale;
 };
 using LayerNormFn = void (*)(const LayerNormArgs& args, int32_t begin, int32_t end);
@@ -115,7 +115,7 @@ struct QuantizeArgs {
   const float* input;
   uint8_t* output;
   float* params;                // F32 panels [2] when dynamic, else nullptr
-  int32_t columns, channels, zero_point;
+  int32_t tokens, channels, zero_point;
   float inv_scale;
 };
 using QuantizeFn = void (*)(const QuantizeArgs& args, int32_t begin, int32_t end);
@@ -125,7 +125,7 @@ constexpr int32_t kInt4Group = 32, kInt4GroupBytes = 16;
 static inline int32_t groups_of(int32_t channels) { return (channels + kInt4Group - 1) / kInt4Group; }
 
 struct EmbedArgs {
-  const int32_t* ids;           // [columns] real tokens only
+  const int32_t* ids;           // [tokens] real tokens only
   const int32_t* positions;
   const int32_t* token_types;   // or nullptr: all zero
   const int8_t* word;
@@ -136,7 +136,7 @@ struct EmbedArgs {
   const int8_t* token_type;     // or nullptr
   const float* token_type_scale;
   float* output;                // rubbish lanes are set to 0
-  int32_t columns, channels;
+  int32_t tokens, channels;
 };
 using EmbedFn = void (*)(const EmbedArgs& args, int32_t begin, int32_t end);
 
@@ -144,7 +144,7 @@ struct PoolArgs {
   const float* input;           // F32 panels over tokens
   float* output;                // F32 panels over sequences
   const int32_t* starts;
-  int32_t columns, sequences, channels;
+  int32_t tokens, sequences, channels;
 };
 // Pools (or selects the first token of) sequence `sequence`.
 using PoolFn = void (*)(const PoolArgs& args, int32_t sequence);

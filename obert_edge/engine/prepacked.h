@@ -19,7 +19,7 @@ class Prepacked {
   // The program must outlive it. OE_OUT_OF_MEMORY when there is no room.
   int32_t expand(const Program& program, const Implementation& implementation, ThreadPool& pool);
 
-  // LinearArgs::columns_of of a linear: nullptr where it has none, or has records.
+  // LinearArgs::columns of a linear: nullptr where it has none, or has records.
   const uint16_t* columns(const Op& op) const;
   // LinearArgs::records of a linear, or nullptr.
   const uint8_t* records(const Op& op) const;

@@ -81,7 +81,7 @@ void take_keys_and_values(const AttentionArgs& args, const Head& head, int32_t i
     for (int32_t j = 0; j < head.length;) {  // what lies in one panel
       const int32_t token = begin + j, in_panel = kPanel - token % kPanel;
       const int32_t count = head.length - j < in_panel ? head.length - j : in_panel;
-      const size_t at = generic::element(args.columns, channels, index * head.depth + d, token);
+      const size_t at = generic::element(args.tokens, channels, index * head.depth + d, token);
       memcpy(key + j, args.key + at, size(count));
       for (int32_t i = 0; i < count; ++i) {
         head.key_term[j + i] -= args.query_zero_point * args.key[at + size(i)];
@@ -174,8 +174,8 @@ int32_t weigh(const Head& head, const int32_t* score, float score_scale, int16_t
 
 void store_context(const AttentionArgs& args, const Head& head, int32_t index, int32_t token, const int32_t* context,
                    float scale) {
-  const size_t width = static_cast<size_t>(panel_width(args.columns, token / kPanel));
-  size_t out = generic::element(args.columns, args.heads * args.head_dim, index * head.depth, token);
+  const size_t width = static_cast<size_t>(panel_width(args.tokens, token / kPanel));
+  size_t out = generic::element(args.tokens, args.heads * args.head_dim, index * head.depth, token);
   for (int32_t d = 0; d < head.depth; ++d, out += width) {
     const float t = static_cast<float>(context[d]) * scale;
     if (args.out_type == DType::F32) {
@@ -199,7 +199,7 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t index, void*
     const int32_t queries = end - first < kQueries ? end - first : kQueries;
     for (int32_t q = 0; q < queries; ++q) {  // of fewer than four, the others are of the tile before, or zero
       for (int32_t d = 0; d < head.depth; ++d) {
-        head.query[q * depth + d] = args.query[generic::element(args.columns, channels, index * head.depth + d, first + q)];
+        head.query[q * depth + d] = args.query[generic::element(args.tokens, channels, index * head.depth + d, first + q)];
       }
     }
     multiply(head.key, head.keys, head.query, depth, head.key_term, head.score);

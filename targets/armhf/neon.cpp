@@ -47,8 +47,8 @@ alignas(16) constexpr uint8_t kZeros[kTile] = {};
 template <int kRows, bool kDense, class ColumnsOf>
 OE_INLINE void linear(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
                       const ColumnsOf& columns_of) {
-  const size_t width = static_cast<size_t>(panel_width(args.columns, panel));
-  const uint8_t* input = args.input + generic::element(args.columns, args.k, 0, panel * kPanel);
+  const size_t width = static_cast<size_t>(panel_width(args.tokens, panel));
+  const uint8_t* input = args.input + generic::element(args.tokens, args.k, 0, panel * kPanel);
   const size_t dense_quads = (static_cast<size_t>(args.k) + 3) / 4;
   const int rest = args.k % 4;
   for (int32_t group = group_begin; group < group_end; ++group) {
@@ -84,7 +84,7 @@ OE_INLINE void linear(const LinearArgs& args, int32_t panel, int32_t group_begin
 template <int kRows>
 void linear_row_gather(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
   linear<kRows, false>(args, panel, group_begin, group_end, [&](size_t quad, size_t, int i) OE_INLINE_LAMBDA {
-    return static_cast<size_t>(args.columns_of[quad * 4 + static_cast<size_t>(i)]);
+    return static_cast<size_t>(args.columns[quad * 4 + static_cast<size_t>(i)]);
   });
 }
 
@@ -96,7 +96,7 @@ void linear_dense_4(const LinearArgs& args, int32_t panel, int32_t group_begin, 
 
 void linear_block_1x4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
   linear<1, false>(args, panel, group_begin, group_end, [&](size_t quad, size_t, int i) OE_INLINE_LAMBDA {
-    return static_cast<size_t>(args.columns_of[quad]) + static_cast<size_t>(i);
+    return static_cast<size_t>(args.columns[quad]) + static_cast<size_t>(i);
   });
 }
 

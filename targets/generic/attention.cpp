@@ -13,7 +13,7 @@ void gather_head(const int8_t* panels, const AttentionArgs& args, int32_t head, 
                  int8_t* rows) {
   for (int32_t t = begin; t < end; ++t) {
     for (int32_t d = 0; d < args.head_dim; ++d) {
-      *rows++ = panels[element(args.columns, args.heads * args.head_dim, head * args.head_dim + d, t)];
+      *rows++ = panels[element(args.tokens, args.heads * args.head_dim, head * args.head_dim + d, t)];
     }
   }
 }
@@ -49,7 +49,7 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* 
   }
 
   for (int32_t i = begin; i < end; ++i) {
-    for (int32_t d = 0; d < depth; ++d) query[d] = args.query[element(args.columns, channels, head * depth + d, i)];
+    for (int32_t d = 0; d < depth; ++d) query[d] = args.query[element(args.tokens, channels, head * depth + d, i)];
 
     int32_t largest = INT32_MIN;
     for (int32_t j = 0; j < length; ++j) {
@@ -73,7 +73,7 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* 
     const float scale = args.context_scale / static_cast<float>(total);
     for (int32_t d = 0; d < depth; ++d) {
       const float t = static_cast<float>(context[d]) * scale;
-      const size_t out = element(args.columns, channels, head * depth + d, i);
+      const size_t out = element(args.tokens, channels, head * depth + d, i);
       if (args.out_type == DType::F32) {
         static_cast<float*>(args.output)[out] = t;
       } else {

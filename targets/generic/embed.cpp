@@ -28,7 +28,7 @@ float word_value(const EmbedArgs& args, size_t row, int32_t c) {
 void embed(const EmbedArgs& args, int32_t begin, int32_t end) {
   const size_t channels = static_cast<size_t>(args.channels);
   for (int32_t t = begin; t < end; ++t) {
-    const bool real = t < args.columns;
+    const bool real = t < args.tokens;
     const size_t word = real ? static_cast<size_t>(args.ids[t]) : 0;
     const size_t position = real ? static_cast<size_t>(args.positions[t]) : 0;
     const size_t type = real && args.token_types ? static_cast<size_t>(args.token_types[t]) : 0;
@@ -41,7 +41,7 @@ void embed(const EmbedArgs& args, int32_t begin, int32_t end) {
           x = fmaf(static_cast<float>(args.token_type[type * channels + c]), args.token_type_scale[type], x);
         }
       }
-      args.output[element(args.columns, args.channels, static_cast<int32_t>(c), t)] = x;
+      args.output[element(args.tokens, args.channels, static_cast<int32_t>(c), t)] = x;
     }
   }
 }

@@ -19,25 +19,25 @@ void add_channel(const uint8_t* panel_input, int32_t width, int32_t channel, int
 
 void write_group(const LinearArgs& args, int32_t panel, const uint32_t* rows, int32_t row_count, const Sums& sums) {
   for (int32_t r = 0; r < row_count; ++r) {
-    if (rows[r] != kPadRow) write_channel(args, panel, rows[r], sums[r], 0, panel_width(args.columns, panel));
+    if (rows[r] != kPadRow) write_channel(args, panel, rows[r], sums[r], 0, panel_width(args.tokens, panel));
   }
 }
 
 const uint8_t* panel_of_input(const LinearArgs& args, int32_t panel) {
-  return args.input + element(args.columns, args.k, 0, panel * kPanel);
+  return args.input + element(args.tokens, args.k, 0, panel * kPanel);
 }
 
 template <int32_t R>
 void row_gather(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end) {
   const uint8_t* input = panel_of_input(args, panel);
-  const int32_t width = panel_width(args.columns, panel);
+  const int32_t width = panel_width(args.tokens, panel);
   for (int32_t group = group_begin; group < group_end; ++group) {
     Sums sums = {};
     for (size_t quad = args.offsets[group]; quad < args.offsets[group + 1]; ++quad) {
       for (int32_t r = 0; r < R; ++r) {
         for (int32_t c = 0; c < 4; ++c) {
           const int32_t weight = args.weights[(quad * R + static_cast<size_t>(r)) * 4 + static_cast<size_t>(c)];
-          add_channel(input, width, args.columns_of[quad * 4 + static_cast<size_t>(c)], weight, sums[r]);
+          add_channel(input, width, args.columns[quad * 4 + static_cast<size_t>(c)], weight, sums[r]);
         }
       }
     }
@@ -59,7 +59,7 @@ void linear_row_gather_4(const LinearArgs& args, int32_t panel, int32_t group_be
 
 void linear_dense_4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
   const uint8_t* input = panel_of_input(args, panel);
-  const int32_t width = panel_width(args.columns, panel);
+  const int32_t width = panel_width(args.tokens, panel);
   const int32_t quads = (args.k + 3) / 4;
   for (int32_t group = group_begin; group < group_end; ++group) {
     Sums sums = {};
@@ -78,13 +78,13 @@ void linear_dense_4(const LinearArgs& args, int32_t panel, int32_t group_begin, 
 
 void linear_block_1x4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
   const uint8_t* input = panel_of_input(args, panel);
-  const int32_t width = panel_width(args.columns, panel);
+  const int32_t width = panel_width(args.tokens, panel);
   for (int32_t group = group_begin; group < group_end; ++group) {
     Sums sums = {};
     for (size_t block = args.offsets[group]; block < args.offsets[group + 1]; ++block) {
       for (int32_t c = 0; c < 4; ++c) {
         const int32_t weight = args.weights[block * 4 + static_cast<size_t>(c)];
-        add_channel(input, width, args.columns_of[block] + c, weight, sums[0]);
+        add_channel(input, width, args.columns[block] + c, weight, sums[0]);
       }
     }
     write_group(args, panel, args.rows + group, 1, sums);

@@ -11,9 +11,9 @@ namespace generic {
 // token `begin`.
 static inline void write_channel(const LinearArgs& args, int32_t panel, uint32_t channel, const int32_t* sums,
                                  int32_t begin, int32_t end) {
-  const int32_t width = panel_width(args.columns, panel);
-  const size_t at = element(args.columns, args.n, static_cast<int32_t>(channel), panel * kPanel);
-  const float* params = args.params ? args.params + element(args.columns, 2, 0, panel * kPanel) : nullptr;
+  const int32_t width = panel_width(args.tokens, panel);
+  const size_t at = element(args.tokens, args.n, static_cast<int32_t>(channel), panel * kPanel);
+  const float* params = args.params ? args.params + element(args.tokens, 2, 0, panel * kPanel) : nullptr;
   for (int32_t t = begin; t < end; ++t) {
     const int32_t sum = sums[t - begin];
     float v;

@@ -12,7 +12,7 @@ void mean_pool(const PoolArgs& args, int32_t sequence) {
     float s[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     for (int32_t t = begin; t < end; ++t) {
       float& partial = s[(t - begin) % 4];
-      partial = partial + args.input[element(args.columns, args.channels, c, t)];
+      partial = partial + args.input[element(args.tokens, args.channels, c, t)];
     }
     args.output[element(args.sequences, args.channels, c, sequence)] = ((s[0] + s[1]) + (s[2] + s[3])) * inv;
   }
@@ -22,7 +22,7 @@ void select_first(const PoolArgs& args, int32_t sequence) {
   const int32_t first = args.starts[sequence];
   for (int32_t c = 0; c < args.channels; ++c) {
     args.output[element(args.sequences, args.channels, c, sequence)] =
-        args.input[element(args.columns, args.channels, c, first)];
+        args.input[element(args.tokens, args.channels, c, first)];
   }
 }
 

@@ -28,7 +28,7 @@ WORDS = (
 
 
 def make_bundle(folder: Path, target: str) -> Path:
-    """Build ``tools/make_golden.py``'s model for a target; its embedded cases come from this machine."""
+    """Build ``tools/dev/make_golden.py``'s model for a target; its embedded cases come from this machine."""
     spec = importlib.util.spec_from_file_location("make_golden", ROOT / "tools" / "make_golden.py")
     assert spec is not None and spec.loader is not None
     golden = importlib.util.module_from_spec(spec)

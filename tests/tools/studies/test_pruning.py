@@ -1,0 +1,45 @@
+"""The study measures what it says, keeps what it has, and refuses to mix studies."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from obert_edge.errors import UsageError
+from tests.host.stages.conftest import data, dense, encoder, task  # noqa: F401
+from tools.studies import pruning as pruning_study
+
+
+def test_a_study_goes_on_where_it_was_stopped(dense, data, tmp_path, monkeypatch, capsys):  # noqa: F811
+    output = tmp_path / "study.json"
+
+    def run(methods, **more):
+        arguments = {"model": dense, "data": data, "task": "text", "output": output, "gradients": 4, **more}
+        line = [f"--{key.replace('_', '-')}={value}" for key, value in arguments.items()]
+        line += ["--threads=1", "--sparsities", "0.5", "--patterns", "unstructured", "2:4"]
+        monkeypatch.setattr(sys, "argv", ["pruning_study", *line, "--methods", *methods])
+        pruning_study.main()
+        return capsys.readouterr().out.splitlines()
+
+    assert len(run(["magnitude", "paper"])) == 4
+    assert len(run(["magnitude", "paper", "joint", "greedy"])) == 4  # only what is new
+    assert run(["magnitude"], max_seconds=0) == []
+    rows = json.loads(output.read_text())["rows"]
+    assert len(rows) == 9
+    assert all(row["sparsity"] == pytest.approx(0.5, abs=1e-3) for row in rows[1:])
+    by_method = {row["method"]: row["loss_increase"] for row in rows if row["pattern"] == "2:4"}
+    assert by_method["joint"] < by_method["paper"]
+    table = output.with_suffix(".md").read_text()
+    assert "| pattern | sparsity | magnitude | paper | joint | greedy |" in table
+    with pytest.raises(UsageError, match="another study: gradients"):
+        run(["magnitude"], gradients=5)
+
+
+def test_cells_that_a_method_cannot_do_are_left_out():
+    assert ("sparsegpt", "2:4", 0.4) not in pruning_study.cells(["sparsegpt"], ["2:4"], [0.4, 0.5, 0.6])
+    assert pruning_study.cells(["joint"], ["2:4"], [0.4, 0.5, 0.6]) == [
+        ("joint", "2:4", 0.4),
+        ("joint", "2:4", 0.5),
+    ]

@@ -1,0 +1,371 @@
+#!/usr/bin/env python3
+"""Time of every kernel of every implementation this CPU can run, at the shapes of a BERT-base layer.
+
+    tools/bench/kernels.py --tokens 128 --threads 1 --sparsity 0.8
+    tools/bench/kernels.py --tokens 16 128 384 --output docs/results/kernels.md
+
+Linears and attention are given as GMAC/s on the weights that are not zero, as a fraction of the multiply-add
+peak, and as a fraction of the bound of docs/performance.md; both are measured first, on this machine. Times
+are the least of several rounds; one machine's, and noisy on a shared one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from obert_edge.bundle.packing import pack_linear
+from obert_edge.bundle.program import (
+    ABSENT,
+    Activation,
+    Attention,
+    Buffer,
+    Const,
+    Domain,
+    DType,
+    Embed,
+    LayerNorm,
+    Linear,
+    MeanPool,
+    Op,
+    Program,
+    Quantize,
+    QuantizeDynamic,
+    SelectFirst,
+    WeightFormat,
+)
+from obert_edge.device.roofline.peaks import Peaks, measure_peaks
+from obert_edge.device.roofline.work import bound_of, work_of
+from obert_edge.device.runtime import machine
+from obert_edge.device.runtime.native import Library, NativeModel, PackedBatch, aligned_empty
+from obert_edge.device.text_table import text_table
+from obert_edge.files import atomic_file
+from obert_edge.targets import get_target, library_path
+
+HIDDEN, INTERMEDIATE, HEADS = 768, 3072, 12
+BLOCK_ROWS = {
+    WeightFormat.ROW_GATHER_1: 1,
+    WeightFormat.ROW_GATHER_2: 2,
+    WeightFormat.ROW_GATHER_4: 4,
+    WeightFormat.DENSE_4: 4,
+    WeightFormat.BLOCK_1X4: 1,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One op to time.
+
+    Args:
+        title: what it is.
+        program: buffers, constants and the op.
+        weights: the constants.
+        work: multiply-adds (or elements) of one run.
+        unit: what ``work`` counts.
+    """
+
+    title: str
+    program: Program
+    weights: bytes
+    work: float
+    unit: str
+
+
+class Builder:
+    """A program of one op."""
+
+    def __init__(self) -> None:
+        self.program = Program(max_positions=4096)
+        self.weights = bytearray()
+
+    def buffer(self, dtype: DType, channels: int, domain: Domain = Domain.TOKENS) -> int:
+        """A buffer in a slot of its own."""
+        self.program.buffers.append(Buffer(dtype, domain, channels, self.program.slots))
+        return len(self.program.buffers) - 1
+
+    def const(self, values: np.ndarray) -> int:
+        """A constant, aligned."""
+        data = np.ascontiguousarray(values).tobytes()
+        self.program.consts.append(Const(len(self.weights), len(data)))
+        self.weights += data + bytes(-len(data) % 64)
+        return len(self.program.consts) - 1
+
+    def case(self, title: str, op: Op, work: float, unit: str = "MAC") -> Case:
+        """The finished case."""
+        self.program.ops.append(op)
+        return Case(title, self.program, bytes(self.weights), work, unit)
+
+
+def linear_case(
+    n: int,
+    k: int,
+    weight_format: WeightFormat,
+    sparsity: float,
+    tokens: int,
+    out: DType,
+    activation: Activation,
+) -> Case:
+    """A linear whose zeros come in the blocks the format is made for."""
+    rng = np.random.default_rng(0)
+    weights = np.clip(np.rint(rng.normal(0, 32, (n, k))), -127, 127)  # as of a trained matrix; and no zero:
+    weights[weights == 0] = 1
+    rows = BLOCK_ROWS[weight_format]
+    columns = 4 if weight_format is WeightFormat.BLOCK_1X4 else 1
+    density = 1.0 if weight_format is WeightFormat.DENSE_4 else 1.0 - sparsity
+    keep = rng.random((n // rows, k // columns)) < density
+    weights = (weights * keep.repeat(rows, axis=0).repeat(columns, axis=1)).astype(np.int8)
+    packed = pack_linear(weights, weight_format)
+    builder = Builder()
+    source, output = builder.buffer(DType.U8, k), builder.buffer(out, n)
+    residual = builder.buffer(DType.F32, n) if out is DType.F32 else ABSENT
+    arrays = {part: builder.const(packed[part]) for part in ("rows", "offsets", "columns", "weights")}
+    op = Linear(
+        "linear", source, ABSENT, residual, output, **arrays,
+        scale=builder.const(np.full(n, 1e-5, np.float32)), bias=builder.const(np.zeros(n, np.float32)),
+        correction=builder.const(np.zeros(n, np.int32)), k=k, n=n, groups=len(packed["offsets"]) - 1,
+        format=weight_format, activation=activation, zero_point=0, lo=0, hi=255, inv_scale=1.0,
+    )  # fmt: skip
+    title = f"linear {n}x{k} {weight_format.name.lower()} {100 * (1 - density):.0f}%, {tokens} tokens"
+    title += "" if activation is Activation.NONE else f" {activation.name.lower()}"
+    return builder.case(title + f" -> {out.name}", op, float(np.count_nonzero(weights)) * tokens)
+
+
+def linear_cases(tokens: int, sparsity: float) -> Iterator[Case]:
+    """Every format at the three shapes of a layer."""
+    for weight_format in WeightFormat:
+        for n, k, out, activation in (
+            (HIDDEN, HIDDEN, DType.U8, Activation.NONE),
+            (INTERMEDIATE, HIDDEN, DType.U8, Activation.GELU),
+            (HIDDEN, INTERMEDIATE, DType.F32, Activation.NONE),
+        ):
+            yield linear_case(n, k, weight_format, sparsity, tokens, out, activation)
+
+
+def other_cases(tokens: int) -> Iterator[Case]:
+    """Everything that is not a linear."""
+    builder = Builder()
+    query, output = builder.buffer(DType.U8, HIDDEN), builder.buffer(DType.U8, HIDDEN)
+    key, value = builder.buffer(DType.S8, HIDDEN), builder.buffer(DType.S8, HIDDEN)
+    op: Op = Attention("attention", query, key, value, output, HEADS, HIDDEN // HEADS, 128, 128, 1e-4, 1.0)
+    yield builder.case(f"attention 12x64, {tokens} tokens", op, 2.0 * tokens * tokens * HIDDEN)
+
+    builder = Builder()
+    hidden, narrow = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.U8, HIDDEN)
+    ones = builder.const(np.ones(HIDDEN, np.float32))
+    op = LayerNorm("norm", hidden, hidden, narrow, ones, ones, HIDDEN, 128, 1e-12, 30.0)
+    yield builder.case(f"layer_norm, {tokens} tokens", op, float(tokens * HIDDEN), "element")
+
+    builder = Builder()
+    hidden, narrow = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.U8, HIDDEN)
+    op = Quantize("quantize", hidden, narrow, HIDDEN, 128, 30.0)
+    yield builder.case(f"quantize, {tokens} tokens", op, float(tokens * HIDDEN), "element")
+
+    builder = Builder()
+    hidden, narrow = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.U8, HIDDEN)
+    op = QuantizeDynamic("quantize", hidden, narrow, builder.buffer(DType.F32, 2), HIDDEN)
+    yield builder.case(f"quantize_dynamic, {tokens} tokens", op, float(tokens * HIDDEN), "element")
+
+    builder = Builder()
+    table, scale = builder.const(np.ones((4096, HIDDEN), np.int8)), builder.const(np.ones(4096, np.float32))
+    hidden = builder.buffer(DType.F32, HIDDEN)
+    op = Embed("embed", hidden, *(table, scale) * 3, 4096, 4096, 4096, HIDDEN)
+    yield builder.case(f"embed, {tokens} tokens", op, float(tokens * HIDDEN), "element")
+
+    pools: Tuple[Tuple[str, Callable[..., Op], int], ...] = (
+        ("mean_pool", MeanPool, tokens),
+        ("select_first", SelectFirst, 1),
+    )
+    for title, make, columns in pools:
+        builder = Builder()
+        hidden, pooled = (
+            builder.buffer(DType.F32, HIDDEN),
+            builder.buffer(DType.F32, HIDDEN, Domain.SEQUENCES),
+        )
+        op = make("pool", hidden, pooled, HIDDEN)
+        yield builder.case(f"{title}, {tokens} tokens", op, float(columns * HIDDEN), "element")
+
+
+def cases(tokens: int, sparsity: float) -> Iterator[Case]:
+    """Every kernel of an implementation."""
+    yield from linear_cases(tokens, sparsity)
+    yield from other_cases(tokens)
+
+
+def buffers_of(case: Case, tokens: int) -> List[Optional[np.ndarray]]:
+    """Random values for every buffer."""
+    rng = np.random.default_rng(1)
+    padded = -(-tokens // 16) * 16
+    arrays: List[Optional[np.ndarray]] = []
+    for buffer in case.program.buffers:
+        array = aligned_empty(padded * buffer.channels * buffer.dtype.bytes, np.uint8)
+        if buffer.dtype is DType.F32:
+            array.view(np.float32)[:] = rng.normal(0, 1, array.size // 4)
+        else:
+            array[:] = rng.integers(0, 256, array.size)
+        arrays.append(array)
+    return arrays
+
+
+def batch_of(tokens: int) -> PackedBatch:
+    """One sequence."""
+    at = np.arange(tokens, dtype=np.int32)
+    return PackedBatch(np.array([0, tokens], np.int32), at, at, at)
+
+
+def measure(
+    case: Case, library: Library, implementation: str, threads: int, tokens: int, seconds: float
+) -> float:
+    """Least nanoseconds of one run."""
+    arrays, batch = buffers_of(case, tokens), batch_of(tokens)
+    model: NativeModel
+    with library.open(
+        case.program.to_bytes(), case.weights, threads=threads, implementation=implementation
+    ) as model:
+        once = model.run_op(0, batch, arrays)
+        repeats = max(1, int(3e5 / max(once, 1.0)))
+        rounds = max(3, int(seconds * 1e9 / (repeats * max(once, 1.0))))
+        return min(model.run_op(0, batch, arrays, repeats) for _ in range(min(rounds, 2000)))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel of one implementation.
+
+    Args:
+        title: of the case.
+        implementation: that ran.
+        microseconds: the least of one run.
+        rate: 10^9 multiply-adds (or elements) per second.
+        unit: of the rate.
+        of_peak: part of the multiply-add peak; ``None`` where there are none, or no peak is known.
+        bound: what the op runs against (docs/performance.md), and the part of it reached; or empty.
+    """
+
+    title: str
+    implementation: str
+    microseconds: float
+    rate: float
+    unit: str
+    of_peak: Optional[float]
+    bound: str
+
+    def cells(self) -> List[str]:
+        """As text, for a table."""
+        peak = "" if self.of_peak is None else f"{100 * self.of_peak:.0f} %"
+        return [
+            self.title,
+            self.implementation,
+            f"{self.microseconds:.1f}",
+            f"{self.rate:.1f} {self.unit}",
+            peak,
+            self.bound,
+        ]
+
+
+def rate(case: Case, name: str, nanoseconds: float, tokens: int, peaks: Optional[Peaks]) -> Row:
+    """What a measured time means."""
+    multiplies = case.unit == "MAC"
+    found = case.work / nanoseconds
+    of_peak = found / peaks.multiply_add if peaks and multiplies else None
+    bound = ""
+    if peaks:
+        least = bound_of(work_of(case.program, case.program.ops[0], [tokens]), peaks)
+        bound = f"{100 * least.nanoseconds / nanoseconds:.0f} % of {least.by}"
+    unit = "GMAC/s" if multiplies else "G/s"
+    return Row(case.title, name, nanoseconds / 1000, found, unit, of_peak, bound)
+
+
+def best_peaks(
+    known: Dict[str, Peaks], library: Library, names: Sequence[str], threads: int
+) -> Dict[str, Peaks]:
+    """Measure once more; of each rate the best so far."""
+    best: Dict[str, Peaks] = {}
+    for name in names:
+        found = measure_peaks(library, name, threads)
+        if found is not None:
+            before = known[name].to_dict() if name in known else {}
+            rates = {key: max(value, before.get(key, 0.0)) for key, value in found.to_dict().items()}
+            merged = Peaks.from_dict(rates)
+            assert merged is not None
+            best[name] = merged
+    return best
+
+
+HEADERS = ["op", "implementation", "us", "rate", "of peak", "of bound"]
+
+
+def markdown(rows: Sequence[Row], peaks: Dict[str, Peaks], options: argparse.Namespace, cpu: str) -> str:
+    """The page for docs/results."""
+    threads = f"{options.threads} thread{'s' * (options.threads != 1)}"
+    tokens = " ".join(map(str, options.tokens))
+    lines = [
+        "# Kernels",
+        "",
+        f"    tools/bench/kernels.py --tokens {tokens} --threads {options.threads} "
+        f"--sparsity {options.sparsity:g}",
+        "",
+        f"{cpu}, {threads}; least times on data of one op. Rates count weights that are not zero; the bounds "
+        "are those of [the model of the limit](../performance.md), with peaks measured in the same run.",
+        "",
+        "Peaks in units per ns:",
+        "",
+    ]
+    known = {name: found.to_dict() for name, found in peaks.items()}
+    if known:
+        names = list(next(iter(known.values())))
+        lines += _table(
+            ["implementation", *(name.replace("_", " ") for name in names)],
+            [[name, *(f"{values[key]:.0f}" for key in names)] for name, values in known.items()],
+        )
+    return "\n".join([*lines, "", *_table(HEADERS, [row.cells() for row in rows])]) + "\n"
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
+    return [f"| {' | '.join(row)} |" for row in (headers, ["---"] * len(headers), *rows)]
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Print the table."""
+    library = Library(library_path(get_target("x86")))
+    names = library.implementations()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--implementation", action="append", choices=names)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[128], help="of one sequence")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sparsity", type=float, default=0.8)
+    parser.add_argument("--seconds", type=float, default=0.2, help="per measurement")
+    parser.add_argument("--only", default="", help="part of a case's title")
+    parser.add_argument("--output", type=Path, help="also write a page, for instance docs/results/kernels.md")
+    options = parser.parse_args(arguments)
+    chosen = options.implementation or [name for name in names if name != "scalar"]
+    wanted = [
+        (case, tokens)
+        for tokens in options.tokens
+        for case in cases(tokens, options.sparsity)
+        if options.only in case.title
+    ]
+    peaks = best_peaks({}, library, chosen, options.threads)
+    times: List[Tuple[Case, str, float, int]] = []
+    for number, (case, tokens) in enumerate(wanted, start=1):
+        for name in chosen:
+            nanoseconds = measure(case, library, name, options.threads, tokens, options.seconds)
+            times.append((case, name, nanoseconds, tokens))
+        if number in (len(wanted), len(wanted) // 2):  # the clock may have been lower before
+            peaks = best_peaks(peaks, library, chosen, options.threads)
+    rows = [
+        rate(case, name, nanoseconds, tokens, peaks.get(name)) for case, name, nanoseconds, tokens in times
+    ]
+    print(text_table(HEADERS, [row.cells() for row in rows], plain=True))
+    if options.output:
+        with atomic_file(options.output) as path:
+            path.write_text(markdown(rows, peaks, options, machine.cpu_model()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""Make checkpoints to measure with: the shape of a known model, random weights, an exact sparsity pattern.
+
+    tools/bench/models.py --shape bert-base --sparsity 0.8 --pattern 4x1 -o /tmp/base80 --build x86
+    tools/bench/models.py --shape minilm-l6 --sparsity 0.9 --pattern unstructured -o /tmp/minilm90
+    tools/bench/models.py --architecture roberta --layers 3 --pattern dense -o /tmp/roberta3
+
+Speed depends on shapes and on where the zeros are, not on what the weights mean, so nothing is trained. The
+folder is what transformers would save, with a synthetic tokenizer, and a quantization.json from a short
+calibration on random token ids. Linears inside the encoder's layers get the pattern; the others stay dense.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from obert_edge.calibration import calibrate
+from obert_edge.errors import ObertEdgeError, UsageError
+from obert_edge.files import atomic_folder
+from obert_edge.host.compiler import build
+from obert_edge.host.pruning.patterns import Pattern
+from obert_edge.host.quantization.checkpoint import quantization_record
+
+#: Layers, hidden, heads, intermediate.
+SHAPES: Dict[str, Tuple[int, int, int, int]] = {
+    "bert-base": (12, 768, 12, 3072),
+    "minilm-l6": (6, 384, 12, 1536),
+    "tinybert": (4, 312, 12, 1200),
+}
+CLASS_PREFIXES = {"bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "electra": "Electra"}
+TASKS = {
+    "sequence-classification": "ForSequenceClassification",
+    "question-answering": "ForQuestionAnswering",
+    "token-classification": "ForTokenClassification",
+    "masked-lm": "ForMaskedLM",
+    "encoder": "Model",
+}
+VOCABULARIES = {"roberta": 50265}
+_BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+_ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A checkpoint to make.
+
+    Attributes:
+        architecture: one of ``CLASS_PREFIXES``.
+        task: one of ``TASKS``.
+        layers, hidden, heads, intermediate: the shape.
+        sparsity: fraction of the pattern's blocks that are zero, 0 <= sparsity < 1.
+        pattern: ``4x1``, ``2x1``, ``1x4``, ``unstructured`` or ``dense``.
+        vocabulary: tokens; 0: as many as the architecture usually has.
+        positions: the longest sequence.
+        seed: of everything random.
+    """
+
+    architecture: str = "bert"
+    task: str = "sequence-classification"
+    layers: int = 12
+    hidden: int = 768
+    heads: int = 12
+    intermediate: int = 3072
+    sparsity: float = 0.8
+    pattern: str = "4x1"
+    vocabulary: int = 0
+    positions: int = 512
+    seed: int = 0
+
+
+def make_checkpoint(folder: Path, spec: Spec, *, overwrite: bool = False) -> Path:
+    """Write the model folder; returns it.
+
+    Raises:
+        UsageError: the pattern or the sparsity is not one there is, or the folder exists.
+    """
+    torch.manual_seed(spec.seed)
+    model = make_model(spec)
+    tokenizer = make_tokenizer(spec.architecture, model.config.vocab_size)
+    with atomic_folder(folder, overwrite=overwrite) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        calibrate(model, _random_batches(model.config, spec), observer="minmax")
+        record = json.dumps(quantization_record(model, "calibrate"), indent=1)
+        (temporary / "quantization.json").write_text(record)
+    return folder
+
+
+def make_model(spec: Spec) -> Any:
+    """The transformers model, pruned at random."""
+    sizes: Dict[str, Any] = {
+        "vocab_size": spec.vocabulary or VOCABULARIES.get(spec.architecture, 30522),
+        # RoBERTa's positions start after its padding id.
+        "max_position_embeddings": spec.positions + 2 * (spec.architecture == "roberta"),
+        "num_labels": 2,
+    }
+    if spec.architecture == "distilbert":
+        sizes.update(dim=spec.hidden, hidden_dim=spec.intermediate, n_layers=spec.layers, n_heads=spec.heads)
+    else:
+        sizes.update(
+            hidden_size=spec.hidden,
+            intermediate_size=spec.intermediate,
+            num_hidden_layers=spec.layers,
+            num_attention_heads=spec.heads,
+        )
+    if spec.architecture == "roberta":
+        sizes.update(type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2)
+    if spec.architecture == "electra":
+        sizes["embedding_size"] = min(128, spec.hidden)
+    prefix = CLASS_PREFIXES[spec.architecture]
+    config = getattr(transformers, f"{prefix}Config")(**sizes)
+    model = getattr(transformers, f"{prefix}{TASKS[spec.task]}")(config).eval()
+    with torch.no_grad():
+        for linear in encoder_linears(model):
+            linear.weight.copy_(sparse_weights(linear.weight.shape, spec.sparsity, spec.pattern))
+    return model
+
+
+def encoder_linears(model: Any) -> Iterator[Any]:
+    """The linears inside the encoder's layers."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and ".layer." in name:
+            yield module
+
+
+def sparse_weights(shape: Tuple[int, int], sparsity: float, pattern: str) -> torch.Tensor:
+    """Random weights of which exactly ``round(sparsity * blocks)`` blocks are zero, and no other weight.
+
+    Args:
+        shape: [out, in].
+        sparsity: 0 <= sparsity < 1; must be 0 where ``pattern`` is ``dense``.
+        pattern: see :class:`Spec`.
+
+    Raises:
+        UsageError: no block, a block that does not divide the shape, or a sparsity out of range.
+    """
+    block = Pattern(1, 1) if pattern == "dense" else Pattern.parse(pattern)
+    wanted = 0.0 if pattern == "dense" else sparsity
+    if block.keep is not None or not 0 <= wanted < 1:
+        raise UsageError(
+            f"pattern {pattern!r} with sparsity {sparsity}: random models take a block and 0 <= sparsity < 1",
+            hint="for instance --pattern 4x1 --sparsity 0.8, or --pattern dense",
+        )
+    rows, columns = shape[0] // block.rows, shape[1] // block.columns
+    if (rows * block.rows, columns * block.columns) != tuple(shape):
+        raise UsageError(
+            f"{pattern} blocks do not divide a matrix of {shape[0]}x{shape[1]}",
+            hint="choose a pattern that divides every matrix of the shape",
+        )
+    kept = torch.ones(rows * columns)
+    kept[torch.randperm(rows * columns)[: round(wanted * rows * columns)]] = 0
+    mask = kept.view(rows, columns).repeat_interleave(block.rows, 0).repeat_interleave(block.columns, 1)
+    # As much signal as in a dense layer; nothing so small that INT8 would make it another zero.
+    deviation = 0.02 / (1 - wanted) ** 0.5
+    weights = torch.randn(shape)
+    weights = torch.where(weights < 0, -1.0, 1.0) * weights.abs().clamp(0.05, 4.0)
+    result: torch.Tensor = weights * deviation * mask
+    return result
+
+
+def make_tokenizer(architecture: str, vocabulary: int) -> Any:
+    """A tokenizer whose vocabulary has the right size: letters, digits and made-up words."""
+    is_roberta = architecture == "roberta"
+    special = _ROBERTA_SPECIAL if is_roberta else _BERT_SPECIAL
+    if is_roberta:
+        pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
+    else:
+        letters = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"()-"
+        pieces = [*letters, *(f"##{letter}" for letter in letters)]
+    tokens = [*special, *pieces]
+    if vocabulary < len(tokens):
+        raise UsageError(
+            f"a vocabulary of {vocabulary} cannot hold {len(tokens)} letters", hint="use a larger one"
+        )
+    tokens += [f"token{i}" for i in range(vocabulary - len(tokens))]
+    ids = {token: i for i, token in enumerate(tokens)}
+    if is_roberta:
+        tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[]))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+        roles = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
+        roles.update(pad_token="<pad>", unk_token="<unk>", mask_token="<mask>")
+    else:
+        tokenizer = Tokenizer(models.WordPiece(vocab=ids, unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer()
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
+        )
+        roles = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+        roles["mask_token"] = "[MASK]"
+    fast: Any = transformers.PreTrainedTokenizerFast
+    return fast(tokenizer_object=tokenizer, **roles)
+
+
+def _random_batches(config: Any, spec: Spec) -> List[Dict[str, torch.Tensor]]:
+    """Two batches of ordinary tokens."""
+    length = min(64, spec.positions)
+    shape = (4, length)
+    low = min(1000, config.vocab_size // 2)
+    return [{"input_ids": torch.randint(low, config.vocab_size, shape)} for _ in range(2)]
+
+
+def parse(arguments: Optional[List[str]] = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shape", choices=list(SHAPES), default="bert-base")
+    parser.add_argument("--architecture", choices=list(CLASS_PREFIXES), default="bert")
+    parser.add_argument("--task", choices=list(TASKS), default="sequence-classification")
+    parser.add_argument("--layers", type=int, help="default: the shape's")
+    parser.add_argument("--sparsity", type=float, default=0.8)
+    parser.add_argument("--pattern", default="4x1", help="4x1, 2x1, 1x4, unstructured or dense")
+    parser.add_argument("--positions", type=int, default=512, help="the longest sequence")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--build", metavar="TARGET", help="also build OUTPUT/model.oeb for this target")
+    parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the model folder")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    options = parse()
+    layers, hidden, heads, intermediate = SHAPES[options.shape]
+    spec = Spec(
+        architecture=options.architecture,
+        task=options.task,
+        layers=options.layers or layers,
+        hidden=hidden,
+        heads=heads,
+        intermediate=intermediate,
+        sparsity=options.sparsity,
+        pattern=options.pattern,
+        positions=options.positions,
+        seed=options.seed,
+    )
+    try:
+        print(make_checkpoint(options.output, spec, overwrite=options.overwrite))
+        if options.build:
+            print(build(options.output, options.build, options.output / "model.oeb"))
+    except ObertEdgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

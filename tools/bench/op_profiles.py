@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""The profiles of the engine: per kind of op its time and work, the bound it runs against, the part reached.
+
+    tools/bench/op_profiles.py --models /tmp/models                # 80 % and 90 % 4x1 at 128 and 384 tokens
+    tools/bench/op_profiles.py --models /tmp/models --threads 1 --output docs/results/profiles.md
+
+The models are those of tools/bench_peers, kept in the same folder; docs/performance.md says what a bound is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import List, Optional
+
+from obert_edge.device.bench.benchmark import benchmark
+from obert_edge.device.bench.report import Report
+from obert_edge.device.roofline.profile import OpTime, Profile
+from obert_edge.device.text_table import milliseconds
+from obert_edge.files import atomic_file
+from tools.bench.baseline_cases import spec
+from tools.bench.baseline_page import table
+from tools.bench.baselines import ensure_bundle
+
+HEADERS = ["ops", "ms", "least", "share", "multiply-adds", "GMAC/s", "moved", "bound", "part of the bound"]
+
+
+def section(title: str, report: Report) -> List[str]:
+    """A heading, what the whole run took, and a row for each kind of op."""
+    profile: Optional[Profile] = report.profile
+    assert profile is not None
+    bound = sum(op.bound_ms for op in profile.ops)
+    least = sum(op.least_ms for op in profile.ops)
+    threads = f"{report.threads} thread{'s' * (report.threads != 1)}"
+    lines = [
+        f"## {title}, {report.batch_size} x {report.sequence_length}, {threads}",
+        "",
+        f"p50 {milliseconds(report.latency_ms.p50)} ms, p99 {milliseconds(report.latency_ms.p99)}; all ops "
+        f"at their least {milliseconds(least)} ms, at their bounds {milliseconds(bound)} ms.",
+    ]
+    if report.interference is not None:
+        repeat = "**Measure this again:** " if report.interference.significant else ""
+        lines.append(f"{repeat}{report.interference.to_text()}.")
+    return [*lines, "", *table(HEADERS, [cells(op) for op in profile.kinds() if op.share >= 0.001]), ""]
+
+
+def cells(op: OpTime) -> List[str]:
+    """One row."""
+    return [
+        op.name,
+        milliseconds(op.ms),
+        milliseconds(op.least_ms),
+        f"{100 * op.share:.1f} %",
+        f"{op.multiply_adds / 1e6:.1f} M" if op.multiply_adds else "",
+        f"{op.gmacs:.1f}" if op.multiply_adds else "",
+        f"{op.bytes_moved / 1e6:.2f} MB",
+        op.bound,
+        f"{100 * op.reached:.0f} %" if op.bound else "",
+    ]
+
+
+def main(arguments: Optional[List[str]] = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", type=Path, required=True, help="folder to keep bundles in")
+    parser.add_argument("--shape", default="bert-base")
+    parser.add_argument("--sparsity", type=float, nargs="+", default=[0.8, 0.9])
+    parser.add_argument("--pattern", default="4x1")
+    parser.add_argument("--sequence-length", type=int, nargs="+", default=[128, 384])
+    parser.add_argument("--threads", type=int, help="default: all CPUs")
+    parser.add_argument("--duration", type=float, default=3.0)
+    parser.add_argument(
+        "--output", type=Path, help="also write a page, for instance docs/results/profiles.md"
+    )
+    options = parser.parse_args(arguments)
+    options.models.mkdir(parents=True, exist_ok=True)
+    lengths = " ".join(map(str, options.sequence_length))
+    shown = ["tools/bench/op_profiles.py", "--models", "MODELS", "--shape", options.shape, "--sparsity"]
+    shown += [f"{value:g}" for value in options.sparsity]
+    shown += ["--pattern", options.pattern, "--sequence-length", *lengths.split()]
+    lines = ["# Profiles", "", f"    {shlex.join(shown)}", ""]
+    lines += ["What a bound is: [the model of the limit](../performance.md).", ""]
+    for sparsity in options.sparsity:
+        bundle = ensure_bundle(options.models, spec(options.shape, sparsity, options.pattern))
+        for length in options.sequence_length:
+            report = benchmark(
+                bundle,
+                sequence_length=length,
+                threads=options.threads,
+                duration=options.duration,
+                profile=True,
+            )
+            title = f"{options.shape}, {100 * sparsity:.0f} % {options.pattern}"
+            found = section(title, report)
+            print("\n".join(found))
+            lines += found
+    if options.output:
+        with atomic_file(options.output) as path:
+            path.write_text("\n".join(lines).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""What tiles of weights save on a Raspberry Pi: bytes from memory per inference, with modeled caches.
+
+    tools/emulation/model_tiles.py [--output docs/results/arm_tiles.md] [--board "4 B"] [--tile 0 --tile 65536]
+
+No board is timed. One encoder layer runs on an emulated core, on one thread, and a plugin of QEMU
+(cache_counter.c) lets every load and store pass through two caches: the core's L1 and its share of the L2 (a
+quarter of a shared one, all of its own). One thread with a quarter of the cache stands for four threads that
+share nothing; on a board they also find what the others fetched. Needs a C compiler and Debian (its packages
+are unpacked into a cache folder).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+from obert_edge.files import atomic_file
+from obert_edge.host.compiler import build
+from obert_edge.targets.raspberry_pi.boards import BOARDS, Board
+from tests.emulation.debian import UnavailableError
+from tests.emulation.emulated import MACHINES, Machine
+from tools.bench import models as bench_models
+from tools.emulation.count_instructions import Counter
+
+SOURCE = Path(__file__).with_name("cache_counter.c")
+KIB = 1 << 10
+CACHES = (0, 64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB)
+#: Label, shape, pattern, sparsity. One layer of each.
+MODELS = (
+    ("BERT-base, 80 % 4x1", "bert-base", "4x1", 0.8),
+    ("BERT-base, dense", "bert-base", "dense", 0.0),
+    ("MiniLM-L6, 80 % 4x1", "minilm-l6", "4x1", 0.8),
+)
+LINE = 64
+#: ``CPU part`` of the boards' cores.
+PARTS = {"Cortex-A53": "0xd03", "Cortex-A72": "0xd08", "Cortex-A76": "0xd0b"}
+INTRODUCTION = """# Tiles of weights on the Raspberry Pi
+
+Written by `tools/emulation/model_tiles.py`. **Modeled, not measured**: no board was at hand. One encoder layer, random
+weights, 1 x {length} tokens, n = 1 inference after one that is not counted, on an emulated core of the
+board and one thread ({version}). All its loads and stores
+pass through the core's L1 and its share of L2 (least recently used, no prefetching; a Pi 5's L3 is memory
+here). Logits were equal to the bit for all tiles of a model.
+
+*Tiles for*: the cache the engine is told a thread has. Without tiles a kernel passes over all weights of a
+linear four times, once for each stripe of 16 of a panel's 64 tokens; with them, over a tile at a time. A
+linear whose panel (64 bytes for each input channel) leaves too little of the cache is not cut: with 3072
+channels (192 KB) that is BERT-base's second feed-forward linear on all boards but the 5. *From L2*, *from
+memory*: what missed L1, and L2. *Reading*: what the latter takes at the board's (estimated) bandwidth.
+**Bold**: the board's own (`targets/raspberry_pi/boards.py`). The 3 B+ has the caches of the Zero 2 W.
+"""
+
+#: Runs every bundle with every size of cache, twice, the second time between two marks. Arguments: bundles
+#: and the sizes as JSON, the sequence length. Prints the bits of the logits.
+GUEST = """
+import json, os, sys
+bundles, caches, length = json.loads(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
+sys.path.insert(0, bundles[0])
+import numpy as np
+from obert_edge.device.runtime.session import load
+ids = np.arange(length)[None] % 97 + 5
+bits = []
+for bundle in bundles:
+    for cache in caches:
+        with load(bundle, threads=1, cache=cache) as session:
+            os.getppid()
+            first = session.run(input_ids=ids)["logits"]
+            os.getppid()
+            again = session.run(input_ids=ids)["logits"]
+            os.getppid()
+        assert np.array_equal(first, again)
+        bits.append(first.tobytes().hex())
+print(json.dumps(bits))
+"""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """One inference of one layer.
+
+    Args:
+        instructions: executed.
+        from_l2: lines that missed L1.
+        from_memory: lines that missed L2.
+        results: the bits of the logits.
+    """
+
+    instructions: int
+    from_l2: int
+    from_memory: int
+    results: str
+
+
+def measure(
+    counter: Counter,
+    machine: Machine,
+    board: Board,
+    bundles: Sequence[Path],
+    caches: Sequence[int],
+    length: int,
+) -> List[Traffic]:
+    """Count one inference of each bundle with each size of cache told to the engine.
+
+    Args:
+        counter: with the plugin of this tool.
+        machine: the emulated core.
+        board: whose caches.
+        bundles: for arm64.
+        caches: bytes that linears are cut for; 0: no tiles.
+        length: tokens.
+    """
+    settings = f",l1={board.l1_data}:{board.l1_ways},l2={board.cache}:{board.l2_ways}"
+    arguments = [json.dumps([str(bundle) for bundle in bundles]), json.dumps(list(caches)), length]
+    marks, bits = counter.marks(machine, arguments, program=GUEST, settings=settings)
+    found = []
+    for before, after, results in zip(marks[1::3], marks[2::3], bits):
+        instructions, _, from_l2, from_memory, _ = (end - begin for begin, end in zip(before, after))
+        found.append(Traffic(instructions, from_l2, from_memory, results))
+    return found
+
+
+def prepare(work: Path) -> Dict[str, Path]:
+    """The bundles by model; what is there already is kept."""
+    bundles = {}
+    for label, shape, pattern, sparsity in MODELS:
+        _, hidden, heads, intermediate = bench_models.SHAPES[shape]
+        folder = work / f"{shape}-{pattern}"
+        if not folder.is_dir():
+            spec = bench_models.Spec(
+                layers=1, hidden=hidden, heads=heads, intermediate=intermediate,
+                pattern=pattern, sparsity=sparsity,
+            )  # fmt: skip
+            bench_models.make_checkpoint(folder, spec)
+        bundles[label] = build(folder, "rpi", work / f"{folder.name}.oeb")
+    return bundles
+
+
+def page(found: Dict[str, Dict[str, List[Traffic]]], caches: Sequence[int], version: str, length: int) -> str:
+    """The results page. ``found``: by board and model, of each cache."""
+    lines = [INTRODUCTION.format(version=version, length=length)]
+    boards = {board.name: board for board in BOARDS}
+    for name, rows in found.items():
+        board = boards[name]
+        lines += [
+            f"## {name} ({board.core}: L1 {board.l1_data // KIB} KB, L2 {board.cache // KIB} KB a core)",
+            "",
+            "| layer of | tiles for, KB | instructions, millions | from L2, MB | from memory, MB |"
+            " reading, ms |",
+            "|---|---|---|---|---|---|",
+        ]
+        for model, row in rows.items():
+            for cache, traffic in zip(caches, row):
+                memory = traffic.from_memory * LINE
+                cells = [
+                    f"{cache // KIB}" if cache else "none",
+                    f"{traffic.instructions / 1e6:.1f}",
+                    f"{traffic.from_l2 * LINE / 1e6:.1f}",
+                    f"{memory / 1e6:.1f}",
+                    f"{memory / board.bandwidth * 1e3:.1f}",
+                ]
+                bold = "**" if cache == board.cache else ""
+                lines.append(f"| {model} | " + " | ".join(f"{bold}{cell}{bold}" for cell in cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Count, print the page and perhaps write it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, help="write the page there, too")
+    parser.add_argument("--work", type=Path, help="keep the models here (default: a temporary folder)")
+    parser.add_argument("--sequence-length", type=int, default=128)
+    parser.add_argument(
+        "--board",
+        action="append",
+        choices=[board.name for board in BOARDS],
+        help="default: all but the 3 B+, whose caches are the Zero 2 W's",
+    )
+    parser.add_argument("--model", action="append", choices=[label for label, *_ in MODELS])
+    options = parser.parse_args(arguments)
+    machines = {machine.part: machine for machine in MACHINES}
+    found: Dict[str, Dict[str, List[Traffic]]] = {}
+    with tempfile.TemporaryDirectory(prefix="obert-edge-tiles-") as name:
+        work = options.work or Path(name)
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            counter = Counter(Path(name), SOURCE)
+            bundles = prepare(work)
+            if options.model:
+                bundles = {model: path for model, path in bundles.items() if model in options.model}
+            for board in BOARDS:
+                if board.name not in (options.board or ("Zero 2 W", "4 B", "5")):
+                    continue
+                machine = machines[PARTS[board.core]]
+                row = measure(
+                    counter, machine, board, list(bundles.values()), CACHES, options.sequence_length
+                )
+                parts = [row[i : i + len(CACHES)] for i in range(0, len(row), len(CACHES))]
+                found[board.name] = dict(zip(bundles, parts))
+                for model, part in found[board.name].items():
+                    print(f"{board.name}, {model}: {part}", file=sys.stderr, flush=True)
+                    if len({traffic.results for traffic in part}) != 1:
+                        sys.exit(f"{model} gives other bits for other tiles on {board.core}")
+        except UnavailableError as reason:
+            print(f"error: nothing can be counted here: {reason}", file=sys.stderr)
+            return 3
+    text = page(found, CACHES, f"QEMU {counter.version}", options.sequence_length)
+    print(text)
+    if options.output:
+        with atomic_file(options.output) as temporary:
+            temporary.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
