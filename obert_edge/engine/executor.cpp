@@ -26,7 +26,7 @@ int32_t Executor::start(int32_t threads) {
     if (program_.ops[i].kind == OpKind::Linear) linear_traits_[i] = linear_traits(program_, program_.ops[i]);
   }
   if (!pool_.start(threads)) return fail(OE_OUT_OF_MEMORY, "the system gave no %d threads", threads);
-  return prepacked_.expand(program_, kernels_, pool_);
+  return prepacked_.prepack(program_, kernels_, pool_);
 }
 
 void Executor::profile(bool enable) {

@@ -53,7 +53,7 @@ OE_INLINE void add_quad(I16 (&sums)[kRows], const Q16 (&x)[kTile], const int8_t*
   }
 }
 
-OE_INLINE Q16 load_quad(const uint8_t* p) OE_EACH(Q16, vld1q_u8(p + 16 * i))
+OE_INLINE Q16 load_quad(const uint8_t* p) { OE_EACH(Q16, vld1q_u8(p + 16 * i)); }
 
 // The same for four quads in turn, at `x`: a row's 16 weights lie together and are loaded once.
 #define OE_HAS_ADD_FOUR_QUADS
@@ -76,7 +76,7 @@ OE_INLINE int32x4_t add_weights(int32x4_t sum, int8x16_t w) { return vdotq_s32(s
 
 // acc[token] += the sum of its 4 signed bytes
 OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) {
-  OE_EACH(I16, add_weights(acc.v[i], vld1q_s8(p + 16 * i)))
+  OE_EACH(I16, add_weights(acc.v[i], vld1q_s8(p + 16 * i)));
 }
 
 // Four channels of 16 tokens, each biased, to one dword per token.

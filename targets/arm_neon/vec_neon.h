@@ -9,59 +9,58 @@ struct I16 {
 };
 
 // One instruction for each of the four registers of the result; `i` counts them.
-#define OE_EACH(Type, expression)                             \
-  {                                                           \
-    Type out;                                                 \
-    OE_UNROLL for (int i = 0; i < 4; ++i) out.v[i] = expression; \
-    return out;                                               \
-  }
+#define OE_EACH(Type, expression)                              \
+  Type out;                                                    \
+  OE_UNROLL for (int i = 0; i < 4; ++i) out.v[i] = expression; \
+  return out
 
-OE_INLINE F16 load(const float* p) OE_EACH(F16, vld1q_f32(p + 4 * i))
+OE_INLINE F16 load(const float* p) { OE_EACH(F16, vld1q_f32(p + 4 * i)); }
 OE_INLINE void store(float* p, F16 x) {
   OE_UNROLL for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, x.v[i]);
 }
-OE_INLINE F16 splat(float x) OE_EACH(F16, vdupq_n_f32(x))
-OE_INLINE F16 operator+(F16 x, F16 y) OE_EACH(F16, vaddq_f32(x.v[i], y.v[i]))
-OE_INLINE F16 operator-(F16 x, F16 y) OE_EACH(F16, vsubq_f32(x.v[i], y.v[i]))
-OE_INLINE F16 operator*(F16 x, F16 y) OE_EACH(F16, vmulq_f32(x.v[i], y.v[i]))
-OE_INLINE F16 operator/(F16 x, F16 y) OE_EACH(F16, vdivq_f32(x.v[i], y.v[i]))
-OE_INLINE F16 fma(F16 x, F16 y, F16 z) OE_EACH(F16, vfmaq_f32(z.v[i], x.v[i], y.v[i]))
-OE_INLINE F16 sqrt(F16 x) OE_EACH(F16, vsqrtq_f32(x.v[i]))
-OE_INLINE F16 abs(F16 x) OE_EACH(F16, vabsq_f32(x.v[i]))
+OE_INLINE F16 splat(float x) { OE_EACH(F16, vdupq_n_f32(x)); }
+OE_INLINE F16 operator+(F16 x, F16 y) { OE_EACH(F16, vaddq_f32(x.v[i], y.v[i])); }
+OE_INLINE F16 operator-(F16 x, F16 y) { OE_EACH(F16, vsubq_f32(x.v[i], y.v[i])); }
+OE_INLINE F16 operator*(F16 x, F16 y) { OE_EACH(F16, vmulq_f32(x.v[i], y.v[i])); }
+OE_INLINE F16 operator/(F16 x, F16 y) { OE_EACH(F16, vdivq_f32(x.v[i], y.v[i])); }
+OE_INLINE F16 fma(F16 x, F16 y, F16 z) { OE_EACH(F16, vfmaq_f32(z.v[i], x.v[i], y.v[i])); }
+OE_INLINE F16 sqrt(F16 x) { OE_EACH(F16, vsqrtq_f32(x.v[i])); }
+OE_INLINE F16 abs(F16 x) { OE_EACH(F16, vabsq_f32(x.v[i])); }
 // FMAXNM and FMINNM: of a number and a NaN, the number. y is never a NaN where the kernels call these.
-OE_INLINE F16 max(F16 x, F16 y) OE_EACH(F16, vmaxnmq_f32(x.v[i], y.v[i]))
-OE_INLINE F16 min(F16 x, F16 y) OE_EACH(F16, vminnmq_f32(x.v[i], y.v[i]))
+OE_INLINE F16 max(F16 x, F16 y) { OE_EACH(F16, vmaxnmq_f32(x.v[i], y.v[i])); }
+OE_INLINE F16 min(F16 x, F16 y) { OE_EACH(F16, vminnmq_f32(x.v[i], y.v[i])); }
 OE_INLINE F16 min_magnitude(F16 x, F16 limit) { return min(abs(x), limit); }
 // x - round(x), exactly, for |x| < 2^22
-OE_INLINE F16 fraction(F16 x) OE_EACH(F16, vsubq_f32(x.v[i], vrndnq_f32(x.v[i])))
+OE_INLINE F16 fraction(F16 x) { OE_EACH(F16, vsubq_f32(x.v[i], vrndnq_f32(x.v[i]))); }
 OE_INLINE F16 copysign(F16 magnitude, F16 x) {
   const uint32x4_t sign = vdupq_n_u32(0x80000000u);
-  OE_EACH(F16, vbslq_f32(sign, x.v[i], magnitude.v[i]))
+  OE_EACH(F16, vbslq_f32(sign, x.v[i], magnitude.v[i]));
 }
 // y where x > 0, else otherwise.
-OE_INLINE F16 if_positive(F16 x, F16 otherwise, F16 y)
-    OE_EACH(F16, vbslq_f32(vcgtzq_f32(x.v[i]), y.v[i], otherwise.v[i]))
+OE_INLINE F16 if_positive(F16 x, F16 otherwise, F16 y) {
+  OE_EACH(F16, vbslq_f32(vcgtzq_f32(x.v[i]), y.v[i], otherwise.v[i]));
+}
 
-OE_INLINE I16 load(const int32_t* p) OE_EACH(I16, vld1q_s32(p + 4 * i))
+OE_INLINE I16 load(const int32_t* p) { OE_EACH(I16, vld1q_s32(p + 4 * i)); }
 OE_INLINE void store(int32_t* p, I16 x) {
   OE_UNROLL for (int i = 0; i < 4; ++i) vst1q_s32(p + 4 * i, x.v[i]);
 }
-OE_INLINE I16 splat(int32_t x) OE_EACH(I16, vdupq_n_s32(x))
-OE_INLINE I16 operator+(I16 x, I16 y) OE_EACH(I16, vaddq_s32(x.v[i], y.v[i]))
-OE_INLINE I16 operator-(I16 x, I16 y) OE_EACH(I16, vsubq_s32(x.v[i], y.v[i]))
-OE_INLINE I16 operator*(I16 x, I16 y) OE_EACH(I16, vmulq_s32(x.v[i], y.v[i]))
-OE_INLINE I16 max(I16 x, I16 y) OE_EACH(I16, vmaxq_s32(x.v[i], y.v[i]))
-OE_INLINE I16 shift_to_exponent(I16 x) OE_EACH(I16, vshlq_n_s32(x.v[i], 23))
-OE_INLINE F16 to_float(I16 x) OE_EACH(F16, vcvtq_f32_s32(x.v[i]))
-OE_INLINE I16 bits_of(F16 x) OE_EACH(I16, vreinterpretq_s32_f32(x.v[i]))
-OE_INLINE F16 from_bits(I16 x) OE_EACH(F16, vreinterpretq_f32_s32(x.v[i]))
+OE_INLINE I16 splat(int32_t x) { OE_EACH(I16, vdupq_n_s32(x)); }
+OE_INLINE I16 operator+(I16 x, I16 y) { OE_EACH(I16, vaddq_s32(x.v[i], y.v[i])); }
+OE_INLINE I16 operator-(I16 x, I16 y) { OE_EACH(I16, vsubq_s32(x.v[i], y.v[i])); }
+OE_INLINE I16 operator*(I16 x, I16 y) { OE_EACH(I16, vmulq_s32(x.v[i], y.v[i])); }
+OE_INLINE I16 max(I16 x, I16 y) { OE_EACH(I16, vmaxq_s32(x.v[i], y.v[i])); }
+OE_INLINE I16 shift_to_exponent(I16 x) { OE_EACH(I16, vshlq_n_s32(x.v[i], 23)); }
+OE_INLINE F16 to_float(I16 x) { OE_EACH(F16, vcvtq_f32_s32(x.v[i])); }
+OE_INLINE I16 bits_of(F16 x) { OE_EACH(I16, vreinterpretq_s32_f32(x.v[i])); }
+OE_INLINE F16 from_bits(I16 x) { OE_EACH(F16, vreinterpretq_f32_s32(x.v[i])); }
 // FCVTNS rounds ties to even and saturates, but makes a NaN 0: FMAXNM makes it the lowest number before.
 OE_INLINE I16 round(F16 x) {
   const float32x4_t lowest = vdupq_n_f32(-2147483648.0f);
-  OE_EACH(I16, vcvtnq_s32_f32(vmaxnmq_f32(x.v[i], lowest)))
+  OE_EACH(I16, vcvtnq_s32_f32(vmaxnmq_f32(x.v[i], lowest)));
 }
 #define OE_HAS_ROUND_NUMBER
-OE_INLINE I16 round_number(F16 x) OE_EACH(I16, vcvtnq_s32_f32(x.v[i]))
+OE_INLINE I16 round_number(F16 x) { OE_EACH(I16, vcvtnq_s32_f32(x.v[i])); }
 // FMIN keeps a NaN, for round() to make it the lowest number.
 OE_INLINE I16 round_below(F16 x, F16 high) {
   OE_UNROLL for (int i = 0; i < 4; ++i) x.v[i] = vminq_f32(x.v[i], high.v[i]);

@@ -42,9 +42,11 @@ struct Sizes {
   size_t key, value, key_term, query, score, probability, context;
 };
 Sizes sizes_of(int32_t head_dim, int32_t length) {
-  const size_t keys = size(up_to(kTile, length)), channels = size(up_to(kTile, head_dim)), depth = size(up_to(4, head_dim));
-  return {aligned(depth * keys),        aligned(keys * channels),     aligned(keys * 4),           aligned(kQueries * depth * 2),
-          aligned(kQueries * keys * 4), aligned(kQueries * keys * 2), aligned(kQueries * channels * 4)};
+  const size_t keys = size(up_to(kTile, length)), channels = size(up_to(kTile, head_dim)),
+               depth = size(up_to(4, head_dim));
+  return {aligned(depth * keys),           aligned(keys * channels),     aligned(keys * 4),
+          aligned(kQueries * depth * 2),   aligned(kQueries * keys * 4), aligned(kQueries * keys * 2),
+          aligned(kQueries * channels * 4)};
 }
 
 Head lay_out(int32_t head_dim, int32_t length, void* scratch) {
@@ -94,25 +96,25 @@ void take_keys_and_values(const AttentionArgs& args, const Head& head, int32_t i
 
 // out[query][lane] = starts[lane] + sum over k of columns[k][lane] * numbers[query][k]: `lanes` lanes (a multiple of 8) that
 // are `lanes` bytes apart, `count` columns (a multiple of 4). `starts` may be null: zeros.
-void multiply(const int8_t* columns, int32_t lanes, const int16_t* numbers, int32_t count, const int32_t* starts,
+void multiply(const int8_t* matrix, int32_t lanes, const int16_t* numbers, int32_t count, const int32_t* starts,
               int32_t* out) {
   for (int32_t lane = 0; lane < lanes; lane += kTile) {
     TileSums<kQueries> sums;
     const int32x4_t low = starts ? vld1q_s32(starts + lane) : vdupq_n_s32(0);
     const int32x4_t high = starts ? vld1q_s32(starts + lane + 4) : vdupq_n_s32(0);
-    OE_UNROLL for (int q = 0; q < kQueries; ++q) {
+  OE_UNROLL for (int q = 0; q < kQueries; ++q) {
       sums.low[q] = low;
       sums.high[q] = high;
     }
-    const int8_t* x = columns + lane;
+    const int8_t* x = matrix + lane;
     const size_t step = size(lanes);
     for (int32_t k = 0; k < count; k += 4, x += 4 * step) {
       int16x4_t w[kQueries];
       OE_UNROLL for (int q = 0; q < kQueries; ++q) w[q] = vld1_s16(numbers + size(q) * size(count) + k);
-      add_column<kQueries, 0>(sums, x, w);
-      add_column<kQueries, 1>(sums, x + step, w);
-      add_column<kQueries, 2>(sums, x + 2 * step, w);
-      add_column<kQueries, 3>(sums, x + 3 * step, w);
+      add_lanes<kQueries, 0>(sums, x, w);
+      add_lanes<kQueries, 1>(sums, x + step, w);
+      add_lanes<kQueries, 2>(sums, x + 2 * step, w);
+      add_lanes<kQueries, 3>(sums, x + 3 * step, w);
     }
     OE_UNROLL for (int q = 0; q < kQueries; ++q) {
       vst1q_s32(out + size(q) * size(lanes) + lane, sums.low[q]);

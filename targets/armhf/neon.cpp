@@ -16,7 +16,7 @@
 namespace oe {
 namespace {
 
-using armhf::add_column;
+using armhf::add_lanes;
 using armhf::kTile;
 using armhf::load_eight;
 using armhf::TileSums;
@@ -35,18 +35,18 @@ OE_INLINE void add_quad(TileSums<kRows>& sums, const uint8_t* const (&x)[4], con
     w[r] = vget_low_s16(pair);
     w[r + 1] = vget_high_s16(pair);
   }
-  add_column<kRows, 0>(sums, x[0], w);
-  add_column<kRows, 1>(sums, x[1], w);
-  add_column<kRows, 2>(sums, x[2], w);
-  add_column<kRows, 3>(sums, x[3], w);
+  add_lanes<kRows, 0>(sums, x[0], w);
+  add_lanes<kRows, 1>(sums, x[1], w);
+  add_lanes<kRows, 2>(sums, x[2], w);
+  add_lanes<kRows, 3>(sums, x[3], w);
 }
 
 alignas(16) constexpr uint8_t kZeros[kTile] = {};
 
-// The sums of a group of rows for one tile, from its quads: columns_of(quad, i) is the i-th channel of a quad.
-template <int kRows, bool kDense, class ColumnsOf>
+// The sums of a group of rows for one tile, from its quads: channel_of(quad, i) is the i-th channel of a quad.
+template <int kRows, bool kDense, class ChannelOf>
 OE_INLINE void linear(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
-                      const ColumnsOf& columns_of) {
+                      const ChannelOf& channel_of) {
   const size_t width = static_cast<size_t>(panel_width(args.tokens, panel));
   const uint8_t* input = args.input + generic::element(args.tokens, args.k, 0, panel * kPanel);
   const size_t dense_quads = (static_cast<size_t>(args.k) + 3) / 4;
@@ -61,12 +61,12 @@ OE_INLINE void linear(const LinearArgs& args, int32_t panel, int32_t group_begin
       const int8_t* weights = args.weights + first * 4 * kRows;
       const uint8_t* x[4];
       for (size_t quad = first; quad < last; ++quad, weights += 4 * kRows) {
-        OE_UNROLL for (int i = 0; i < 4; ++i) x[i] = input + columns_of(quad, first, i) * width + token;
+        OE_UNROLL for (int i = 0; i < 4; ++i) x[i] = input + channel_of(quad, first, i) * width + token;
         add_quad<kRows>(sums, x, weights);
       }
       if (kDense && rest > 0) {  // weights of channels beyond the last are zero
         OE_UNROLL for (int i = 0; i < 4; ++i) {
-          x[i] = i < rest ? input + columns_of(last, first, i) * width + token : kZeros;
+          x[i] = i < rest ? input + channel_of(last, first, i) * width + token : kZeros;
         }
         add_quad<kRows>(sums, x, weights);
       }

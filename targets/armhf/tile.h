@@ -20,7 +20,7 @@ struct TileSums {
 // VLD1.8 by name: of vld1_u8 clang 21 makes two loads, two stores to the stack and a load.
 OE_INLINE uint8x8_t load_eight(const uint8_t* p) {
   uint8x8_t x;
-  __asm__("vld1.8 {%P0}, %1" : "=w"(x) : "Q"(*reinterpret_cast<const uint8_t(*)[8]>(p)));
+  __asm__("vld1.8 {%P0}, %1" : "=w"(x) : "Q"(*reinterpret_cast<const uint8_t (*)[8]>(p)));
   return x;
 }
 
@@ -29,13 +29,13 @@ OE_INLINE int16x8_t load_wide(const int8_t* p) {
   return vmovl_s8(vreinterpret_s8_u8(load_eight(reinterpret_cast<const uint8_t*>(p))));
 }
 
-// sums[row] += the 8 bytes at `x` times number kColumn of w[row].
-template <int kRows, int kColumn, class T>
-OE_INLINE void add_column(TileSums<kRows>& sums, const T* x, const int16x4_t (&w)[kRows]) {
+// sums[row] += the 8 bytes at `x` times number kIndex of w[row].
+template <int kRows, int kIndex, class T>
+OE_INLINE void add_lanes(TileSums<kRows>& sums, const T* x, const int16x4_t (&w)[kRows]) {
   const int16x8_t wide = load_wide(x);
   OE_UNROLL for (int r = 0; r < kRows; ++r) {
-    sums.low[r] = vmlal_lane_s16(sums.low[r], vget_low_s16(wide), w[r], kColumn);
-    sums.high[r] = vmlal_lane_s16(sums.high[r], vget_high_s16(wide), w[r], kColumn);
+    sums.low[r] = vmlal_lane_s16(sums.low[r], vget_low_s16(wide), w[r], kIndex);
+    sums.high[r] = vmlal_lane_s16(sums.high[r], vget_high_s16(wide), w[r], kIndex);
   }
 }
 

@@ -12,13 +12,13 @@
 namespace oe {
 namespace generic {
 
-// Distance in elements from the start of a buffer to row `channel` of the panel that holds column `column`,
-// at that column: the panel layout of kernels.h.
-static inline size_t element(int32_t columns, int32_t channels, int32_t channel, int32_t column) {
-  const int32_t panel = column / kPanel;
+// Distance in elements from the start of a buffer to row `channel` of the panel that holds token `token`,
+// at that token: the panel layout of kernels.h.
+static inline size_t element(int32_t tokens, int32_t channels, int32_t channel, int32_t token) {
+  const int32_t panel = token / kPanel;
   return static_cast<size_t>(panel) * kPanel * static_cast<size_t>(channels) +
-         static_cast<size_t>(channel) * static_cast<size_t>(panel_width(columns, panel)) +
-         static_cast<size_t>(column % kPanel);
+         static_cast<size_t>(channel) * static_cast<size_t>(panel_width(tokens, panel)) +
+         static_cast<size_t>(token % kPanel);
 }
 
 static inline int32_t bits_of(float x) {
@@ -77,10 +77,9 @@ static inline float tanh_of(float x) {
   return copysignf((1.0f - e) / (1.0f + e), x);
 }
 
-constexpr float kGelu[11] = {0.02749713324010372f, -0.13303950428962708f, 0.24659240245819092f,
-                             -0.1472158133983612f, -0.2029682844877243f,  0.43478140234947205f,
-                             -0.20490720868110657f, -0.176315039396286f,  0.17638038098812103f,
-                             0.021782496944069862f, -0.04258676618337631f};
+constexpr float kGelu[11] = {0.02749713324010372f, -0.13303950428962708f, 0.24659240245819092f,  -0.1472158133983612f,
+                             -0.2029682844877243f, 0.43478140234947205f,  -0.20490720868110657f, -0.176315039396286f,
+                             0.17638038098812103f, 0.021782496944069862f, -0.04258676618337631f};
 constexpr float kGeluTanh[11] = {0.02719680778682232f,  -0.13464891910552979f, 0.2493198961019516f,
                                  -0.13996218144893646f, -0.21296827495098114f, 0.42198753356933594f,
                                  -0.18776476383209229f, -0.1660359501838684f,  0.16257815062999725f,

@@ -10,8 +10,7 @@ namespace {
 using Sums = int32_t[4][kPanel];
 
 // sums[token] += weight * input[channel][token]
-void add_channel(const uint8_t* panel_input, int32_t width, int32_t channel, int32_t weight,
-                 int32_t* sums) {
+void add_channel(const uint8_t* panel_input, int32_t width, int32_t channel, int32_t weight, int32_t* sums) {
   if (weight == 0) return;  // padding, and channels beyond k
   const uint8_t* row = panel_input + static_cast<size_t>(channel) * static_cast<size_t>(width);
   for (int32_t t = 0; t < width; ++t) sums[t] += weight * row[t];

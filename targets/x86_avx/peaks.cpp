@@ -102,25 +102,30 @@ double best_rate(const Loop& loop) {
   return best;
 }
 
-#define OE_MEASURE(space)                                                                                     \
-  double measure_##space(int32_t what, int64_t parameter) {                                                   \
-    const bool large = what == OE_PEAK_READ || what == OE_PEAK_WRITE;                                         \
-    const size_t bytes = large ? static_cast<size_t>(parameter) / 512 * 512 : kSmall;                         \
-    const Buffer buffer(bytes);                                                                               \
-    if (!buffer.data || bytes == 0) return 0;                                                                 \
-    char* data = buffer.data;                                                                                 \
-    switch (what) {                                                                                           \
-      case OE_PEAK_MULTIPLY_ADD: return best_rate([](int64_t n) { return space::multiply_add(n); });          \
-      case OE_PEAK_SHUFFLE: return best_rate([](int64_t n) { return space::shuffle(n); });                    \
-      case OE_PEAK_FLOAT: return best_rate([](int64_t n) { return space::float_multiply_add(n); });           \
-      case OE_PEAK_READ: return best_rate([=](int64_t n) { return space::read(n, data, bytes); });            \
-      case OE_PEAK_WRITE: return best_rate([=](int64_t n) { return space::write(n, data, bytes); });          \
-      case OE_PEAK_ROW_GATHER:                                                                                \
+#define OE_MEASURE(space)                                                                                      \
+  double measure_##space(int32_t what, int64_t parameter) {                                                    \
+    const bool large = what == OE_PEAK_READ || what == OE_PEAK_WRITE;                                          \
+    const size_t bytes = large ? static_cast<size_t>(parameter) / 512 * 512 : kSmall;                          \
+    const Buffer buffer(bytes);                                                                                \
+    if (!buffer.data || bytes == 0) return 0;                                                                  \
+    char* data = buffer.data;                                                                                  \
+    switch (what) {                                                                                            \
+      case OE_PEAK_MULTIPLY_ADD:                                                                               \
+        return best_rate([](int64_t n) { return space::multiply_add(n); });                                    \
+      case OE_PEAK_SHUFFLE:                                                                                    \
+        return best_rate([](int64_t n) { return space::shuffle(n); });                                         \
+      case OE_PEAK_FLOAT:                                                                                      \
+        return best_rate([](int64_t n) { return space::float_multiply_add(n); });                              \
+      case OE_PEAK_READ:                                                                                       \
+        return best_rate([=](int64_t n) { return space::read(n, data, bytes); });                              \
+      case OE_PEAK_WRITE:                                                                                      \
+        return best_rate([=](int64_t n) { return space::write(n, data, bytes); });                             \
+      case OE_PEAK_ROW_GATHER:                                                                                 \
         if (parameter == 1) return best_rate([=](int64_t n) { return space::row_gather<1>(n, data, bytes); }); \
         if (parameter == 2) return best_rate([=](int64_t n) { return space::row_gather<2>(n, data, bytes); }); \
         if (parameter == 4) return best_rate([=](int64_t n) { return space::row_gather<4>(n, data, bytes); }); \
-    }                                                                                                         \
-    return 0;                                                                                                 \
+    }                                                                                                          \
+    return 0;                                                                                                  \
   }
 OE_MEASURE(zmm)
 OE_MEASURE(ymm)

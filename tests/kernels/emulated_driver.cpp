@@ -22,8 +22,9 @@ namespace {
 
 #define API(name) decltype(&name) name##_;
 struct Functions {
-  API(oe_implementations) API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op) API(oe_crc32)
-  API(oe_model_set_cache)
+  API(oe_implementations)
+  API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op) API(oe_crc32)
+      API(oe_model_set_cache)
 };
 #undef API
 
@@ -96,7 +97,8 @@ void run(const Functions& engine, oe_model* model, bool whole) {
   }
   int32_t status;
   if (whole) {
-    status = engine.oe_model_run_(model, &batch, reinterpret_cast<float* const*>(addresses), static_cast<int32_t>(count));
+    status =
+        engine.oe_model_run_(model, &batch, reinterpret_cast<float* const*>(addresses), static_cast<int32_t>(count));
   } else {
     status = engine.oe_model_run_op_(model, static_cast<int32_t>(op), &batch, addresses, 1, nullptr);
   }
@@ -112,10 +114,11 @@ int main(int argc, char** argv) {
   if (!library) fail(dlerror());
   Functions engine;
 #define API(name) engine.name##_ = reinterpret_cast<decltype(&name)>(dlsym(library, #name));
-  API(oe_implementations) API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op) API(oe_crc32)
-  API(oe_model_set_cache)
+  API(oe_implementations)
+  API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op) API(oe_crc32)
+      API(oe_model_set_cache)
 #undef API
-  oe_model* model = nullptr;
+          oe_model* model = nullptr;
   Blob program, weights;
   for (int letter; (letter = getchar()) != EOF;) {
     if (letter == 'I') {
