@@ -34,7 +34,7 @@ COMPILE_FLAGS = (
     "-std=c++17",
     "-O3",
     "-fPIC",
-    "-ffp-contract=off",  # docs/numerics.md: every fused multiply-add is written out
+    "-ffp-contract=off",  # docs/reference/numerics.md: every fused multiply-add is written out
     "-fno-math-errno",
     "-fno-exceptions",
     "-fno-rtti",

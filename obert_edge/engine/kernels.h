@@ -1,7 +1,7 @@
 // The contract between the executor and the kernels: the layouts they share and the arguments of every kernel.
 //
-// What a kernel computes is docs/numerics.md, bit for bit; the scalar kernels of targets/generic are that page in C++,
-// and tests/kernels holds every other implementation to their bits. What each part of a layout is called:
+// What a kernel computes is docs/reference/numerics.md, bit for bit; the scalar kernels of targets/generic are that
+// page in C++, and tests/kernels holds every other implementation to their bits. What each part of a layout is called:
 //
 //   tokens     packed tokens: the sequences of a batch one after the other, without padding. Ops after pooling have
 //              one "token" per sequence; the layout is the same.
@@ -72,7 +72,7 @@ constexpr uint64_t kRecordsBeyond = 2;
 // fit 16 bits.
 static inline int column_shift(int32_t k) { return k <= 8192 ? 3 : 0; }
 
-// Arguments of the linear kernels: docs/numerics.md, "Linear".
+// Arguments of the linear kernels: docs/reference/numerics.md, "Linear".
 struct LinearArgs {
   const uint8_t* input;     // U8 panels [k]
   const float* params;      // F32 panels [2]: per-token scale and zero point of a dynamic input; nullptr: static input
@@ -106,7 +106,7 @@ struct LinearArgs {
 // holds at least Implementation::linear_scratch(args) bytes.
 using LinearFn = void (*)(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void* scratch);
 
-// Arguments of attention: docs/numerics.md, "Attention".
+// Arguments of attention: docs/reference/numerics.md, "Attention".
 struct AttentionArgs {
   const uint8_t* query;   // U8 panels [heads * head_dim]
   const int8_t* key;      // S8 panels [heads * head_dim]
@@ -126,7 +126,7 @@ using AttentionFn = void (*)(const AttentionArgs& args, int32_t sequence, int32_
 // The kernels below compute tokens [begin, end). Both are multiples of 16 (padding lanes are computed like any other),
 // and the range lies inside one panel.
 
-// Arguments of LayerNorm: docs/numerics.md, "LayerNorm".
+// Arguments of LayerNorm: docs/reference/numerics.md, "LayerNorm".
 struct LayerNormArgs {
   const float* input;  // F32 panels [channels]
   float* output;       // F32 panels [channels], or nullptr; may alias input
@@ -138,7 +138,7 @@ struct LayerNormArgs {
 };
 using LayerNormFn = void (*)(const LayerNormArgs& args, int32_t begin, int32_t end);
 
-// Arguments of static and dynamic quantization: docs/numerics.md, "Quantization".
+// Arguments of static and dynamic quantization: docs/reference/numerics.md, "Quantization".
 struct QuantizeArgs {
   const float* input;  // F32 panels [channels]
   uint8_t* output;     // U8 panels [channels]
@@ -153,7 +153,7 @@ using QuantizeFn = void (*)(const QuantizeArgs& args, int32_t begin, int32_t end
 constexpr int32_t kInt4Group = 32, kInt4GroupBytes = 16;
 static inline int32_t groups_of(int32_t channels) { return (channels + kInt4Group - 1) / kInt4Group; }
 
-// Arguments of the embedding: docs/numerics.md, "Embedding, pooling".
+// Arguments of the embedding: docs/reference/numerics.md, "Embedding, pooling".
 struct EmbedArgs {
   const int32_t* ids;              // [tokens], without the padding lanes
   const int32_t* positions;        // [tokens]
@@ -170,7 +170,7 @@ struct EmbedArgs {
 };
 using EmbedFn = void (*)(const EmbedArgs& args, int32_t begin, int32_t end);
 
-// Arguments of pooling: docs/numerics.md, "Embedding, pooling".
+// Arguments of pooling: docs/reference/numerics.md, "Embedding, pooling".
 struct PoolArgs {
   const float* input;     // F32 panels [channels] over tokens
   float* output;          // F32 panels [channels] over sequences

@@ -16,7 +16,7 @@ float largest_magnitude(const float* values, int32_t count) {
 
 // Whether every result of a static input fits an int32, whatever its sum is. Such a result may be rounded first and be
 // clamped by the saturation of a pack instruction, because rounding commutes with clamping to whole numbers;
-// docs/numerics.md clamps first.
+// docs/reference/numerics.md clamps first.
 bool rounds_to_int32(const Program& program, const Op& op) {
   const int32_t n = op.ints[linear_op::kN];
   const float scale = largest_magnitude(program.constant<float>(op.consts[linear_op::kScale]), n);

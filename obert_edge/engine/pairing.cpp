@@ -147,8 +147,7 @@ class Group {
 
   // Orders the four columns of a set so that each of its two pairs fits a lane alone, where some order does.
   void pair_set(Set& set) const {
-    for (int swaps = 0; swaps < 2 && !(fit(set) && fit(set + 2));
-         ++swaps) {  // 01 23, 02 13, 03 12
+    for (int swaps = 0; swaps < 2 && !(fit(set) && fit(set + 2)); ++swaps) {  // 01 23, 02 13, 03 12
       const uint16_t column = set[1];
       set[1] = set[2 + swaps];
       set[2 + swaps] = column;

@@ -1,13 +1,14 @@
-// NEON of ARMv7: the sums of linears here, attention in attention.cpp; everything else is the scalar kernels'.
+// NEON of ARMv7: linears in all formats (docs/reference/numerics.md, "Linear"); attention is in attention.cpp, and
+// everything else is the scalar kernels of targets/generic.
 //
-// Its float vectors flush denormals to zero, so docs/numerics.md cannot be kept with them in general: float steps are VFP's,
-// one token at a time. Integers are exact. A tile is 8 tokens by up to 4 rows (tile.h), and columns may be anywhere, as they
-// need not be put side by side:
+// The float vectors of ARMv7 flush denormals to zero, which docs/reference/numerics.md does not allow: the epilogue is
+// computed by VFP, one token at a time. Integers are exact. A tile is 8 tokens by up to 4 rows (tile.h). Channels are
+// multiplied one at a time, so the columns of a quad need not be interleaved:
 //
-//   VLD1.8 + VMOVL.U8   8 tokens of column c        sums[row][0..3] += x.low  * w[row][c]    VMLAL.S16 by element
+//   VLD1.8 + VMOVL.U8   8 tokens of channel c       sums[row][0..3] += x.low  * w[row][c]    VMLAL.S16 by element
 //                                                   sums[row][4..7] += x.high * w[row][c]
 //
-// A quad of columns and 4 rows: 32 VMLAL and some 19 other instructions for 128 multiply-adds.
+// Bound: a quad with 4 rows and 8 tokens is 32 VMLAL and some 19 other instructions for 128 multiply-adds.
 #include "attention.h"
 #include "generic/linear_epilogue.h"
 #include "generic/scalar.h"
@@ -21,7 +22,7 @@ using armhf::kTile;
 using armhf::load_eight;
 using armhf::TileSums;
 
-// sums += four columns times the weights [kRows][4].
+// sums += the four channels at `x` times the weights [kRows][4].
 template <int kRows>
 OE_INLINE void add_quad(TileSums<kRows>& sums, const uint8_t* const (&x)[4], const int8_t* weights) {
   int16x4_t w[kRows];
@@ -43,7 +44,8 @@ OE_INLINE void add_quad(TileSums<kRows>& sums, const uint8_t* const (&x)[4], con
 
 alignas(16) constexpr uint8_t kZeros[kTile] = {};
 
-// The sums of a group of rows for one tile, from its quads: channel_of(quad, i) is the i-th channel of a quad.
+// A range of groups of kRows rows for one panel. channel_of(quad, first quad of the group, i) is the i-th channel of a
+// quad.
 template <int kRows, bool kDense, class ChannelOf>
 OE_INLINE void linear(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
                       const ChannelOf& channel_of) {
@@ -64,7 +66,7 @@ OE_INLINE void linear(const LinearArgs& args, int32_t panel, int32_t group_begin
         OE_UNROLL for (int i = 0; i < 4; ++i) x[i] = input + channel_of(quad, first, i) * width + token;
         add_quad<kRows>(sums, x, weights);
       }
-      if (kDense && rest > 0) {  // weights of channels beyond the last are zero
+      if (kDense && rest > 0) {  // the channels beyond the last do not exist, and their weights are zero
         OE_UNROLL for (int i = 0; i < 4; ++i) {
           x[i] = i < rest ? input + channel_of(last, first, i) * width + token : kZeros;
         }

@@ -9,7 +9,7 @@ TRIPLE = "arm-linux-gnueabihf.2.28"
 #: The suffix is the pattern of `device/runtime/library.py`: the architecture as Python says it.
 LIBRARY = "libobert_edge.armv7l-linux-gnu.so"
 #: For every file: ARMv7-A with NEON and VFPv4 (Raspberry Pi 2 and newer). VFPv4 has the fused multiply-add
-#: that docs/numerics.md asks for; without it every one would be a call.
+#: that docs/reference/numerics.md asks for; without it every one would be a call.
 FLAGS: Tuple[str, ...] = ("-mcpu=cortex_a7",)
 
 #: (path as in generic/sources.py, extra compiler flags): this target's own kernels.

@@ -1,6 +1,8 @@
-// CRC-32 by carry-less multiplication: 64 bytes are folded into the next 64 until 64 are left, which have the same
-// remainder as everything before them (Gopal et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ
-// Instruction", Intel, 2009).
+// CRC-32 by carry-less multiplication (Gopal et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ
+// Instruction", Intel, 2009). 64 bytes are folded into the next 64 until 64 are left, which have the same remainder as
+// all bytes before them:
+//
+//   [16 | 16 | 16 | 16] --each half times x^n mod P, xor--> [16 | 16 | 16 | 16] --> ... --> the last 64, byte by byte
 #include "crc32.h"
 
 #include <immintrin.h>
@@ -8,7 +10,8 @@
 namespace oe {
 namespace {
 
-// x^n modulo the polynomial, one bit higher than a remainder: the product of two reflected numbers is a bit too low.
+// x^n modulo the polynomial, shifted left by one bit because the carry-less product of two bit-reflected numbers comes
+// out one bit too low.
 constexpr int64_t folding(int n) {
   uint32_t power = 0x80000000u;
   for (int i = 0; i < n; ++i) power = power >> 1 ^ (power & 1 ? kCrcPolynomial : 0);
@@ -23,9 +26,12 @@ uint32_t crc32(const uint8_t* data, size_t bytes) {
   uint32_t crc = 0xFFFFFFFFu;
   const uint8_t* const end = data + bytes;
   if (bytes >= kBlock) {
-    constexpr int64_t kFirst = folding(8 * kBlock + 32), kSecond = folding(8 * kBlock - 32);  // of a vector's halves
+    constexpr int64_t kFirst = folding(8 * kBlock + 32),
+                      kSecond = folding(8 * kBlock - 32);  // for a vector's two halves
     const __m128i powers = _mm_set_epi64x(kSecond, kFirst);
-    const auto load = [](const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); };
+    const auto load = [](const uint8_t* p) {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    };
     __m128i folded[kVectors];
     for (size_t i = 0; i < kVectors; ++i) folded[i] = load(data + 16 * i);
     folded[0] = _mm_xor_si128(folded[0], _mm_cvtsi32_si128(static_cast<int>(crc)));

@@ -1,4 +1,4 @@
-"""The kernels' functions in numpy float64, written from their definitions and not from docs/numerics.md."""
+"""The kernels' functions in numpy float64, written from their definitions and not from docs/reference/numerics.md."""
 
 from __future__ import annotations
 
