@@ -47,23 +47,12 @@ class Source:
 
 @dataclass(frozen=True)
 class FormatCost:
-    """What one weight format costs on a target: how long a linear takes by what its matrix stores.
-
-    The compiler computes this estimate of every layer for every format of the target and stores the layer in
-    the cheapest one, so for its choices only ratios between formats matter. The time is that of one thread
-    for one panel of 64 tokens. It is a sum of three terms, each a number of nanoseconds times how often
-    something happens; ``tools/bench/format_costs.py`` measures layers on the machine and fits the three.
-
-    A target may leave a term 0 where another stands for it: all rows of a group share their quads, so with a
-    fixed number of rows ``ns_per_weight`` and ``ns_per_quad`` cannot be told apart by measuring.
+    """A linear model of one thread's time for one panel of 64 tokens, in nanoseconds.
 
     Args:
-        ns_per_weight: nanoseconds for each stored weight, zeros that fill up a quad included: its 64
-            multiply-adds.
-        ns_per_quad: nanoseconds for each quad (four input channels of a group of rows) or each 1x4 block:
-            loading and interleaving its activations, once for all rows of the group.
-        ns_per_group: nanoseconds for each group of rows: the end of the loop over its quads, and the
-            epilogue of its rows.
+        ns_per_weight: per stored weight, padding included (its multiply-adds).
+        ns_per_quad: per quad or 1x4 block (loads and interleave shared by the rows of a group).
+        ns_per_group: per group of rows (loop end, epilogue).
     """
 
     ns_per_weight: float
@@ -71,13 +60,7 @@ class FormatCost:
     ns_per_group: float
 
     def estimate(self, *, weights: int, quads: int, groups: int) -> float:
-        """Nanoseconds that one thread takes for one panel of 64 tokens.
-
-        Args:
-            weights: stored weights of the matrix, padding included.
-            quads: stored quads, or 1x4 blocks.
-            groups: groups of rows. ``bundle.packing.count_units`` counts all three without packing.
-        """
+        """Nanoseconds for a matrix that stores that much (``bundle.packing.count_units``)."""
         return self.ns_per_weight * weights + self.ns_per_quad * quads + self.ns_per_group * groups
 
 

@@ -1,1 +1,1 @@
-"""The scalar kernels: docs/reference/numerics.md in C++, which every other implementation is tested against."""
+"""The scalar kernels: docs/reference/numerics.md in C++, which all other kernels are tested against."""

@@ -176,30 +176,30 @@ BOARDS: Tuple[Board, ...] = (
 
 
 def multiply_adds(manifest: Manifest, sequence_length: int) -> Dict[str, float]:
-    """INT8 multiply-adds of one sequence, by the loop that does them: weight formats, and ``"attention"``.
+    """INT8 multiply-adds of one sequence by what computes them: formats of the stored weights, and attention.
 
     Args:
-        manifest: the manifest of a bundle.
-        sequence_length: tokens of the sequence.
+        manifest: of a bundle.
+        sequence_length: tokens.
     """
     found: Dict[str, float] = {}
     for linear in manifest.linears:
-        tokens = sequence_length if linear.per_token else 1
-        work = linear.n * linear.k * (1 - linear.sparsity) * tokens
+        columns = sequence_length if linear.per_token else 1
+        work = linear.n * linear.k * (1 - linear.sparsity) * columns
         found[linear.format] = found.get(linear.format, 0.0) + work
     model = manifest.model
     return {**found, "attention": 2.0 * model.layers * model.hidden * sequence_length**2}
 
 
 def least_milliseconds(board: Board, manifest: Manifest, sequence_length: int) -> float:
-    """The least milliseconds one sequence can take: for its multiply-adds, or for reading the weights.
+    """The least time one sequence can take: the longer of computing and of reading the weights.
 
-    Softmax, GELU and LayerNorm, cache misses and a throttled clock come on top, so no board beats this.
+    Softmax, GELU and LayerNorm, cache misses and a throttled clock come on top; a board never beats this.
 
     Args:
-        board: the board; a session has ``board.threads`` threads there.
-        manifest: the manifest of a bundle.
-        sequence_length: tokens of the sequence.
+        board: where, on the threads a session has there.
+        manifest: of a bundle.
+        sequence_length: tokens.
     """
     cycles = sum(
         work / board.rates.of(kind) for kind, work in multiply_adds(manifest, sequence_length).items()
