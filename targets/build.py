@@ -86,7 +86,7 @@ def plans() -> Dict[str, Plan]:
 
 
 def source_path(relative: str) -> Path:
-    """The file that a path of ``sources.py`` means: of the engine (``engine/...``), or below ``targets/``."""
+    """The file a path of ``sources.py`` means."""
     return ENGINE / relative[len("engine/") :] if relative.startswith("engine/") else TARGETS / relative
 
 

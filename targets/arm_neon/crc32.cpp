@@ -1,4 +1,4 @@
-// CRC-32 by the instructions of ARMv8's CRC extension, eight bytes at a time.
+// CRC-32 by the instructions of ARMv8's CRC extension.
 #include "crc32.h"
 
 #include <arm_acle.h>

@@ -1,8 +1,6 @@
-// CRC-32 by carry-less multiplication (Gopal et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ
-// Instruction", Intel, 2009). 64 bytes are folded into the next 64 until 64 are left, which have the same remainder as
-// all bytes before them:
-//
-//   [16 | 16 | 16 | 16] --each half times x^n mod P, xor--> [16 | 16 | 16 | 16] --> ... --> the last 64, byte by byte
+// CRC-32 by carry-less multiplication: 64 bytes are folded into the next 64 until 64 are left, which have the same
+// remainder as everything before them (Gopal et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ
+// Instruction", Intel, 2009).
 #include "crc32.h"
 
 #include <immintrin.h>
@@ -22,6 +20,7 @@ constexpr size_t kVectors = 4, kBlock = 16 * kVectors;
 
 }  // namespace
 
+//   [16 | 16 | 16 | 16] --each half times x^n mod P, xor--> [16 | 16 | 16 | 16] --> ... --> the last 64, byte by byte
 uint32_t crc32(const uint8_t* data, size_t bytes) {
   uint32_t crc = 0xFFFFFFFFu;
   const uint8_t* const end = data + bytes;

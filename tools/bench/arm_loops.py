@@ -43,9 +43,9 @@ CORES: Dict[str, Tuple[Tuple[str, str], ...]] = {
 }
 #: Part of a mangled name -> the kernel.
 KERNELS = {
-    "row_gather_stripeILNS0_8EpilogueE0ELi4": "row-gather, R = 4",
-    "row_gather_stripeILNS0_8EpilogueE0ELi2": "row-gather, R = 2",
-    "row_gather_stripeILNS0_8EpilogueE0ELi1": "row-gather, R = 1",
+    "row_gather_stripeILNS0_6FinishE0ELi4": "row-gather, R = 4",
+    "row_gather_stripeILNS0_6FinishE0ELi2": "row-gather, R = 2",
+    "row_gather_stripeILNS0_6FinishE0ELi1": "row-gather, R = 1",
     "linear_dense_4": "Dense4",
     "linear_block_1x4": "1x4 blocks",
     "attend_tile": "attention",
