@@ -5,12 +5,12 @@
 
 #include <new>
 
-#include "cpu_features.h"
-#include "crc32.h"
-#include "executor.h"
-#include "implementations.h"
-#include "program.h"
-#include "status.h"
+#include "kernels/cpu_features.h"
+#include "base/crc32.h"
+#include "exec/executor.h"
+#include "kernels/implementations.h"
+#include "program/program.h"
+#include "base/status.h"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // USMMLA and USDOT (ARMv8.6 i8mm): Cortex-A510, Cortex-A710 and later, Neoverse V1 and N2.
 #include <arm_neon.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "simd/macros.h"
 
 namespace oe {

@@ -1,7 +1,7 @@
 // NEON alone: every ARMv8 CPU; made for Cortex-A53 and A72, which have nothing better.
 #include <arm_neon.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "simd/macros.h"
 
 namespace oe {

@@ -1,7 +1,7 @@
 // SDOT (ARMv8.2 dotprod): Cortex-A55, Cortex-A76 (Raspberry Pi 5) and later, Neoverse N1.
 #include <arm_neon.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "simd/macros.h"
 
 namespace oe {

@@ -1,7 +1,7 @@
 // AVX2 and FMA, without VNNI: Haswell to Comet Lake, Zen 1 to 3.
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "simd/macros.h"
 
 namespace oe {

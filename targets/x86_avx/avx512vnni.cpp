@@ -1,7 +1,7 @@
 // AVX-512-VNNI with 512-bit vectors: Cascade Lake, Ice Lake, Sapphire Rapids, Zen 4 and later.
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "simd/macros.h"
 
 namespace oe {

@@ -1,7 +1,7 @@
 // AVX-512-VNNI with 256-bit vectors: for CPUs that lower their clock for 512 bits, and to test what avxvnni.cpp shares.
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "simd/macros.h"
 
 namespace oe {

@@ -2,7 +2,7 @@
 // code is that of avx512vnni_ymm.cpp, which more machines can run: its tests are this file's tests too.
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "simd/macros.h"
 
 namespace oe {

@@ -58,8 +58,8 @@ def test_memory_and_undefined_behavior(tmp_path: Path, monkeypatch: pytest.Monke
 def test_thread_pool_has_no_races(tmp_path: Path) -> None:
     program = tmp_path / "stress"
     subprocess.run(
-        ["g++", "-std=c++17", "-O1", "-g", "-fsanitize=thread", f"-I{build.ENGINE}",
-         str(Path(__file__).parent / "thread_pool_stress.cpp"), str(build.ENGINE / "thread_pool.cpp"),
+        ["g++", "-std=c++17", "-O1", "-g", "-fsanitize=thread", *build.include_flags(),
+         str(Path(__file__).parent / "thread_pool_stress.cpp"), str(build.ENGINE / "exec/thread_pool.cpp"),
          "-lpthread", "-o", str(program)],
         check=True,
     )  # fmt: skip

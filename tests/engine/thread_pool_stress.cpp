@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "thread_pool.h"
+#include "exec/thread_pool.h"
 
 int main() {
   constexpr int32_t kTasks = 37;

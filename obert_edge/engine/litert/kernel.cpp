@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../status.h"
+#include "base/status.h"
 
 namespace oe {
 namespace {

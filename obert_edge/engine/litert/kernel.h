@@ -2,10 +2,10 @@
 #ifndef OBERT_EDGE_LITERT_KERNEL_H
 #define OBERT_EDGE_LITERT_KERNEL_H
 
-#include "../capsule.h"
-#include "../memory.h"
-#include "../obert_edge.h"
-#include "../padded.h"
+#include "capsule.h"
+#include "base/memory.h"
+#include "obert_edge.h"
+#include "exec/padded.h"
 #include "abi.h"
 
 namespace oe {

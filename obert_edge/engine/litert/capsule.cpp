@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "status.h"
+#include "base/status.h"
 
 namespace oe {
 namespace {

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "array.h"
+#include "base/array.h"
 #include "obert_edge.h"
 
 namespace oe {

@@ -2,7 +2,7 @@
 #ifndef OBERT_EDGE_LINEAR_TRAITS_H
 #define OBERT_EDGE_LINEAR_TRAITS_H
 
-#include "program.h"
+#include "program/program.h"
 
 namespace oe {
 

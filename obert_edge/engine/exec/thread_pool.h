@@ -13,7 +13,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
-#include "array.h"
+#include "base/array.h"
 
 namespace oe {
 

@@ -4,15 +4,15 @@
 
 #include <stdint.h>
 
-#include "array.h"
-#include "prepacked.h"
-#include "kernels.h"
-#include "linear_traits.h"
-#include "memory.h"
+#include "base/array.h"
+#include "ops/prepacked.h"
+#include "kernels/kernels.h"
+#include "ops/linear_traits.h"
+#include "base/memory.h"
 #include "obert_edge.h"
-#include "program.h"
-#include "schedule.h"
-#include "thread_pool.h"
+#include "program/program.h"
+#include "exec/schedule.h"
+#include "exec/thread_pool.h"
 
 namespace oe {
 

@@ -1,8 +1,8 @@
-#include "executor.h"
+#include "exec/executor.h"
 
-#include "clock.h"
-#include "float_mode.h"
-#include "status.h"
+#include "base/clock.h"
+#include "exec/float_mode.h"
+#include "base/status.h"
 
 namespace oe {
 namespace {

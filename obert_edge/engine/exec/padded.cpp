@@ -1,8 +1,8 @@
-#include "padded.h"
+#include "exec/padded.h"
 
 #include <string.h>
 
-#include "status.h"
+#include "base/status.h"
 
 namespace oe {
 namespace {

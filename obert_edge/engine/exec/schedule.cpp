@@ -1,8 +1,8 @@
 // Cuts a program into steps, and its linears into grains.
-#include "schedule.h"
+#include "exec/schedule.h"
 
 #include "obert_edge.h"
-#include "status.h"
+#include "base/status.h"
 
 namespace oe {
 namespace {

@@ -1,5 +1,5 @@
 // What each op hands to its kernel: addresses of its buffers and constants, and its numbers.
-#include "executor.h"
+#include "exec/executor.h"
 
 namespace oe {
 

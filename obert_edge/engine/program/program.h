@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-#include "array.h"
-#include "kernels.h"
+#include "base/array.h"
+#include "kernels/kernels.h"
 
 namespace oe {
 

@@ -1,10 +1,10 @@
 // Reads the tables of a program blob. What the ops need of them is checked in validate.cpp and dataflow.cpp.
-#include "program.h"
+#include "program/program.h"
 
 #include <string.h>
 
 #include "obert_edge.h"
-#include "status.h"
+#include "base/status.h"
 
 namespace oe {
 namespace {

@@ -1,17 +1,17 @@
-#include "implementations.h"
+#include "kernels/implementations.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu_features.h"
+#include "kernels/cpu_features.h"
 #include "obert_edge.h"
-#include "status.h"
+#include "base/status.h"
 
 namespace oe {
 
 // Weak: a library need not contain every row, as one built of the scalar kernels alone shows.
 #define OE_IMPLEMENTATION(symbol, name, runs) extern const Implementation symbol __attribute__((weak));
-#include "implementations.inc"
+#include "kernels/implementations.inc"
 #undef OE_IMPLEMENTATION
 
 namespace {
@@ -25,7 +25,7 @@ struct Row {
 const Row kRows[] = {
 #define OE_IMPLEMENTATION(symbol, name, runs) \
   {&symbol, name, [](const CpuFeatures& cpu) -> bool { return (void)cpu, runs; }},
-#include "implementations.inc"
+#include "kernels/implementations.inc"
 #undef OE_IMPLEMENTATION
 };
 

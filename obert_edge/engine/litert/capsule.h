@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "padded.h"
+#include "exec/padded.h"
 
 namespace oe {
 

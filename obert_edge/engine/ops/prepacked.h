@@ -6,11 +6,11 @@
 
 #include <stdint.h>
 
-#include "array.h"
-#include "kernels.h"
-#include "memory.h"
-#include "program.h"
-#include "thread_pool.h"
+#include "base/array.h"
+#include "kernels/kernels.h"
+#include "base/memory.h"
+#include "program/program.h"
+#include "exec/thread_pool.h"
 
 namespace oe {
 

@@ -1,4 +1,4 @@
-#include "thread_pool.h"
+#include "exec/thread_pool.h"
 
 #include <limits.h>
 #include <linux/futex.h>
@@ -6,8 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "float_mode.h"
+#include "base/clock.h"
+#include "exec/float_mode.h"
 
 namespace oe {
 namespace {

@@ -1,6 +1,6 @@
-#include "linear_traits.h"
+#include "ops/linear_traits.h"
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 namespace oe {
 namespace {

@@ -1,8 +1,8 @@
-#include "pairing.h"
+#include "ops/pairing.h"
 
 #include <string.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 namespace oe {
 namespace {

@@ -5,8 +5,8 @@
 
 #include <stdint.h>
 
-#include "array.h"
-#include "program.h"
+#include "base/array.h"
+#include "program/program.h"
 
 namespace oe {
 

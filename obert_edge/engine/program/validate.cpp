@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "obert_edge.h"
-#include "program.h"
-#include "status.h"
+#include "program/program.h"
+#include "base/status.h"
 
 namespace oe {
 namespace {

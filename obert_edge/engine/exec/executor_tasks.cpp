@@ -1,6 +1,6 @@
 // Cuts the ops of a step into tasks and hands them to the thread pool.
-#include "clock.h"
-#include "executor.h"
+#include "base/clock.h"
+#include "exec/executor.h"
 
 namespace oe {
 

@@ -1,7 +1,7 @@
 // Checks that the ops of a program, run in order, read only what earlier ops left for them in the arena.
 #include "obert_edge.h"
-#include "program.h"
-#include "status.h"
+#include "program/program.h"
+#include "base/status.h"
 
 namespace oe {
 namespace {

@@ -1,10 +1,10 @@
-#include "prepacked.h"
+#include "ops/prepacked.h"
 
 #include <string.h>
 
 #include "obert_edge.h"
-#include "pairing.h"
-#include "status.h"
+#include "ops/pairing.h"
+#include "base/status.h"
 
 namespace oe {
 namespace {
