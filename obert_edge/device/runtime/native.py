@@ -117,7 +117,7 @@ class Library:
         return hasattr(self._functions, "tflite_plugin_create_delegate")
 
     def measure_peak(self, implementation: str, what: int, parameter: int = 0) -> float:
-        """What one thread can do at most, measured now; ``oe_measure_peak`` of ``engine/include/obert_edge.h``.
+        """What one thread can do at most, measured now: ``oe_measure_peak`` of ``obert_edge.h``.
 
         Args:
             implementation: whose instructions to use.

@@ -16,15 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "program/enums.h"
+
 namespace oe {
-
-constexpr int32_t kPanel = 64;       // tokens in a full panel
-constexpr int32_t kStep = 16;        // panel widths are multiples of this
-constexpr uint32_t kPadRow = 0xFFFFFFFFu;
-
-enum class DType : int32_t { U8 = 1, S8 = 2, F32 = 3 };
-enum class Format : int32_t { RowGather1 = 1, RowGather2 = 2, RowGather4 = 3, Dense4 = 4, Block1x4 = 5 };
-enum class Activation : int32_t { None = 0, Gelu = 1, GeluTanh = 2, Relu = 3, Tanh = 4 };
 
 // Inline functions of this header are `static`: each object file is compiled for its own instruction set,
 // and one merged copy could hold instructions the baseline code must not run.
@@ -121,7 +115,7 @@ struct QuantizeArgs {
 using QuantizeFn = void (*)(const QuantizeArgs& args, int32_t begin, int32_t end);
 
 // INT4 rows: 32 channels to a group of 16 bytes, channel i in the low half of byte i, channel 16 + i in the high one.
-constexpr int32_t kInt4Group = 32, kInt4GroupBytes = 16;
+constexpr int32_t kInt4GroupBytes = kInt4Group / 2;
 static inline int32_t groups_of(int32_t channels) { return (channels + kInt4Group - 1) / kInt4Group; }
 
 struct EmbedArgs {
@@ -153,7 +147,7 @@ using PoolFn = void (*)(const PoolArgs& args, int32_t sequence);
 struct Implementation {
   const char* name;
   Records records;              // LinearArgs::records
-  LinearFn linear[6];           // by Format; index 0 unused
+  LinearFn linear[kLastFormat + 1];  // by Format; index 0 unused
   AttentionFn attention;
   LayerNormFn layer_norm;
   QuantizeFn quantize;          // static
