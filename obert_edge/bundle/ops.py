@@ -44,10 +44,10 @@ _DTYPE_BYTES = {
 
 
 class Domain(enum.IntEnum):
-    """What a buffer has one column of channels for."""
+    """Whether a buffer holds one vector of channels per token or per sequence."""
 
-    TOKENS = 0  # each packed token of the batch
-    SEQUENCES = 1  # each sequence of the batch
+    TOKENS = 0  # one per packed token of the batch
+    SEQUENCES = 1  # one per sequence of the batch
 
 
 class WeightFormat(enum.IntEnum):

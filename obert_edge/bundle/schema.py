@@ -173,10 +173,10 @@ ENUMS = (
     Enum(
         "Domain",
         "Domain",
-        "What a buffer has one column of channels for.",
+        "Whether a buffer holds one vector of channels per token or per sequence.",
         (
-            Member("TOKENS", 0, "each packed token of the batch"),
-            Member("SEQUENCES", 1, "each sequence of the batch"),
+            Member("TOKENS", 0, "one per packed token of the batch"),
+            Member("SEQUENCES", 1, "one per sequence of the batch"),
         ),
     ),
     Enum(

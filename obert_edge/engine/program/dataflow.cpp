@@ -1,75 +1,34 @@
-// Checks that the ops of a program, run in order, read only what earlier ops left for them in the arena.
-#include "obert_edge.h"
-#include "program/program.h"
+#include "program/dataflow.h"
+
 #include "base/status.h"
+#include "obert_edge.h"
 
 namespace oe {
-namespace {
 
-struct Owner {
-  int32_t buffer;  // the buffer whose values a slot holds now, or kAbsent
-  int32_t writer;  // the op that wrote them
-};
+int32_t Dataflow::start() {
+  if (!slots_.allocate(program_.slots)) return fail(OE_OUT_OF_MEMORY, "no memory to check the program");
+  for (Slot& slot : slots_) slot = {kAbsent, kAbsent};
+  return OE_OK;
+}
 
-class Dataflow {
- public:
-  explicit Dataflow(const Program& program) : program_(program) {}
-
-  int32_t run() {
-    if (!slots_.allocate(program_.slots)) return fail(OE_OUT_OF_MEMORY, "no memory to check the program");
-    for (Owner& owner : slots_) owner = {kAbsent, kAbsent};
-    if (program_.outputs.size() == 0) return fail(OE_INVALID_PROGRAM, "the program has no output");
-    for (size_t i = 0; i < program_.ops.size(); ++i) {
-      const Op& op = program_.ops[i];
-      for (const int32_t input : op.inputs) {
-        const int32_t status = read(i, input);
-        if (status != OE_OK) return status;
-      }
-      if (op.kind == OpKind::Linear && op.inputs[linear_op::kParams] != kAbsent) {
-        const int32_t status = per_token(i);
-        if (status != OE_OK) return status;
-      }
-      for (const int32_t output : op.outputs) {
-        if (output != kAbsent) owner_of(output) = {output, static_cast<int32_t>(i)};
-      }
-    }
-    return OE_OK;
-  }
-
- private:
-  Owner& owner_of(int32_t buffer) { return slots_[program_.buffers[static_cast<size_t>(buffer)].slot]; }
-
-  int32_t read(size_t index, int32_t buffer) {
-    if (buffer == kAbsent || owner_of(buffer).buffer == buffer) return OE_OK;
-    const char* name = program_.ops[index].name;
-    const int32_t holder = owner_of(buffer).buffer;
+int32_t Dataflow::read(size_t op) const {
+  for (const int32_t buffer : program_.ops[op].inputs) {
+    if (buffer == kAbsent || slot_of(buffer).buffer == buffer) continue;
+    const char* name = program_.ops[op].name;
+    const int32_t holder = slot_of(buffer).buffer;
     if (holder == kAbsent) {
-      return fail(OE_INVALID_PROGRAM, "op %zu (%s): it reads buffer %d, which no earlier op writes", index, name,
-                  buffer);
+      return fail(OE_INVALID_PROGRAM, "op %zu (%s): it reads buffer %d, which no earlier op writes", op, name, buffer);
     }
-    return fail(OE_INVALID_PROGRAM, "op %zu (%s): it reads buffer %d, whose slot holds buffer %d by then", index, name,
+    return fail(OE_INVALID_PROGRAM, "op %zu (%s): it reads buffer %d, whose slot holds buffer %d by then", op, name,
                 buffer, holder);
   }
+  return OE_OK;
+}
 
-  // The zero points of a per-token linear must be the ones its input was quantized with: any other float could
-  // lie outside int32.
-  int32_t per_token(size_t index) {
-    const Op& op = program_.ops[index];
-    const int32_t writer = owner_of(op.inputs[linear_op::kParams]).writer;
-    if (writer == owner_of(op.inputs[linear_op::kInput]).writer &&
-        program_.ops[static_cast<size_t>(writer)].kind == OpKind::QuantizeDynamic) {
-      return OE_OK;
-    }
-    return fail(OE_INVALID_PROGRAM, "op %zu (%s): its params do not come from the op that quantized its input", index,
-                op.name);
+void Dataflow::write(size_t op) {
+  for (const int32_t buffer : program_.ops[op].outputs) {
+    if (buffer != kAbsent) slots_[program_.buffer(buffer).slot] = {buffer, static_cast<int32_t>(op)};
   }
-
-  const Program& program_;
-  Array<Owner> slots_;
-};
-
-}  // namespace
-
-int32_t validate_dataflow(const Program& program) { return Dataflow(program).run(); }
+}
 
 }  // namespace oe

@@ -36,10 +36,10 @@ constexpr const char* kDTypeNames[] = {nullptr, "U8", "S8", "F32"};
 // By number: Bytes of one element.
 constexpr int32_t kDTypeBytes[] = {0, 1, 1, 4};
 
-// What a buffer has one column of channels for.
+// Whether a buffer holds one vector of channels per token or per sequence.
 enum class Domain : int32_t {
-  Tokens = 0,  // each packed token of the batch
-  Sequences = 1,  // each sequence of the batch
+  Tokens = 0,  // one per packed token of the batch
+  Sequences = 1,  // one per sequence of the batch
 };
 constexpr int32_t kFirstDomain = 0, kLastDomain = 1;
 // The names of a Domain, by number.

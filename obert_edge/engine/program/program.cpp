@@ -1,4 +1,3 @@
-// Reads the tables of a program blob. What the ops need of them is checked in validate.cpp and dataflow.cpp.
 #include "program/program.h"
 
 #include <string.h>
@@ -20,7 +19,8 @@ struct BufferRecord {
 static_assert(sizeof(Header) == 64, "as bundle/program.py packs it");
 static_assert(sizeof(BufferRecord) == 16, "as bundle/program.py packs it");
 static_assert(sizeof(Const) == 16, "as bundle/program.py packs it");
-static_assert(sizeof(Op) == 4 * (1 + 4 + 4 + 12 + 12 + 8) + 64, "as bundle/program.py packs it");
+static_assert(sizeof(Op) == 4 * (1 + kMaxInputs + kMaxOutputs + kMaxConsts + kMaxInts + kMaxFloats) + kNameBytes,
+              "as bundle/program.py packs it");
 
 constexpr char kMagic[8] = {'O', 'B', 'E', 'R', 'T', 'P', 'R', 'G'};
 constexpr uint32_t kVersion = 1;
@@ -58,10 +58,11 @@ int32_t read_buffers(const uint8_t* at, uint32_t slots, Array<Buffer>* buffers) 
   for (size_t i = 0; i < buffers->size(); ++i, at += sizeof(BufferRecord)) {
     BufferRecord record;
     memcpy(&record, at, sizeof record);
-    if (record.dtype < 1 || record.dtype > 3) {
+    const auto dtype = static_cast<int32_t>(record.dtype), domain = static_cast<int32_t>(record.domain);
+    if (dtype < kFirstDType || dtype > kLastDType) {
       return fail(OE_INVALID_PROGRAM, "buffer %zu has dtype %u; it must be 1 (U8), 2 (S8) or 3 (F32)", i, record.dtype);
     }
-    if (record.domain > 1) {
+    if (domain < kFirstDomain || domain > kLastDomain) {
       return fail(OE_INVALID_PROGRAM, "buffer %zu has domain %u; it must be 0 (tokens) or 1 (sequences)", i,
                   record.domain);
     }
@@ -95,8 +96,8 @@ int32_t read_consts(const uint8_t* at, uint64_t weights_bytes, Array<Const>* con
   return OE_OK;
 }
 
-// Names end up in messages and on terminals.
-bool printable(const char (&name)[64]) {
+// Whether a name can be shown: names end up in messages and on terminals.
+bool printable(const char (&name)[kNameBytes]) {
   bool ended = false;
   for (const char c : name) {
     ended = ended || c == '\0';
@@ -112,8 +113,9 @@ int32_t read_ops(const uint8_t* at, Program* program) {
     memcpy(&op, at, sizeof op);
     if (!printable(op.name)) return fail(OE_INVALID_PROGRAM, "the name of op %zu is not printable ASCII", i);
     const uint32_t kind = static_cast<uint32_t>(op.kind);
-    if (kind < 1 || kind > 9) {
-      return fail(OE_INVALID_PROGRAM, "op %zu is of kind %u; this engine knows 1 to 9", i, kind);
+    if (kind < kFirstOpKind || kind > kLastOpKind) {
+      return fail(OE_INVALID_PROGRAM, "op %zu is of kind %u; this engine knows %u to %u", i, kind, kFirstOpKind,
+                  kLastOpKind);
     }
     outputs += op.kind == OpKind::Output;
   }
@@ -154,8 +156,7 @@ int32_t parse_program(const void* blob, uint64_t blob_bytes, const void* weights
   at += header.buffers * sizeof(BufferRecord);
   if ((status = read_consts(at, weights_bytes, &program->consts)) != OE_OK) return status;
   at += header.consts * sizeof(Const);
-  if ((status = read_ops(at, program)) != OE_OK) return status;
-  return validate_ops(*program);
+  return read_ops(at, program);
 }
 
 }  // namespace oe
