@@ -8,6 +8,7 @@
 #include "kernels/cpu_features.h"
 #include "base/crc32.h"
 #include "exec/executor.h"
+#include "exec/padded.h"
 #include "kernels/implementations.h"
 #include "ops/definition.h"
 #include "program/program.h"
@@ -92,6 +93,8 @@ extern "C" {
 int32_t oe_abi_version(void) { return OE_ABI_VERSION; }
 
 const char* oe_last_error(void) { return oe::last_error(); }
+
+const char* oe_last_hint(void) { return oe::last_hint(); }
 
 int32_t oe_last_status(void) { return oe::last_status(); }
 
@@ -183,13 +186,29 @@ int32_t oe_model_run_op(oe_model* model, int32_t index, const oe_batch* batch, v
     return fail(OE_INVALID_INPUT, "there is no op %d; the program has %zu", index, program.ops.size());
   }
   const oe::Op& op = program.ops[static_cast<size_t>(index)];
-  if (!oe::definition_of(op).runs_alone) return fail(OE_INVALID_INPUT, "op %d is an output, which does not run alone", index);
+  if (!oe::definition_of(op).runs_alone) {
+    return fail(OE_INVALID_INPUT, "op %d is an output, which does not run alone", index);
+  }
   if (!buffers || repeats < 1) return fail(OE_INVALID_INPUT, "there are no buffers, or %d repeats", repeats);
   const size_t at = static_cast<size_t>(index);
   int32_t status = check_batch(program, batch, at, at + 1);
   if (status == OE_OK) status = check_op_buffers(program, op, buffers);
   if (status != OE_OK) return status;
   return model->executor.run_op(index, *batch, buffers, repeats, nanoseconds);
+}
+
+int64_t oe_pack_room(int64_t rows, int64_t columns) { return oe::pack_room(rows, columns); }
+
+int32_t oe_pack(const oe_input_rules* rules, const oe_padded* padded, int32_t* room, oe_packed* packed) {
+  return oe::pack(*rules, *padded, room, packed);
+}
+
+void oe_unpack(const oe_packed* packed, int32_t channels, const float* rows, float* padded) {
+  oe::unpack(*packed, channels, rows, padded);
+}
+
+void oe_count_positions(const oe_input_rules* rules, int32_t sequences, const int32_t* starts, int32_t* positions) {
+  oe::count_positions(*rules, sequences, starts, positions);
 }
 
 int32_t oe_crc32(const void* data, uint64_t bytes, uint32_t* crc) {

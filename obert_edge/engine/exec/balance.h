@@ -14,8 +14,8 @@ constexpr int32_t kTogether = 4;
 // Whether whole panels, one thread each, keep all threads busy.
 bool panels_balance(int32_t tokens, int32_t threads);
 
-// Where several linears of one input are cut: a sequence of grains over panels, linears and their groups, in which equal
-// distances are about equal work.
+// Where several linears of one input are cut: a sequence of grains over panels, linears and their groups, in which
+// equal distances are about equal work.
 class GrainCut {
  public:
   // `work`: of one panel through each of the `count` linears, in units (four columns of a group).
@@ -34,9 +34,9 @@ class GrainCut {
   uint64_t full_ = 0, last_ = 0;   // time of a full panel, and of the last one
 };
 
-// How much of the work each task takes. Every thread gets a large task, then ever smaller ones. They are in the order in
-// which the pool hands them out (from both ends), so that the small ones in the middle, which level out what threads were
-// held up by, come last.
+// How much of the work each task takes. Every thread gets a large task, then ever smaller ones. They are in the order
+// in which the pool hands them out (from both ends), so that the small ones in the middle, which level out what
+// threads were held up by, come last.
 class TaskSizes {
  public:
   // `work`: of all tasks together, as GrainCut::work.

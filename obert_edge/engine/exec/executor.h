@@ -47,12 +47,12 @@ class Executor {
   void run_ops(const Step& step);
 
   const Program& program_;
-  ThreadPool pool_;
   Arena arena_;
   Scratch scratch_;
   Schedule schedule_;
   LinearPlans linears_;
   Profile profile_;
+  ThreadPool pool_;  // after what its threads use, so that they are gone before it
   Run run_;
 };
 

@@ -18,9 +18,9 @@ void parallel(ThreadPool& pool, int32_t tasks, const Body& body) {
       const_cast<Body*>(&body));
 }
 
-// Calls body(begin, end) for ranges of at most one panel that cover `tokens` tokens, padding lanes included. A panel is
-// split for more tasks, but not below `smallest` tokens: ops that read and write a few cheap rows of a panel lose more to
-// cache lines shared by two threads than they gain (22 us on two threads against 9 on one).
+// Calls body(begin, end) for ranges of at most one panel that cover `tokens` tokens, padding lanes included. A panel
+// is split for more tasks, but not below `smallest` tokens: ops that read and write a few cheap rows of a panel lose
+// more to cache lines shared by two threads than they gain (22 us on two threads against 9 on one).
 template <class Body>
 void parallel_tokens(ThreadPool& pool, int32_t tokens, int32_t smallest, const Body& body) {
   const int32_t padded = (tokens + kStep - 1) / kStep * kStep;

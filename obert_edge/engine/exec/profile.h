@@ -22,7 +22,8 @@ class Profile {
   // Notes what a thread spent on an op of the step at hand, in any unit.
   void spend(int32_t thread, int32_t op, uint64_t amount) { of_thread(thread)[op] += amount; }
 
-  // Ends a step: shares the `nanoseconds` it took out among ops [first, first + count), in proportion to what was spent.
+  // Ends a step: shares the `nanoseconds` it took out among ops [first, first + count), in proportion to what was
+  // spent.
   void share_out(int32_t first, int32_t count, uint64_t nanoseconds);
 
   void end_run() { runs_ += enabled_; }

@@ -5,12 +5,12 @@
 
 #include <stdint.h>
 
-#include "exec/padded.h"
+#include "obert_edge.h"
 
 namespace oe {
 
 struct Capsule {
-  InputRules rules;
+  oe_input_rules rules = {};
   uint32_t squeezed = 0;  // bit i: result i has one channel and is given without that axis
   const uint8_t* program = nullptr;
   uint64_t program_bytes = 0;

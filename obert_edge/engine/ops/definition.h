@@ -15,8 +15,8 @@ namespace oe {
 
 // Functions that an op has no use for are nullptr, except `check` and `run`.
 struct OpDefinition {
-  // Checks the record against its buffers and constants, when a program is opened. After OE_OK the kernels can run it on
-  // buffers of the declared sizes, for any valid batch, without leaving a buffer or a constant.
+  // Checks the record against its buffers and constants, when a program is opened. After OE_OK the kernels can run it
+  // on buffers of the declared sizes, for any valid batch, without leaving a buffer or a constant.
   int32_t (*check)(const OpCheck& check) = nullptr;
 
   // Checks which ops wrote its inputs, for an op that cannot take just any values.

@@ -74,9 +74,9 @@ int32_t LinearPlans::make(const Program& program, const Implementation& implemen
   return prepacked_.expand(program, implementation, pool);
 }
 
-// Every tile reads the panel again (a quarter of it at a time, from all its lines), so the panel has to stay in the cache
-// too, with the quarter at hand; of what is left, half is for weights and half for what is written. Where that is little,
-// reading the panel so often costs more than the weights that stay.
+// Every tile reads the panel again (a quarter of it at a time, from all its lines), so the panel has to stay in the
+// cache too, with the quarter at hand; of what is left, half is for weights and half for what is written. Where that
+// is little, reading the panel so often costs more than the weights that stay.
 int32_t LinearPlan::grains_of_tile(uint64_t cache) const {
   const uint64_t kept = panel_bytes + panel_bytes / 4;
   if (cache <= kept) return kGrains;

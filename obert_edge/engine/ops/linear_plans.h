@@ -1,5 +1,5 @@
-// What is made of the linears of a program once, when it is opened: their weights as the kernels read them, what is true
-// of them for any input, and where they can be cut into equal work.
+// What is made of the linears of a program once, when it is opened: their weights as the kernels read them, what is
+// true of them for any input, and where they can be cut into equal work.
 #ifndef OBERT_EDGE_LINEAR_PLANS_H
 #define OBERT_EDGE_LINEAR_PLANS_H
 

@@ -54,7 +54,8 @@ class OpCheck {
   int32_t positive(const char* what, float value) const;
   int32_t channels(int32_t channels) const { return in_range("channels", channels, 1, kMaxChannels); }
 
-  // Places of the record that its kind does not use must be absent, so that buffers can be walked without asking the kind.
+  // Places of the record that its kind does not use must be absent, so that buffers can be walked without asking the
+  // kind.
   int32_t unused_places() const;
 
   const Program& program;

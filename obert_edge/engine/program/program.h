@@ -68,8 +68,8 @@ static inline size_t mask_bytes(Format format, int32_t k) {
   return (bits + 7) / 8;
 }
 
-// Reads and validates the tables of a program blob; what each op needs of them is checked by check_ops (ops/definition.h).
-// Both together are needed before anything runs: the blobs may come from anywhere.
+// Reads and validates the tables of a program blob; what each op needs of them is checked by check_ops
+// (ops/definition.h). Both together are needed before anything runs: the blobs may come from anywhere.
 int32_t parse_program(const void* blob, uint64_t blob_bytes, const void* weights, uint64_t weights_bytes,
                       Program* program);
 
