@@ -169,9 +169,9 @@ class Session:
                 an empty batch, a row without a token, or column 0 masked where the model reads it.
         """
         inputs = self._packer.pack(input_ids, attention_mask, token_type_ids)
-        return self._named(inputs, self.run_packed(inputs.batch))
+        return self._named(inputs, self.run_packed(inputs))
 
-    def run_packed(self, batch: PackedBatch) -> List[np.ndarray]:
+    def run_packed(self, batch: Union[PackedBatch, Packed]) -> List[np.ndarray]:
         """Run a batch that is packed already; the engine's results in the order of the manifest's outputs."""
         with self._lock:
             return self._model.run(batch)
