@@ -1,14 +1,14 @@
 """Weight packing: a quantized INT8 matrix to the arrays of a linear op, and back.
 
-A packed matrix is a list of *groups* of R output rows. Each group stores only
-what it needs of its rows; ``offsets[g]`` is where group ``g`` starts. Groups are
-ordered by how much they store (most first), so that equal neighbors balance
-between threads; ``rows`` says which output channel each packed row is.
+A packed matrix is a list of *groups* of R output rows. A group stores *units*: the weights of four input
+columns of its R rows, ``[R][4]``; ``offsets[g]`` is the first unit of group ``g``. Groups are ordered by
+how much they store (most first), so that equal neighbors balance between threads; ``rows`` says which
+output channel each packed row is. R and the kind of unit of each format are facts of
+:class:`~obert_edge.bundle.ops.WeightFormat`, which come from ``bundle/schema.py``.
 
-**Row-gather** (R = 1, 2, 4; unstructured, 2x1, 4x1). The R rows of a group share
-one list of input columns, those where any of them is not zero, ascending. Four
-listed columns and their R x 4 weights are a *quad*; the last quad of a group is
-filled up with column 0 and zero weights::
+**Row-gather** (sparse, block 1; R = 1, 2, 4: unstructured, 2x1, 4x1). The R rows of a group share one
+list of input columns, those where any of them is not zero, ascending. A unit is a *quad*: any four listed
+columns. The last quad of a group is filled up with column 0 and zero weights::
 
     group g, R = 4, columns c0 c1 c2 c3 | c4 c5 -- --
     columns  [4 * quads]   c0 c1 c2 c3 c4 c5  0  0
@@ -16,23 +16,23 @@ filled up with column 0 and zero weights::
                            quad 1: w[r0,c4] w[r0,c5] 0 0   w[r1,c4] ...
     offsets  counts quads
 
-**Dense4** (R = 4, k a multiple of 4): every column is stored, so there is no
-column list; quad ``q`` of a group holds columns 4q..4q+3::
+**Dense4** (R = 4, k a multiple of 4): every column is stored, so there is no column list; quad ``q`` of a
+group holds columns 4q..4q+3::
 
     weights  [groups][k / 4][4][4]    offsets  counts quads: g * k / 4
 
-**Block1x4** (R = 1, k a multiple of 4): blocks of four consecutive, aligned inputs
-of one output row, where any of the four is not zero, ascending::
+**Block1x4** (sparse, block 4; R = 1, k a multiple of 4): a unit is a *block* of four consecutive, aligned
+inputs of one output row, stored where any of the four is not zero, ascending::
 
     columns  [blocks]     first input channel of the block (a multiple of 4)
     weights  [blocks][4]  offsets  counts blocks
 
 Rows that fill up the last group are ``PAD_ROW`` and have zero weights.
 
-A bundle stores the columns as they are (``ColumnCoding.LIST``), or, where that is smaller, as
-**masks**: for every group ``ceil(k / 8)`` bytes in which bit ``c % 8`` of byte ``c // 8`` is set for
-each column ``c`` it lists (1x4: a bit for each of its ``k / 4`` blocks). The engine makes the list of
-it at load, the filling included.
+A bundle stores the columns as they are (``ColumnCoding.LIST``), or, where that is smaller, as **masks**:
+for every group ``ceil(k / 8)`` bytes in which bit ``c % 8`` of byte ``c // 8`` is set for each column
+``c`` it lists (1x4: a bit for each of its ``k / 4`` blocks). The engine makes the list again at load, the
+filling columns included.
 """
 
 from __future__ import annotations
@@ -41,21 +41,9 @@ from typing import Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from obert_edge.bundle.program import ABSENT, ColumnCoding, Const, Linear, Program, WeightFormat
+from obert_edge.bundle.ops import ABSENT, MAX_COLUMNS, PAD_ROW, ColumnCoding, Linear, WeightFormat
+from obert_edge.bundle.program import Const, Program
 from obert_edge.errors import BundleError, UsageError
-
-#: Marks a packed row that is no output channel.
-PAD_ROW = 0xFFFFFFFF
-#: Columns are stored as U16, and an int32 sum of k products must not overflow.
-MAX_COLUMNS = 65535
-
-_ROWS_PER_GROUP = {
-    WeightFormat.ROW_GATHER_1: 1,
-    WeightFormat.ROW_GATHER_2: 2,
-    WeightFormat.ROW_GATHER_4: 4,
-    WeightFormat.DENSE_4: 4,
-    WeightFormat.BLOCK_1X4: 1,
-}
 
 
 class StoredUnits(NamedTuple):
@@ -74,14 +62,9 @@ class StoredUnits(NamedTuple):
     bytes: int
 
 
-def rows_per_group(weight_format: WeightFormat) -> int:
-    """R: output rows that are computed together."""
-    return _ROWS_PER_GROUP[weight_format]
-
-
 def supports(weight_format: WeightFormat, columns: int) -> bool:
     """Whether a matrix with that many input columns can be stored in the format."""
-    by_fours = weight_format in (WeightFormat.DENSE_4, WeightFormat.BLOCK_1X4)
+    by_fours = not weight_format.is_sparse or weight_format.block == 4
     return 0 < columns <= MAX_COLUMNS and (not by_fours or columns % 4 == 0)
 
 
@@ -96,18 +79,20 @@ def count_units(weights: np.ndarray, weight_format: WeightFormat) -> StoredUnits
         UsageError: not an int8 matrix, or one the format cannot hold.
     """
     n, k = _check(weights, weight_format)
-    size = rows_per_group(weight_format)
+    size = weight_format.rows
     groups = -(-n // size)
-    if weight_format is WeightFormat.DENSE_4:
+    if not weight_format.is_sparse:
         units = groups * (k // 4)
-    elif weight_format is WeightFormat.BLOCK_1X4:
-        units = int(np.count_nonzero(np.ascontiguousarray(weights).view(np.int32)))
     else:
-        listed_of = np.count_nonzero(_union_of_rows(weights, size), axis=1)
-        units = int(((listed_of + 3) // 4).sum())
-    listed = {WeightFormat.DENSE_4: 0, WeightFormat.BLOCK_1X4: units}.get(weight_format, 4 * units)
-    stored = units * 4 * (1 if weight_format is WeightFormat.BLOCK_1X4 else size)
-    return StoredUnits(groups, units, stored, 4 * groups * size + 4 * (groups + 1) + 2 * listed + stored)
+        union = _union_of_rows(weights, size)
+        if weight_format.block == 4:
+            units = int(np.count_nonzero(np.ascontiguousarray(union).view(np.int32)))
+        else:
+            listed = np.count_nonzero(union, axis=1)
+            units = int(((listed + 3) // 4).sum())
+    stored = units * 4 * size
+    numbers = units * _numbers_of_unit(weight_format)
+    return StoredUnits(groups, units, stored, 4 * groups * size + 4 * (groups + 1) + 2 * numbers + stored)
 
 
 def pack_linear(
@@ -130,7 +115,7 @@ def pack_linear(
             not a permutation.
     """
     n, _ = _check(weights, weight_format)
-    size = rows_per_group(weight_format)
+    size = weight_format.rows
     order = np.arange(n) if row_order is None else np.asarray(row_order, dtype=np.int64)
     if order.shape != (n,) or not np.array_equal(np.sort(order), np.arange(n)):
         raise UsageError(
@@ -142,11 +127,9 @@ def pack_linear(
     if padding:
         ordered = np.concatenate([ordered, np.zeros((padding, weights.shape[1]), np.int8)])
     grouped = ordered.reshape(-1, size, weights.shape[1])
-    if weight_format is WeightFormat.DENSE_4:
+    if not weight_format.is_sparse:
         return _pack_dense(grouped, rows)
-    if weight_format is WeightFormat.BLOCK_1X4:
-        return _pack_blocks(grouped[:, 0], rows)
-    return _pack_row_gather(grouped, rows)
+    return _pack_blocks(grouped, rows) if weight_format.block == 4 else _pack_row_gather(grouped, rows)
 
 
 def unpack_linear(packed: Dict[str, np.ndarray], weight_format: WeightFormat, n: int, k: int) -> np.ndarray:
@@ -158,18 +141,18 @@ def unpack_linear(packed: Dict[str, np.ndarray], weight_format: WeightFormat, n:
         n: output channels.
         k: input columns.
     """
-    size = rows_per_group(weight_format)
+    size = weight_format.rows
     rows = packed["rows"].reshape(-1, size)
     offsets = packed["offsets"].astype(np.int64)
     groups = rows.shape[0]
     group_of = np.repeat(np.arange(groups), np.diff(offsets))
     grouped = np.zeros((groups, size, k), np.int8)
     stored = packed["weights"].reshape(-1)
-    if weight_format is WeightFormat.DENSE_4:
+    if not weight_format.is_sparse:
         grouped[:] = stored.reshape(groups, k // 4, size, 4).transpose(0, 2, 1, 3).reshape(groups, size, k)
-    elif weight_format is WeightFormat.BLOCK_1X4:
-        first = packed["columns"].astype(np.int64)
-        grouped[group_of[:, None], 0, first[:, None] + np.arange(4)] = stored.reshape(-1, 4)
+    elif weight_format.block == 4:
+        columns = packed["columns"].astype(np.int64)[:, None] + np.arange(4)
+        grouped[group_of[:, None], :, columns] = stored.reshape(-1, size, 4).transpose(0, 2, 1)
     else:
         quads = stored.reshape(-1, size, 4)
         columns = packed["columns"].reshape(-1, 4).astype(np.int64)
@@ -195,8 +178,8 @@ def code_columns(
     Returns:
         u16 (the list itself) or u8 [groups * bytes of a mask], and which of the two.
     """
-    columns, block = packed["columns"], _columns_of_bit(weight_format)
-    if weight_format is WeightFormat.DENSE_4:
+    columns, block = packed["columns"], weight_format.block
+    if not weight_format.is_sparse:
         return columns, ColumnCoding.LIST
     groups, bits = len(packed["offsets"]) - 1, k // block
     listed, real = _listed(packed, weight_format)
@@ -204,41 +187,40 @@ def code_columns(
     kept[listed[real], columns[real] // block] = True
     masks = np.packbits(kept, axis=1, bitorder="little").reshape(-1)
     if masks.nbytes >= columns.nbytes or not np.array_equal(
-        _list_of_masks(masks, packed["offsets"], weight_format, k), columns
+        _list_of_masks(masks, packed["offsets"], weight_format), columns
     ):
         return columns, ColumnCoding.LIST
     return masks, ColumnCoding.MASKS
 
 
-def _columns_of_bit(weight_format: WeightFormat) -> int:
-    return 4 if weight_format is WeightFormat.BLOCK_1X4 else 1
+def _numbers_of_unit(weight_format: WeightFormat) -> int:
+    """How many numbers of the column list belong to one unit of four columns."""
+    return 4 // weight_format.block if weight_format.is_sparse else 0
 
 
 def _listed(packed: Dict[str, np.ndarray], weight_format: WeightFormat) -> Tuple[np.ndarray, np.ndarray]:
-    """Of every listed column: its group, and whether it is more than filling."""
+    """For every number of the column list: its group, and whether it is more than filling."""
     ends = packed["offsets"].astype(np.int64)
     counts: np.ndarray = ends[1:] - ends[:-1]
-    if weight_format is WeightFormat.BLOCK_1X4:
-        return np.repeat(np.arange(len(counts)), counts), np.ones(len(packed["columns"]), bool)
-    size = rows_per_group(weight_format)
-    used = packed["weights"].reshape(-1, size, 4).any(axis=1).reshape(-1)
-    return np.repeat(np.arange(len(counts)), 4 * counts), used
+    groups = np.repeat(np.arange(len(counts)), _numbers_of_unit(weight_format) * counts)
+    if weight_format.block == 4:
+        return groups, np.ones(len(groups), bool)
+    return groups, packed["weights"].reshape(-1, weight_format.rows, 4).any(axis=1).reshape(-1)
 
 
-def _list_of_masks(masks: np.ndarray, offsets: np.ndarray, weight_format: WeightFormat, k: int) -> np.ndarray:
-    """u16: the columns of a packed matrix, from their masks."""
-    block, groups = _columns_of_bit(weight_format), len(offsets) - 1
+def _list_of_masks(masks: np.ndarray, offsets: np.ndarray, weight_format: WeightFormat) -> np.ndarray:
+    """The column list of a packed matrix (u16), from its masks (u8)."""
+    groups, numbers = len(offsets) - 1, _numbers_of_unit(weight_format)
     group, bit = np.nonzero(np.unpackbits(masks.reshape(groups, -1), axis=1, bitorder="little"))
-    step = 1 if weight_format is WeightFormat.BLOCK_1X4 else 4
-    columns = np.zeros(step * int(offsets[-1]), np.uint16)
+    columns = np.zeros(numbers * int(offsets[-1]), np.uint16)
     starts = np.searchsorted(group, np.arange(groups))
-    at = step * offsets[group].astype(np.int64) + np.arange(len(group)) - starts[group]
+    at = numbers * offsets[group].astype(np.int64) + np.arange(len(group)) - starts[group]
     if len(at) and at[-1] >= len(columns):
         raise BundleError(
             f"the masks of a linear hold {len(group)} bits; its offsets say {len(columns)}",
             hint="copy the bundle again; it was altered on the way",
         )
-    columns[at] = block * bit
+    columns[at] = weight_format.block * bit
     return columns
 
 
@@ -258,14 +240,14 @@ def unpack_op(program: Program, op: Linear, weights: Union[bytes, memoryview]) -
         span = program.consts[index] if index != ABSENT else Const(0, 0)
         packed[name] = np.frombuffer(weights[span.offset : span.offset + span.bytes], dtype)
     if masks:
-        packed["columns"] = _list_of_masks(
-            packed["columns"], packed["offsets"], WeightFormat(op.format), op.k
-        )
+        packed["columns"] = _list_of_masks(packed["columns"], packed["offsets"], WeightFormat(op.format))
     return unpack_linear(packed, WeightFormat(op.format), op.n, op.k)
 
 
 def _union_of_rows(weights: np.ndarray, size: int) -> np.ndarray:
     """Non-zero where any of ``size`` consecutive rows is: int8 [groups, k]."""
+    if size == 1:
+        return weights
     union = weights[::size].copy()
     for row in range(1, size):
         part = weights[row::size]
@@ -308,16 +290,17 @@ def _pack_dense(grouped: np.ndarray, rows: np.ndarray) -> Dict[str, np.ndarray]:
     }
 
 
-def _pack_blocks(matrix: np.ndarray, rows: np.ndarray) -> Dict[str, np.ndarray]:
-    blocks = matrix.reshape(matrix.shape[0], -1, 4)
-    occupied = (blocks != 0).any(axis=2)
+def _pack_blocks(grouped: np.ndarray, rows: np.ndarray) -> Dict[str, np.ndarray]:
+    groups, size, k = grouped.shape
+    blocks = grouped.reshape(groups, size, k // 4, 4).transpose(0, 2, 1, 3)
+    occupied = (blocks != 0).any(axis=(2, 3))
     order, rows, offsets = _by_size(rows, occupied.sum(axis=1))
-    row, block = np.nonzero(occupied[order])
+    group, block = np.nonzero(occupied[order])
     return {
         "rows": rows,
         "offsets": offsets,
         "columns": (4 * block).astype(np.uint16),
-        "weights": blocks[order[row], block].reshape(-1),
+        "weights": blocks[order[group], block].reshape(-1),
     }
 
 

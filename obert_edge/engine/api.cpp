@@ -5,17 +5,18 @@
 
 #include <new>
 
-#include "cpu_features.h"
-#include "crc32.h"
-#include "executor.h"
-#include "implementations.h"
-#include "program.h"
-#include "status.h"
+#include "kernels/cpu_features.h"
+#include "base/crc32.h"
+#include "exec/executor.h"
+#include "exec/padded.h"
+#include "kernels/implementations.h"
+#include "ops/definition.h"
+#include "program/program.h"
+#include "base/status.h"
 
 namespace {
 
 using oe::fail;
-using oe::OpKind;
 
 constexpr int32_t kMaxThreads = 1024;
 constexpr int32_t kMaxTokens = 1 << 28;
@@ -32,16 +33,6 @@ struct oe_model {
 };
 
 namespace {
-
-// Values of one input array must index a table of `rows` rows.
-int32_t check_indices(const char* what, const int32_t* values, int32_t count, int32_t rows) {
-  for (int32_t i = 0; i < count; ++i) {
-    if (values[i] < 0 || values[i] >= rows) {
-      return fail(OE_INVALID_INPUT, "%s[%d] is %d; it must be 0 to %d", what, i, values[i], rows - 1);
-    }
-  }
-  return OE_OK;
-}
 
 int32_t check_starts(const oe::Program& program, const oe_batch& batch) {
   if (batch.sequences < 1) return fail(OE_INVALID_INPUT, "the batch has %d sequences; it needs one", batch.sequences);
@@ -65,27 +56,13 @@ int32_t check_starts(const oe::Program& program, const oe_batch& batch) {
   return OE_OK;
 }
 
-int32_t check_embedded(const oe::Op& op, const oe_batch& batch) {
-  using namespace oe::embed_op;
-  if (!batch.ids || !batch.positions) return fail(OE_INVALID_INPUT, "the batch has no ids or no positions");
-  int32_t status = check_indices("ids", batch.ids, batch.tokens, op.ints[kVocabulary]);
-  if (status == OE_OK) status = check_indices("positions", batch.positions, batch.tokens, op.ints[kPositions]);
-  if (status != OE_OK || !batch.token_types) return status;
-  const int32_t types = op.ints[kTokenTypes];
-  return check_indices("token_types", batch.token_types, batch.tokens, types ? types : 1);
-}
-
 // Checks the batch against the ops [first, last) of the program.
 int32_t check_batch(const oe::Program& program, const oe_batch* batch, size_t first, size_t last) {
   if (!batch) return fail(OE_INVALID_INPUT, "there is no batch");
   int32_t status = check_starts(program, *batch);
   for (size_t i = first; status == OE_OK && i < last; ++i) {
-    const oe::Op& op = program.ops[i];
-    if (op.kind == OpKind::Embed) status = check_embedded(op, *batch);
-    if (op.kind == OpKind::Attention &&
-        int64_t{batch->sequences} * op.ints[oe::attention_op::kHeads] > INT32_MAX) {
-      status = fail(OE_INVALID_INPUT, "the batch has too many sequences (%d)", batch->sequences);
-    }
+    const auto check = oe::definition_of(program.ops[i]).check_batch;
+    if (check) status = check(program.ops[i], *batch);
   }
   return status;
 }
@@ -98,9 +75,12 @@ int32_t check_op_buffers(const oe::Program& program, const oe::Op& op, void* con
     return fail(OE_INVALID_INPUT, "buffer %d of %zu is %s", index, program.buffers.size(),
                 buffer ? "not 64-byte aligned" : "missing");
   };
-  for (int32_t i = 0; i < 4; ++i) {
-    int32_t status = check(op.inputs[i]);
-    if (status == OE_OK) status = check(op.outputs[i]);
+  for (const int32_t input : op.inputs) {
+    const int32_t status = check(input);
+    if (status != OE_OK) return status;
+  }
+  for (const int32_t output : op.outputs) {
+    const int32_t status = check(output);
     if (status != OE_OK) return status;
   }
   return OE_OK;
@@ -113,6 +93,8 @@ extern "C" {
 int32_t oe_abi_version(void) { return OE_ABI_VERSION; }
 
 const char* oe_last_error(void) { return oe::last_error(); }
+
+const char* oe_last_hint(void) { return oe::last_hint(); }
 
 int32_t oe_last_status(void) { return oe::last_status(); }
 
@@ -133,11 +115,11 @@ oe_model* oe_model_open(const void* program, uint64_t program_bytes, const void*
   }
   oe_model* model = new (block) oe_model(*chosen);
   if (oe::parse_program(program, program_bytes, weights, weights_bytes, &model->program) != OE_OK ||
-      model->executor.start(threads) != OE_OK) {
+      oe::check_ops(model->program) != OE_OK || model->executor.start(threads) != OE_OK) {
     oe_model_close(model);
     return nullptr;
   }
-  model->runnable = oe::validate_dataflow(model->program) == OE_OK;
+  model->runnable = oe::check_dataflow(model->program) == OE_OK;
   return model;
 }
 
@@ -153,7 +135,7 @@ void oe_model_set_cache(oe_model* model, uint64_t bytes) { model->executor.set_c
 
 int32_t oe_model_run(oe_model* model, const oe_batch* batch, float* const* outputs, int32_t n_outputs) {
   const oe::Program& program = model->program;
-  if (!model->runnable) return oe::validate_dataflow(program);
+  if (!model->runnable) return oe::check_dataflow(program);
   int32_t status = check_batch(program, batch, 0, program.ops.size());
   if (status != OE_OK) return status;
   if (!outputs || n_outputs < 0 || static_cast<size_t>(n_outputs) != program.outputs.size()) {
@@ -174,25 +156,26 @@ int32_t oe_model_output(const oe_model* model, int32_t index, int32_t* channels,
     return fail(OE_INVALID_INPUT, "there is no result %d; the program has %zu", index, program.outputs.size());
   }
   const oe::Op& op = program.ops[static_cast<size_t>(program.outputs[static_cast<size_t>(index)])];
-  *channels = op.ints[oe::pool_op::kChannels];
-  *per_token = program.buffers[static_cast<size_t>(op.inputs[0])].domain == oe::Domain::Tokens;
+  const oe::OutputFields output = oe::output_fields(op);
+  *channels = output.channels;
+  *per_token = program.buffer(output.input).domain == oe::Domain::Tokens;
   return OE_OK;
 }
 
 uint64_t oe_model_arena_bytes(const oe_model* model) { return model->executor.arena_bytes(); }
 
 int32_t oe_model_profile(oe_model* model, int32_t enable) {
-  model->executor.profile(enable != 0);
+  model->executor.profile().enable(enable != 0);
   return OE_OK;
 }
 
 int32_t oe_model_profile_read(const oe_model* model, uint64_t* nanoseconds, int32_t n_ops, uint64_t* runs) {
-  const oe::Array<uint64_t>& times = model->executor.op_nanoseconds();
+  const oe::Array<uint64_t>& times = model->executor.profile().nanoseconds();
   if (n_ops < 0 || static_cast<size_t>(n_ops) != times.size()) {
     return fail(OE_INVALID_INPUT, "room for %d times was given; the program has %zu ops", n_ops, times.size());
   }
   for (size_t i = 0; i < times.size(); ++i) nanoseconds[i] = times[i];
-  if (runs) *runs = model->executor.profiled_runs();
+  if (runs) *runs = model->executor.profile().runs();
   return OE_OK;
 }
 
@@ -203,13 +186,29 @@ int32_t oe_model_run_op(oe_model* model, int32_t index, const oe_batch* batch, v
     return fail(OE_INVALID_INPUT, "there is no op %d; the program has %zu", index, program.ops.size());
   }
   const oe::Op& op = program.ops[static_cast<size_t>(index)];
-  if (op.kind == OpKind::Output) return fail(OE_INVALID_INPUT, "op %d is an output, which does not run alone", index);
+  if (!oe::definition_of(op).runs_alone) {
+    return fail(OE_INVALID_INPUT, "op %d is an output, which does not run alone", index);
+  }
   if (!buffers || repeats < 1) return fail(OE_INVALID_INPUT, "there are no buffers, or %d repeats", repeats);
   const size_t at = static_cast<size_t>(index);
   int32_t status = check_batch(program, batch, at, at + 1);
   if (status == OE_OK) status = check_op_buffers(program, op, buffers);
   if (status != OE_OK) return status;
   return model->executor.run_op(index, *batch, buffers, repeats, nanoseconds);
+}
+
+int64_t oe_pack_room(int64_t rows, int64_t columns) { return oe::pack_room(rows, columns); }
+
+int32_t oe_pack(const oe_input_rules* rules, const oe_padded* padded, int32_t* room, oe_packed* packed) {
+  return oe::pack(*rules, *padded, room, packed);
+}
+
+void oe_unpack(const oe_packed* packed, int32_t channels, const float* rows, float* padded) {
+  oe::unpack(*packed, channels, rows, padded);
+}
+
+void oe_count_positions(const oe_input_rules* rules, int32_t sequences, const int32_t* starts, int32_t* positions) {
+  oe::count_positions(*rules, sequences, starts, positions);
 }
 
 int32_t oe_crc32(const void* data, uint64_t bytes, uint32_t* crc) {

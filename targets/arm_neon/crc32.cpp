@@ -1,5 +1,5 @@
 // CRC-32 by the instructions of ARMv8's CRC extension.
-#include "crc32.h"
+#include "base/crc32.h"
 
 #include <arm_acle.h>
 #include <string.h>

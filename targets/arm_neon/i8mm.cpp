@@ -2,7 +2,7 @@
 // linear_stripes.inc and the templates of engine/simd for the rest.
 #include <arm_neon.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "simd/macros.h"
 
 namespace oe {

@@ -2,7 +2,7 @@
 // linear_stripes.inc, the rest are the templates of engine/simd.
 #include <arm_neon.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "simd/macros.h"
 
 namespace oe {

@@ -2,7 +2,7 @@
 #ifndef OBERT_EDGE_ARMHF_ATTENTION_H
 #define OBERT_EDGE_ARMHF_ATTENTION_H
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 namespace oe {
 namespace armhf {

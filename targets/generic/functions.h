@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 namespace oe {
 namespace generic {

@@ -3,7 +3,7 @@
 #ifndef OBERT_EDGE_GENERIC_SCALAR_H
 #define OBERT_EDGE_GENERIC_SCALAR_H
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 namespace oe {
 namespace generic {

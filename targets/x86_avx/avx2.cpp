@@ -2,7 +2,7 @@
 // adds in int32, so the linears and attention have kernels of their own; the rest are the templates of engine/simd.
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "simd/macros.h"
 
 namespace oe {

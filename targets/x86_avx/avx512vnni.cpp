@@ -2,7 +2,7 @@
 // engine/simd on vec_avx512.h.
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "simd/macros.h"
 
 namespace oe {

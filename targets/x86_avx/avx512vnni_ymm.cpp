@@ -2,7 +2,7 @@
 // avxvnni.cpp shares with it, on machines without AVX-VNNI.
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "simd/macros.h"
 
 namespace oe {

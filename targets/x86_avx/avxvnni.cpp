@@ -2,7 +2,7 @@
 // of the dot product (VEX here, EVEX there). More machines can run that one, so its tests are this file's tests, too.
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "simd/macros.h"
 
 namespace oe {

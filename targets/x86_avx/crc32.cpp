@@ -1,7 +1,7 @@
 // CRC-32 by carry-less multiplication: 64 bytes are folded into the next 64 until 64 are left, which have the same
 // remainder as everything before them (Gopal et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ
 // Instruction", Intel, 2009).
-#include "crc32.h"
+#include "base/crc32.h"
 
 #include <immintrin.h>
 

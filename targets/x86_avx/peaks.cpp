@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "implementations.h"
+#include "kernels/implementations.h"
 #include "obert_edge.h"
 
 namespace {

@@ -12,7 +12,6 @@ from obert_edge.bundle.packing import (
     code_columns,
     count_units,
     pack_linear,
-    rows_per_group,
     supports,
     unpack_linear,
     unpack_op,
@@ -49,7 +48,7 @@ def test_packed_arrays_have_the_documented_shapes(matrix: np.ndarray, weight_for
     if not supports(weight_format, k):
         return
     packed = pack_linear(matrix, weight_format)
-    size, groups = rows_per_group(weight_format), -(-n // rows_per_group(weight_format))
+    size, groups = weight_format.rows, -(-n // weight_format.rows)
     units = int(packed["offsets"][-1])
     assert packed["rows"].dtype == np.uint32 and packed["rows"].shape == (groups * size,)
     assert packed["offsets"].dtype == np.uint32 and packed["offsets"].shape == (groups + 1,)

@@ -45,7 +45,10 @@ def test_memory_and_undefined_behavior(tmp_path: Path, monkeypatch: pytest.Monke
         "OBERT_EDGE_TEST_LIBRARY": str(library),
     }
     environment.pop("OBERT_EDGE_IMPLEMENTATION", None)
-    chosen = "(test_program and not altered_byte) or test_executor or test_inputs or test_odd_sizes"
+    chosen = (
+        "(test_program and not altered_byte) or test_checks or test_executor or test_padded or test_inputs "
+        "or test_odd_sizes"
+    )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-s", "-p", "no:cacheprovider", "-k", chosen,
          "tests/engine", "tests/kernels"],
@@ -58,8 +61,9 @@ def test_memory_and_undefined_behavior(tmp_path: Path, monkeypatch: pytest.Monke
 def test_thread_pool_has_no_races(tmp_path: Path) -> None:
     program = tmp_path / "stress"
     subprocess.run(
-        ["g++", "-std=c++17", "-O1", "-g", "-fsanitize=thread", f"-I{build.ENGINE}",
-         str(Path(__file__).parent / "thread_pool_stress.cpp"), str(build.ENGINE / "thread_pool.cpp"),
+        ["g++", "-std=c++17", "-O1", "-g", "-fsanitize=thread", *build.include_flags(),
+         str(Path(__file__).parent / "exec" / "thread_pool_stress.cpp"),
+         str(build.ENGINE / "exec" / "thread_pool.cpp"),
          "-lpthread", "-o", str(program)],
         check=True,
     )  # fmt: skip

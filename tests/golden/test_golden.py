@@ -49,7 +49,7 @@ def test_a_golden_bundle_answers_what_it_answered(path: Path, implementation: st
         with LIBRARY.open(program, weights, implementation=implementation) as model:
             for answer in answers["cases"]:
                 starts, ids, types = (np.array(answer[k], np.int32) for k in ("starts", "ids", "token_types"))
-                positions = case_positions(bundle.manifest.model, starts)
+                positions = case_positions(LIBRARY, bundle.manifest.model, starts)
                 (found,) = model.run(PackedBatch(starts, ids, positions, types))
                 assert found.tobytes() == logits(answer).tobytes()
 

@@ -65,7 +65,7 @@ class Machine:
                 "-fno-rtti",
                 "-Wall",
                 "-Wextra",
-                f"-I{build.ENGINE}",
+                *build.include_flags(),
             )
             made = folder / "driver.o"
             environment = build._compiler_environment()

@@ -115,7 +115,7 @@ def assembly(name: str, folder: Path) -> str:
     source, flags = next(source for source in plan.sources if source[0] == f"arm_neon/{name}.cpp")
     command = [*build.toolchain(plan.triple).compile, *build.COMPILE_FLAGS, *plan.flags, *flags]
     output = folder / f"{name}.s"
-    paths = (f"-I{build.ENGINE}", f"-I{build.TARGETS}", "-S", str(build.source_path(source)))
+    paths = (*build.include_flags(), "-S", str(build.source_path(source)))
     environment = build._compiler_environment()
     subprocess.run([*command, *paths, "-o", str(output)], check=True, env=environment)
     return output.read_text()

@@ -10,7 +10,7 @@ import ctypes
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, Union, cast
+from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, Union, cast
 
 import numpy as np
 
@@ -37,12 +37,13 @@ _ERRORS: Dict[int, Tuple[Type[ObertEdgeError], str]] = {
 }
 
 _INT32 = np.dtype(np.int32)
-_Int32Pointer = ctypes.POINTER(ctypes.c_int32)
+#: Shapes whose room a :class:`Packer` remembers.
+_MOST_ROOMS = 1024
 Weights = Union[bytes, bytearray, memoryview, np.ndarray]
 
 
 class _Batch(ctypes.Structure):
-    """``oe_batch`` of ``engine/obert_edge.h``."""
+    """``oe_batch`` of ``obert_edge.h``."""
 
     _fields_ = [
         ("sequences", ctypes.c_int32),
@@ -51,6 +52,45 @@ class _Batch(ctypes.Structure):
         ("ids", ctypes.c_void_p),
         ("positions", ctypes.c_void_p),
         ("token_types", ctypes.c_void_p),
+    ]
+
+
+class InputRules(ctypes.Structure):
+    """What a model says about its inputs: ``oe_input_rules`` of ``obert_edge.h``, with its fields."""
+
+    _fields_ = [
+        ("vocabulary", ctypes.c_int32),
+        ("max_length", ctypes.c_int32),
+        ("type_vocabulary", ctypes.c_int32),
+        ("position_offset", ctypes.c_int32),
+        ("pad_id", ctypes.c_int32),
+        ("uses_first_token", ctypes.c_int32),
+    ]
+
+
+class _Padded(ctypes.Structure):
+    """``oe_padded`` of ``obert_edge.h``."""
+
+    _fields_ = [
+        ("rows", ctypes.c_int32),
+        ("columns", ctypes.c_int32),
+        ("input_ids", ctypes.c_void_p),
+        ("attention_mask", ctypes.c_void_p),
+        ("token_type_ids", ctypes.c_void_p),
+        ("id_bytes", ctypes.c_int32),
+        ("mask_bytes", ctypes.c_int32),
+        ("type_bytes", ctypes.c_int32),
+    ]
+
+
+class _Packed(ctypes.Structure):
+    """``oe_packed`` of ``obert_edge.h``."""
+
+    _fields_ = [
+        ("batch", _Batch),
+        ("places", ctypes.c_void_p),
+        ("rows", ctypes.c_int32),
+        ("columns", ctypes.c_int32),
     ]
 
 
@@ -117,7 +157,7 @@ class Library:
         return hasattr(self._functions, "tflite_plugin_create_delegate")
 
     def measure_peak(self, implementation: str, what: int, parameter: int = 0) -> float:
-        """What one thread can do at most, measured now; ``oe_measure_peak`` of ``engine/obert_edge.h``.
+        """What one thread can do at most, measured now: ``oe_measure_peak`` of ``obert_edge.h``.
 
         Args:
             implementation: whose instructions to use.
@@ -129,10 +169,7 @@ class Library:
         """
         if not hasattr(self._functions, "oe_measure_peak"):
             return 0.0
-        function = self._functions.oe_measure_peak
-        function.restype = ctypes.c_double
-        function.argtypes = [ctypes.c_char_p, ctypes.c_int32, ctypes.c_int64]
-        return float(function(implementation.encode(), what, parameter))
+        return float(self._functions.oe_measure_peak(implementation.encode(), what, parameter))
 
     def crc32(self, data: Union[bytes, bytearray, memoryview]) -> int:
         """CRC-32 as zlib computes it, by the instructions of the CPU where it and this library have them.
@@ -145,8 +182,7 @@ class Library:
         if hasattr(self._functions, "oe_crc32"):
             array = np.frombuffer(data, np.uint8) if len(data) else np.zeros(0, np.uint8)
             result = ctypes.c_uint32()
-            address = ctypes.c_void_p(_address(array))
-            if self._functions.oe_crc32(address, ctypes.c_uint64(array.nbytes), ctypes.byref(result)) == _OK:
+            if self._functions.oe_crc32(_address(array), array.nbytes, ctypes.byref(result)) == _OK:
                 return result.value
         return zlib.crc32(data)
 
@@ -163,6 +199,146 @@ class Library:
         return NativeModel(
             self, program, weights, threads=threads, implementation=implementation, cache=cache
         )
+
+
+class Packer:
+    """Packs the real tokens of padded arrays: ``oe_pack`` of ``obert_edge.h``, which says what it checks.
+
+    Args:
+        library: the engine.
+        rules: what the model says about its inputs.
+
+    Raises:
+        UnsupportedDeviceError: the library is older than this function.
+    """
+
+    def __init__(self, library: Library, rules: InputRules) -> None:
+        self._functions = _with_packing(library)
+        self._rules = rules
+        self._rooms: Dict[Tuple[int, int], int] = {}
+
+    def pack(
+        self, ids: np.ndarray, mask: Optional[np.ndarray] = None, types: Optional[np.ndarray] = None
+    ) -> Packed:
+        """Pack a batch.
+
+        Args:
+            ids: ``[rows, columns]``, contiguous, of bool, uint8, int32 or int64, as the others.
+            mask: 1: a real token, 0: masked; None: all 1.
+            types: token types; None: all 0.
+
+        Raises:
+            InputError: a real token breaks a rule, a mask is neither 0 nor 1, or a row has no real token.
+        """
+        shape = rows, columns = ids.shape
+        room = self._rooms.get(shape) or self._room(shape)
+        memory = np.empty(room, np.int32)
+        padded = _Padded(
+            rows,
+            columns,
+            _address(ids),
+            None if mask is None else _address(mask),
+            None if types is None else _address(types),
+            ids.itemsize,
+            0 if mask is None else mask.itemsize,
+            0 if types is None else types.itemsize,
+        )
+        packed = _Packed()
+        status = self._functions.oe_pack(self._rules, padded, _address(memory), packed)
+        if status != _OK:
+            _raise(self._functions, status)
+        return Packed(self._functions, packed, memory, shape)
+
+    def _room(self, shape: Tuple[int, int]) -> int:
+        room = int(self._functions.oe_pack_room(*shape))
+        if room == 0:
+            _raise(self._functions, self._functions.oe_last_status())
+        if len(self._rooms) < _MOST_ROOMS:
+            self._rooms[shape] = room
+        return room
+
+
+class Packed:
+    """A packed batch, and where its tokens came from; made by :meth:`Packer.pack`.
+
+    :meth:`NativeModel.run` takes it as it is: a short text runs in 2 ms, so no array is made that nobody asked for.
+
+    Attributes:
+        shape: ``(rows, columns)`` of the padded arrays.
+    """
+
+    def __init__(
+        self, functions: ctypes.CDLL, packed: _Packed, memory: np.ndarray, shape: Tuple[int, int]
+    ) -> None:
+        self._functions = functions
+        self._packed = packed
+        self._memory = memory  # its arrays lie in here
+        self.shape = shape
+
+    @property
+    def batch(self) -> PackedBatch:
+        """Its arrays."""
+        native, first = self._packed.batch, _address(self._memory)
+
+        def values(address: int, count: int) -> np.ndarray:
+            at = (address - first) // 4
+            return self._memory[at : at + count]
+
+        tokens = native.tokens
+        return PackedBatch(
+            values(native.starts, native.sequences + 1),
+            values(native.ids, tokens),
+            values(native.positions, tokens),
+            None if native.token_types is None else values(native.token_types, tokens),
+        )
+
+    def unpack(self, rows: np.ndarray) -> np.ndarray:
+        """Per-token rows in their places.
+
+        Args:
+            rows: float32 ``[tokens, C]``.
+
+        Returns:
+            float32 ``[rows, columns, C]``, 0 where the mask is 0; a view of ``rows`` when no token is masked.
+        """
+        channels = rows.shape[-1]
+        if self._packed.batch.tokens == self.shape[0] * self.shape[1]:
+            return rows.reshape(*self.shape, channels)
+        rows = np.ascontiguousarray(rows, np.float32)
+        result = np.empty((*self.shape, channels), np.float32)
+        self._functions.oe_unpack(self._packed, channels, _address(rows), _address(result))
+        return result
+
+
+def count_positions(library: Library, rules: InputRules, starts: np.ndarray) -> np.ndarray:
+    """The positions of sequences of which every token counts: ``oe_count_positions`` of ``obert_edge.h``.
+
+    Args:
+        library: the engine.
+        rules: what the model says about its inputs.
+        starts: int32 ``[sequences + 1]``, ascending from 0.
+
+    Returns:
+        int32 ``[tokens]``.
+
+    Raises:
+        UnsupportedDeviceError: the library is older than this function.
+    """
+    functions = _with_packing(library)
+    starts = _as_int32("starts", starts)
+    positions = np.empty(int(starts[-1]), np.int32)
+    functions.oe_count_positions(rules, len(starts) - 1, _address(starts), _address(positions))
+    return positions
+
+
+def _with_packing(library: Library) -> ctypes.CDLL:
+    functions = library._functions
+    if not hasattr(functions, "oe_pack"):
+        raise UnsupportedDeviceError(
+            f"the engine library {library.path} is older than this obert-edge: it cannot pack batches",
+            hint="rebuild the bundle with `obert-edge build`, or run `pip install obert-edge` on this device",
+        )
+    return functions
 
 
 class NativeModel:
@@ -211,13 +387,10 @@ class NativeModel:
             None if implementation is None else implementation.encode(),
         )
         if not handle:
-            self._raise(self._functions.oe_last_status())
+            _raise(self._functions, self._functions.oe_last_status())
         self._handle = handle
         if cache and hasattr(self._functions, "oe_model_set_cache"):
-            function = self._functions.oe_model_set_cache
-            function.restype = None
-            function.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
-            function(handle, cache)
+            self._functions.oe_model_set_cache(handle, cache)
         self.program = Program.from_bytes(program)
         self._outputs = [(self.program.buffers[op.input].domain, op.channels) for op in self.program.outputs]
 
@@ -247,7 +420,7 @@ class NativeModel:
         """Bytes of activations and scratch; grows to the largest batch seen."""
         return int(self._functions.oe_model_arena_bytes(self._live()))
 
-    def run(self, batch: PackedBatch) -> List[np.ndarray]:
+    def run(self, batch: Union[PackedBatch, Packed]) -> List[np.ndarray]:
         """Run the whole graph.
 
         Returns:
@@ -259,8 +432,12 @@ class NativeModel:
             UnsupportedDeviceError: no memory for a batch of this size.
         """
         handle = self._live()
-        native, keep = _native_batch(batch)
-        rows = {Domain.TOKENS: batch.tokens, Domain.SEQUENCES: batch.sequences}
+        keep: object = batch
+        if isinstance(batch, Packed):
+            native = batch._packed.batch
+        else:
+            native, keep = _native_batch(batch)
+        rows = {Domain.TOKENS: native.tokens, Domain.SEQUENCES: native.sequences}
         results = [np.empty((rows[domain], channels), np.float32) for domain, channels in self._outputs]
         pointers = (ctypes.c_void_p * len(results))(*map(_address, results))
         self._check(self._functions.oe_model_run(handle, ctypes.byref(native), pointers, len(results)))
@@ -326,11 +503,15 @@ class NativeModel:
 
     def _check(self, status: int) -> None:
         if status != _OK:
-            self._raise(status)
+            _raise(self._functions, status)
 
-    def _raise(self, status: int) -> None:
-        error, hint = _ERRORS.get(status, (ObertEdgeError, ""))
-        raise error(self._functions.oe_last_error().decode(errors="replace"), hint=hint)
+
+def _raise(functions: ctypes.CDLL, status: int) -> NoReturn:
+    """Raise what the library says of the last failure on this thread."""
+    error, hint = _ERRORS.get(status, (ObertEdgeError, ""))
+    if hasattr(functions, "oe_last_hint"):
+        hint = functions.oe_last_hint().decode() or hint
+    raise error(functions.oe_last_error().decode(errors="replace"), hint=hint)
 
 
 def aligned_empty(shape: Union[int, Sequence[int]], dtype: Any) -> np.ndarray:
@@ -383,7 +564,7 @@ def _native_batch(batch: PackedBatch) -> Tuple[_Batch, List[np.ndarray]]:
 
 
 def _address(array: np.ndarray) -> int:
-    """Of its first element; ``array.ctypes.data`` takes several times as long."""
+    """The address of an array's first element; ``array.ctypes.data`` takes several times as long."""
     return int(array.__array_interface__["data"][0])
 
 
@@ -405,8 +586,9 @@ def _as_int32(what: str, values: np.ndarray) -> np.ndarray:
 
 
 def _declare(functions: ctypes.CDLL) -> ctypes.CDLL:
-    """Argument and result types of the C ABI."""
-    i32, u64, pointer = ctypes.c_int32, ctypes.c_uint64, ctypes.c_void_p
+    """Set argument and result types of the C ABI; ``AttributeError`` when the library is not an engine."""
+    i32, i64, u64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p
+    rules, padded, packed = map(ctypes.POINTER, (InputRules, _Padded, _Packed))
     signatures: Dict[str, Tuple[Any, List[Any]]] = {
         "oe_abi_version": (i32, []),
         "oe_last_error": (ctypes.c_char_p, []),
@@ -421,6 +603,17 @@ def _declare(functions: ctypes.CDLL) -> ctypes.CDLL:
         "oe_model_profile_read": (i32, [pointer, pointer, i32, pointer]),
         "oe_model_run_op": (i32, [pointer, i32, pointer, pointer, i32, pointer]),
     }
+    added_later: Dict[str, Tuple[Any, List[Any]]] = {
+        "oe_last_hint": (ctypes.c_char_p, []),
+        "oe_model_set_cache": (None, [pointer, u64]),
+        "oe_crc32": (i32, [pointer, u64, pointer]),
+        "oe_measure_peak": (ctypes.c_double, [ctypes.c_char_p, i32, i64]),
+        "oe_pack_room": (i64, [i64, i64]),
+        "oe_pack": (i32, [rules, padded, pointer, packed]),
+        "oe_unpack": (None, [packed, i32, pointer, pointer]),
+        "oe_count_positions": (None, [rules, i32, pointer, pointer]),
+    }
+    signatures.update({name: types for name, types in added_later.items() if hasattr(functions, name)})
     for name, (result, arguments) in signatures.items():
         function = getattr(functions, name)
         function.restype = result

@@ -15,10 +15,10 @@ from obert_edge.bundle.container import PROGRAM, TOKENIZER, Bundle
 from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import Domain, Program
 from obert_edge.device.pipelines import Prediction, create_predictor
-from obert_edge.device.runtime.batching import PackedInputs, pack
+from obert_edge.device.runtime.batching import Packer
 from obert_edge.device.runtime.board import default_cache, default_threads, find_board
 from obert_edge.device.runtime.library import find_library
-from obert_edge.device.runtime.native import Library, NativeModel, PackedBatch
+from obert_edge.device.runtime.native import Library, NativeModel, Packed, PackedBatch
 from obert_edge.device.runtime.preflight import require_memory
 from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer
 from obert_edge.errors import UsageError
@@ -114,7 +114,7 @@ class Session:
         self._lock = threading.Lock()
         self._tokenizer: Optional[Tokenizer] = None
         program = model.program
-        self._uses_first_token = program.uses_first_token
+        self._packer = Packer(library, bundle.manifest.model, uses_first_token=program.uses_first_token)
         self._per_token = [program.buffers[op.input].domain is Domain.TOKENS for op in program.outputs]
 
     @property
@@ -168,16 +168,10 @@ class Session:
             InputError: ids out of range, a sequence too long, shapes that differ, a dtype that is no integer,
                 an empty batch, a row without a token, or column 0 masked where the model reads it.
         """
-        inputs = pack(
-            self.manifest.model,
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            uses_first_token=self._uses_first_token,
-        )
-        return self._named(inputs, self.run_packed(inputs.batch))
+        inputs = self._packer.pack(input_ids, attention_mask, token_type_ids)
+        return self._named(inputs, self.run_packed(inputs))
 
-    def run_packed(self, batch: PackedBatch) -> List[np.ndarray]:
+    def run_packed(self, batch: Union[PackedBatch, Packed]) -> List[np.ndarray]:
         """Run a batch that is packed already; the engine's results in the order of the manifest's outputs."""
         with self._lock:
             return self._model.run(batch)
@@ -256,11 +250,11 @@ class Session:
     ) -> None:
         self.close()
 
-    def _named(self, inputs: PackedInputs, results: Sequence[np.ndarray]) -> Dict[str, np.ndarray]:
+    def _named(self, inputs: Packed, results: Sequence[np.ndarray]) -> Dict[str, np.ndarray]:
         named: Dict[str, np.ndarray] = {}
         for facts, per_token, rows in zip(self.manifest.outputs, self._per_token, results):
             if per_token:
-                rows = inputs.scatter(rows)
+                rows = inputs.unpack(rows)
                 if facts.is_squeezed:
                     rows = rows[..., 0]
             named[facts.name] = rows

@@ -132,7 +132,7 @@ def verify(
                 implementation=name,
                 cache=default_cache(board),
             ) as model:
-                checks.append(_check(model, bundle, cases, name, count))
+                checks.append(_check(model, library, bundle, cases, name, count))
         return Verification(str(bundle.path), len(bundle.manifest.members), len(cases), checks)
 
 
@@ -147,7 +147,9 @@ def _implementations(library: Library, wanted: Optional[str]) -> Sequence[str]:
     return [wanted]
 
 
-def _check(model: NativeModel, bundle: Bundle, cases: Sequence[Case], name: str, threads: int) -> Check:
+def _check(
+    model: NativeModel, library: Library, bundle: Bundle, cases: Sequence[Case], name: str, threads: int
+) -> Check:
     failures: List[str] = []
     batches = 0
     per_sequence = {output.name: output.domain == "sequences" for output in bundle.manifest.outputs}
@@ -164,7 +166,7 @@ def _check(model: NativeModel, bundle: Bundle, cases: Sequence[Case], name: str,
             batch = PackedBatch(
                 starts,
                 case.ids[first:last],
-                case_positions(bundle.manifest.model, starts),
+                case_positions(library, bundle.manifest.model, starts),
                 case.token_types[first:last] if bundle.manifest.model.type_vocabulary else None,
             )
             for output, found in zip(bundle.manifest.outputs, model.run(batch)):

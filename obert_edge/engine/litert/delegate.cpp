@@ -6,8 +6,8 @@
 
 #include <new>
 
-#include "../obert_edge.h"
-#include "../status.h"
+#include "obert_edge.h"
+#include "base/status.h"
 #include "abi.h"
 #include "kernel.h"
 

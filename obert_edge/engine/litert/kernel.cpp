@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../status.h"
+#include "base/status.h"
 
 namespace oe {
 namespace {
@@ -90,20 +90,33 @@ int32_t LitertKernel::input(const Context& context, int32_t number, const Tensor
   return OE_OK;
 }
 
+int32_t LitertKernel::reserve(int32_t rows, int32_t columns) {
+  rows_ = 0;
+  columns_ = 0;
+  const int64_t room = oe_pack_room(rows, columns);
+  if (room == 0) return oe_last_status();
+  if (!room_.allocate(static_cast<size_t>(room))) {
+    return fail(OE_OUT_OF_MEMORY, "no memory for a batch of shape [%d, %d]", rows, columns);
+  }
+  rows_ = rows;
+  columns_ = columns;
+  return OE_OK;
+}
+
 int32_t LitertKernel::prepare(Context* context) {
   const Tensor* tensor = nullptr;
   for (int32_t i = 0; i < kInputs; ++i) {
     const int32_t status = input(*context, i, &tensor);
     if (status != OE_OK) return status;
   }
-  int32_t status = batch_.reserve(tensor->dims->data[0], tensor->dims->data[1]);
+  int32_t status = reserve(tensor->dims->data[0], tensor->dims->data[1]);
   for (int32_t i = 0; status == OE_OK && i < n_outputs_; ++i) {
     int32_t channels = 0;
     int32_t per_token = 0;
     status = oe_model_output(model_, i, &channels, &per_token);
     if (status != OE_OK) break;
     const bool squeezed = channels == 1 && (capsule_.squeezed >> i & 1);
-    const int32_t shape[3] = {batch_.rows(), per_token ? batch_.columns() : channels, channels};
+    const int32_t shape[3] = {rows_, per_token ? columns_ : channels, channels};
     const int32_t rank = per_token && !squeezed ? 3 : 2;
     auto* dims = static_cast<IntArray*>(malloc(sizeof(int) * static_cast<size_t>(1 + rank)));
     if (!dims) return fail(OE_OUT_OF_MEMORY, "no memory for a shape");
@@ -122,29 +135,32 @@ int32_t LitertKernel::prepare(Context* context) {
 }
 
 int32_t LitertKernel::invoke(Context* context) {
-  Integers inputs[kInputs];
+  const void* inputs[kInputs] = {};
+  int32_t bytes[kInputs] = {};  // of one value
   for (int32_t i = 0; i < kInputs; ++i) {
     const Tensor* tensor = nullptr;
     const int32_t status = input(*context, i, &tensor);
     if (status != OE_OK) return status;
-    inputs[i].wide = tensor->type == litert::kInt64;
-    inputs[i].data = tensor->data;
-    const size_t places = static_cast<size_t>(batch_.rows()) * static_cast<size_t>(batch_.columns());
-    if (!tensor->data || tensor->dims->data[0] != batch_.rows() || tensor->dims->data[1] != batch_.columns() ||
-        tensor->bytes != places * (inputs[i].wide ? 8 : 4)) {
+    inputs[i] = tensor->data;
+    bytes[i] = tensor->type == litert::kInt64 ? 8 : 4;
+    const size_t places = static_cast<size_t>(rows_) * static_cast<size_t>(columns_);
+    if (!tensor->data || tensor->dims->data[0] != rows_ || tensor->dims->data[1] != columns_ ||
+        tensor->bytes != places * static_cast<size_t>(bytes[i])) {
       return fail(OE_INVALID_INPUT, "input %d is not the one that memory was allocated for", i);
     }
   }
-  int32_t status = batch_.pack(capsule_.rules, inputs[0], inputs[1], inputs[2]);
+  const oe_padded padded = {rows_, columns_, inputs[0], inputs[1], inputs[2], bytes[0], bytes[1], bytes[2]};
+  oe_packed packed;
+  int32_t status = oe_pack(&capsule_.rules, &padded, room_.data(), &packed);
   if (status != OE_OK) return status;
   float* results[kMaxOutputs];
   for (int32_t i = 0; i < n_outputs_; ++i) results[i] = static_cast<float*>(context->tensors[outputs_[i]].data);
-  status = oe_model_run(model_, &batch_.batch(), results, n_outputs_);
+  status = oe_model_run(model_, &packed.batch, results, n_outputs_);
   for (int32_t i = 0; status == OE_OK && i < n_outputs_; ++i) {
     int32_t channels = 0;
     int32_t per_token = 0;
     status = oe_model_output(model_, i, &channels, &per_token);
-    if (per_token) batch_.scatter(results[i], channels);
+    if (per_token) oe_unpack(&packed, channels, results[i], results[i]);
   }
   return status;
 }

@@ -2,10 +2,10 @@
 #ifndef OBERT_EDGE_LITERT_KERNEL_H
 #define OBERT_EDGE_LITERT_KERNEL_H
 
-#include "../capsule.h"
-#include "../memory.h"
-#include "../obert_edge.h"
-#include "../padded.h"
+#include "capsule.h"
+#include "base/array.h"
+#include "base/memory.h"
+#include "obert_edge.h"
 #include "abi.h"
 
 namespace oe {
@@ -36,12 +36,15 @@ class LitertKernel {
   static constexpr int32_t kMaxOutputs = 32;
 
   int32_t open_weights();
+  // Room for padded inputs of this shape.
+  int32_t reserve(int32_t rows, int32_t columns);
   int32_t input(const litert::Context& context, int32_t number, const litert::Tensor** tensor) const;
 
   Capsule capsule_;
   Memory aligned_weights_;  // a copy, where the file does not lie in memory as the engine needs it
   oe_model* model_ = nullptr;
-  PaddedBatch batch_;
+  int32_t rows_ = 0, columns_ = 0;  // of the padded inputs
+  Array<int32_t> room_;             // of the packed batch
   // Indices of tensors: those of the op. A delegate's node lists the same ones in another order.
   int32_t inputs_[kInputs] = {};
   int32_t outputs_[kMaxOutputs] = {};

@@ -42,7 +42,8 @@ def make_cases(
     limit = max(1, min(model.max_length, _MAX_OUTPUT_FLOATS // widest))
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
     cases: List[Case] = []
-    with Library(library).open(
+    engine = Library(library)
+    with engine.open(
         program.to_bytes(), weights, threads=threads, implementation="scalar"
     ) as native:
         for lengths in CASE_LENGTHS:
@@ -52,7 +53,10 @@ def make_cases(
             types = generator.integers(0, max(1, model.type_vocabulary), tokens).astype(np.int32)
             results = native.run(
                 PackedBatch(
-                    starts, ids, case_positions(model, starts), types if model.type_vocabulary else None
+                    starts,
+                    ids,
+                    case_positions(engine, model, starts),
+                    types if model.type_vocabulary else None,
                 )
             )
             cases.append(Case(starts, ids, types, dict(zip(names, results))))

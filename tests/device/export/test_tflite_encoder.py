@@ -207,7 +207,7 @@ def test_an_op_with_other_inputs_is_refused(runtime, written, classifier, tmp_pa
         (([[999999]], [[1]], [[0]]), r"ids\[0\] is 999999; it must be 0 to"),
         (([[5, 6]], [[1, 2]], [[0, 0]]), r"attention_mask\[0\]\[1\] is 2; it must be 0 or 1"),
         (([[5, 6]], [[0, 1]], [[0, 0]]), "the model's result is taken from column 0"),
-        (([[5, 6]], [[1, 1]], [[0, 7]]), "token_types"),
+        (([[5, 6]], [[1, 1]], [[0, 7]]), r"token_type_ids\[0\]\[1\] is 7; it must be 0 to"),
         (([[5, 6]], [[1, 1]], [[0]]), r"token_type_ids has shape \[1, 1\]; input_ids has \[1, 2\]"),
         (([[5] * 200], [[1] * 200], [[0] * 200]), "200 tokens; the model takes at most 96"),
     ],

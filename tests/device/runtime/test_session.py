@@ -12,7 +12,7 @@ from transformers.models.roberta.modeling_roberta import RobertaEmbeddings
 
 import obert_edge
 from obert_edge.bundle.container import Bundle
-from obert_edge.device.runtime.batching import pack
+from obert_edge.device.runtime.batching import Packer
 from obert_edge.errors import BundleError, InputError, UnsupportedDeviceError, UsageError
 from tests.device.bundles import MAX_LENGTH
 
@@ -101,7 +101,7 @@ def test_question_answering_logits_have_no_last_axis(answerer):
 
 def test_positions_of_bert_are_columns_whatever_is_masked(session):
     mask = np.array([[1, 0, 1, 1, 0]])
-    packed = pack(session.manifest.model, ids(1, 5), mask)
+    packed = Packer(session.library, session.manifest.model).pack(ids(1, 5), mask)
     assert packed.batch.positions.tolist() == [0, 2, 3]
 
 
@@ -111,7 +111,7 @@ def test_positions_of_roberta_are_those_of_transformers(tagger, rows):
 
     batch = np.array(rows)
     expected = RobertaEmbeddings.create_position_ids_from_input_ids(torch.tensor(batch), padding_idx=1)
-    packed = pack(tagger.manifest.model, batch)
+    packed = Packer(tagger.library, tagger.manifest.model).pack(batch)
     assert packed.batch.positions.tolist() == expected.flatten().tolist()
 
 
@@ -158,10 +158,10 @@ BAD_ARRAYS = {
     "a mask of another shape": ((np.full((2, 4), 5), np.ones((2, 3), int)), "(2, 3)"),
     "a mask for one row of two": ((np.full((2, 4), 5), np.ones(4, int)), "(4,)"),
     "a float mask": ((np.full((1, 4), 5), np.ones((1, 4))), "attention_mask has dtype float64"),
-    "a mask of other values": ((np.full((1, 4), 5), np.full((1, 4), 2)), "attention_mask holds 2"),
+    "a mask of other values": ((np.full((1, 4), 5), np.full((1, 4), 2)), "attention_mask[0][0] is 2"),
     "a row without a token": ((np.full((2, 4), 5), np.array([[1] * 4, [0] * 4])), "row 1"),
     "column 0 masked": ((np.full((1, 4), 5), np.array([[0, 1, 1, 1]])), "column 0"),
-    "a token type too high": ((np.full((1, 4), 5), None, np.full((1, 4), 2)), "token_type_ids holds 2"),
+    "a token type too high": ((np.full((1, 4), 5), None, np.full((1, 4), 2)), "token_type_ids[0][0] is 2"),
     "token types of another shape": ((np.full((1, 4), 5), None, np.zeros((1, 3), int)), "(1, 3)"),
 }
 

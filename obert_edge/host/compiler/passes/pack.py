@@ -18,11 +18,9 @@ from obert_edge.host.compiler.lowered import LoweredGraph, LoweredOp
 from obert_edge.targets import FormatCost
 
 Int8s = npt.NDArray[np.int8]
-
-
 FormatCosts = Mapping[WeightFormat, FormatCost]
 #: Formats that leave zeros out.
-SPARSE_FORMATS = frozenset(WeightFormat) - {WeightFormat.DENSE_4}
+SPARSE_FORMATS = frozenset(weight_format for weight_format in WeightFormat if weight_format.is_sparse)
 
 
 class Choice(NamedTuple):
@@ -86,7 +84,7 @@ def _pack_op(op: LoweredOp, costs: FormatCosts, dense_cost: float) -> Tuple[Lowe
     packed["columns"], coding = code_columns(packed, chosen.format, matrix.shape[1])
     arrays: Dict[str, npt.NDArray[Any]] = {**op.arrays, **packed}
     del arrays["matrix"]
-    if chosen.format is WeightFormat.DENSE_4:
+    if not chosen.format.is_sparse:
         del arrays["columns"]
     numbers = {
         **op.numbers,

@@ -1,0 +1,34 @@
+// Memory that each thread has to itself while a kernel runs.
+#ifndef OBERT_EDGE_SCRATCH_H
+#define OBERT_EDGE_SCRATCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/memory.h"
+
+namespace oe {
+
+class Scratch {
+ public:
+  // Room for `bytes` bytes per thread, 64-byte aligned. False when there is no memory; then nothing is left.
+  [[nodiscard]] bool reserve(size_t bytes, int32_t threads) {
+    bytes = (bytes + 63) / 64 * 64;
+    if (bytes <= stride_) return true;
+    const bool done = memory_.reserve(bytes * static_cast<size_t>(threads));
+    first_ = memory_.data();
+    stride_ = done ? bytes : 0;
+    return done;
+  }
+
+  void* of(int32_t thread) const { return first_ + static_cast<size_t>(thread) * stride_; }
+  size_t bytes() const { return memory_.bytes(); }
+
+ private:
+  Memory memory_;
+  uint8_t* first_ = nullptr;
+  size_t stride_ = 0;
+};
+
+}  // namespace oe
+#endif

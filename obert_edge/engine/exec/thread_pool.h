@@ -1,0 +1,86 @@
+// A small thread pool for many short parallel loops: the ops of one run.
+//
+// Tasks are claimed from both ends: the caller and every second worker take the first ones, the others the last ones.
+// So with tasks in the order of the memory they use, a thread stays in its part of it from loop to loop, and the ones
+// in the middle go to whoever is done first.
+//
+// Workers spin for a short while after a loop, because the next one is usually microseconds away, and then
+// sleep on a futex; waking sleepers is the only system call. The caller works too, and waits only for tasks
+// that were claimed, never for a worker that was not scheduled: so more threads than cores is slow, not stuck.
+#ifndef OBERT_EDGE_THREAD_POOL_H
+#define OBERT_EDGE_THREAD_POOL_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include "base/array.h"
+
+namespace oe {
+
+class ThreadPool {
+ public:
+  // Runs task `task` on thread `thread` (0: the caller, below threads()).
+  using TaskFn = void (*)(void* context, int32_t task, int32_t thread);
+
+  ThreadPool() = default;
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+  ~ThreadPool();
+
+  // Starts threads - 1 workers. False when the system gives no more threads.
+  [[nodiscard]] bool start(int32_t threads);
+
+  int32_t threads() const { return threads_; }
+
+  // Calls `function` once for every task in [0, tasks), in any order, and returns when all are done.
+  void parallel_for(int32_t tasks, TaskFn function, void* context);
+
+ private:
+  struct Worker {
+    ThreadPool* pool;
+    pthread_t handle;
+    int32_t thread;
+  };
+
+  // Tasks [first, last) of loop `number` are unclaimed. A claim is one compare-and-swap on the whole word, so a worker
+  // that comes late can never take a task of another loop.
+  struct Unclaimed {
+    explicit Unclaimed(uint64_t word) : word(word) {}
+    Unclaimed(uint32_t number, int32_t first, int32_t last)
+        : word(uint64_t{number} << 2 * kTaskBits | static_cast<uint64_t>(last) << kTaskBits |
+               static_cast<uint64_t>(first)) {}
+    uint32_t number() const { return static_cast<uint32_t>(word >> 2 * kTaskBits); }
+    int32_t last() const { return static_cast<int32_t>(word >> kTaskBits) & kMostTasks; }
+    int32_t first() const { return static_cast<int32_t>(word) & kMostTasks; }
+    bool any() const { return first() < last(); }
+
+    uint64_t word;
+  };
+  static constexpr int kTaskBits = 20;
+  static constexpr int32_t kMostTasks = (1 << kTaskBits) - 1;  // of one loop
+
+  static void* worker_main(void* worker);
+  void run_loop(int32_t tasks);
+  void work(int32_t thread);
+  bool claim(int32_t thread, int32_t* task);
+  Unclaimed unclaimed() const;
+  void wait_for_work();
+
+  // One cache line tells a worker everything: what to do, written first, and the tasks that are left of it.
+  alignas(64) uint64_t state_ = 0;
+  TaskFn function_ = nullptr;
+  void* context_ = nullptr;
+  int32_t first_task_ = 0;  // the number of the loop's task 0
+
+  alignas(64) int32_t finished_ = 0;  // tasks of the current loop
+  alignas(64) uint32_t wakeups_ = 0;  // the futex workers sleep on
+  int32_t sleepers_ = 0;
+  bool stopping_ = false;
+
+  int32_t threads_ = 1;
+  bool crowded_ = false;  // more threads than cores: do not spin
+  Array<Worker> workers_;
+};
+
+}  // namespace oe
+#endif

@@ -1,0 +1,76 @@
+// Attention: one task for each head of each sequence.
+#include "exec/parallel.h"
+#include "ops/definition.h"
+
+namespace oe {
+namespace {
+
+// ---- what it accepts
+
+int32_t check_op(const OpCheck& check) {
+  const AttentionFields op = attention_fields(check.op);
+  OE_CHECK(check.in_range("heads", op.heads, 1, 4096));
+  OE_CHECK(check.in_range("head_dim", op.head_dim, 1, 1024));
+  const int32_t channels = op.heads * op.head_dim;
+  OE_CHECK(check.buffer("query", op.query, kU8, channels));
+  OE_CHECK(check.buffer("key", op.key, kS8, channels));
+  OE_CHECK(check.buffer("value", op.value, kS8, channels));
+  OE_CHECK(check.buffer("output", op.output, kU8 | kF32, channels));
+  OE_CHECK(check.domain("output", op.output, Domain::Tokens));
+  const int32_t inputs[] = {op.query, op.key, op.value};
+  for (const int32_t input : inputs) {
+    OE_CHECK(check.domain("input", input, Domain::Tokens));
+    OE_CHECK(check.distinct("input", input, "output", op.output));
+  }
+  OE_CHECK(check.in_range("query_zero_point", op.query_zero_point, 0, 255));
+  OE_CHECK(check.in_range("zero_point", op.zero_point, 0, 255));
+  OE_CHECK(check.positive("score_scale", op.score_scale));
+  return check.positive("context_scale", op.context_scale);
+}
+
+int32_t check_batch(const Op& record, const oe_batch& batch) {
+  if (int64_t{batch.sequences} * attention_fields(record).heads <= INT32_MAX) return OE_OK;
+  return fail(OE_INVALID_INPUT, "the batch has too many sequences (%d)", batch.sequences);
+}
+
+// ---- how it runs
+
+size_t scratch(const Run& run, int32_t index) {
+  return run.kernels.attention_scratch(attention_fields(run.op(index)).head_dim, run.longest);
+}
+
+void run_batch(const Run& run, int32_t index, int32_t) {
+  const AttentionFields op = attention_fields(run.op(index));
+  AttentionArgs args = {};
+  args.query = run.buffer<uint8_t>(op.query);
+  args.key = run.buffer<int8_t>(op.key);
+  args.value = run.buffer<int8_t>(op.value);
+  args.output = run.buffer<void>(op.output);
+  args.out_type = run.program.buffer(op.output).dtype;
+  args.tokens = run.batch.tokens;
+  args.starts = run.batch.starts;
+  args.heads = op.heads;
+  args.head_dim = op.head_dim;
+  args.query_zero_point = op.query_zero_point;
+  args.zero_point = op.zero_point;
+  args.score_scale = op.score_scale;
+  args.context_scale = op.context_scale;
+  parallel(run.pool, run.batch.sequences * args.heads, [&](int32_t task, int32_t thread) {
+    run.kernels.attention(args, task / args.heads, task % args.heads, run.scratch.of(thread));
+  });
+}
+
+constexpr OpDefinition define() {
+  OpDefinition op;
+  op.check = check_op;
+  op.check_batch = check_batch;
+  op.scratch = scratch;
+  op.run = run_batch;
+  return op;
+}
+
+}  // namespace
+
+const OpDefinition kAttentionDefinition = define();
+
+}  // namespace oe

@@ -1,0 +1,89 @@
+#include "ops/linear_plans.h"
+
+#include "base/status.h"
+#include "obert_edge.h"
+
+namespace oe {
+namespace {
+
+constexpr uint64_t kGroupWork = 8;  // what the epilogue of a group takes, in units
+
+// Units (quads or blocks) of the groups before a group.
+class UnitsBefore {
+ public:
+  UnitsBefore(const Program& program, const LinearFields& op)
+      : offsets_(is_sparse(op.format) ? program.constant<uint32_t>(op.offsets) : nullptr),
+        dense_units_((static_cast<uint64_t>(op.k) + 3) / 4) {}
+
+  uint64_t operator()(int32_t group) const {
+    return offsets_ ? offsets_[group] : static_cast<uint64_t>(group) * dense_units_;
+  }
+
+ private:
+  const uint32_t* offsets_;
+  uint64_t dense_units_;
+};
+
+// Sets groups[i] to the first group that has at least i / kGrains of the work before it; they are multiples of `step`.
+// Returns the work of all groups.
+uint64_t cut(const UnitsBefore& units, int32_t group_count, int32_t step, int32_t* groups) {
+  const auto before = [&](int32_t group) { return static_cast<uint64_t>(group) * kGroupWork + units(group); };
+  const uint64_t work = before(group_count);
+  int32_t group = 0;
+  for (int32_t i = 0; i < kGrains; ++i) {
+    const uint64_t target = work * static_cast<uint64_t>(i) / kGrains;
+    while (group < group_count && before(group) < target) group += step;
+    if (group > group_count) group = group_count;
+    groups[i] = group;
+  }
+  groups[kGrains] = group_count;
+  return work;
+}
+
+// Bytes of one unit: the weights of four columns of R rows, and its columns as U16.
+uint64_t bytes_of_unit(Format format) {
+  return 4 * static_cast<uint64_t>(rows_of(format)) + 2 * static_cast<uint64_t>(numbers_of_unit(format));
+}
+
+// Groups that a kernel can only take together, because one record holds them.
+int32_t groups_of_record(const Implementation& implementation, Format format) {
+  return implementation.records == Records::All && is_sparse(format) && block_of(format) == 4 ? 4 : 1;
+}
+
+}  // namespace
+
+int32_t LinearPlans::make(const Program& program, const Implementation& implementation, ThreadPool& pool) {
+  size_t linears = 0;
+  for (const Op& op : program.ops) linears += op.kind == OpKind::Linear;
+  if (!plans_.allocate(program.ops.size()) || !groups_.allocate(linears * (kGrains + 1))) {
+    return fail(OE_OUT_OF_MEMORY, "no memory for the plans of linears");
+  }
+  int32_t* groups = groups_.data();
+  for (size_t i = 0; i < program.ops.size(); ++i) {
+    if (program.ops[i].kind != OpKind::Linear) continue;
+    const LinearFields op = linear_fields(program.ops[i]);
+    const UnitsBefore units(program, op);
+    LinearPlan& plan = plans_[i];
+    plan.traits = linear_traits(program, program.ops[i]);
+    plan.work = cut(units, op.groups, groups_of_record(implementation, op.format), groups);
+    plan.bytes = units(op.groups) * bytes_of_unit(op.format);
+    plan.panel_bytes = static_cast<uint64_t>(op.k) * kPanel;
+    plan.groups = groups;
+    groups += kGrains + 1;
+  }
+  return prepacked_.expand(program, implementation, pool);
+}
+
+// Every tile reads the panel again (a quarter of it at a time, from all its lines), so the panel has to stay in the
+// cache too, with the quarter at hand; of what is left, half is for weights and half for what is written. Where that
+// is little, reading the panel so often costs more than the weights that stay.
+int32_t LinearPlan::grains_of_tile(uint64_t cache) const {
+  const uint64_t kept = panel_bytes + panel_bytes / 4;
+  if (cache <= kept) return kGrains;
+  const uint64_t tile = (cache - kept) / 2;
+  if (tile < panel_bytes / 4 || tile >= bytes) return kGrains;
+  const uint64_t grains = tile * kGrains / bytes;
+  return grains ? static_cast<int32_t>(grains) : 1;
+}
+
+}  // namespace oe

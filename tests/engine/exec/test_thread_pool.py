@@ -1,0 +1,77 @@
+"""The thread pool, seen from outside: crowded, shared, opened and closed many times."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Set
+
+import numpy as np
+
+from obert_edge.device.runtime.native import Library
+from tests.engine.models import EncoderBuilder, batch_of
+
+ENCODER = EncoderBuilder(layers=1)
+BLOBS = ENCODER.program.to_bytes(), ENCODER.weights
+
+
+def test_many_more_threads_than_cores(library: Library) -> None:
+    batch = batch_of([100, 30, 60])
+    with library.open(*BLOBS) as model:
+        expected = model.run(batch)
+    with library.open(*BLOBS, threads=8 * (os.cpu_count() or 1)) as model:
+        for _ in range(20):
+            assert all(a.tobytes() == b.tobytes() for a, b in zip(model.run(batch), expected))
+
+
+def test_thousands_of_short_runs(library: Library) -> None:
+    """Every run is a dozen loops: a lost wake-up or a stale task would hang or corrupt one of them."""
+    batch = batch_of([40])
+    with library.open(*BLOBS, threads=2) as model:
+        expected = model.run(batch)[0]
+        for _ in range(2000):
+            assert np.array_equal(model.run(batch)[0], expected)
+
+
+def test_models_are_independent(library: Library) -> None:
+    def run(seed: int) -> bool:
+        batch = batch_of([50, 20], seed=seed)
+        with library.open(*BLOBS, implementation="scalar") as model:
+            expected = model.run(batch)[2]
+        with library.open(*BLOBS, threads=2) as model:
+            return all(np.array_equal(model.run(batch)[2], expected) for _ in range(20))
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(run, range(8)))
+
+
+def test_a_model_used_from_another_thread(library: Library) -> None:
+    batch = batch_of([12])
+    with library.open(*BLOBS, threads=2) as model:
+        expected = model.run(batch)[0]
+        found = []
+        worker = threading.Thread(target=lambda: found.append(model.run(batch)[0]))
+        worker.start()
+        worker.join()
+    assert np.array_equal(found[0], expected)
+
+
+def native_threads() -> Set[str]:
+    """The ids of this process's threads; a joined thread leaves /proc a moment later."""
+    return {path.name for path in Path("/proc/self/task").iterdir()}
+
+
+def test_closing_ends_the_threads(library: Library) -> None:
+    before = native_threads()
+    models = [library.open(*BLOBS, threads=4) for _ in range(5)]
+    started = native_threads() - before
+    assert len(started) == 15
+    for model in models:
+        model.close()
+    deadline = time.monotonic() + 10
+    while native_threads() & started and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not native_threads() & started
