@@ -1,4 +1,4 @@
-"""Which layers lose most by being quantized."""
+"""``sensitivity``: which layers change the model's answers most when they alone are quantized."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def read_squad(path: Path) -> List[Question]:
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is not SQuAD v1.1: {error!r} at question {len(questions) + 1}",
-            hint="expected the layout of the SQuAD quantizer: data, paragraphs, context, qas",
+            hint="expected the layout of the files on the SQuAD site: data, paragraphs, context, qas",
         ) from error
     if not questions:
         raise DataError(f"{path} holds no questions", hint="pass the SQuAD JSON with its questions")

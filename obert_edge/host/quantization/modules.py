@@ -1,4 +1,4 @@
-"""Drop-in replacements of ``nn.Linear`` and ``nn.Embedding``, and the quantizer of one quantizer."""
+"""``QuantLinear`` and ``QuantEmbedding`` in place of torch's, and ``ActivationQuantizer`` for activations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MODES = ("float", "calibrating", "collecting", "frozen")
 
 
 class ActivationQuantizer(nn.Module):
-    """One quantizer: turns an activation into 8-bit codes, and observes its range.
+    """A quantizer: turns one activation of the model into 8-bit codes, and observes its range.
 
     Args:
         signed: S8 symmetric (keys, values) instead of U8 with a zero point.
@@ -56,7 +56,7 @@ class ActivationQuantizer(nn.Module):
 
     @property
     def ready(self) -> bool:
-        """Whether the quantizer knows its range (always, when dynamic)."""
+        """Whether the quantizer knows its range; a dynamic one always does."""
         return self.dynamic or float(self.params[0]) > 0
 
     @property
@@ -85,7 +85,11 @@ class ActivationQuantizer(nn.Module):
             )
 
     def update_params(self) -> None:
-        """Derive scale and zero point from what the observer has seen."""
+        """Derive scale and zero point from what the observer has seen.
+
+        Raises:
+            ObertEdgeError: it has seen nothing, or values that are not finite.
+        """
         try:
             self.set_params(*self.observer.quant_params(self.signed))
         except ObertEdgeError as error:
@@ -97,6 +101,9 @@ class ActivationQuantizer(nn.Module):
         Args:
             x: float ``[batch, tokens, channels]``, ``[batch, channels]``, or for queries, keys and
                 values ``[batch, heads, tokens, channels]``.
+
+        Raises:
+            ObertEdgeError: it has to quantize, and nothing was observed yet.
         """
         if self._memo is not None and self._memo[0] is x:
             return self._memo[1]

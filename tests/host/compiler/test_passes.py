@@ -20,12 +20,14 @@ from obert_edge.host.checkpoints.model_config import read_config
 from obert_edge.host.checkpoints.scales import Scales
 from obert_edge.host.compiler import ir
 from obert_edge.host.compiler.importer import import_graph
-from obert_edge.host.compiler.lowered import LoweredGraph, LoweredOp, Value
+from obert_edge.host.compiler.lowered import LoweredGraph, LoweredOp
 from obert_edge.host.compiler.passes.first_token import select_first_early
 from obert_edge.host.compiler.passes.fuse import fuse
 from obert_edge.host.compiler.passes.pack import choose_format, pack
 from obert_edge.host.compiler.passes.plan import assign_slots, plan
-from obert_edge.host.compiler.passes.quantize import quantize, quantize_rows
+from obert_edge.host.compiler.passes.quantize import quantize
+from obert_edge.host.compiler.quantized_rows import quantize_rows
+from obert_edge.host.compiler.values import Value
 from obert_edge.targets import FormatCost, get_target
 from tests.host.compiler.float_reference import evaluate
 from tests.host.compiler.models import save_model

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obert_edge.bundle.rows import GROUP, dequantize_rows, pack_rows
-from obert_edge.host.compiler.passes.embeddings import quantize_rows_int4
+from obert_edge.host.compiler.quantized_rows import quantize_rows_int4
 
 
 def values_of(weight: np.ndarray) -> np.ndarray:
