@@ -177,9 +177,7 @@ def _class_name(checkpoint: Checkpoint, architecture: Architecture) -> str:
     return str(names[0])
 
 
-def _task(
-    checkpoint: Checkpoint, architecture: Architecture, class_name: str, task: Optional[str]
-) -> str:
+def _task(checkpoint: Checkpoint, architecture: Architecture, class_name: str, task: Optional[str]) -> str:
     if task is not None:
         if task not in TASK_TYPES:
             raise UsageError(f"there is no task {task!r}", hint=f"use one of {', '.join(TASK_TYPES)}")

@@ -25,7 +25,7 @@ from obert_edge.device.runtime.library import installed_library
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
 from obert_edge.host.checkpoints.scales import Scales
-from obert_edge.host.checkpoints.tokenizer import check_vocabulary, read_tokenizer, tokenizer_facts
+from obert_edge.host.checkpoints.tokenizer_files import check_vocabulary, read_tokenizer, tokenizer_facts
 from obert_edge.host.compiler.case_runs import make_cases
 from obert_edge.host.compiler.device_wing import runner_members
 from obert_edge.host.compiler.importer import import_graph, result_names
