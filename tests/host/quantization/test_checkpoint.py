@@ -1,3 +1,5 @@
+"""A quantized model folder is read back to the bit, or refused with a reason."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Quantized linears and embeddings, and what a quantizer does in each mode."""
+
 from __future__ import annotations
 
 import numpy as np
