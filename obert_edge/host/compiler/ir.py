@@ -178,7 +178,7 @@ class Linear(Node):
     """``activation(input W^T + bias) + residual``; the importer leaves out the activation and the residual.
 
     Attributes:
-        quantizer: the module whose ``:input`` quantizer its input takes.
+        module: path of the linear in the checkpoint, by which its input's quantizer is named.
         weight: float32 [n, k], for k input and n output channels.
         bias: float32 [n].
         activation: fused by ``passes/fuse.py``.
@@ -187,7 +187,7 @@ class Linear(Node):
 
     PER_TOKEN: ClassVar[bool] = True
 
-    quantizer: str
+    module: str
     input: Tensor
     output: Tensor
     weight: Floats
@@ -201,7 +201,7 @@ class Linear(Node):
         return [(self.input, self._input_form(scales)), *residual]
 
     def _input_form(self, scales: Scales) -> Form:
-        return Unscaled.PER_TOKEN if scales.dynamic else scales.linear_input(self.quantizer)
+        return Unscaled.PER_TOKEN if scales.dynamic else scales.linear_input(self.module)
 
     def lower(self, lowering: Lowering) -> None:
         """One op, with the scales folded as docs/numerics.md (Linear) says.
@@ -209,7 +209,7 @@ class Linear(Node):
         It writes 8 bits if all readers want the same quantization parameters, else float.
         """
         form = self._input_form(lowering.scales)
-        matrix, weight_scale = quantize_rows(self.weight, lowering.scales.weight(self.quantizer))
+        matrix, weight_scale = quantize_rows(self.weight, lowering.scales.weight(self.module))
         # The engine multiplies codes without taking the zero point away, and corrects the sums afterwards.
         correction = matrix.sum(axis=1, dtype=np.int64)
         scale = weight_scale.astype(np.float64)

@@ -29,8 +29,8 @@ from obert_edge.host.compiler.importer import import_graph
 from obert_edge.host.compiler.passes.fuse import fuse
 from obert_edge.host.quantization.embedding_rows import int4_rows
 from obert_edge.targets import get_target, library_path
-from tests.host.compiler.models import CASES, save_model
 from tests.host.compiler.naive_ranges import naive_ranges
+from tests.host.compiler.tiny_checkpoints import CASES, save_model
 
 SAMPLES = [np.random.default_rng(seed).integers(5, 120, 24).tolist() for seed in range(4)]
 IDS = np.random.default_rng(9).integers(5, 120, 24).astype(np.int32)
