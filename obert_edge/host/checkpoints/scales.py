@@ -80,7 +80,7 @@ class Scales:
 
     @classmethod
     def load(cls, folder: Path, prefix: str) -> Optional[Scales]:
-        """From a model folder, or ``None`` when it has no ``quantization.json``.
+        """Read a model folder's ``quantization.json``; ``None``: it has none.
 
         Args:
             folder: the model folder.
@@ -95,7 +95,12 @@ class Scales:
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any], prefix: str, source: str = "the ranges") -> Scales:
-        """From the content of a ``quantization.json``.
+        """Check and take over the content of a ``quantization.json``.
+
+        Args:
+            content: as docs/architecture.md says.
+            prefix: see :meth:`load`.
+            source: what to call the content in errors.
 
         Raises:
             CheckpointError: it is not as docs/architecture.md says.
@@ -113,12 +118,12 @@ class Scales:
                 "expected 'static' or 'dynamic', and an object 'sites' that holds the quantizers",
                 hint=_HINT,
             )
-        parsed = {name: _quantizer(name, value, source) for name, value in quantizers.items()}
+        parsed = {name: _parse_quantizer(name, value, source) for name, value in quantizers.items()}
         weights = content.get("weights") or {}
         if not isinstance(weights, Mapping):
             raise CheckpointError(f"{source} has weights {weights!r}, expected an object", hint=_HINT)
         scales = {
-            name: _quantizer(
+            name: _parse_quantizer(
                 name, {"zero_point": 0, **value} if isinstance(value, Mapping) else value, source
             )[0]
             for name, value in weights.items()
@@ -173,11 +178,12 @@ class Scales:
         raise CheckpointError(f"{self.source} has no scale for {quantizer_name!r}", hint=_HINT)
 
     def _names(self, name: str) -> Tuple[str, str]:
-        """A name as it is, and with the encoder's prefix taken away or put before it."""
+        """A name as it is, and with the encoder's prefix taken away (or put before it, where it lacks it)."""
         return name, name[len(self.prefix) :] if name.startswith(self.prefix) else self.prefix + name
 
 
-def _quantizer(name: str, value: Any, source: str) -> Tuple[float, int]:
+def _parse_quantizer(name: str, value: Any, source: str) -> Tuple[float, int]:
+    """The scale and zero point of one entry of ``sites``."""
     scale = value.get("scale") if isinstance(value, Mapping) else None
     zero_point = value.get("zero_point") if isinstance(value, Mapping) else None
     good_scale = isinstance(scale, (int, float)) and math.isfinite(scale) and np.float32(scale) > 0

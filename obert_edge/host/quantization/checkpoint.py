@@ -68,7 +68,7 @@ def quantization_record(model: nn.Module, method: str) -> Dict[str, Any]:
 
 
 def float_state_dict(model: nn.Module) -> Dict[str, Any]:
-    """``model.state_dict()`` without the quantizers' buffers: the key names of the float model."""
+    """``model.state_dict()`` without the quantizers' buffers, so with the keys of the float model."""
     prefixes = tuple(
         f"{name}."
         for name, module in model.named_modules()
@@ -164,7 +164,8 @@ def _set_weight_scales(model: nn.Module, weights: Mapping[str, Any], folder: Pat
         scale = value.get("scale") if isinstance(value, Mapping) else None
         if not isinstance(module, QuantLinear) or not isinstance(scale, (int, float)) or not scale > 0:
             raise CheckpointError(
-                f"{folder}: weight scale {value!r} of {name} is not valid",
+                f"{folder} gives {name} the weight scale {value!r}; expected the path of a linear and "
+                '{"scale": a number above 0}',
                 hint="quantize the model again",
             )
         module.weight_scale = float(scale)
@@ -196,7 +197,7 @@ def _read(path: Path) -> Dict[str, Any]:
 
 
 def _class_name(checkpoint: Checkpoint) -> str:
-    """The class ``config.json`` names: a model of ours, not just anything transformers exports."""
+    """The class ``config.json`` names, if it is a model of an architecture that is supported."""
     try:
         name = str(checkpoint.config["architectures"][0])
         if getattr(transformers, name).config_class.model_type not in ARCHITECTURES:

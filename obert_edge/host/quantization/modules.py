@@ -17,9 +17,8 @@ from obert_edge.host.quantization.fake_quant import (
 )
 from obert_edge.host.quantization.observers import MovingAverageObserver, Observer
 
-#: What a quantizer does with the tensors that pass it:
-#: ``float``: nothing; ``calibrating``: observe only; ``collecting``: observe (in training mode)
-#: and quantize; ``frozen``: quantize with the ranges it has.
+#: What a quantizer does with the tensors that pass it. ``float``: nothing. ``calibrating``: it observes them.
+#: ``collecting``: it observes them (in training mode) and quantizes. ``frozen``: it quantizes with its range.
 MODES = ("float", "calibrating", "collecting", "frozen")
 
 
@@ -163,12 +162,12 @@ class ActivationQuantizer(nn.Module):
 
 
 def _in_backward() -> bool:
-    """Whether autograd is computing this forward pass again (gradient checkpointing): it was observed."""
+    """Whether autograd is computing a forward pass again (gradient checkpointing), which was observed before."""
     return int(torch._C._current_graph_task_id()) != -1
 
 
 def _without_autocast(x: torch.Tensor) -> torch.autocast:
-    """Codes up to 255 times 127 need float32: half precision would round the sums."""
+    """Switch autocast off for products of codes: their sums are exact in float32, not in half precision."""
     return torch.autocast(x.device.type, enabled=False)
 
 

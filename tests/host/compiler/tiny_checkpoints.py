@@ -7,6 +7,7 @@ from typing import Any, Dict
 
 import torch
 import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from obert_edge.host.architectures import ARCHITECTURES, CLASS_SUFFIXES
 
@@ -53,3 +54,22 @@ def save_model(folder: Path, architecture: str, task: str, **options: Any) -> to
     model = make_model(architecture, task, **options)
     model.save_pretrained(folder)
     return model
+
+
+def link_with_tokenizer(folder: Path, target: Path, words: int = 120) -> Path:
+    """A new folder ``target`` with the model of ``folder`` and a tokenizer of ``words`` words; returns it."""
+    target.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (target / name).symlink_to(folder / name)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {word: i for i, word in enumerate([*special, *(f"w{i}" for i in range(words - 5))])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        mask_token="[MASK]",
+    ).save_pretrained(target)
+    return target
