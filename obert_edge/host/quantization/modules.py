@@ -162,7 +162,7 @@ class ActivationQuantizer(nn.Module):
 
 
 def _in_backward() -> bool:
-    """Whether autograd is computing a forward pass again (gradient checkpointing), which was observed before."""
+    """Whether autograd is computing a forward pass once more (gradient checkpointing): it was observed."""
     return int(torch._C._current_graph_task_id()) != -1
 
 
