@@ -30,23 +30,7 @@ from obert_edge.host.checkpoints.scales import QuantParams, Scales
 from obert_edge.host.compiler.lowered import as_f32
 from obert_edge.host.compiler.lowering import Form, Lowering, Read, Unscaled
 from obert_edge.host.compiler.quantized_rows import quantize_rows, quantize_rows_int4
-from obert_edge.host.compiler.values import Tensor
-
-__all__ = [
-    "Activate",
-    "Add",
-    "Embedding",
-    "Floats",
-    "Graph",
-    "LayerNorm",
-    "Linear",
-    "MeanPool",
-    "Node",
-    "Result",
-    "SelectFirst",
-    "SelfAttention",
-    "Tensor",
-]
+from obert_edge.host.compiler.values import Tensor as Tensor
 
 Floats = npt.NDArray[np.float32]
 
