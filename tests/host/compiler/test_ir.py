@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Dict, List
 
 import numpy as np
@@ -12,10 +13,15 @@ from obert_edge.bundle.program import Activation, Domain, DType
 from obert_edge.host.checkpoints.scales import Scales
 from obert_edge.host.compiler import ir
 from obert_edge.host.compiler.lowered import LoweredOp
+from obert_edge.host.compiler.lowering import Lowering
+from obert_edge.host.compiler.passes.first_token import select_first_early
 from obert_edge.host.compiler.passes.fuse import fuse
+from obert_edge.host.compiler.passes.pack import pack
+from obert_edge.host.compiler.passes.plan import plan
 from obert_edge.host.compiler.passes.quantize import quantize
 from obert_edge.host.compiler.quantized_rows import quantize_rows
 from obert_edge.host.compiler.values import Value
+from obert_edge.targets import get_target
 from tests.host.compiler.graphs import IDS
 from tests.host.compiler.naive_ranges import naive_ranges
 
@@ -81,3 +87,33 @@ def test_attention_scales_are_folded_as_documented(classifier: ir.Graph) -> None
     assert op.numbers["score_scale"] == float(np.float32(score))
     assert op.numbers["context_scale"] == float(value * inverse_output)
     assert op.values["output"].dtype is DType.U8
+
+
+@dataclass(frozen=True)
+class LastHiddenMean(ir.Node):
+    """A kind of node that the compiler has never heard of; it becomes an op that there is."""
+
+    input: ir.Tensor
+    output: ir.Tensor
+
+    def lower(self, lowering: Lowering) -> None:
+        values = {"input": lowering.as_float(self.input), "output": lowering.as_float(self.output)}
+        lowering.emit(program.MeanPool, self.name, **values, channels=self.output.channels)
+        lowering.quantize(self.output)
+
+
+def test_a_new_kind_of_node_needs_its_class_and_nothing_else_in_the_compiler() -> None:
+    table = np.ones((5, 4), np.float32)
+    tokens, mean, logits = ir.Tensor("x", 4), ir.Tensor("m", 4, Domain.SEQUENCES), ir.Tensor("y", 2)
+    nodes: List[ir.Node] = [
+        ir.Embedding("e", tokens, table, table, None),
+        LastHiddenMean("mean", tokens, mean),
+        ir.Linear("a", "a", mean, logits, np.ones((2, 4), np.float32), np.zeros(2, np.float32)),
+        ir.Result("r", logits),
+    ]
+    content = {"format": 1, "method": "x", "activations": "static", "sites": QUANTIZERS}
+    graph = select_first_early(fuse(ir.Graph(8, nodes=nodes)))
+    packed, _ = pack(quantize(graph, Scales.from_mapping(content, "")), get_target("x86").format_costs)
+    compiled, _ = plan(packed)
+    kinds = [program.Embed, program.MeanPool, program.Quantize, program.Linear, program.Output]
+    assert [type(op) for op in compiled.ops] == kinds
