@@ -14,7 +14,7 @@ from obert_edge.host.compiler.passes.fuse import fuse
 from tests.host.compiler.graphs import results_of
 
 
-def test_fusing_leaves_no_elementwise_node_and_the_same_results_of(classifier: ir.Graph) -> None:
+def test_fusing_leaves_no_elementwise_node_and_the_same_results(classifier: ir.Graph) -> None:
     fused = fuse(classifier)
     assert not [node for node in fused.nodes if isinstance(node, (ir.Activate, ir.Add))]
     linears = [node for node in fused.nodes if isinstance(node, ir.Linear)]
