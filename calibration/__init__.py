@@ -1,4 +1,4 @@
-"""Ranges of activations without training.
+"""Calibration: the ranges of activations found by running texts through a model, without training.
 
 Signatures (each documented where it is defined)::
 

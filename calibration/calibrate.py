@@ -1,4 +1,4 @@
-"""Quantizing a model without training it: run texts through it, and set every quantizer's range."""
+"""``calibrate``: quantize a model without training it, by running texts through it to find every range."""
 
 from __future__ import annotations
 
@@ -71,5 +71,6 @@ def calibrate(
 
 def input_names(model: Any) -> FrozenSet[str]:
     """The arguments of a transformers model's forward pass that are inputs, not labels or options."""
+    # A forward pass also takes labels and switches such as output_attentions, which batches must not set.
     known = {"input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds"}
     return frozenset(known & set(inspect.signature(model.forward).parameters))

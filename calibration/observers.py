@@ -1,7 +1,7 @@
-"""Observers that choose an activation's range; one interface (``host/quantization/observers.py``).
+"""Observers that choose an activation's range; their base class is in ``host/quantization/observers.py``.
 
 =============  =====================================================================================
-``minmax``     everything seen: nothing is clipped; one outlier coarsens the whole qparams
+``minmax``     everything seen: nothing is clipped, so one outlier makes all steps coarse
 ``percentile`` clips a fixed share of the values at each end
 ``mse``        the range with the smallest mean squared quantization error (Banner et al. 2018,
                arXiv:1810.05723, found by search over a histogram instead of by a formula)
@@ -33,7 +33,9 @@ __all__ = [
     "make_observer",
 ]
 
+#: Bins of a histogram; even, as bins merge in pairs.
 _BINS = 8192
+#: Half the width of a histogram before it has seen a value.
 _SMALLEST_LIMIT = 2.0**-20
 
 
@@ -53,6 +55,11 @@ class HistogramObserver(Observer):
         self.register_buffer("counts", torch.zeros(_BINS, dtype=torch.float64), persistent=False)
 
     def observe(self, tensor: torch.Tensor) -> None:
+        """Count the values of ``tensor``.
+
+        Raises:
+            ObertEdgeError: one of them is inf or nan.
+        """
         tensor = tensor.detach().float()
         self.extremes.observe(tensor)
         if not tensor.numel():
@@ -75,6 +82,7 @@ class HistogramObserver(Observer):
         return (steps + 0.5) * width - self.limit
 
     def _double(self) -> None:
+        """Double ``limit``: pairs of bins merge into the middle half of the histogram."""
         quarter = _BINS // 4
         merged = self.counts.reshape(-1, 2).sum(1)
         self.counts.zero_()
@@ -126,7 +134,7 @@ class MSEObserver(HistogramObserver):
         self.candidates = candidates
 
     def range(self) -> Tuple[float, float]:
-        """The best range of a U8 qparams."""
+        """The range whose U8 codes have the smallest mean squared error on what was seen."""
         low, high = (min(self.extremes.range()[0], 0.0), max(self.extremes.range()[1], 0.0))
         factors = torch.linspace(1, 1 / self.candidates, self.candidates, dtype=torch.float64)
         ones = torch.ones_like(factors)
@@ -138,7 +146,10 @@ class MSEObserver(HistogramObserver):
         return low, high
 
     def quant_params(self, symmetric: bool) -> Tuple[float, int]:
-        """The best U8 qparams, or the best symmetric S8 one (its own search: the error differs)."""
+        """Scale and zero point with the smallest mean squared error: U8, or symmetric S8.
+
+        S8 needs a search of its own, as it has fewer codes and both ends at the same distance from 0.
+        """
         if not symmetric:
             return super().quant_params(False)
         low, high = self.extremes.range()
@@ -149,7 +160,16 @@ class MSEObserver(HistogramObserver):
         return quant_params(-limit, limit, symmetric=True)
 
     def _errors(self, low: torch.Tensor, high: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of each candidate qparams ``[low, high]``; float64 ``[candidates]``."""
+        """The mean squared error of each candidate.
+
+        Args:
+            low: float64 [candidates], the smallest value a candidate has a code for.
+            high: the largest one.
+            scale: the distance between two codes.
+
+        Returns:
+            float64 [candidates].
+        """
         occupied = self.counts > 0
         x, counts = self.centers()[occupied].cpu(), self.counts[occupied].cpu()
         low, high = low[:, None], high[:, None]

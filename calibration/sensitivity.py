@@ -1,4 +1,4 @@
-"""Which layers lose most by being quantized."""
+"""``sensitivity``: which layers change the model's answers most when they alone are quantized."""
 
 from __future__ import annotations
 
@@ -83,6 +83,7 @@ def _kind(module: nn.Module) -> str:
 
 @contextlib.contextmanager
 def _everything_float(model: nn.Module) -> Iterator[None]:
+    """Switch all quantization off while the context lasts."""
     modes: Dict[Any, str] = {quantizer: quantizer.mode for quantizer in quantizers(model).values()}
     layers = [module for _, module in quantized_modules(model)]
     for quantizer in modes:
@@ -100,7 +101,7 @@ def _everything_float(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quantized(module: Any) -> Iterator[None]:
-    """One layer quantized: its weights and its input, or the operands of an attention's products."""
+    """Quantize one layer while the context lasts: its weights and input, or the operands of an attention."""
     if isinstance(module, AttentionQuantizers):
         chosen = [module.query, module.key, module.value]
     else:
@@ -118,7 +119,7 @@ def _quantized(module: Any) -> Iterator[None]:
 
 
 def _outputs(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> torch.Tensor:
-    """Every float output for every real token (or sequence), in one flat tensor."""
+    """Every output for every token (or sequence) that is not padding, in one flat float64 tensor."""
     accepted = input_names(model)
     device = next(model.parameters()).device
     parts: List[torch.Tensor] = []

@@ -1,4 +1,4 @@
-"""Calibration batches from a file of texts."""
+"""Calibration sets: texts read from a file, and tokenized batches of them."""
 
 from __future__ import annotations
 
@@ -80,6 +80,9 @@ def calibration_batches(
         max_length: longer texts are cut to this many tokens.
         limit: at most this many texts.
 
+    Returns:
+        What the tokenizer makes of each batch: int64 ``[batch, tokens]`` tensors by input name, padded.
+
     Raises:
         DataError: there is no text.
     """
@@ -137,7 +140,10 @@ def _select(file: Path, rows: List[Dict[str, Any]], columns: Optional[Sequence[s
     if columns is None:
         columns = next((known for known in _KNOWN_COLUMNS if set(known) <= set(found)), None)
         if columns is None:
-            raise DataError(f"{file}: none of the columns {found} is known to hold text", hint="name columns")
+            raise DataError(
+                f"{file}: none of the columns {found} is known to hold text",
+                hint="name the column of the text",
+            )
     if not 1 <= len(columns) <= 2 or not set(columns) <= set(found):
         raise DataError(
             f"{file} has the columns {found}; expected {list(columns)}", hint="name one or two of its columns"

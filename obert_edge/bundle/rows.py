@@ -39,7 +39,7 @@ def pack_rows(rows: Int8s) -> Int8s:
     if rows.size and (int(rows.min()) < -8 or int(rows.max()) > 7):
         raise UsageError(
             f"rows hold values from {int(rows.min())} to {int(rows.max())}; four bits hold -8 to 7",
-            hint="quantize them with obert_edge.host.compiler.passes.embeddings.quantize_rows_int4",
+            hint="quantize them with obert_edge.host.compiler.quantized_rows.quantize_rows_int4",
         )
     n, channels = rows.shape
     padded = np.zeros((n, group_count(channels) * GROUP), np.uint8)

@@ -1,3 +1,5 @@
+"""A calibrated model is close to the float one, and what is padding does not count."""
+
 from __future__ import annotations
 
 import copy

@@ -1,3 +1,5 @@
+"""What range each observer chooses, and that none sees what is not there."""
+
 from __future__ import annotations
 
 import numpy as np

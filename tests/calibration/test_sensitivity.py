@@ -1,3 +1,5 @@
+"""The layer that loses most by being quantized is found, and the model is left as it was."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Calibration texts are read from files, and become batches of similar length."""
+
 from __future__ import annotations
 
 import gzip

@@ -1,4 +1,8 @@
-"""What the importer needs to know of an architecture: a table of tensor names, no code."""
+"""What the host knows of an architecture: one table of names per family of models, no code.
+
+The importer, the checkpoint readers, quantization-aware training and pruning all read this table, so a new
+BERT-like family is one file beside this one and its row in ``__init__.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,29 @@ from typing import Dict, Optional, Tuple, Union
 
 from obert_edge.bundle.program import Activation
 
+#: What transformers calls the class of each task, after the architecture's own prefix: ``Bert`` +
+#: ``ForSequenceClassification``.
+CLASS_SUFFIXES: Dict[str, str] = {
+    "sequence-classification": "ForSequenceClassification",
+    "question-answering": "ForQuestionAnswering",
+    "token-classification": "ForTokenClassification",
+    "masked-lm": "ForMaskedLM",
+    "encoder": "Model",
+}
+
 
 @dataclass(frozen=True)
 class ConfigFields:
-    """Names of the fields of ``config.json``."""
+    """Names of the fields of ``config.json`` that hold the shape of the encoder.
+
+    Attributes:
+        hidden: channels of a token between layers.
+        layers: number of encoder layers.
+        heads: attention heads per layer.
+        intermediate: channels between the two feed-forward linears.
+        activation: name of the feed-forward activation function.
+        embedding: channels of a word embedding, where they may differ from ``hidden``.
+    """
 
     hidden: str = "hidden_size"
     layers: str = "num_hidden_layers"
@@ -22,7 +45,19 @@ class ConfigFields:
 
 @dataclass(frozen=True)
 class LayerModules:
-    """Modules of one encoder layer, relative to it."""
+    """Paths of the modules of one encoder layer, relative to the layer.
+
+    Attributes:
+        attention: the self-attention module, which owns query, key and value.
+        query: linear of the queries; its path starts with ``attention``, as those of key and value do.
+        key: linear of the keys.
+        value: linear of the values.
+        attention_output: linear after the attention heads.
+        attention_norm: LayerNorm after the first residual addition.
+        intermediate: first (widening) linear of the feed-forward part.
+        output: second (narrowing) linear of the feed-forward part.
+        output_norm: LayerNorm after the second residual addition.
+    """
 
     attention: str
     query: str
@@ -34,14 +69,25 @@ class LayerModules:
     output: str
     output_norm: str
 
+    @property
+    def linears(self) -> Tuple[str, str, str, str, str, str]:
+        """Paths of the layer's six linears: query, key, value, attention output, and the feed-forward two."""
+        return (self.query, self.key, self.value, self.attention_output, self.intermediate, self.output)
+
+    @property
+    def projections(self) -> Tuple[str, str, str]:
+        """Names of the query, key and value linears inside the self-attention module."""
+        start = len(self.attention) + 1
+        return self.query[start:], self.key[start:], self.value[start:]
+
 
 @dataclass(frozen=True)
 class Dense:
     """A linear of a head.
 
     Attributes:
-        module: its path; ``{base}`` is the encoder's prefix.
-        activation: what follows it; ``None``: the encoder's activation.
+        module: its path; ``{base}`` stands for the encoder's prefix.
+        activation: the function applied to its output; ``None``: the encoder's activation.
     """
 
     module: str
@@ -50,7 +96,12 @@ class Dense:
 
 @dataclass(frozen=True)
 class Norm:
-    """A LayerNorm of a head; ``epsilon`` ``None``: the encoder's."""
+    """A LayerNorm of a head.
+
+    Attributes:
+        module: its path.
+        epsilon: added to the variance; ``None``: the encoder's.
+    """
 
     module: str
     epsilon: Optional[float] = None
@@ -62,7 +113,7 @@ class Decoder:
 
     Attributes:
         module: its path.
-        bias: tensor that holds the bias where the module has none in the file.
+        bias: the tensor that holds the bias where the file has none under ``module``.
     """
 
     module: str
@@ -71,7 +122,12 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Head:
-    """A task head: steps after the encoder, on the first token of each sequence or on every token."""
+    """A task head.
+
+    Attributes:
+        steps: what is applied after the encoder, in order.
+        first_token: whether the steps see the first token of each sequence alone (else every token).
+    """
 
     steps: Tuple[Union[Dense, Norm, Decoder], ...]
     first_token: bool = False
@@ -79,22 +135,26 @@ class Head:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A BERT-family encoder and its heads in transformers' names.
+    """A BERT-family encoder and its heads, in the names transformers gives them.
 
     Attributes:
-        model_type: as in ``config.json``.
-        class_prefix: of the transformers classes (``Bert``).
-        prefix: of the encoder inside a model with a head (``bert``).
-        layer: module of layer ``{i}``.
-        token_type: ``None``: the architecture has no token types.
-        projection: linear from the embeddings to the hidden width, where the widths differ.
-        pooler: linear and tanh on the first token, ``None`` where the architecture has none.
-        positions_after_padding: positions count from ``pad_token_id + 1``.
-        epsilon: of every LayerNorm; ``None``: ``layer_norm_eps`` of the configuration.
-        heads: by task.
-        class_tasks: task of a class whose name does not say it.
-        other_heads: modules of heads that are not compiled; their tensors are left out.
-        ignored: tensors (of the encoder) without weights.
+        model_type: ``model_type`` in ``config.json``.
+        class_prefix: what the names of its transformers classes start with (``Bert``).
+        prefix: attribute of the encoder inside a model with a head (``bert``).
+        layer: path of layer ``{i}`` inside the encoder.
+        modules: paths inside a layer.
+        heads: the head of each task that can be compiled.
+        fields: names in ``config.json``.
+        word: path of the word-embedding table; also ``position``, ``embedding_norm``.
+        token_type: path of the token-type table; ``None``: the architecture has no token types.
+        projection: linear from the embeddings to the hidden width, where the widths may differ.
+        pooler: linear (then tanh) on the first token; ``None``: the architecture has none.
+        positions_after_padding: whether positions count from ``pad_token_id + 1`` instead of 0.
+        epsilon: added to the variance in every LayerNorm; ``None``: ``layer_norm_eps`` of the configuration.
+        class_tasks: the task of a class whose name does not end in one of :data:`CLASS_SUFFIXES`.
+        other_heads: paths of modules that belong to heads; their tensors may be left over when another
+            task is compiled.
+        ignored: whole-number buffers of the encoder that older transformers saved beside the weights.
     """
 
     model_type: str
@@ -115,6 +175,16 @@ class Architecture:
     class_tasks: Dict[str, str] = field(default_factory=dict)
     other_heads: Tuple[str, ...] = ()
     ignored: Tuple[str, ...] = ("embeddings.position_ids", "embeddings.token_type_ids")
+
+    def class_name(self, task: str) -> str:
+        """The transformers class for a task, a key of :data:`CLASS_SUFFIXES`."""
+        return self.class_prefix + CLASS_SUFFIXES[task]
+
+    def task_of(self, class_name: str) -> Optional[str]:
+        """The task a transformers class is for; ``None``: its head is not supported."""
+        if class_name in self.class_tasks:
+            return self.class_tasks[class_name]
+        return next((task for task, suffix in CLASS_SUFFIXES.items() if class_name.endswith(suffix)), None)
 
 
 #: BERT's layer, which RoBERTa and ELECTRA share.

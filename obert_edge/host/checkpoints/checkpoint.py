@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from obert_edge.errors import CheckpointError
+from obert_edge.host.architectures.bert import BERT
 from obert_edge.host.checkpoints.sparseml import Floats, Loader, unwrap
 
 CONFIG = "config.json"
@@ -21,12 +22,13 @@ SAFETENSORS_INDEX = "model.safetensors.index.json"
 PICKLE = "pytorch_model.bin"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 
+#: Types of weights in a safetensors file; a bfloat16 is read as the upper half of a float32.
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-#: Of buffers beside the weights, such as the switches of a quantizer.
+#: Types of the buffers that stand beside the weights, such as the switches of a quantizer.
 _WHOLE_DTYPES = {"BOOL": "u1", "U8": "u1", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 #: What ``DataParallel`` puts before every name.
 _PARALLEL = "module."
-#: Hugging Face's movement pruning examples call a BERT with masks by names of their own.
+#: What Hugging Face's movement pruning examples put before ``bert`` and ``BertFor...`` in ``config.json``.
 _MASKED = ("masked_", "Masked")
 
 
@@ -122,9 +124,10 @@ def read_model_config(folder: Path) -> Dict[str, Any]:
     names = config.get("architectures")
     if isinstance(names, list):
         config["architectures"] = [str(name).removeprefix(_MASKED[1]) for name in names]
-        # Configurations of 2019 do not say what they are.
-        if not config.get("model_type") and any(name.startswith("Bert") for name in config["architectures"]):
-            config["model_type"] = "bert"
+        # Configurations of 2019 have no model_type; the class tells.
+        classes = config["architectures"]
+        if not config.get("model_type") and any(name.startswith(BERT.class_prefix) for name in classes):
+            config["model_type"] = BERT.model_type
     return config
 
 

@@ -1,4 +1,4 @@
-"""What ``config.json`` says, in one vocabulary for all architectures, checked."""
+"""What ``config.json`` says of a model, checked, in one vocabulary for all architectures."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any, List, Optional
 from obert_edge.bundle.manifest import TASK_TYPES
 from obert_edge.bundle.program import Activation
 from obert_edge.errors import CheckpointError, UsageError
-from obert_edge.host.architectures import ARCHITECTURES, Architecture
+from obert_edge.host.architectures import ARCHITECTURES, CLASS_SUFFIXES, Architecture, architecture_of
 from obert_edge.host.checkpoints.checkpoint import Checkpoint, read_json
 
+#: The engine's activation by the name transformers gives it (``hidden_act`` in ``config.json``).
 ACTIVATIONS = {
     "gelu": Activation.GELU,
     "gelu_python": Activation.GELU,
@@ -19,14 +20,6 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": Activation.GELU_TANH,
     "gelu_fast": Activation.GELU_TANH,
     "relu": Activation.RELU,
-}
-
-_CLASS_SUFFIXES = {
-    "ForSequenceClassification": "sequence-classification",
-    "ForQuestionAnswering": "question-answering",
-    "ForTokenClassification": "token-classification",
-    "ForMaskedLM": "masked-lm",
-    "Model": "encoder",
 }
 
 _log = logging.getLogger(__name__)
@@ -37,10 +30,25 @@ class ModelConfig:
     """An encoder and the head to compile with it.
 
     Attributes:
+        architecture: its names.
+        class_name: the transformers class that ``config.json`` names.
         base: what every tensor name of the encoder starts with: ``"bert."`` or ``""``.
+        task: what is compiled, one of ``TASK_TYPES``.
+        hidden: channels of a token between layers.
+        layers: number of encoder layers.
+        heads: attention heads; they divide ``hidden``.
+        intermediate: channels between the two feed-forward linears.
+        embedding: channels of an embedding row.
+        activation: the feed-forward activation, as the engine has it.
+        activation_name: the same as ``config.json`` calls it.
+        epsilon: added to the variance in every LayerNorm.
+        vocabulary: rows of the word-embedding table.
         positions: rows of the position table.
+        position_offset: row of the position table that a sequence's first token takes.
+        pad_id: token id of padding.
+        type_vocabulary: rows of the token-type table; 0: the model has none.
         pooling: ``mean``, ``cls`` or ``pooler`` for ``task == "encoder"``, else "".
-        normalize: whether embeddings are to have length one.
+        normalize: whether sentence embeddings are to be divided by their Euclidean length.
     """
 
     architecture: Architecture
@@ -66,8 +74,7 @@ class ModelConfig:
     @property
     def class_for_task(self) -> str:
         """The transformers class of the encoder with the head that is compiled."""
-        suffix = next(suffix for suffix, task in _CLASS_SUFFIXES.items() if task == self.task)
-        return self.architecture.class_prefix + suffix
+        return self.architecture.class_name(self.task)
 
     @property
     def longest(self) -> int:
@@ -91,13 +98,7 @@ def read_config(
         UsageError: ``task`` or ``pooling`` is not one there is.
     """
     config = checkpoint.config
-    architecture = ARCHITECTURES.get(config.get("model_type", ""))
-    if architecture is None:
-        raise CheckpointError(
-            f"{checkpoint.folder} is a {config.get('model_type')!r} model; supported are "
-            f"{', '.join(ARCHITECTURES)}",
-            hint="start from one of these architectures",
-        )
+    architecture = architecture_of(config, checkpoint.folder)
     _refuse_unsupported(checkpoint)
     fields = architecture.fields
     hidden, heads = _size(checkpoint, fields.hidden), _size(checkpoint, fields.heads)
@@ -113,7 +114,7 @@ def read_config(
             hint="start from a model with one of these activations",
         )
     class_name = _class_name(checkpoint, architecture)
-    chosen = _task(checkpoint, class_name, task)
+    chosen = _task(checkpoint, architecture, class_name, task)
     pad_id = config.get("pad_token_id")
     if not isinstance(pad_id, int):
         pad_id = 1 if architecture.positions_after_padding else 0
@@ -152,7 +153,7 @@ def _refuse_unsupported(checkpoint: Checkpoint) -> None:
     if config.get("is_decoder") or config.get("add_cross_attention") or config.get("is_encoder_decoder"):
         raise CheckpointError(
             f"{checkpoint.folder} is a decoder; only encoders are supported",
-            hint="start from an encoder (BERT, DistilBERT, RoBERTa, ELECTRA)",
+            hint=f"start from an encoder ({', '.join(ARCHITECTURES)})",
         )
     if config.get("quantization_config"):
         raise CheckpointError(
@@ -176,22 +177,19 @@ def _class_name(checkpoint: Checkpoint, architecture: Architecture) -> str:
     return str(names[0])
 
 
-def _task(checkpoint: Checkpoint, class_name: str, task: Optional[str]) -> str:
+def _task(checkpoint: Checkpoint, architecture: Architecture, class_name: str, task: Optional[str]) -> str:
     if task is not None:
         if task not in TASK_TYPES:
             raise UsageError(f"there is no task {task!r}", hint=f"use one of {', '.join(TASK_TYPES)}")
         return task
-    architecture = ARCHITECTURES[str(checkpoint.config["model_type"])]
-    if class_name in architecture.class_tasks:
-        return architecture.class_tasks[class_name]
-    for suffix, known in _CLASS_SUFFIXES.items():
-        if class_name.endswith(suffix):
-            return known
-    raise CheckpointError(
-        f"{checkpoint.folder} is a {class_name}, a head that is not supported; supported are "
-        f"{', '.join(_CLASS_SUFFIXES)}",
-        hint="build its encoder alone with task='encoder'",
-    )
+    found = architecture.task_of(class_name)
+    if found is None:
+        raise CheckpointError(
+            f"{checkpoint.folder} is a {class_name}, a head that is not supported; supported are "
+            f"{', '.join(CLASS_SUFFIXES.values())}",
+            hint="build its encoder alone with task='encoder'",
+        )
+    return found
 
 
 def _has_prefix(checkpoint: Checkpoint, architecture: Architecture) -> bool:

@@ -9,18 +9,15 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 
 from obert_edge.errors import CheckpointError
-from obert_edge.host.architectures import ARCHITECTURES
+from obert_edge.host.architectures import architecture_of
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
-
-#: Whole-number buffers that older versions of transformers saved with the weights.
-_BUFFERS = ("position_ids", "embeddings.token_type_ids")
 
 
 def load_pytorch(checkpoint: Checkpoint, class_name: str, **options: Any) -> Tuple[Any, List[str]]:
     """Build a transformers model and give it a checkpoint's weights.
 
-    The one way from a model folder to PyTorch: pickles are read with ``weights_only``, wrapped names
-    are unwrapped, and ``config.json`` picks no code of its own.
+    This is the one way from a model folder to PyTorch: pickles are read with ``weights_only``, the names
+    that SparseML's wrappers changed are changed back, and ``config.json`` cannot choose code to run.
 
     Args:
         checkpoint: the model folder.
@@ -33,25 +30,19 @@ def load_pytorch(checkpoint: Checkpoint, class_name: str, **options: Any) -> Tup
         they are initialized from torch's random state.
 
     Raises:
-        CheckpointError: the architecture is not supported, or a tensor has not the shape that
-            ``config.json`` implies.
+        CheckpointError: the architecture is not supported, the weights are scores of movement pruning
+            instead of weights, or a tensor has not the shape that ``config.json`` implies.
     """
     import torch
     import transformers
 
-    architecture = ARCHITECTURES.get(str(checkpoint.config.get("model_type")))
-    if architecture is None:
-        raise CheckpointError(
-            f"{checkpoint.folder} cannot be loaded: it is a {checkpoint.config.get('model_type')!r} model; "
-            f"supported are {', '.join(ARCHITECTURES)}",
-            hint="start from one of these architectures",
-        )
+    architecture = architecture_of(checkpoint.config, checkpoint.folder)
     name = class_name if hasattr(transformers, class_name) else architecture.class_prefix + class_name
     model_class = getattr(transformers, name)
     tensors: Dict[str, Any] = {
         key: torch.from_numpy(np.array(checkpoint.tensor(key)))
         for key in checkpoint.names
-        if not key.endswith(_BUFFERS)
+        if not key.endswith(architecture.ignored)
     }
     if any("mask_scores" in key for key in tensors):
         raise CheckpointError(
@@ -80,7 +71,10 @@ def load_pytorch(checkpoint: Checkpoint, class_name: str, **options: Any) -> Tup
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' bars and its table of missing keys: a new head is what is wanted."""
+    """Silence transformers' progress bars and its table of missing keys while a model is loaded or saved.
+
+    A missing head is no surprise here: it is about to be trained.
+    """
     from transformers.utils import logging
 
     verbosity: int = logging.get_verbosity()

@@ -1,4 +1,4 @@
-"""``quantization.json``: where each activation becomes 8 bit, and with what scale."""
+"""The quantization parameters of a model, read from ``quantization.json`` and checked."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from obert_edge.bundle.program import DType, RowFormat
+from obert_edge.bundle.program import DType
 from obert_edge.errors import CheckpointError
 from obert_edge.host.checkpoints.checkpoint import read_json
+from obert_edge.host.checkpoints.quantization_format import (
+    ACTIVATIONS,
+    EMBEDDINGS,
+    FILE,
+    FORMATS,
+    OPERANDS,
+    input_quantizer,
+    operand_quantizer,
+)
 
-FILE = "quantization.json"
-#: 2 has ``weights``: scales that weights were trained with; a reader of 1 would not know of them.
-#: 3 has ``embeddings`` other than ``int8``.
-_FORMATS = (1, 2, 3)
-#: What the rows of the word embeddings may be quantized to.
-EMBEDDINGS = tuple(row_format.name.lower() for row_format in RowFormat)
 _HINT = (
     "run `obert-edge quantize` on this model again, or delete quantization.json to calibrate at build time"
 )
@@ -27,7 +30,15 @@ _HINT = (
 
 @dataclass(frozen=True)
 class QuantParams:
-    """8-bit quantization parameters: the real value of ``q`` is ``scale * (q - zero_point)``."""
+    """8-bit quantization parameters (docs/numerics.md, Quantization).
+
+    The real value of code ``q`` is ``scale * (q - zero_point)``.
+
+    Attributes:
+        scale: a float32 above 0.
+        zero_point: the code of real 0: 0..255 for U8, 0 for S8.
+        dtype: U8 or S8.
+    """
 
     scale: np.float32
     zero_point: int
@@ -40,7 +51,7 @@ class QuantParams:
 
     @property
     def limits(self) -> Tuple[int, int]:
-        """Smallest and largest ``q``."""
+        """Smallest and largest code."""
         return (0, 255) if self.dtype is DType.U8 else (-127, 127)
 
 
@@ -50,10 +61,13 @@ class Scales:
 
     Attributes:
         method: how they were found (``qat``, ``calibrate``, ...).
-        dynamic: inputs of linears get parameters per token on the device.
-        weights: scale of a linear's weights by module, where it is not by the rule of
+        dynamic: whether inputs of linears get their parameters per token on the device.
+        quantizers: scale and zero point by quantizer name.
+        prefix: of the encoder's modules in its full model (``"bert."``).
+        source: what to call the file in errors.
+        weights: the scale of all weights of a linear, by module path, where it is not by the rule of
             docs/numerics.md (max |w| / 127 of each row).
-        embeddings: one of :data:`EMBEDDINGS`.
+        embeddings: one of :data:`~obert_edge.host.checkpoints.quantization_format.EMBEDDINGS`.
     """
 
     method: str
@@ -66,7 +80,7 @@ class Scales:
 
     @classmethod
     def load(cls, folder: Path, prefix: str) -> Optional[Scales]:
-        """From a model folder, or ``None`` when it has no ``quantization.json``.
+        """Read a model folder's ``quantization.json``; ``None``: it has none.
 
         Args:
             folder: the model folder.
@@ -81,30 +95,35 @@ class Scales:
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any], prefix: str, source: str = "the ranges") -> Scales:
-        """From the content of a ``quantization.json``.
+        """Check and take over the content of a ``quantization.json``.
+
+        Args:
+            content: as docs/architecture.md says.
+            prefix: see :meth:`load`.
+            source: what to call the content in errors.
 
         Raises:
             CheckpointError: it is not as docs/architecture.md says.
         """
-        if content.get("format") not in _FORMATS:
+        if content.get("format") not in FORMATS:
             raise CheckpointError(
                 f"{source} has format {content.get('format')!r}; this obert-edge reads "
-                f"{', '.join(map(str, _FORMATS))}",
+                f"{', '.join(map(str, FORMATS))}",
                 hint=_HINT,
             )
         activations, quantizers = content.get("activations"), content.get("sites")
-        if activations not in ("static", "dynamic") or not isinstance(quantizers, Mapping):
+        if activations not in ACTIVATIONS or not isinstance(quantizers, Mapping):
             raise CheckpointError(
-                f"{source} has activations {activations!r}, expected 'static' or 'dynamic', "
-                "and an object 'quantizers'",
+                f"{source} has activations {activations!r} and sites of type {type(quantizers).__name__}; "
+                "expected 'static' or 'dynamic', and an object 'sites' that holds the quantizers",
                 hint=_HINT,
             )
-        parsed = {name: _quantizer(name, value, source) for name, value in quantizers.items()}
+        parsed = {name: _parse_quantizer(name, value, source) for name, value in quantizers.items()}
         weights = content.get("weights") or {}
         if not isinstance(weights, Mapping):
             raise CheckpointError(f"{source} has weights {weights!r}, expected an object", hint=_HINT)
         scales = {
-            name: _quantizer(
+            name: _parse_quantizer(
                 name, {"zero_point": 0, **value} if isinstance(value, Mapping) else value, source
             )[0]
             for name, value in weights.items()
@@ -118,8 +137,12 @@ class Scales:
         return cls(method, activations == "dynamic", parsed, prefix, source, scales, str(embeddings))
 
     def linear_input(self, module: str) -> QuantParams:
-        """The U8 parameters of a linear's input."""
-        scale, zero_point = self._find(f"{module}:input")
+        """The U8 parameters of a linear's input.
+
+        Raises:
+            CheckpointError: there are none for this module.
+        """
+        scale, zero_point = self._find(input_quantizer(module))
         return QuantParams(np.float32(scale), zero_point)
 
     def weight(self, module: str) -> Optional[np.float32]:
@@ -130,31 +153,37 @@ class Scales:
         return None
 
     def attention(self, module: str) -> Dict[str, QuantParams]:
-        """The parameters of ``query`` (U8), ``key`` and ``value`` (S8)."""
-        query, zero_point = self._find(f"{module}:query")
-        qparams = {"query": QuantParams(np.float32(query), zero_point)}
-        for name in ("key", "value"):
-            scale, zero_point = self._find(f"{module}:{name}")
-            if zero_point != 0:
+        """The parameters of a self-attention's operands: ``query`` (U8), ``key`` and ``value`` (S8).
+
+        Raises:
+            CheckpointError: one of them is missing, or a key or value has a zero point other than 0.
+        """
+        operands: Dict[str, QuantParams] = {}
+        for operand in OPERANDS:
+            quantizer_name = operand_quantizer(module, operand)
+            scale, zero_point = self._find(quantizer_name)
+            dtype = DType.U8 if operand == "query" else DType.S8
+            if dtype is DType.S8 and zero_point != 0:
                 raise CheckpointError(
-                    f"{self.source} gives {module}:{name} the zero point {zero_point}; it must be 0",
+                    f"{self.source} gives {quantizer_name} the zero point {zero_point}; it must be 0",
                     hint=_HINT,
                 )
-            qparams[name] = QuantParams(np.float32(scale), 0, DType.S8)
-        return qparams
+            operands[operand] = QuantParams(np.float32(scale), zero_point, dtype)
+        return operands
 
-    def _find(self, quantizer: str) -> Tuple[float, int]:
-        for name in self._names(quantizer):
+    def _find(self, quantizer_name: str) -> Tuple[float, int]:
+        for name in self._names(quantizer_name):
             if name in self.quantizers:
                 return self.quantizers[name]
-        raise CheckpointError(f"{self.source} has no scale for {quantizer!r}", hint=_HINT)
+        raise CheckpointError(f"{self.source} has no scale for {quantizer_name!r}", hint=_HINT)
 
     def _names(self, name: str) -> Tuple[str, str]:
-        """A name as it is, and with the encoder's prefix taken away or put before it."""
+        """A name as it is, and with the encoder's prefix taken away (or put before it, where it lacks it)."""
         return name, name[len(self.prefix) :] if name.startswith(self.prefix) else self.prefix + name
 
 
-def _quantizer(name: str, value: Any, source: str) -> Tuple[float, int]:
+def _parse_quantizer(name: str, value: Any, source: str) -> Tuple[float, int]:
+    """The scale and zero point of one entry of ``sites``."""
     scale = value.get("scale") if isinstance(value, Mapping) else None
     zero_point = value.get("zero_point") if isinstance(value, Mapping) else None
     good_scale = isinstance(scale, (int, float)) and math.isfinite(scale) and np.float32(scale) > 0

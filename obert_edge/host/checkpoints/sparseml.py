@@ -30,6 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 from obert_edge.errors import CheckpointError
+from obert_edge.host.architectures import ARCHITECTURES
+from obert_edge.host.checkpoints.quantization_format import input_quantizer, operand_quantizer
 
 Floats = npt.NDArray[np.float32]
 Loader = Callable[[], npt.NDArray[Any]]
@@ -40,7 +42,7 @@ _QUANTIZER = re.compile(
     r"(?:activation_post_process\.)*"
     r"(?P<field>scale|zero_point|fake_quant_enabled|observer_enabled|min_val|max_val|min_vals|max_vals|eps)"
 )
-#: What an attention product's operands are called here.
+#: The operand of self-attention that input ``i`` of SparseML's wrapped product is: (product, i) -> operand.
 _OPERANDS = {
     ("attention_scores_matmul", 0): "query",
     ("attention_scores_matmul", 1): "key",
@@ -50,7 +52,7 @@ _OPERANDS = {
 
 @dataclass(frozen=True)
 class _FakeQuant:
-    """One fake quantizer: codes ``rne(x / scale) + zero_point`` in ``[low, high]``."""
+    """A fake quantizer of torch: codes ``rne(x / scale) + zero_point``, clamped to ``[low, high]``."""
 
     scale: float
     zero_point: int
@@ -63,17 +65,20 @@ class _FakeQuant:
         return abs(self.zero_point - (self.low + self.high) / 2) <= 0.5
 
     def apply(self, value: Floats) -> Floats:
-        """What the network computed with while it trained; torch's ``fake_quantize_per_tensor_affine``."""
+        """The values the network computed with while it trained, float32 of the same shape.
+
+        The formula is that of torch's ``fake_quantize_per_tensor_affine``.
+        """
         codes = np.rint(value * np.float32(1 / self.scale) + np.float32(self.zero_point))
         np.clip(codes, self.low, self.high, out=codes)
         return np.asarray((codes - np.float32(self.zero_point)) * np.float32(self.scale), np.float32)
 
 
 def unwrap(loaders: Mapping[str, Loader], source: str) -> Tuple[Dict[str, Loader], Optional[Dict[str, Any]]]:
-    """Split the tensors of a checkpoint into a model's own and what quantizers left.
+    """Split the tensors of a checkpoint into the model's own and those of SparseML's quantizers.
 
     Args:
-        loaders: a reader per key of the file.
+        loaders: for each key of the file, a function that reads its tensor.
         source: what to call the file in errors.
 
     Returns:
@@ -98,14 +103,14 @@ def unwrap(loaders: Mapping[str, Loader], source: str) -> Tuple[Dict[str, Loader
     quantizers: Dict[str, Any] = {}
     weights: Dict[str, Any] = {}
     for (owner, kind), fields in fake_quants.items():
-        quantizer = _quantizer(owner, kind)
-        if quantizer is None and not kind.endswith("weight_fake_quant"):
+        quantizer_name = _quantizer_name(owner, kind)
+        if quantizer_name is None and not kind.endswith("weight_fake_quant"):
             continue
         fake_quant = _read(f"{owner}.{kind}", fields, source)
         if fake_quant is None:
             continue
-        if quantizer is not None:
-            quantizers[quantizer] = _qparams(quantizer, fake_quant)
+        if quantizer_name is not None:
+            quantizers[quantizer_name] = _quantization_parameters(quantizer_name, fake_quant)
         elif fake_quant.symmetric and "embeddings" not in owner:
             weights[owner] = {"scale": fake_quant.scale}
         elif f"{owner}.weight" in tensors:
@@ -121,18 +126,19 @@ def _unwrapped(name: str, tensors: Mapping[str, Loader]) -> str:
     return name if plain in tensors else plain
 
 
-def _quantizer(owner: str, kind: str) -> Optional[str]:
+def _quantizer_name(owner: str, kind: str) -> Optional[str]:
+    """What ``quantization.json`` calls a quantizer of SparseML's; None: the engine has no such quantizer."""
     if kind == "quant":
-        return f"{owner}:input"
+        return input_quantizer(owner)
     attention, _, product = owner.rpartition(".")
     group, _, index = kind.rpartition(".")
     operand = _OPERANDS.get((product, int(index))) if group == "input_quant_stubs" else None
-    return None if operand is None else f"{attention}:{operand}"
+    return None if operand is None else operand_quantizer(attention, operand)
 
 
-def _qparams(quantizer: str, fake_quant: _FakeQuant) -> Dict[str, Any]:
-    """SparseML's fake-quant as our quantizer: U8 with its zero point; keys and values S8 around 0."""
-    if quantizer.endswith((":key", ":value")):
+def _quantization_parameters(quantizer_name: str, fake_quant: _FakeQuant) -> Dict[str, Any]:
+    """SparseML's parameters as the engine has them: U8 with a zero point; keys and values S8 around 0."""
+    if quantizer_name.endswith((":key", ":value")):
         if fake_quant.symmetric:
             return {"scale": fake_quant.scale, "zero_point": 0}
         # Asymmetric U8 over [low, high]: the S8 range that covers the same values.
@@ -142,22 +148,30 @@ def _qparams(quantizer: str, fake_quant: _FakeQuant) -> Dict[str, Any]:
 
 
 def _share_inputs(quantizers: Dict[str, Any]) -> None:
-    """Query, key and value read one tensor: where their observers differ, the widest one serves all."""
-    for names in (("query", "key", "value"), ("q_lin", "k_lin", "v_lin")):
-        first = f".{names[0]}:input"
-        for owner in [quantizer[: -len(first)] for quantizer in quantizers if quantizer.endswith(first)]:
-            group = [f"{owner}.{name}:input" for name in names]
-            found = [quantizers[quantizer] for quantizer in group if quantizer in quantizers]
-            widest = max(found, key=lambda qparams: float(qparams["scale"]))
+    """Give the linears of query, key and value one quantizer, the one with the largest scale.
+
+    They read the same tensor, and the engine quantizes it once; SparseML observed it three times.
+    """
+    for projections in dict.fromkeys(known.modules.projections for known in ARCHITECTURES.values()):
+        first = input_quantizer(f".{projections[0]}")
+        for attention in [name[: -len(first)] for name in quantizers if name.endswith(first)]:
+            group = [input_quantizer(f"{attention}.{name}") for name in projections]
+            found = [quantizers[name] for name in group if name in quantizers]
+            widest = max(found, key=lambda parameters: float(parameters["scale"]))
             quantizers.update(dict.fromkeys(group, widest))
 
 
 def _applied(load: Loader, fake_quant: _FakeQuant) -> Loader:
+    """Read a tensor as the values a fake quantizer makes of it."""
     return lambda: fake_quant.apply(np.asarray(load(), np.float32))
 
 
 def _read(where: str, fields: Mapping[str, Loader], source: str) -> Optional[_FakeQuant]:
-    """A quantizer from its buffers; None when it was switched off or never saw a value."""
+    """A fake quantizer from its buffers.
+
+    Returns:
+        None where it says nothing: it was switched off, never saw a value, or has a scale per channel.
+    """
     if _number(fields, "fake_quant_enabled", 1.0) == 0:
         return None
     lowest = _number(fields, "min_val", _number(fields, "min_vals", -1.0))
@@ -166,11 +180,11 @@ def _read(where: str, fields: Mapping[str, Loader], source: str) -> Optional[_Fa
     if "scale" not in fields or "zero_point" not in fields:
         raise CheckpointError(
             f"{source} has a quantizer {where} without its scale or zero point",
-            hint="save the whole state_dict of the quantised model again",
+            hint="save the whole state_dict of the quantized model again",
         )
     scales = np.asarray(fields["scale"](), np.float32).reshape(-1)
     if scales.size != 1:
-        return None  # per channel, as the engine's own rule: max |w| of each row decides
+        return None  # a scale per output channel is the engine's own rule: max |w| of each row decides
     scale, zero_point = float(scales[0]), int(_number(fields, "zero_point", 0.0))
     signed = zero_point <= 0 and lowest < 0
     low, high = (-128, 127) if signed else (0, 255)

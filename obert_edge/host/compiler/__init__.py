@@ -1,4 +1,4 @@
-"""Checkpoint to bundle: import, fuse, quantize, pack, plan, write."""
+"""Checkpoint to bundle: import the float graph, fuse, quantize, pack, plan, and write the bundle."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from obert_edge.device.runtime.library import installed_library
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
 from obert_edge.host.checkpoints.scales import Scales
-from obert_edge.host.checkpoints.tokenizer import check_vocabulary, read_tokenizer, tokenizer_facts
+from obert_edge.host.checkpoints.tokenizer_files import check_vocabulary, read_tokenizer, tokenizer_facts
 from obert_edge.host.compiler.case_runs import make_cases
 from obert_edge.host.compiler.device_wing import runner_members
 from obert_edge.host.compiler.importer import import_graph, result_names
@@ -119,7 +119,10 @@ def build(
 
 
 def _library_here(library: Path) -> Path:
-    """The engine to run the cases with: this machine's, as all give the same bits, else the target's own."""
+    """The engine library that runs the embedded cases: this machine's, where there is one, else the target's.
+
+    All libraries give the same bits, so a bundle for another machine gets the same cases.
+    """
     installed = installed_library()
     return library if installed is None else installed.path
 
@@ -190,7 +193,10 @@ def _task_facts(checkpoint: Checkpoint, config: ModelConfig, program: Program) -
 
 
 def _problem_type(checkpoint: Checkpoint, config: ModelConfig, classes: int) -> str:
-    """As transformers chooses the loss: one output is a regression unless the config says otherwise."""
+    """``single_label``, ``multi_label`` or ``regression``, as transformers chooses the loss.
+
+    One output means a regression, unless ``problem_type`` of the configuration says otherwise.
+    """
     if config.task == "token-classification":
         return "single_label"
     named = str(checkpoint.config.get("problem_type") or "")
@@ -207,6 +213,6 @@ def _output_facts(program: Program, names: List[str]) -> List[OutputFacts]:
 
 
 def _overall_sparsity(linears: List[LinearFacts]) -> float:
-    """Fraction of zero weights over the encoder's and head's linears together."""
+    """The fraction of weights that are zero, 0..1, over all linears of encoder and head together."""
     weights = sum(linear.n * linear.k for linear in linears)
     return sum(linear.sparsity * linear.n * linear.k for linear in linears) / max(1, weights)

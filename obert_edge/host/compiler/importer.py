@@ -1,4 +1,4 @@
-"""Checkpoint to graph: one walk over the encoder and its head for all architectures."""
+"""Checkpoint to float graph: one walk over the encoder and its head, the same for all architectures."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _log = logging.getLogger(__name__)
 
 
 def import_graph(checkpoint: Checkpoint, config: ModelConfig, max_length: Optional[int] = None) -> ir.Graph:
-    """Build the float graph of an encoder and its head.
+    """The float graph of an encoder and its head.
 
     Args:
         checkpoint: the tensors.
         config: from :func:`~obert_edge.host.checkpoints.model_config.read_config`.
-        max_length: the longest sequence to compile for; default: all positions there are.
+        max_length: the longest sequence to compile for, in tokens; default: all positions there are.
 
     Raises:
         UsageError: ``max_length`` is not between 1 and the positions there are.
@@ -40,6 +40,8 @@ def import_graph(checkpoint: Checkpoint, config: ModelConfig, max_length: Option
 
 
 class _Importer:
+    """Walks over the modules of a model and appends their nodes to ``graph``; notes which tensors it used."""
+
     def __init__(self, checkpoint: Checkpoint, config: ModelConfig, max_length: int) -> None:
         self.checkpoint = checkpoint
         self.config = config
@@ -58,7 +60,10 @@ class _Importer:
         return self.graph
 
     def refuse_unknown(self) -> None:
-        """Tensors nobody used mean that the model computes something else than the graph."""
+        """Raise if a tensor was left over: then the model computes something else than the graph.
+
+        Tensors of heads that the task does not need are left out with a note in the log.
+        """
         config, architecture = self.config, self.config.architecture
         heads = {f"{config.base}{architecture.pooler}."} | {f"{name}." for name in architecture.other_heads}
         for head in architecture.heads.values():
@@ -69,9 +74,8 @@ class _Importer:
         if unknown:
             more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
             raise CheckpointError(
-                f"{self.checkpoint.folder} has tensors that a {config.class_name} of {config.layers} "
-                f"layers does not: "
-                f"{', '.join(unknown[:4])}{more}",
+                f"{self.checkpoint.folder} has tensors that a {config.class_name} of {config.layers} layers "
+                f"does not: {', '.join(unknown[:4])}{more}",
                 hint="apply the masks first (bertarize.py of the movement pruning examples)"
                 if any(name.endswith("mask_scores") for name in unknown)
                 else "use the config.json that was saved with these weights; adapters must be merged first",
@@ -173,7 +177,10 @@ class _Importer:
             self.graph.nodes.append(ir.Result("logits", self._linear(last.module, hidden, classes)))
 
     def _span_results(self, module: str, hidden: ir.Tensor) -> None:
-        """One result per row, as transformers names them; both rows share the module's input scale."""
+        """Start and end logits as results of their own, named as transformers names them.
+
+        Both linears are rows of one module of the checkpoint and share its input quantizer.
+        """
         weight = self._tensor(f"{module}.weight", (2, hidden.channels))
         bias = self._tensor(f"{module}.bias", (2,))
         for row, name in enumerate(("start_logits", "end_logits")):
@@ -238,5 +245,5 @@ class _Importer:
 
 
 def result_names(graph: ir.Graph) -> List[str]:
-    """Names of the results, in order."""
+    """Names of the graph's results, in the order in which the program writes them."""
     return [node.name for node in graph.nodes if isinstance(node, ir.Result)]

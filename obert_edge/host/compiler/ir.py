@@ -1,76 +1,177 @@
-"""The typed graph between a checkpoint and a program: float, unfused, one assignment per value.
+"""The float graph between a checkpoint and a program: unfused, and each value is written once.
 
-Importers write it, ``passes/fuse.py`` merges element-wise nodes into linears, and
+``importer.py`` writes it, ``passes/fuse.py`` and ``passes/first_token.py`` rewrite it, and
 ``passes/quantize.py`` lowers it to the engine's ops.
+
+A kind of node is one class here, and the compiler lists them nowhere else: the class says what the node
+computes, in which form it reads its inputs (:meth:`Node.reads`), and which ops it becomes
+(:meth:`Node.lower`). To add an op to the compiler, add its class, and let the importer make one.
+
+Scales and weights are folded exactly as ``docs/numerics.md`` says: in float64, from float32 scales, and
+rounded once.
 """
 
 from __future__ import annotations
 
+import abc
+import dataclasses
+import math
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Any, ClassVar, Dict, List, Optional, Tuple, Type
 
 import numpy as np
 import numpy.typing as npt
 
-from obert_edge.bundle.program import Activation, Domain
+from obert_edge.bundle import program
+from obert_edge.bundle.program import Activation, Domain, RowFormat
+from obert_edge.bundle.rows import pack_rows
+from obert_edge.host.checkpoints.quantization_format import OPERANDS
+from obert_edge.host.checkpoints.scales import QuantParams, Scales
+from obert_edge.host.compiler.lowered import as_f32
+from obert_edge.host.compiler.lowering import Form, Lowering, Read, Unscaled
+from obert_edge.host.compiler.quantized_rows import quantize_rows, quantize_rows_int4
+from obert_edge.host.compiler.values import Tensor as Tensor
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """A float value: ``channels`` numbers per packed token, or per sequence."""
+class Node(abc.ABC):
+    """An operation of the float graph; its fields of type :class:`Tensor` are what it reads and writes.
+
+    Attributes:
+        PER_TOKEN: whether the node computes each token (or sequence) from that token of its inputs alone, so
+            that it may be moved behind the selection of the first tokens.
+        name: module of the checkpoint it comes from.
+    """
+
+    PER_TOKEN: ClassVar[bool] = False
 
     name: str
-    channels: int
-    domain: Domain = Domain.TOKENS
+
+    @property
+    def inputs(self) -> Tuple[Tensor, ...]:
+        """The values it reads: all fields that are tensors, but ``output``."""
+        fields = (getattr(self, spec.name) for spec in dataclasses.fields(self) if spec.name != "output")
+        return tuple(value for value in fields if isinstance(value, Tensor))
+
+    @property
+    def outputs(self) -> Tuple[Tensor, ...]:
+        """The value it writes: the field ``output``, where it has one."""
+        output = getattr(self, "output", None)
+        return () if output is None else (output,)
+
+    def reads(self, scales: Scales) -> List[Read]:
+        """The values it reads, each with the form in which it does: all in float unless a class says else.
+
+        Raises:
+            CheckpointError: ``scales`` lacks a quantizer of this node.
+        """
+        return [(tensor, Unscaled.FLOAT) for tensor in self.inputs]
+
+    @abc.abstractmethod
+    def lower(self, lowering: Lowering) -> None:
+        """Append the ops that compute this node, and those that make the 8-bit forms its readers want."""
 
 
 @dataclass(frozen=True)
-class Embedding:
-    """Sum of the rows of the tables; ``word`` [vocabulary, channels] and so on."""
+class Embedding(Node):
+    """The sum, for every token, of its rows of the tables.
 
-    name: str
+    Attributes:
+        word: float32 [vocabulary, channels]; also ``position`` [positions, channels] and ``token_type``
+            [token types, channels] (None: the model has no token types).
+    """
+
     output: Tensor
     word: Floats
     position: Floats
     token_type: Optional[Floats]
 
-    @property
-    def inputs(self) -> Tuple[Tensor, ...]:
-        """Values it reads: none."""
-        return ()
+    def lower(self, lowering: Lowering) -> None:
+        """One op with INT8 tables, the word table in INT4 if the scales say so; it writes float."""
+        rows: Dict[str, Any] = {}
+        tables = {"word": self.word, "position": self.position, "token_type": self.token_type}
+        for name, table in tables.items():
+            if table is not None:
+                rows[name], rows[f"{name}_scale"] = quantize_rows(table)
+        word_format = RowFormat[lowering.scales.embeddings.upper()]
+        if word_format is RowFormat.INT4:
+            int4 = quantize_rows_int4(self.word)
+            rows["word"], rows["word_scale"] = pack_rows(int4.values), int4.scale
+            rows["word_group_scale"] = int4.group_scale
+        lowering.emit(
+            program.Embed,
+            self.name,
+            output=lowering.as_float(self.output),
+            **rows,
+            vocabulary=len(self.word),
+            positions=len(self.position),
+            token_types=0 if self.token_type is None else len(self.token_type),
+            channels=self.output.channels,
+            word_format=int(word_format),
+        )
+        lowering.quantize(self.output)
 
 
 @dataclass(frozen=True)
-class LayerNorm:
-    """LayerNorm over channels; ``gamma`` and ``beta`` [channels]."""
+class LayerNorm(Node):
+    """LayerNorm over channels.
 
-    name: str
+    Attributes:
+        gamma: float32 [channels]; ``beta`` too.
+        epsilon: added to the variance.
+    """
+
+    PER_TOKEN: ClassVar[bool] = True
+
     input: Tensor
     output: Tensor
     gamma: Floats
     beta: Floats
     epsilon: float
 
-    @property
-    def inputs(self) -> Tuple[Tensor, ...]:
-        """Values it reads."""
-        return (self.input,)
+    def lower(self, lowering: Lowering) -> None:
+        """One op, which writes the float value, one 8-bit form of it, or both: whatever the readers want."""
+        params = lowering.first_params(self.output)
+        fields: Dict[str, Any] = {"zero_point": 0, "inv_scale": 1.0}
+        if params is not None:
+            fields = {
+                "quantized": lowering.as_eight_bit(self.output, params),
+                "zero_point": params.zero_point,
+                "inv_scale": params.inv_scale,
+            }
+        if lowering.only_params(self.output) is None:
+            fields["output"] = lowering.as_float(self.output)
+        lowering.emit(
+            program.LayerNorm,
+            self.name,
+            overwrites="input",
+            input=lowering.as_float(self.input),
+            gamma=self.gamma,
+            beta=self.beta,
+            channels=self.output.channels,
+            epsilon=as_f32(self.epsilon),
+            **fields,
+        )
+        lowering.quantize(self.output, params)
 
 
 @dataclass(frozen=True)
-class Linear:
-    """``activation(input W^T + b) + residual``; the importer leaves out the last two.
+class Linear(Node):
+    """``activation(input W^T + bias) + residual``; the importer leaves out the activation and the residual.
 
     Attributes:
-        quantizer: the module whose ``:input`` scale its input takes.
-        weight: [n, k].
-        bias: [n].
+        module: path of the linear in the checkpoint, by which its input's quantizer is named.
+        weight: float32 [n, k], for k input and n output channels.
+        bias: float32 [n].
+        activation: fused by ``passes/fuse.py``.
+        residual: [n] channels, added after the activation; fused by ``passes/fuse.py``.
     """
 
-    name: str
-    quantizer: str
+    PER_TOKEN: ClassVar[bool] = True
+
+    module: str
     input: Tensor
     output: Tensor
     weight: Floats
@@ -78,105 +179,193 @@ class Linear:
     activation: Activation = Activation.NONE
     residual: Optional[Tensor] = None
 
-    @property
-    def inputs(self) -> Tuple[Tensor, ...]:
-        """Values it reads."""
-        return (self.input,) if self.residual is None else (self.input, self.residual)
+    def reads(self, scales: Scales) -> List[Read]:
+        """The input in 8 bits, the residual in float."""
+        residual = [] if self.residual is None else [(self.residual, Unscaled.FLOAT)]
+        return [(self.input, self._input_form(scales)), *residual]
+
+    def _input_form(self, scales: Scales) -> Form:
+        return Unscaled.PER_TOKEN if scales.dynamic else scales.linear_input(self.module)
+
+    def lower(self, lowering: Lowering) -> None:
+        """One op, with the scales folded as docs/numerics.md (Linear) says.
+
+        It writes 8 bits if all readers want the same quantization parameters, else float.
+        """
+        form = self._input_form(lowering.scales)
+        matrix, weight_scale = quantize_rows(self.weight, lowering.scales.weight(self.module))
+        # The engine multiplies codes without taking the zero point away, and corrects the sums afterwards.
+        correction = matrix.sum(axis=1, dtype=np.int64)
+        scale = weight_scale.astype(np.float64)
+        fields: Dict[str, Any] = {}
+        if isinstance(form, QuantParams):
+            scale *= np.float64(form.scale)
+            correction *= -form.zero_point
+        else:
+            fields["params"] = lowering.token_params(self.input)
+        if self.residual is not None:
+            fields["residual"] = lowering.as_float(self.residual)
+        bias = self.bias.astype(np.float64)
+        params = lowering.only_params(self.output)
+        inv_scale, zero_point, (lo, hi) = 1.0, 0, (0, 0)
+        if params is None:
+            fields["output"] = lowering.as_float(self.output)
+        else:
+            fields["output"] = lowering.as_eight_bit(self.output, params)
+            zero_point, (lo, hi) = params.zero_point, params.limits
+            if self.activation is Activation.NONE and self.residual is None:
+                scale, bias = scale / np.float64(params.scale), bias / np.float64(params.scale)
+            else:
+                inv_scale = params.inv_scale
+        lowering.emit(
+            program.Linear,
+            self.name,
+            overwrites="residual",
+            input=lowering.as_eight_bit(self.input, form),
+            matrix=matrix,
+            scale=scale.astype(np.float32),
+            bias=bias.astype(np.float32),
+            correction=correction.astype(np.int32),
+            k=matrix.shape[1],
+            n=matrix.shape[0],
+            activation=int(self.activation),
+            zero_point=zero_point,
+            lo=lo,
+            hi=hi,
+            inv_scale=inv_scale,
+            **fields,
+        )
+        if params is None:
+            lowering.quantize(self.output)
 
 
 @dataclass(frozen=True)
-class Activate:
+class _Fused(Node):
+    """A node that the engine computes only as the epilogue of a linear."""
+
+    PER_TOKEN: ClassVar[bool] = True
+
+    def lower(self, lowering: Lowering) -> None:
+        """Nothing: ``passes/fuse.py`` has replaced it."""
+        raise AssertionError(f"{self.name!r} must be fused into a linear before the graph is lowered")
+
+
+@dataclass(frozen=True)
+class Activate(_Fused):
     """An element-wise function."""
 
-    name: str
     input: Tensor
     output: Tensor
     function: Activation
 
-    @property
-    def inputs(self) -> Tuple[Tensor, ...]:
-        """Values it reads."""
-        return (self.input,)
-
 
 @dataclass(frozen=True)
-class Add:
+class Add(_Fused):
     """``left + right``: a residual connection."""
 
-    name: str
     left: Tensor
     right: Tensor
     output: Tensor
 
-    @property
-    def inputs(self) -> Tuple[Tensor, ...]:
-        """Values it reads."""
-        return (self.left, self.right)
-
 
 @dataclass(frozen=True)
-class SelfAttention:
-    """``softmax(Q K^T / sqrt(head_dim)) V`` per sequence and head.
+class SelfAttention(Node):
+    """``softmax(Q K^T / sqrt(head_dim)) V`` for every sequence and head.
 
     Attributes:
-        name: the module whose ``:query``, ``:key`` and ``:value`` scales it takes.
+        name: the module whose ``:query``, ``:key`` and ``:value`` quantizers its operands take.
+        heads: they divide the channels of ``output``.
     """
 
-    name: str
     query: Tensor
     key: Tensor
     value: Tensor
     output: Tensor
     heads: int
 
-    @property
-    def inputs(self) -> Tuple[Tensor, ...]:
-        """Values it reads."""
-        return (self.query, self.key, self.value)
+    def reads(self, scales: Scales) -> List[Read]:
+        """Query (U8), key and value (S8), in 8 bits."""
+        operands = scales.attention(self.name)
+        return [(getattr(self, operand), operands[operand]) for operand in OPERANDS]
+
+    def lower(self, lowering: Lowering) -> None:
+        """One op, with the scales folded as docs/numerics.md (Attention) says.
+
+        It writes 8 bits if all readers want the same quantization parameters, else float.
+        """
+        operands = lowering.scales.attention(self.name)
+        head_dim = self.output.channels // self.heads
+        product = float(operands["query"].scale) * float(operands["key"].scale)
+        params = lowering.only_params(self.output)
+        context_scale = float(operands["value"].scale) * (1.0 if params is None else params.inv_scale)
+        output = lowering.as_float(self.output)
+        if params is not None:
+            output = lowering.as_eight_bit(self.output, params)
+        lowering.emit(
+            program.Attention,
+            self.name,
+            query=lowering.as_eight_bit(self.query, operands["query"]),
+            key=lowering.as_eight_bit(self.key, operands["key"]),
+            value=lowering.as_eight_bit(self.value, operands["value"]),
+            output=output,
+            heads=self.heads,
+            head_dim=head_dim,
+            query_zero_point=operands["query"].zero_point,
+            zero_point=0 if params is None else params.zero_point,
+            score_scale=as_f32(product / math.sqrt(head_dim) * math.log2(math.e)),
+            context_scale=as_f32(context_scale),
+        )
+        if params is None:
+            lowering.quantize(self.output)
 
 
 @dataclass(frozen=True)
-class SelectFirst:
+class _Pool(Node):
+    """A node that makes one value of each sequence's tokens."""
+
+    OP: ClassVar[Type[program.Op]]
+
+    input: Tensor
+    output: Tensor
+
+    def lower(self, lowering: Lowering) -> None:
+        """One op, which reads and writes float."""
+        assert self.output.domain is Domain.SEQUENCES
+        lowering.emit(
+            self.OP,
+            self.name,
+            input=lowering.as_float(self.input),
+            output=lowering.as_float(self.output),
+            channels=self.output.channels,
+        )
+        lowering.quantize(self.output)
+
+
+@dataclass(frozen=True)
+class SelectFirst(_Pool):
     """The first token of each sequence."""
 
-    name: str
-    input: Tensor
-    output: Tensor
-
-    @property
-    def inputs(self) -> Tuple[Tensor, ...]:
-        """Values it reads."""
-        return (self.input,)
+    OP: ClassVar[Type[program.Op]] = program.SelectFirst
 
 
 @dataclass(frozen=True)
-class MeanPool:
+class MeanPool(_Pool):
     """The mean over the tokens of each sequence."""
 
-    name: str
-    input: Tensor
-    output: Tensor
-
-    @property
-    def inputs(self) -> Tuple[Tensor, ...]:
-        """Values it reads."""
-        return (self.input,)
+    OP: ClassVar[Type[program.Op]] = program.MeanPool
 
 
 @dataclass(frozen=True)
-class Result:
-    """An output of the model."""
+class Result(Node):
+    """An output of the model, under the name the device gives it."""
 
-    name: str
     input: Tensor
 
-    @property
-    def inputs(self) -> Tuple[Tensor, ...]:
-        """Values it reads."""
-        return (self.input,)
-
-
-Node = Union[Embedding, LayerNorm, Linear, Activate, Add, SelfAttention, SelectFirst, MeanPool, Result]
+    def lower(self, lowering: Lowering) -> None:
+        """One op, which hands the float value to the caller."""
+        lowering.emit(
+            program.Output, self.name, input=lowering.as_float(self.input), channels=self.input.channels
+        )
 
 
 @dataclass
@@ -184,8 +373,9 @@ class Graph:
     """Nodes in execution order.
 
     Attributes:
-        max_length: the longest sequence.
+        max_length: the longest sequence, in tokens.
         position_offset: row of the position table that a sequence's first token takes.
+        nodes: of which each reads only what an earlier one wrote.
     """
 
     max_length: int
@@ -193,7 +383,7 @@ class Graph:
     nodes: List[Node] = field(default_factory=list)
 
     def consumers(self) -> Dict[str, List[Node]]:
-        """Value name -> the nodes that read it, once per read."""
+        """The nodes that read each value, by the value's name; a node that reads it twice is there twice."""
         readers: Dict[str, List[Node]] = {}
         for node in self.nodes:
             for tensor in node.inputs:

@@ -1,4 +1,4 @@
-"""Scales for a model folder: read, given, or found by running texts through the model."""
+"""Where a build gets its activation ranges: given, read from the model folder, or found by calibration."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from obert_edge.errors import DataError, UsageError
 from obert_edge.host.architectures.base import Norm
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig
-from obert_edge.host.checkpoints.scales import EMBEDDINGS, Scales
+from obert_edge.host.checkpoints.quantization_format import (
+    EMBEDDINGS,
+    OPERANDS,
+    input_quantizer,
+    operand_quantizer,
+)
+from obert_edge.host.checkpoints.scales import Scales
 
 _log = logging.getLogger(__name__)
 
 #: A file that ``obert_edge.calibration.read_texts`` reads, or the texts themselves.
 Texts = Union[str, Path, Sequence[str]]
 
+#: Calibration texts are cut to so many tokens.
 _LONGEST = 128
+#: Batches of random token ids that a model without a tokenizer is calibrated on.
 _RANDOM_BATCHES = 4
 
 #: What a model is calibrated with when nobody gives texts: short and long, plain and odd.
@@ -53,14 +61,14 @@ def find_scales(
     calibration: Optional[Texts] = None,
     embeddings: Optional[str] = None,
 ) -> Scales:
-    """The scales of a model.
+    """The quantization parameters to compile a model with.
 
     Args:
         checkpoint: the model folder.
         config: what is compiled of it.
         ranges: the content of a ``quantization.json``, taken before everything else.
-        calibration: texts to calibrate with; default: ``quantization.json`` of the folder, and
-            where there is none, :data:`DEFAULT_TEXTS`.
+        calibration: texts to calibrate with, or a file of them; default: ``quantization.json`` of the
+            folder, then the scales among its weights (SparseML), then :data:`DEFAULT_TEXTS`.
         embeddings: ``int8`` or ``int4``, in place of what the model was quantized with.
 
     Raises:
@@ -71,7 +79,8 @@ def find_scales(
     """
     if embeddings not in (None, *EMBEDDINGS):
         raise UsageError(
-            f"embeddings is {embeddings!r}", hint=f"embeddings must be one of {', '.join(EMBEDDINGS)}"
+            f"embeddings is {embeddings!r}; expected one of {', '.join(EMBEDDINGS)}",
+            hint="leave it out to keep what the model was quantized with",
         )
     found = _find_scales(checkpoint, config, ranges, calibration, embeddings or EMBEDDINGS[0])
     return found if embeddings is None else dataclasses.replace(found, embeddings=embeddings)
@@ -84,7 +93,7 @@ def _find_scales(
     calibration: Optional[Texts],
     embeddings: str,
 ) -> Scales:
-    """As :func:`find_scales`; ``embeddings`` are what a calibration runs with."""
+    """See :func:`find_scales`; ``embeddings`` is what a calibration quantizes the word embeddings to."""
     prefix = f"{config.architecture.prefix}."
     if ranges is not None:
         if calibration is not None:
@@ -94,53 +103,45 @@ def _find_scales(
         found = Scales.load(checkpoint.folder, prefix)
         if found is not None:
             return found
-    found_quantizers = checkpoint.quantization if calibration is None else None
-    if found_quantizers is not None and set(required_quantizers(config)) <= set(found_quantizers["sites"]):
-        return Scales.from_mapping(found_quantizers, prefix, str(checkpoint.folder))
+    trained = checkpoint.quantization if calibration is None else None
+    if trained is not None and set(required_quantizers(config)) <= set(trained["sites"]):
+        return Scales.from_mapping(trained, prefix, str(checkpoint.folder))
     record = _calibrate(checkpoint, config, calibration, embeddings)
-    if found_quantizers is not None:
-        # A quantizer that the checkpoint has knows better than a calibration; the others need one.
+    if trained is not None:
+        # A scale the checkpoint was trained with is better than a calibrated one; the others need one.
         record = {
             **record,
             "format": 3,
-            "weights": found_quantizers["weights"],
-            "sites": {**record["sites"], **found_quantizers["sites"]},
+            "weights": trained["weights"],
+            "sites": {**record["sites"], **trained["sites"]},
         }
     return Scales.from_mapping(record, prefix, "the calibration")
 
 
 def required_quantizers(config: ModelConfig) -> List[str]:
-    """Every quantizer of a model that is quantized statically, as quantization.json names it."""
+    """The names of all quantizers of a model whose activations are quantized statically."""
     architecture = config.architecture
     modules = architecture.modules
-    names = [f"{config.base}{architecture.projection}:input"] if architecture.projection else []
-    if config.embedding == config.hidden:
-        names = []
+    linears: List[str] = []
+    operands: List[str] = []
+    if architecture.projection and config.embedding != config.hidden:
+        linears.append(f"{config.base}{architecture.projection}")
     for i in range(config.layers):
         layer = config.base + architecture.layer.format(i=i)
-        linears = (
-            modules.query,
-            modules.key,
-            modules.value,
-            modules.attention_output,
-            modules.intermediate,
-            modules.output,
-        )
-        names += [f"{layer}.{module}:input" for module in linears]
-        names += [f"{layer}.{modules.attention}:{operand}" for operand in ("query", "key", "value")]
-    if config.task == "encoder":
-        pooler = [f"{config.base}{architecture.pooler}:input"] if config.pooling == "pooler" else []
-        return names + pooler
-    steps = architecture.heads[config.task].steps
-    return names + [
-        f"{step.module.format(base=config.base)}:input" for step in steps if not isinstance(step, Norm)
-    ]
+        linears += [f"{layer}.{module}" for module in modules.linears]
+        operands += [operand_quantizer(f"{layer}.{modules.attention}", operand) for operand in OPERANDS]
+    if config.task != "encoder":
+        steps = architecture.heads[config.task].steps
+        linears += [step.module.format(base=config.base) for step in steps if not isinstance(step, Norm)]
+    elif config.pooling == "pooler":
+        linears.append(f"{config.base}{architecture.pooler}")
+    return [input_quantizer(linear) for linear in linears] + operands
 
 
 def _calibrate(
     checkpoint: Checkpoint, config: ModelConfig, texts: Optional[Texts], embeddings: str
 ) -> Dict[str, Any]:
-    """Run the float model over texts; returns the content of a ``quantization.json``."""
+    """Calibrate the float model on texts; returns the content of a ``quantization.json``."""
     try:
         from obert_edge.calibration import calibrate
         from obert_edge.host.checkpoints.pytorch import load_pytorch

@@ -1,8 +1,7 @@
 """What a task is: examples, features for a model, and scores of its answers.
 
-A task knows neither torch nor transformers: features are lists of ints and
-answers are numpy arrays, so the same task scores a PyTorch model on the host
-and a bundle on the device.
+A task knows neither torch nor transformers: features are lists of ints and answers are numpy arrays, so the
+same task scores a PyTorch model on the host and a bundle on the device.
 """
 
 from __future__ import annotations
@@ -16,15 +15,19 @@ from tokenizers import Tokenizer
 
 from obert_edge.errors import UsageError
 
-#: Model inputs (lists of ints) and labels of one packed row; keys starting with "_" stay with the task.
+#: One row of a batch by name: model inputs (lists of ints, one per token) and labels. Keys that start with
+#: "_" are the task's own and are not given to the model.
 Feature = Dict[str, Any]
-#: What a model answers for one feature: arrays without the batch axis and without padding.
+#: What a model answers for one feature: float32 arrays by output name, without the batch axis and padding.
 Answer = Mapping[str, NDArray[np.float32]]
 
 SEQUENCE_CLASSIFICATION = "sequence-classification"
 QUESTION_ANSWERING = "question-answering"
 TOKEN_CLASSIFICATION = "token-classification"
 MASKED_LM = "masked-lm"
+
+#: The label of a token that is neither trained nor scored; torch's cross entropy passes over it.
+IGNORED = -100
 
 
 class Task(abc.ABC):
@@ -73,20 +76,40 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def score(self, split: str, features: Sequence[Feature], answers: Sequence[Answer]) -> Dict[str, float]:
-        """Metrics of ``answers`` to ``features`` (as :meth:`features` returned them)."""
+        """The metrics of a model's answers by name; percentages unless a task says otherwise.
+
+        Args:
+            split: the split that the features are of.
+            features: as :meth:`features` returned them.
+            answers: one for each feature, in the same order.
+
+        Raises:
+            DataError: the rows have no labels to compare with.
+        """
 
     @abc.abstractmethod
     def predictions(
         self, split: str, features: Sequence[Feature], answers: Sequence[Answer]
     ) -> List[Tuple[str, Any]]:
-        """(example id, task-level answer) per example: a label, a number, a span, a label sequence."""
+        """Per example its id, and its answer in the task's terms: a label, a number, a span, labels of words.
+
+        Args:
+            split: the split that the features are of.
+            features: as :meth:`features` returned them.
+            answers: one for each feature, in the same order.
+        """
 
     def augment(self, feature: Feature, seed: int) -> Feature:
-        """A training feature as the model is to see it this time; ``seed`` differs by row and epoch."""
+        """A training feature as the model is to see it this time.
+
+        Args:
+            feature: one of :meth:`features`.
+            seed: differs by row and epoch; the same seed gives the same result.
+        """
         return feature
 
     def condense(self, feature: Feature, answer: Answer) -> Answer:
-        """What :meth:`score` needs of an answer, where keeping all of it would take too much memory."""
+        """The part of an answer that :meth:`score` needs, where all of it would take too much memory."""
         return answer
 
     def model_options(self) -> Dict[str, Any]:
@@ -111,6 +134,13 @@ class Task(abc.ABC):
 def truncate(
     tokenizer: Tokenizer, max_length: int, *, stride: int = 0, strategy: str = "longest_first"
 ) -> None:
-    """Set a tokenizer to cut at ``max_length`` tokens and never to pad."""
+    """Set a tokenizer to cut at ``max_length`` tokens, special tokens included, and never to pad.
+
+    Args:
+        tokenizer: changed in place.
+        max_length: tokens.
+        stride: tokens that a window of a long text shares with the next.
+        strategy: which of two texts is cut, as the `tokenizers` library calls it.
+    """
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length, stride=stride, strategy=strategy)

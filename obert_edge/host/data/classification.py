@@ -13,9 +13,10 @@ from obert_edge.host.data import metrics
 from obert_edge.host.data.base import SEQUENCE_CLASSIFICATION, Answer, Feature, Task, truncate
 from obert_edge.host.data.tables import Row, column
 
-#: Chunk of texts tokenized at once: bounds the memory of encodings, keeps all cores busy.
+#: Texts tokenized at once: bounds the memory of encodings, keeps all cores busy.
 _CHUNK = 4096
 
+#: A score, in percent, of predictions [examples] against labels [examples].
 Metric = Callable[[Any, Any], float]
 METRICS: Dict[str, Metric] = {
     "accuracy": metrics.accuracy,

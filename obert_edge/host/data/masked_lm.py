@@ -1,4 +1,4 @@
-"""Masked language modeling on plain text: pruning upstream, before any task (paper section 4.2)."""
+"""Masked language modeling on plain text, for pruning upstream, before any task (oBERT, section 4.2)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from obert_edge.errors import DataError
-from obert_edge.host.data.base import MASKED_LM, Answer, Feature, Task
+from obert_edge.host.data.base import IGNORED, MASKED_LM, Answer, Feature, Task
 from obert_edge.host.data.tables import open_text
 
-IGNORED = -100
-#: Devlin et al. 2018, section 3.1: of the chosen tokens this share becomes [MASK], half of the rest another.
+#: BERT's masking (Devlin et al. 2018, section 3.1): the share of tokens that is chosen; of those, the share
+#: that becomes [MASK], and the share that becomes a random token. The others stay, and are predicted too.
 _SHARE, _MASKED, _RANDOM = 0.15, 0.8, 0.1
 _SUFFIXES = (".txt", ".txt.gz")
 #: Of a single file, every tenth line becomes split ``dev``.
 _DEV_EVERY = 10
+#: Lines tokenized at once: bounds the memory of encodings, keeps all cores busy.
 _CHUNK = 512
 
 
@@ -94,7 +95,7 @@ class MaskedLanguageModel(Task):
         return {**feature, "input_ids": ids.tolist(), "labels": labels.tolist()}
 
     def condense(self, feature: Feature, answer: Answer) -> Answer:
-        """Only the logits of masked tokens: those of all would not fit into memory."""
+        """The logits of masked tokens alone; those of all tokens would not fit into memory."""
         chosen = np.flatnonzero(np.array(feature["labels"]) != IGNORED)
         return {"logits": np.asarray(answer["logits"])[chosen]}
 
@@ -118,14 +119,14 @@ class MaskedLanguageModel(Task):
     def predictions(
         self, split: str, features: Sequence[Feature], answers: Sequence[Answer]
     ) -> List[Tuple[str, Any]]:
-        """Ids of the tokens found for the masked ones of each row."""
+        """Per row its id, and the ids of the tokens predicted for its masked ones."""
         return [
             (feature["_id"], np.asarray(answer["logits"]).argmax(axis=-1).tolist())
             for feature, answer in zip(features, answers)
         ]
 
     def _ends(self, tokenizer: Tokenizer) -> Tuple[int, int]:
-        """Ids that begin and end a row; also learns what masking needs."""
+        """The ids that begin and end a row. Also remembers what :meth:`augment` needs of the tokenizer."""
         for first, last, mask in (("[CLS]", "[SEP]", "[MASK]"), ("<s>", "</s>", "<mask>")):
             found = [tokenizer.token_to_id(token) for token in (first, last, mask)]
             ids = [identifier for identifier in found if identifier is not None]

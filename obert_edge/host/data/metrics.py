@@ -1,9 +1,8 @@
 """Metrics of GLUE and SQuAD, in numpy and plain Python.
 
-The SQuAD functions follow the official evaluation script of SQuAD v1.1
-(Rajpurkar et al., 2016) word for word: answers are lower-cased, stripped of
-punctuation and the articles *a*, *an*, *the*, and white space is collapsed;
-a prediction scores its best match over all reference answers.
+The SQuAD functions follow the official evaluation script of SQuAD v1.1 (Rajpurkar et al., 2016) word for
+word: answers are lower-cased, stripped of punctuation and the articles *a*, *an*, *the*, and white space is
+collapsed; a prediction scores its best match over all reference answers.
 """
 
 from __future__ import annotations

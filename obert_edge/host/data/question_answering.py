@@ -14,10 +14,10 @@ from tokenizers import Encoding, Tokenizer
 from obert_edge.errors import DataError, UsageError
 from obert_edge.host.data import metrics
 from obert_edge.host.data.base import QUESTION_ANSWERING, Answer, Feature, Task, truncate
-from obert_edge.host.data.tables import find_splits, hub_rows, open_text
+from obert_edge.host.data.tables import HUB, find_splits, hub_rows, open_text
 
+#: Questions tokenized at once: bounds the memory of encodings, keeps all cores busy.
 _CHUNK = 512
-_HUB = "hub:"
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ def load_squad(source: str, *, tune: int = 0) -> QuestionAnswering:
     Raises:
         DataError: a file is missing or is not SQuAD v1.1.
     """
-    if source.startswith(_HUB):
-        splits = _from_hub(source[len(_HUB) :] or "rajpurkar/squad")
+    if source.startswith(HUB):
+        splits = _from_hub(source[len(HUB) :] or "rajpurkar/squad")
     elif Path(source).is_file():
         splits = {"dev": read_squad(Path(source))}
     else:
@@ -215,7 +215,7 @@ def read_squad(path: Path) -> List[Question]:
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is not SQuAD v1.1: {error!r} at question {len(questions) + 1}",
-            hint="expected the layout of the SQuAD quantizer: data, paragraphs, context, qas",
+            hint="expected the layout of the files on the SQuAD site: data, paragraphs, context, qas",
         ) from error
     if not questions:
         raise DataError(f"{path} holds no questions", hint="pass the SQuAD JSON with its questions")

@@ -1,4 +1,4 @@
-"""From a task's name and its data to a :class:`~obert_edge.host.data.base.Task`."""
+"""``load_task``: from a task's name and its data to a :class:`~obert_edge.host.data.base.Task`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Optional, Sequence, Union
 from obert_edge.errors import UsageError
 from obert_edge.host.data.base import Task
 from obert_edge.host.data.glue import DEFINITIONS, load_glue, load_hub_glue
+from obert_edge.host.data.tables import HUB
 
-HUB = "hub:"
+#: Every task that :func:`load_task` knows.
 TASK_NAMES = (*DEFINITIONS, "squad", "text", "tokens", "mlm")
 
 
@@ -27,8 +28,9 @@ def load_task(
 
     Args:
         name: a GLUE task (``sst2``, ``mrpc``, ``rte``, ``cola``, ``stsb``, ``qnli``, ``mnli``,
-            ``qqp``), ``squad``, ``text`` (classification of your own CSV, TSV or JSON Lines) or
-            ``tokens`` (CoNLL or JSON Lines) or ``mlm`` (plain text, masked language modeling).
+            ``qqp``), ``squad``, ``text`` (classification of your own CSV, TSV or JSON Lines),
+            ``tokens`` (token classification of CoNLL or JSON Lines) or ``mlm`` (masked language modeling
+            of plain text).
         data: a folder with one file per split, one file, or ``hub:owner/set[:configuration]``
             (``hub:`` alone: the task's own set) for the `datasets` library.
         text_columns: for ``text``: one column, or two for pairs; default ``text``.

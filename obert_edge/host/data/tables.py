@@ -25,6 +25,8 @@ SPLIT_STEMS: Dict[str, Tuple[str, ...]] = {
     "dev_mismatched": ("dev_mismatched", "validation_mismatched"),
     "test": ("test", "test_matched"),
 }
+#: What a source starts with that is a data set of the Hugging Face Hub: ``hub:owner/set[:configuration]``.
+HUB = "hub:"
 TABLE_SUFFIXES = (".tsv", ".tsv.gz", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")
 
 

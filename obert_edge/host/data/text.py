@@ -13,11 +13,11 @@ from obert_edge.host.data.classification import (
     hold_out,
     to_examples,
 )
-from obert_edge.host.data.tables import TABLE_SUFFIXES, Row, find_splits, hub_rows, read_rows
+from obert_edge.host.data.tables import HUB, TABLE_SUFFIXES, Row, find_splits, hub_rows, read_rows
 
 #: Share of a single file's rows that becomes split ``dev``.
 _DEV_SHARE = 0.1
-_HUB = "hub:"
+#: Our split -> what the Hub's sets call it.
 _HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
 
@@ -43,8 +43,8 @@ def load_text(
         DataError: a file or column is missing, a label is unknown, or there are fewer than two.
     """
     tables: Dict[str, Tuple[object, List[Row]]] = {}
-    if source.startswith(_HUB):
-        tables = _hub_tables(source[len(_HUB) :])
+    if source.startswith(HUB):
+        tables = _hub_tables(source[len(HUB) :])
     elif Path(source).is_file():
         tables = {"train": (Path(source), list(read_rows(Path(source))))}
     else:

@@ -15,12 +15,12 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from obert_edge.errors import DataError
-from obert_edge.host.data.base import TOKEN_CLASSIFICATION, Answer, Feature, Task, truncate
+from obert_edge.host.data.base import IGNORED, TOKEN_CLASSIFICATION, Answer, Feature, Task, truncate
 from obert_edge.host.data.tables import find_splits, open_text, read_rows
 
 _SUFFIXES = (".conll", ".txt", ".jsonl", ".conll.gz", ".txt.gz", ".jsonl.gz")
+#: Sentences tokenized at once: bounds the memory of encodings, keeps all cores busy.
 _CHUNK = 1024
-IGNORED = -100
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,20 @@ from torch import Tensor, nn
 
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.files import atomic_file
+from obert_edge.host.architectures import ARCHITECTURES, Architecture
 from obert_edge.host.pruning.patterns import Pattern
 
-# The six linear layers of an encoder block, by transformers' module paths: Bert, Roberta and
-# Electra share one naming, DistilBert has its own. Embeddings (Electra's projection included),
-# pooler and heads have other paths and so stay dense, as in the paper (section 4).
+
+def _layer_linears(architecture: Architecture) -> str:
+    """A pattern of the paths, inside the encoder, of the six linears of every layer."""
+    layer = re.escape(architecture.layer.format(i="LAYER")).replace("LAYER", r"\d+")
+    return rf"{layer}\.(?:{'|'.join(map(re.escape, architecture.modules.linears))})"
+
+
+# Embeddings (Electra's projection included), pooler and heads have other paths and so stay dense, as in the
+# paper (section 4).
 _ENCODER_LINEAR = re.compile(
-    r"(?:.*\.)?(?:"
-    r"encoder\.layer\.\d+\.(?:attention\.self\.(?:query|key|value)|attention\.output\.dense"
-    r"|intermediate\.dense|output\.dense)"
-    r"|transformer\.layer\.\d+\.(?:attention\.(?:q_lin|k_lin|v_lin|out_lin)|ffn\.lin[12])"
-    r")"
+    rf"(?:.*\.)?(?:{'|'.join(dict.fromkeys(map(_layer_linears, ARCHITECTURES.values())))})"
 )
 
 
@@ -43,7 +46,7 @@ def prunable_linears(model: nn.Module) -> Dict[str, nn.Module]:
     if not found:
         raise UsageError(
             f"{type(model).__name__} has no encoder linears that pruning knows",
-            hint="use a Bert, DistilBert, Roberta or Electra model of transformers",
+            hint=f"use a model of transformers of one of these types: {', '.join(ARCHITECTURES)}",
         )
     return found
 

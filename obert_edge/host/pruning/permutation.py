@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from obert_edge.errors import UsageError
+from obert_edge.host.architectures import ARCHITECTURES
 from obert_edge.host.pruning.masks import Masks, prunable_linears, prunable_weights
 from obert_edge.host.pruning.patterns import Pattern
 
@@ -22,12 +23,8 @@ if TYPE_CHECKING:
     from obert_edge.host.pruning.criterion import Batch, LossFunction, Progress
     from obert_edge.host.pruning.surgeon import Surgeon
 
-# Module names in a layer, as in `masks`: query, key, value, attention output, the feed-forward two.
-_NAMES = (
-    ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
-    + ("intermediate.dense", "output.dense"),
-    ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2"),
-)
+# The different namings of a layer's linears: query, key, value, attention output, the feed-forward two.
+_NAMES = tuple(dict.fromkeys(architecture.modules.linears for architecture in ARCHITECTURES.values()))
 _ROUNDS = 16
 
 

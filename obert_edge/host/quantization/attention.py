@@ -40,7 +40,7 @@ class AttentionQuantizers(nn.Module):
 
 
 class _Params(NamedTuple):
-    """What the attention function needs beside tensors."""
+    """The numbers that the attention function takes beside its tensors."""
 
     query_scale: float
     query_zero_point: int
@@ -52,10 +52,10 @@ class _Params(NamedTuple):
 
 
 class _Attention(torch.autograd.Function):
-    """Forward and backward by hand.
+    """Self-attention on 8-bit operands, with forward and backward written by hand.
 
-    The score matrix is the largest tensor of the model; autograd over single operations would pass
-    over it, and keep it, several times more.
+    The score matrix is the largest tensor of the model; autograd over single operations would read and write
+    it several times more, and keep several copies of it.
     """
 
     @staticmethod
@@ -110,7 +110,10 @@ class _Attention(torch.autograd.Function):
 
 
 def _probabilities(scores: torch.Tensor, params: _Params) -> torch.Tensor:
-    """``rne(255 * exp(scale * (score - max)))`` of whole-number scores, which are overwritten."""
+    """``rne(255 * exp(scale * (score - max)))`` of whole-number scores; float32, of the same shape.
+
+    The scores may be overwritten. ``max`` is each row's largest score (docs/numerics.md, Attention).
+    """
     scale = params.query_scale * params.key_scale * params.scaling
     largest = scores.amax(-1, keepdim=True)
     if not params.training:
@@ -130,7 +133,7 @@ def int8_attention(
     dropout: float = 0.0,
     **_: Any,
 ) -> Tuple[torch.Tensor, None]:
-    """Self-attention on 8-bit queries, keys, values and probabilities.
+    """Self-attention on 8-bit queries, keys, values and probabilities (docs/numerics.md, Attention).
 
     Args:
         module: the self-attention module; ``quantize_model`` gave it ``quantizers``.

@@ -1,7 +1,7 @@
-"""A quantized model folder: what transformers writes, plus ``quantization.json``.
+"""Saving and loading a quantized model folder: what transformers writes, plus ``quantization.json``.
 
-The format is in ``docs/architecture.md``. The weights stay float under their usual names: any tool
-that reads the folder finds the master weights, and the INT8 ones follow from them by rule.
+The format is in ``docs/architecture.md``. The weights stay float under their usual names: any tool that reads
+the folder finds the master weights, and the INT8 ones follow from them by the rule of ``docs/numerics.md``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import nn
 
 from obert_edge.errors import CheckpointError, ObertEdgeError
 from obert_edge.files import atomic_folder
+from obert_edge.host.architectures import ARCHITECTURES
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.pytorch import load_pytorch
+from obert_edge.host.checkpoints.quantization_format import ACTIVATIONS, EMBEDDINGS, FILE, FORMATS
 from obert_edge.host.quantization.attention import AttentionQuantizers
 from obert_edge.host.quantization.convert import (
-    EMBEDDINGS,
-    MODEL_TYPES,
     activations_of,
     embeddings_of,
     quantize_model,
@@ -29,11 +29,6 @@ from obert_edge.host.quantization.convert import (
 )
 from obert_edge.host.quantization.modules import ActivationQuantizer, QuantLinear, quantized_modules
 
-FILE = "quantization.json"
-#: Format 2 has ``weights``: scales that linears were trained with, in place of the rule's.
-#: Format 3 has ``embeddings`` other than ``int8``. A record is of the oldest that says all it has to.
-FORMATS = (1, 2, 3)
-
 
 def quantization_record(model: nn.Module, method: str) -> Dict[str, Any]:
     """The content of ``quantization.json`` for a quantized model.
@@ -41,17 +36,17 @@ def quantization_record(model: nn.Module, method: str) -> Dict[str, Any]:
     Raises:
         ObertEdgeError: a quantizer was never observed.
     """
-    record: Dict[str, Any] = {}
+    parameters: Dict[str, Any] = {}
     unseen: List[str] = []
     for name, quantizer in quantizers(model).items():
         if quantizer.dynamic:
             continue
         if not quantizer.ready:
             unseen.append(name)
-        record[name] = {"scale": quantizer.scale, "zero_point": quantizer.zero_point}
+        parameters[name] = {"scale": quantizer.scale, "zero_point": quantizer.zero_point}
     if unseen:
         raise ObertEdgeError(
-            f"{len(unseen)} of {len(record)} quantizers have no range, the first is {unseen[0]}",
+            f"{len(unseen)} of {len(parameters)} quantizers have no range, the first is {unseen[0]}",
             hint="train with QATCallback or calibrate the model before saving it; a layer that no input "
             "reaches cannot be quantized",
         )
@@ -60,19 +55,20 @@ def quantization_record(model: nn.Module, method: str) -> Dict[str, Any]:
         for name, module in quantized_modules(model)
         if isinstance(module, QuantLinear) and module.weight_scale is not None
     }
-    int4 = embeddings_of(model) == "int4"
+    embeddings = embeddings_of(model)
+    default = embeddings == EMBEDDINGS[0]
     return {
-        "format": 3 if int4 else 2 if weights else 1,
+        "format": 3 if not default else 2 if weights else 1,
         "method": method,
         "activations": activations_of(model),
-        **({"embeddings": "int4"} if int4 else {}),
-        "sites": record,
+        **({} if default else {"embeddings": embeddings}),
+        "sites": parameters,
         **({"weights": weights} if weights else {}),
     }
 
 
 def float_state_dict(model: nn.Module) -> Dict[str, Any]:
-    """``model.state_dict()`` without the quantizers' buffers: the key names of the float model."""
+    """``model.state_dict()`` without the quantizers' buffers, so with the keys of the float model."""
     prefixes = tuple(
         f"{name}."
         for name, module in model.named_modules()
@@ -136,7 +132,7 @@ def load_quantized(folder: Union[str, Path], model_class: Optional[Any] = None) 
             f"{folder} lacks {len(missing)} weights of a {class_name}, the first is {missing[0]}",
             hint="check that the folder is complete; write it again with `obert-edge quantize`",
         )
-    quantize_model(model, record["activations"], record.get("embeddings", "int8"))
+    quantize_model(model, record["activations"], record.get("embeddings", EMBEDDINGS[0]))
     expected = {name: quantizer for name, quantizer in quantizers(model).items() if not quantizer.dynamic}
     odd = sorted(set(expected) ^ set(record["sites"]))
     if record is checkpoint.quantization:  # other tools quantize more places than the engine has
@@ -168,7 +164,8 @@ def _set_weight_scales(model: nn.Module, weights: Mapping[str, Any], folder: Pat
         scale = value.get("scale") if isinstance(value, Mapping) else None
         if not isinstance(module, QuantLinear) or not isinstance(scale, (int, float)) or not scale > 0:
             raise CheckpointError(
-                f"{folder}: weight scale {value!r} of {name} is not valid",
+                f"{folder} gives {name} the weight scale {value!r}; expected the path of a linear and "
+                '{"scale": a number above 0}',
                 hint="quantize the model again",
             )
         module.weight_scale = float(scale)
@@ -183,8 +180,8 @@ def _read(path: Path) -> Dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         found = record["format"]
-        if not isinstance(record["sites"], dict) or record["activations"] not in ("static", "dynamic"):
-            raise ValueError("quantizers or activations are not as expected")
+        if not isinstance(record["sites"], dict) or record["activations"] not in ACTIVATIONS:
+            raise ValueError("sites or activations are not as expected")
         if record.get("embeddings", EMBEDDINGS[0]) not in EMBEDDINGS:
             raise ValueError(f"embeddings are {record['embeddings']!r}")
     except (ValueError, KeyError, TypeError) as error:
@@ -200,10 +197,10 @@ def _read(path: Path) -> Dict[str, Any]:
 
 
 def _class_name(checkpoint: Checkpoint) -> str:
-    """The class ``config.json`` names: a model of ours, not just anything transformers exports."""
+    """The class ``config.json`` names, if it is a model of an architecture that is supported."""
     try:
         name = str(checkpoint.config["architectures"][0])
-        if getattr(transformers, name).config_class.model_type not in MODEL_TYPES:
+        if getattr(transformers, name).config_class.model_type not in ARCHITECTURES:
             raise ValueError(name)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise CheckpointError(

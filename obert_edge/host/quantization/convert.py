@@ -1,12 +1,21 @@
-"""Turning a transformers encoder into its fake-quantized twin, in place."""
+"""``quantize_model``: a transformers encoder becomes its fake-quantized twin, in place."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 from torch import nn
 
+from obert_edge.bundle.program import RowFormat
 from obert_edge.errors import CheckpointError, UsageError
+from obert_edge.host.architectures import Architecture, architecture_of
+from obert_edge.host.checkpoints.quantization_format import (
+    ACTIVATIONS,
+    EMBEDDINGS,
+    OPERANDS,
+    input_quantizer,
+    operand_quantizer,
+)
 from obert_edge.host.quantization.attention import NAME as ATTENTION
 from obert_edge.host.quantization.attention import AttentionQuantizers
 from obert_edge.host.quantization.modules import (
@@ -18,12 +27,8 @@ from obert_edge.host.quantization.modules import (
 )
 from obert_edge.host.quantization.polynomials import swap_gelus
 
-#: ``config.model_type`` of the encoders whose every linear and attention is quantized.
-MODEL_TYPES = ("bert", "distilbert", "electra", "roberta")
-ACTIVATIONS = ("static", "dynamic")
-EMBEDDINGS = ("int8", "int4")
-
-_PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"))
+#: Half the bytes of the default: two values of four bits in a byte (docs/numerics.md).
+INT4 = RowFormat.INT4.name.lower()
 
 
 def quantize_model(model: Any, activations: str = "static", embeddings: str = "int8") -> Any:
@@ -34,7 +39,7 @@ def quantize_model(model: Any, activations: str = "static", embeddings: str = "i
     start in mode ``collecting``: ranges follow the batches seen in training mode.
 
     Args:
-        model: a Bert, DistilBert, Roberta or Electra model of transformers, with or without a head.
+        model: a transformers model of one of ``obert_edge.host.architectures``, with or without a head.
         activations: ``static``: a fixed scale per quantizer; ``dynamic``: inputs of linears get a scale
             per token as they come (queries, keys and values stay static).
         embeddings: ``int8``, or ``int4`` for the word embeddings (positions and types stay INT8).
@@ -66,12 +71,12 @@ def quantize_model(model: Any, activations: str = "static", embeddings: str = "i
                 hint=f"start again from the float model to get {asked}",
             )
         return model
-    _check_architecture(model)
+    architecture = _supported_architecture(model)
     model.float()
-    shared = _insert_attention_quantizers(model, activations == "dynamic")
+    shared = _insert_attention_quantizers(model, architecture, activations == "dynamic")
     _swap_layers(model, activations == "dynamic", shared)
     swap_gelus(model)
-    model.get_input_embeddings().int4 = embeddings == "int4"
+    model.get_input_embeddings().int4 = embeddings == INT4
     model.set_attn_implementation(ATTENTION)
     for name, quantizer in quantizers(model).items():
         quantizer.name = name
@@ -92,7 +97,7 @@ def activations_of(model: nn.Module) -> str:
 def embeddings_of(model: nn.Module) -> str:
     """``int8`` or ``int4``: how the word embeddings of a quantized model are quantized."""
     int4 = any(isinstance(module, QuantEmbedding) and module.int4 for module in model.modules())
-    return "int4" if int4 else "int8"
+    return INT4 if int4 else EMBEDDINGS[0]
 
 
 def quantizers(model: nn.Module) -> Dict[str, ActivationQuantizer]:
@@ -104,9 +109,10 @@ def quantizers(model: nn.Module) -> Dict[str, ActivationQuantizer]:
     found: Dict[str, ActivationQuantizer] = {}
     for name, module in model.named_modules():
         if isinstance(module, QuantLinear):
-            found[f"{name}:input"] = module.input
+            found[input_quantizer(name)] = module.input
         elif isinstance(getattr(module, "quantizers", None), AttentionQuantizers):
-            found.update({f"{name}:{which}": getattr(module.quantizers, which) for which in _PROJECTIONS[0]})
+            for operand in OPERANDS:
+                found[operand_quantizer(name, operand)] = getattr(module.quantizers, operand)
     return found
 
 
@@ -123,16 +129,21 @@ def set_observers(model: nn.Module, mode: str) -> None:
         UsageError: no such mode.
     """
     if mode not in MODES:
-        raise UsageError(f"observer mode {mode!r} is not one of {', '.join(MODES)}", hint="use one of those")
+        raise UsageError(
+            f"observer mode is {mode!r}; expected one of {', '.join(MODES)}",
+            hint="use collecting to train, frozen to evaluate",
+        )
     for quantizer in quantizers(model).values():
         quantizer.mode = mode
 
 
-def _insert_attention_quantizers(model: Any, dynamic: bool) -> Dict[nn.Module, ActivationQuantizer]:
+def _insert_attention_quantizers(
+    model: Any, architecture: Architecture, dynamic: bool
+) -> Dict[nn.Module, ActivationQuantizer]:
     """Give every self-attention its quantizers; return the input quantizer its three projections share."""
     shared: Dict[nn.Module, ActivationQuantizer] = {}
     for module in list(model.modules()):
-        projections = _projections(module)
+        projections = _projections(module, architecture)
         if projections is not None:
             quantizers = AttentionQuantizers(dynamic=dynamic).to(projections[0].weight.device)
             module.quantizers = quantizers.train(module.training)
@@ -153,23 +164,17 @@ def _swap_layers(model: Any, dynamic: bool, shared: Dict[nn.Module, ActivationQu
                 setattr(parent, name, QuantEmbedding.from_float(child))
 
 
-def _projections(module: nn.Module) -> Optional[Tuple[nn.Linear, nn.Linear, nn.Linear]]:
+def _projections(module: nn.Module, architecture: Architecture) -> Optional[List[nn.Linear]]:
     """The query, key and value linears of a self-attention module; None for any other module."""
-    for names in _PROJECTIONS:
-        linears = tuple(getattr(module, name, None) for name in names)
-        if all(isinstance(linear, nn.Linear) for linear in linears):
-            return linears  # type: ignore[return-value]
-    return None
+    found = [getattr(module, name, None) for name in architecture.modules.projections]
+    linears = [linear for linear in found if isinstance(linear, nn.Linear)]
+    return linears if len(linears) == len(found) else None
 
 
-def _check_architecture(model: Any) -> None:
+def _supported_architecture(model: Any) -> Architecture:
     config = getattr(model, "config", None)
-    model_type = getattr(config, "model_type", type(model).__name__)
-    if model_type not in MODEL_TYPES:
-        raise CheckpointError(
-            f"models of type {model_type!r} cannot be quantized; supported: {', '.join(MODEL_TYPES)}",
-            hint="convert the checkpoint to one of those architectures",
-        )
+    model_type = getattr(config, "model_type", None)
+    architecture = architecture_of({"model_type": model_type}, f"the model ({type(model).__name__})")
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         raise CheckpointError(
             "the model is a decoder; only bidirectional encoders can be quantized",
@@ -181,3 +186,4 @@ def _check_architecture(model: Any) -> None:
             f"position_embedding_type is {position!r}; only absolute positions are supported",
             hint="use a checkpoint with absolute position embeddings",
         )
+    return architecture

@@ -1,9 +1,8 @@
-"""Four-bit rows of the word-embedding table in torch.
+"""Four-bit rows of the word-embedding table in torch, for training.
 
-They are those of ``host/compiler/passes/embeddings.py``, to the bit.
-
-The rule is in ``docs/numerics.md``. Only element-wise float32 operations are used, in one order: any
-device and the compiler's numpy choose the same scales and the same values.
+They are those the compiler makes in numpy (``quantize_rows_int4`` of ``host/compiler/quantized_rows.py``), to
+the bit. The rule is in ``docs/numerics.md`` (Quantization, INT4 word embeddings). Only element-wise float32
+operations are used, in one order, so that any device and numpy choose the same scales and the same values.
 """
 
 from __future__ import annotations
@@ -16,7 +15,14 @@ from obert_edge.bundle.rows import GROUP, ROW_STEPS, TRIED_SIXTEENTHS
 
 @torch.no_grad()
 def int4_rows(weight: torch.Tensor) -> torch.Tensor:
-    """What rows become in four bits: float32 ``[..., k]`` of the same shape."""
+    """The values that rows stand for once they are quantized to four bits.
+
+    Args:
+        weight: float [..., k].
+
+    Returns:
+        float32 of the same shape, without a gradient.
+    """
     k = weight.shape[-1]
     weight = weight.float()
     largest = weight.abs().amax(-1, keepdim=True)
@@ -42,6 +48,7 @@ def int4_rows(weight: torch.Tensor) -> torch.Tensor:
 
 
 def _sum(errors: torch.Tensor) -> torch.Tensor:
+    """The sum over each group of 32, in the order of docs/numerics.md: halves are added until one is left."""
     width = GROUP
     while width > 1:
         width //= 2

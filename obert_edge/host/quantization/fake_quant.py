@@ -21,14 +21,17 @@ from torch.nn import functional as F
 
 from obert_edge.host.quantization.embedding_rows import int4_rows
 
+#: Largest code of a weight, and of a key or value: S8 codes are -127..127.
 WEIGHT_MAX = 127
 
 
 class Codes(NamedTuple):
-    """An activation on its 8-bit qparams.
+    """An activation in 8 bits.
 
-    ``codes`` float32, whole numbers ``q - zero_point``; ``scale`` a float, or float32 ``[..., 1]``
-    when every token has its own.
+    Attributes:
+        codes: float32 of any shape, whole numbers ``q - zero_point``.
+        scale: what a code is multiplied by to get the value: a float, or float32 ``[..., 1]`` where every
+            token has its own.
     """
 
     codes: torch.Tensor
@@ -36,7 +39,14 @@ class Codes(NamedTuple):
 
 
 def row_scales(weight: torch.Tensor) -> torch.Tensor:
-    """``max |w| / 127`` of every row, 1 for a row of zeros; float32 ``[..., 1]`` for ``[..., k]``."""
+    """The scale of every row (docs/numerics.md, Weights): ``max |w| / 127``, 1 for a row of zeros.
+
+    Args:
+        weight: float ``[..., k]``.
+
+    Returns:
+        float32 ``[..., 1]``.
+    """
     largest = weight.detach().abs().amax(-1, keepdim=True)
     # Divide by a tensor: by a number, a GPU multiplies by its inverse, which rounds twice.
     scales = largest / torch.full_like(largest, WEIGHT_MAX)
@@ -48,13 +58,16 @@ def row_codes(weight: torch.Tensor, scale: Optional[float] = None) -> Tuple[torc
 
     Args:
         weight: float ``[..., k]``.
-        scale: of all rows, in place of each row's own. By the rows' own no clamp is needed:
-            ``w / (max |w| / 127)`` is at most 127 up to one rounding.
+        scale: of all rows, in place of each row's own.
+
+    Returns:
+        Codes of the shape of ``weight``, -127..127, and scales float32 ``[..., 1]``; neither has a gradient.
     """
     if scale is not None:
         scales = torch.full_like(weight.detach()[..., :1], scale)
         return torch.div(weight.detach(), scales).round_().clamp_(-WEIGHT_MAX, WEIGHT_MAX), scales
     scales = row_scales(weight)
+    # No clamp is needed: w / (max |w| / 127) is at most 127 up to one rounding.
     return torch.div(weight.detach(), scales).round_(), scales
 
 
@@ -64,18 +77,20 @@ def inverse(scale: float) -> float:
 
 
 def clip_bounds(scale: float, low: float, high: float) -> Tuple[float, float]:
-    """The values that round to a code in ``[low, high]`` without being clamped (gradient passes)."""
+    """The ends of the range of values that round to a code in ``[low, high]`` without being clamped."""
     return (low - 0.5) * scale, (high + 0.5) * scale
 
 
 def to_codes(x: torch.Tensor, scale: float, low: float, high: float) -> torch.Tensor:
-    """``rne(clamp(x / scale))`` in a new contiguous tensor; no gradient."""
+    """``rne(clamp(x / scale, low, high))`` in a new float32 tensor of the same shape; no gradient."""
     codes = torch.empty(x.shape, dtype=torch.float32, device=x.device)
     torch.mul(x, inverse(scale), out=codes)
     return codes.clamp_(low, high).round_()
 
 
 class _Static(torch.autograd.Function):
+    """Codes of ``x`` for a fixed scale; the gradient stops where a value was clamped."""
+
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, scale: float, low: float, high: float) -> torch.Tensor:
         ctx.save_for_backward(x)
@@ -114,6 +129,9 @@ def static_codes(x: torch.Tensor, scale: float, zero_point: int, *, signed: bool
         scale: a float32 value above 0.
         zero_point: 0..255, and 0 when ``signed``.
         signed: S8 (-127..127) instead of U8 (0..255).
+
+    Returns:
+        Codes of the shape of ``x``, and ``scale``. The gradient is 0 where a value was clamped.
     """
     low, high = (-WEIGHT_MAX, WEIGHT_MAX) if signed else (-zero_point, 255 - zero_point)
     return Codes(cast(torch.Tensor, _Static.apply(x, scale, low, high)), scale)  # type: ignore[no-untyped-call]
@@ -123,7 +141,11 @@ def dynamic_codes(x: torch.Tensor) -> Codes:
     """Quantize with a scale and zero point of each token's own (``docs/numerics.md``, Dynamic).
 
     Args:
-        x: float ``[..., channels]``. Nothing is clamped, so the gradient is the identity's.
+        x: float ``[..., channels]``.
+
+    Returns:
+        Codes of the shape of ``x``, and scales float32 ``[..., 1]``. Nothing is clamped, so the gradient is
+        the identity's.
     """
     with torch.no_grad():
         low, high = torch.aminmax(x.detach(), dim=-1, keepdim=True)
@@ -140,7 +162,15 @@ def dynamic_codes(x: torch.Tensor) -> Codes:
 
 
 def fake_quant_rows(rows: torch.Tensor, int4: bool = False) -> torch.Tensor:
-    """INT8 (by the weights' rule) or INT4 and back per row; the gradient is the identity's."""
+    """Rows as the engine reads them from an embedding table: quantized, and back in float.
+
+    Args:
+        rows: float ``[..., k]``.
+        int4: four bits (docs/numerics.md, INT4 word embeddings) instead of INT8 by the weights' rule.
+
+    Returns:
+        float32 of the same shape; the gradient is the identity's.
+    """
     if int4:
         return cast(torch.Tensor, _Identity.apply(rows, int4_rows(rows)))  # type: ignore[no-untyped-call]
     codes, scales = row_codes(rows)
@@ -148,6 +178,11 @@ def fake_quant_rows(rows: torch.Tensor, int4: bool = False) -> torch.Tensor:
 
 
 class _Linear(torch.autograd.Function):
+    """A linear on codes with exact integer sums; forward and backward by hand.
+
+    The quantized weights are found again in every step from the float master weights, which get the gradient.
+    """
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -166,7 +201,7 @@ class _Linear(torch.autograd.Function):
             out_scales = weight_scales.flatten()
         else:
             out_scales = weight_scales.flatten() * scale
-        # One fused pass: y * scale + bias.
+        # y * scale + bias in one pass over memory.
         return y.mul_(out_scales) if bias is None else torch.addcmul(bias, y, out_scales, out=y)
 
     @staticmethod
@@ -191,7 +226,7 @@ class _Linear(torch.autograd.Function):
 def quantized_linear(
     x: Codes, weight: torch.Tensor, bias: Optional[torch.Tensor], weight_scale: Optional[float] = None
 ) -> torch.Tensor:
-    """``x W^T + bias`` with INT8 weights per output channel and exact sums.
+    """``x W^T + bias`` with INT8 weights per output channel and exact sums (docs/numerics.md, Linear).
 
     Args:
         x: codes ``[..., k]``.

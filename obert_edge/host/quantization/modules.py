@@ -1,4 +1,4 @@
-"""Drop-in replacements of ``nn.Linear`` and ``nn.Embedding``, and the quantizer of one quantizer."""
+"""``QuantLinear`` and ``QuantEmbedding`` in place of torch's, and ``ActivationQuantizer`` for activations."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from obert_edge.host.quantization.fake_quant import (
 )
 from obert_edge.host.quantization.observers import MovingAverageObserver, Observer
 
-#: What a quantizer does with the tensors that pass it:
-#: ``float``: nothing; ``calibrating``: observe only; ``collecting``: observe (in training mode)
-#: and quantize; ``frozen``: quantize with the ranges it has.
+#: What a quantizer does with the tensors that pass it. ``float``: nothing. ``calibrating``: it observes them.
+#: ``collecting``: it observes them (in training mode) and quantizes. ``frozen``: it quantizes with its range.
 MODES = ("float", "calibrating", "collecting", "frozen")
 
 
 class ActivationQuantizer(nn.Module):
-    """One quantizer: turns an activation into 8-bit codes, and observes its range.
+    """A quantizer: turns one activation of the model into 8-bit codes, and observes its range.
 
     Args:
         signed: S8 symmetric (keys, values) instead of U8 with a zero point.
@@ -56,7 +55,7 @@ class ActivationQuantizer(nn.Module):
 
     @property
     def ready(self) -> bool:
-        """Whether the quantizer knows its range (always, when dynamic)."""
+        """Whether the quantizer knows its range; a dynamic one always does."""
         return self.dynamic or float(self.params[0]) > 0
 
     @property
@@ -85,7 +84,11 @@ class ActivationQuantizer(nn.Module):
             )
 
     def update_params(self) -> None:
-        """Derive scale and zero point from what the observer has seen."""
+        """Derive scale and zero point from what the observer has seen.
+
+        Raises:
+            ObertEdgeError: it has seen nothing, or values that are not finite.
+        """
         try:
             self.set_params(*self.observer.quant_params(self.signed))
         except ObertEdgeError as error:
@@ -97,6 +100,9 @@ class ActivationQuantizer(nn.Module):
         Args:
             x: float ``[batch, tokens, channels]``, ``[batch, channels]``, or for queries, keys and
                 values ``[batch, heads, tokens, channels]``.
+
+        Raises:
+            ObertEdgeError: it has to quantize, and nothing was observed yet.
         """
         if self._memo is not None and self._memo[0] is x:
             return self._memo[1]
@@ -156,12 +162,12 @@ class ActivationQuantizer(nn.Module):
 
 
 def _in_backward() -> bool:
-    """Whether autograd is computing this forward pass again (gradient checkpointing): it was observed."""
+    """Whether autograd is computing a forward pass once more (gradient checkpointing): it was observed."""
     return int(torch._C._current_graph_task_id()) != -1
 
 
 def _without_autocast(x: torch.Tensor) -> torch.autocast:
-    """Codes up to 255 times 127 need float32: half precision would round the sums."""
+    """Switch autocast off for products of codes: their sums are exact in float32, not in half precision."""
     return torch.autocast(x.device.type, enabled=False)
 
 

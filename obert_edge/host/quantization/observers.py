@@ -1,4 +1,4 @@
-"""What range an activation takes, and the scale and zero point that range gives."""
+"""Observers, which find the range of an activation, and the scale and zero point that a range gives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ S8_MAX = 127
 
 
 def quant_params(low: float, high: float, *, symmetric: bool) -> Tuple[float, int]:
-    """Scale and zero point of the 8-bit qparams that covers ``[low, high]`` and contains 0.
+    """The scale and zero point of 8-bit codes that cover ``[low, high]`` and have a code for 0.
 
     Args:
         low: smallest real value to represent.
@@ -45,9 +45,9 @@ def quant_params(low: float, high: float, *, symmetric: bool) -> Tuple[float, in
 
 
 class Observer(nn.Module):
-    """Watches the tensors of one quantizer.
+    """Watches the tensors that pass one quantizer, and finds a range for them.
 
-    Subclasses keep what they have seen in buffers, so a training checkpoint carries it.
+    Subclasses keep what they have seen in buffers, so that a training checkpoint carries it.
     """
 
     def observe(self, tensor: torch.Tensor) -> None:
@@ -55,7 +55,7 @@ class Observer(nn.Module):
         raise NotImplementedError
 
     def range(self) -> Tuple[float, float]:
-        """The real values ``(low, high)`` the 8-bit qparams should cover.
+        """The real values ``(low, high)`` that the 8-bit codes are to cover.
 
         Raises:
             ObertEdgeError: nothing was observed.
@@ -63,7 +63,11 @@ class Observer(nn.Module):
         raise NotImplementedError
 
     def quant_params(self, symmetric: bool) -> Tuple[float, int]:
-        """Scale (a float32 value) and zero point; see :func:`quant_params`."""
+        """Scale (a float32 value) and zero point of the range; see :func:`quant_params`.
+
+        Raises:
+            ObertEdgeError: nothing was observed.
+        """
         low, high = self.range()
         return quant_params(low, high, symmetric=symmetric)
 
@@ -83,7 +87,7 @@ class MinMaxObserver(Observer):
             self._update(torch.stack(torch.aminmax(tensor.detach())).to(self.bounds))
 
     def range(self) -> Tuple[float, float]:
-        """The extremes (or their averages)."""
+        """The smallest and the largest value seen (of a moving average: their averages over batches)."""
         low, high = self.bounds.tolist()
         if low > high:
             raise ObertEdgeError(

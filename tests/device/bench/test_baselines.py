@@ -12,7 +12,7 @@ from obert_edge.device.bench.baselines.onnxruntime_cpu import OnnxRuntimeFp32
 from obert_edge.device.export.evaluate import evaluate
 from obert_edge.errors import BundleError, UnsupportedDeviceError, UsageError
 from tests.device.export.conftest import BATCH, SEQUENCE
-from tests.host.compiler.models import CASES
+from tests.host.compiler.tiny_checkpoints import CASES
 
 
 def optional(name):

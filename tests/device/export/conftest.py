@@ -13,7 +13,7 @@ import torch
 import obert_edge
 from obert_edge.device.export.dense import DenseModel, read_dense_model
 from obert_edge.host.compiler.build import build
-from tests.host.compiler.models import save_model
+from tests.host.compiler.tiny_checkpoints import save_model
 
 BATCH, SEQUENCE, REAL = 2, 24, 17  # the second sequence has REAL tokens, the rest is padding
 PAD = {"roberta": 1}

@@ -15,7 +15,7 @@ from obert_edge.errors import BundleError
 from obert_edge.host.compiler.build import build
 from obert_edge.host.quantization.embedding_rows import int4_rows
 from tests.device.export.conftest import round_trip
-from tests.host.compiler.models import CASES
+from tests.host.compiler.tiny_checkpoints import CASES
 
 
 @pytest.mark.parametrize(("architecture", "task"), [case for case in CASES if case[1] != "encoder"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from obert_edge.errors import CheckpointError
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import read_config
 from obert_edge.host.compiler.importer import import_graph
-from tests.host.compiler.models import make_model, save_model
+from tests.host.checkpoints.published_checkpoints import make_published_model, save_published_model
+from tests.host.compiler.tiny_checkpoints import make_model, save_model
 
 
 @pytest.fixture
@@ -183,3 +186,25 @@ def test_integer_weights_are_refused(folder: Path) -> None:
     save_file({"x": np.ones(3, np.int8)}, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match="dtype int8; supported are F64, F32"):
         Checkpoint.open(folder).tensor("x")
+
+
+@pytest.mark.parametrize("kind", ["pickle", "legacy pickle", "safetensors"])
+@pytest.mark.parametrize("share", [0.3, 0.98])
+def test_a_truncated_file_says_so_and_how_large_it_is(
+    qat: Any, tmp_path: Path, kind: str, share: float
+) -> None:
+    _, model = qat
+    save_published_model(model, tmp_path / "m", kind=kind)
+    path = next((tmp_path / "m").glob("*model.*"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(CheckpointError, match=re.escape(path.name)) as error:
+        Checkpoint.open(tmp_path / "m")
+    assert "size" in error.value.hint
+
+
+def test_names_under_data_parallel_are_understood(tmp_path: Path) -> None:
+    model = make_published_model("mnli", 3)
+    state = {f"module.{key}": value for key, value in model.state_dict().items()}
+    save_published_model(model, tmp_path / "m", state=state)
+    assert Checkpoint.open(tmp_path / "m").names == sorted(model.state_dict())

@@ -12,7 +12,7 @@ from obert_edge.bundle.program import Activation
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
-from tests.host.compiler.models import save_model
+from tests.host.compiler.tiny_checkpoints import save_model
 
 
 @pytest.fixture(scope="module")

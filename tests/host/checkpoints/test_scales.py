@@ -38,19 +38,19 @@ def test_a_quantizer_is_found_with_and_without_the_encoders_prefix(module: str) 
     scales = Scales.from_mapping(content(), "bert.")
     assert scales.linear_input(module) == QuantParams(np.float32(0.1), 117)
     stripped = {name.replace("bert.", ""): quantizer for name, quantizer in QUANTIZERS.items()}
-    assert Scales.from_mapping(content(quantizers=stripped), "bert.").linear_input(module).zero_point == 117
+    assert Scales.from_mapping(content(sites=stripped), "bert.").linear_input(module).zero_point == 117
 
 
 def test_attention_has_an_unsigned_query_and_signed_keys_and_values() -> None:
-    qparams = Scales.from_mapping(content(), "bert.").attention("bert.layer")
-    assert qparams["query"] == QuantParams(np.float32(0.03), 128, DType.U8)
-    assert qparams["key"] == QuantParams(np.float32(0.04), 0, DType.S8)
-    assert (qparams["query"].limits, qparams["value"].limits) == ((0, 255), (-127, 127))
+    operands = Scales.from_mapping(content(), "bert.").attention("bert.layer")
+    assert operands["query"] == QuantParams(np.float32(0.03), 128, DType.U8)
+    assert operands["key"] == QuantParams(np.float32(0.04), 0, DType.S8)
+    assert (operands["query"].limits, operands["value"].limits) == ((0, 255), (-127, 127))
 
 
 def test_the_inverse_scale_is_one_float32_division() -> None:
-    qparams = QuantParams(np.float32(0.3), 0)
-    assert qparams.inv_scale == float(np.float32(1) / np.float32(0.3)) != 1 / 0.3
+    params = QuantParams(np.float32(0.3), 0)
+    assert params.inv_scale == float(np.float32(1) / np.float32(0.3)) != 1 / 0.3
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_inverse_scale_is_one_float32_division() -> None:
     [
         ({"format": 4}, "has format 4.*reads 1, 2, 3"),
         ({"activations": "some"}, "activations 'some'"),
-        ({"sites": None}, "an object 'quantizers'"),
+        ({"sites": None}, "sites of type NoneType; expected .* an object 'sites'"),
         ({"sites": {"x:input": {"scale": 0, "zero_point": 0}}}, "'x:input'"),
         ({"sites": {"x:input": {"scale": float("inf"), "zero_point": 0}}}, "'x:input'"),
         ({"sites": {"x:input": {"scale": 1e-60, "zero_point": 0}}}, "'x:input'"),
@@ -78,7 +78,7 @@ def test_missing_and_impossible_quantizers_are_named() -> None:
         scales.linear_input("bert.pooler")
     lopsided = {**QUANTIZERS, "bert.layer:key": {"scale": 0.1, "zero_point": 3}}
     with pytest.raises(CheckpointError, match="bert.layer:key the zero point 3"):
-        Scales.from_mapping(content(quantizers=lopsided), "bert.").attention("bert.layer")
+        Scales.from_mapping(content(sites=lopsided), "bert.").attention("bert.layer")
 
 
 def test_word_embeddings_are_int8_unless_the_record_says_int4() -> None:

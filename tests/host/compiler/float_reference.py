@@ -1,9 +1,9 @@
-"""Evaluates a compiler graph in float64: what a graph means, in the simplest numpy."""
+"""Evaluates a float graph in float64: what each node means, in the simplest numpy."""
 
 from __future__ import annotations
 
 import math
-from typing import Dict, List
+from typing import Any, Callable, Dict, List, Type
 
 import numpy as np
 
@@ -37,32 +37,38 @@ def evaluate(
                 total if node.token_type is None else total + node.token_type[token_types]
             )
         else:
-            values[node.output.name] = _compute(node, [values[tensor.name] for tensor in node.inputs])
+            (output,) = node.outputs
+            values[output.name] = MEANINGS[type(node)](node, *(values[tensor.name] for tensor in node.inputs))
     return results
 
 
-def _compute(node: ir.Node, inputs: List[np.ndarray]) -> np.ndarray:
-    x = inputs[0]
-    if isinstance(node, ir.Linear):
-        y = FUNCTIONS[node.activation](x @ node.weight.T.astype(np.float64) + node.bias)
-        return y if node.residual is None else y + inputs[1]
-    if isinstance(node, ir.Activate):
-        return FUNCTIONS[node.function](x)
-    if isinstance(node, ir.Add):
-        return x + inputs[1]
-    if isinstance(node, ir.LayerNorm):
-        centered = x - x.mean(axis=1, keepdims=True)
-        return (
-            centered / np.sqrt((centered**2).mean(axis=1, keepdims=True) + node.epsilon) * node.gamma
-            + node.beta
-        )
-    if isinstance(node, ir.SelectFirst):
-        return x[:1]
-    if isinstance(node, ir.MeanPool):
-        return x.mean(axis=0, keepdims=True)
-    assert isinstance(node, ir.SelfAttention)
-    q, k, v = (part.reshape(len(part), node.heads, -1).transpose(1, 0, 2) for part in inputs)
+def _linear(node: ir.Linear, x: np.ndarray, *residual: np.ndarray) -> np.ndarray:
+    y = FUNCTIONS[node.activation](x @ node.weight.T.astype(np.float64) + node.bias)
+    return y + residual[0] if residual else y
+
+
+def _layer_norm(node: ir.LayerNorm, x: np.ndarray) -> np.ndarray:
+    centered = x - x.mean(axis=1, keepdims=True)
+    variance = (centered**2).mean(axis=1, keepdims=True)
+    return centered / np.sqrt(variance + node.epsilon) * node.gamma + node.beta
+
+
+def _self_attention(node: ir.SelfAttention, *operands: np.ndarray) -> np.ndarray:
+    tokens = len(operands[0])
+    q, k, v = (operand.reshape(tokens, node.heads, -1).transpose(1, 0, 2) for operand in operands)
     scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[2])
     weights = np.exp(scores - scores.max(axis=2, keepdims=True))
     context = weights / weights.sum(axis=2, keepdims=True) @ v
-    return context.transpose(1, 0, 2).reshape(len(x), -1)
+    return context.transpose(1, 0, 2).reshape(tokens, -1)
+
+
+#: Node -> its output from its inputs, all float64 [tokens or 1, channels].
+MEANINGS: Dict[Type[ir.Node], Callable[..., Any]] = {
+    ir.Linear: _linear,
+    ir.Activate: lambda node, x: FUNCTIONS[node.function](x),
+    ir.Add: lambda node, left, right: left + right,
+    ir.LayerNorm: _layer_norm,
+    ir.SelfAttention: _self_attention,
+    ir.SelectFirst: lambda node, x: x[:1],
+    ir.MeanPool: lambda node, x: x.mean(axis=0, keepdims=True),
+}

@@ -18,15 +18,15 @@ def naive_ranges(graph: ir.Graph, samples: List[List[int]], activations: str = "
         evaluate(graph, ids, [0] * len(ids), values)
         for node in graph.nodes:
             if isinstance(node, ir.Linear) and activations == "static":
-                seen.setdefault(f"{node.quantizer}:input", []).append(values[node.input.name])
+                seen.setdefault(f"{node.module}:input", []).append(values[node.input.name])
             if isinstance(node, ir.SelfAttention):
                 for part in ("query", "key", "value"):
                     seen.setdefault(f"{node.name}:{part}", []).append(values[getattr(node, part).name])
-    quantizers = {name: _quantizer(name, arrays) for name, arrays in seen.items()}
+    quantizers = {name: _quantization_parameters(name, arrays) for name, arrays in seen.items()}
     return {"format": 1, "method": "naive", "activations": activations, "sites": quantizers}
 
 
-def _quantizer(name: str, arrays: List[np.ndarray]) -> Dict[str, Any]:
+def _quantization_parameters(name: str, arrays: List[np.ndarray]) -> Dict[str, Any]:
     lo = min(0.0, *(float(array.min()) for array in arrays))
     hi = max(0.0, *(float(array.max()) for array in arrays))
     if name.endswith((":key", ":value")):

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from obert_edge.errors import CheckpointError
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import read_config
 from obert_edge.host.compiler.importer import import_graph
 from obert_edge.host.compiler.passes.first_token import select_first_early
 from obert_edge.host.compiler.passes.fuse import fuse
+from tests.host.checkpoints.published_checkpoints import make_published_model, save_published_model
 from tests.host.compiler.float_reference import evaluate
-from tests.host.compiler.models import CASES, save_model
+from tests.host.compiler.tiny_checkpoints import CASES, save_model
 
 IDS = [5, 17, 99, 3, 42, 42, 8]
 TYPES = [0, 0, 0, 1, 1, 1, 1]
@@ -45,3 +47,13 @@ def test_graph_computes_what_transformers_computes(tmp_path: Path, architecture:
         reference = reference.numpy().reshape(value.shape)
         np.testing.assert_allclose(value, reference, atol=2e-5)
         assert np.ptp(reference) > 0.01  # an output that says nothing would agree with anything
+
+
+def test_movement_pruning_before_its_masks_are_applied_is_refused(tmp_path: Path) -> None:
+    model = make_published_model("squadv1", 3)
+    state = {**model.state_dict(), "bert.encoder.layer.0.output.dense.mask_scores": torch.ones(32, 128)}
+    save_published_model(model, tmp_path / "m", state=state, kind="legacy pickle")
+    checkpoint = Checkpoint.open(tmp_path / "m")
+    with pytest.raises(CheckpointError, match="mask_scores") as error:
+        import_graph(checkpoint, read_config(checkpoint))
+    assert "apply the masks" in error.value.hint

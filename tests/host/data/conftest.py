@@ -1,4 +1,8 @@
+"""A tokenizer of few words, and a folder of SST-2."""
+
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
@@ -44,3 +48,12 @@ def tokenizer() -> Tokenizer:
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     return made
+
+
+@pytest.fixture
+def sst2(tmp_path: Path) -> Path:
+    """A folder with train (three rows), dev (two) and test (one, without a label), as GLUE has them."""
+    (tmp_path / "train.tsv").write_text("sentence\tlabel\na good film\t1\na bad film\t0\nit was bad\t0\n")
+    (tmp_path / "dev.tsv").write_text("sentence\tlabel\ngood\t1\nbad\t0\n")
+    (tmp_path / "test.tsv").write_text("index\tsentence\n0\tgood\n")
+    return tmp_path

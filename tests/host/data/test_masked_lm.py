@@ -1,3 +1,5 @@
+"""Masked language modeling: full rows of running text, and masks that a resumed run sees again."""
+
 from __future__ import annotations
 
 import gzip

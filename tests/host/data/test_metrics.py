@@ -1,3 +1,5 @@
+"""Metrics equal their definitions, scipy, and SQuAD's official script."""
+
 from __future__ import annotations
 
 import numpy as np

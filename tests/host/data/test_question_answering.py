@@ -1,3 +1,5 @@
+"""SQuAD: windows of long contexts, answer tokens, and the official score."""
+
 from __future__ import annotations
 
 import gzip

@@ -1,3 +1,5 @@
+"""Tables are read row by row, and a row that does not fit is named by file and line."""
+
 from __future__ import annotations
 
 import gzip

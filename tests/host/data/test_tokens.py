@@ -1,3 +1,5 @@
+"""Token classification: a label per word, scored by whole entities."""
+
 from __future__ import annotations
 
 import json
@@ -7,7 +9,8 @@ import pytest
 
 from obert_edge.errors import DataError
 from obert_edge.host.data import load_task
-from obert_edge.host.data.tokens import IGNORED, entities
+from obert_edge.host.data.base import IGNORED
+from obert_edge.host.data.tokens import entities
 
 CONLL = "-DOCSTART- X O\n\njohn NNP B-PER\nsmith NNP I-PER\nlives V O\nin P O\nparis NNP B-LOC\n\nit P O\n"
 

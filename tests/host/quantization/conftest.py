@@ -1,3 +1,7 @@
+"""One thread for torch."""
+
+from __future__ import annotations
+
 import pytest
 import torch
 

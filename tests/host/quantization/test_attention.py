@@ -1,3 +1,5 @@
+"""INT8 self-attention equals the integer model of docs/numerics.md, and can be trained."""
+
 from __future__ import annotations
 
 import numpy as np

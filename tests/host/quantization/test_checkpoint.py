@@ -1,3 +1,5 @@
+"""A quantized model folder is read back to the bit, or refused with a reason."""
+
 from __future__ import annotations
 
 import json
@@ -134,7 +136,7 @@ def test_a_record_of_a_newer_format_is_refused(folder):
 
 
 def test_a_record_of_another_model_is_refused(folder):
-    edit(folder, quantizers={"elsewhere:input": {"scale": 1.0, "zero_point": 0}})
+    edit(folder, sites={"elsewhere:input": {"scale": 1.0, "zero_point": 0}})
     with pytest.raises(CheckpointError, match="does not fit the model"):
         load_quantized(folder)
 
@@ -144,7 +146,7 @@ def test_a_record_of_another_model_is_refused(folder):
 )
 def test_a_record_with_a_bad_quantizer_is_refused(folder, quantizer):
     record = json.loads((folder / "quantization.json").read_text())
-    edit(folder, quantizers={**record["sites"], "classifier:input": quantizer})
+    edit(folder, sites={**record["sites"], "classifier:input": quantizer})
     with pytest.raises(CheckpointError, match="classifier:input"):
         load_quantized(folder)
 

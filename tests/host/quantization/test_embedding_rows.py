@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from obert_edge.bundle.rows import dequantize_rows, pack_rows
-from obert_edge.host.compiler.passes.embeddings import quantize_rows_int4
+from obert_edge.host.compiler.quantized_rows import quantize_rows_int4
 from obert_edge.host.quantization.embedding_rows import int4_rows
 
 

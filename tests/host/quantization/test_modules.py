@@ -1,3 +1,5 @@
+"""Quantized linears and embeddings, and what a quantizer does in each mode."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -47,7 +49,7 @@ def test_shared_codes_are_forgotten_on_release():
     quantizer = make_quantizer(shared=True)
     quantizer.set_params(0.1, 0)
     x = torch.ones(2, 4)
-    first = make_quantizer(x)
+    first = quantizer(x)
     assert quantizer(x) is first
     quantizer.release()
     assert quantizer(x) is not first

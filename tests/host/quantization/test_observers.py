@@ -1,3 +1,5 @@
+"""Ranges that are seen, and the scale and zero point that a range gives."""
+
 from __future__ import annotations
 
 import numpy as np

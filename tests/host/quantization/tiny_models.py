@@ -5,29 +5,32 @@ from __future__ import annotations
 import torch
 import transformers
 
-ARCHITECTURES = ("Bert", "DistilBert", "Roberta", "Electra")
-HEADS = (
-    "ForSequenceClassification",
-    "ForQuestionAnswering",
-    "ForTokenClassification",
-    "ForMaskedLM",
-    "Model",
-)
+from obert_edge.host.architectures import ARCHITECTURES as KNOWN
+from obert_edge.host.architectures import CLASS_SUFFIXES
+
+#: What the transformers classes of each architecture start with, and what those of each head end in.
+ARCHITECTURES = tuple(known.class_prefix for known in KNOWN.values())
+HEADS = tuple(CLASS_SUFFIXES.values())
 VOCABULARY = 90
-_COMMON = {"vocab_size": VOCABULARY, "max_position_embeddings": 66, "pad_token_id": 0}
-_BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-_SIZES = {
-    "Bert": _BERT,
-    "Roberta": {**_BERT, "type_vocab_size": 1, "pad_token_id": 1},
-    "Electra": {**_BERT, "embedding_size": 16},
-    "DistilBert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
-}
+
+
+def _sizes(class_prefix):
+    """The fields of the configuration of a tiny encoder."""
+    known = next(known for known in KNOWN.values() if known.class_prefix == class_prefix)
+    fields = known.fields
+    sizes = {"vocab_size": VOCABULARY, "max_position_embeddings": 66, "pad_token_id": 0}
+    sizes |= {fields.hidden: 32, fields.layers: 2, fields.heads: 2, fields.intermediate: 64}
+    if fields.embedding != fields.hidden:
+        sizes[fields.embedding] = 16
+    if known.positions_after_padding:
+        sizes |= {"type_vocab_size": 1, "pad_token_id": 1}
+    return sizes
 
 
 def make_model(architecture="Bert", head="ForSequenceClassification", seed=0, **changes):
     """A model in eval mode whose layers, attention included, all matter to the output."""
     labels = {} if head in ("Model", "ForMaskedLM", "ForQuestionAnswering") else {"num_labels": 3}
-    sizes = {**_COMMON, **_SIZES[architecture], **labels, **changes}
+    sizes = {**_sizes(architecture), **labels, **changes}
     config = getattr(transformers, f"{architecture}Config")(**sizes)
     torch.manual_seed(seed)
     model = getattr(transformers, f"{architecture}{head}")(config)

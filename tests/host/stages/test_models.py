@@ -55,7 +55,7 @@ def test_a_config_that_is_no_object_is_refused(copy, content):
 
 def test_an_unknown_architecture_is_refused(copy, task):
     (copy / "config.json").write_text(json.dumps({"model_type": "no_such_model"}))
-    with pytest.raises(CheckpointError, match="cannot be loaded"):
+    with pytest.raises(CheckpointError, match="is a 'no_such_model' model; supported are bert"):
         load_model(copy, task)
 
 

@@ -1,1 +1,1 @@
-"""Graph to program: fuse, quantize, pack, plan; each a pure function of its input."""
+"""From a float graph to a program; each pass is a pure function: fuse, first_token, quantize, pack, plan."""

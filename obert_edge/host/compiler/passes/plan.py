@@ -1,9 +1,8 @@
-"""Places for values: buffers, arena slots, and offsets in the weights blob.
+"""Gives values their places in memory: buffers, arena slots, and offsets in the weights blob.
 
-A slot is as big as its biggest buffer, so the arena is small when values that do
-not live at the same time share slots. Values are placed in the order they are
-written: in place of the float value an op updates where it may, else in the free
-slot that fits best.
+A slot is as big as its biggest buffer, so the arena is small when values that do not live at the same time
+share slots. Values are placed in the order they are written: where an op may overwrite one of its inputs
+(``LoweredOp.overwrites``), in that input's slot, else in the free slot that fits best.
 """
 
 from __future__ import annotations
@@ -14,22 +13,19 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 import numpy.typing as npt
 
-from obert_edge.bundle import program
 from obert_edge.bundle.program import ABSENT, Buffer, Const, Op, Program
-from obert_edge.host.compiler.lowered import LoweredGraph, LoweredOp, Value
+from obert_edge.host.compiler.lowered import LoweredGraph, LoweredOp
+from obert_edge.host.compiler.values import Value
 
 #: Constants start at multiples of this many bytes of ``weights.bin``.
 ALIGNMENT = 64
 
-#: Op -> the input whose memory its float output may take over.
-_IN_PLACE = {program.LayerNorm: "input", program.Linear: "residual"}
-
 
 def plan(graph: LoweredGraph) -> Tuple[Program, bytearray]:
-    """Make a program of ops whose weights are packed.
+    """A program of ops whose weights are packed.
 
     Returns:
-        the program and its weights blob.
+        The program and its weights blob, whose constants start at multiples of :data:`ALIGNMENT` bytes.
     """
     slots = assign_slots(graph)
     buffers: Dict[Buffer, int] = {}
@@ -39,7 +35,7 @@ def plan(graph: LoweredGraph) -> Tuple[Program, bytearray]:
 
 
 def assign_slots(graph: LoweredGraph) -> Dict[Value, int]:
-    """An arena slot for every value; values that live at the same time never share one."""
+    """The index of an arena slot for every value; values that live at the same time never share one."""
     last_read = {value: i for i, op in enumerate(graph.ops) for value in op.reads}
     slots: Dict[Value, int] = {}
     sizes: List[int] = []
@@ -47,10 +43,10 @@ def assign_slots(graph: LoweredGraph) -> Dict[Value, int]:
     for i, op in enumerate(graph.ops):
         dying = [value for value in dict.fromkeys(op.reads) if last_read[value] == i]
         for value in op.writes:
-            replaced = _replaced(op, value, dying)
-            if replaced is not None:
-                slots[value] = slots[replaced]
-                dying.remove(replaced)
+            overwritten = _overwritten(op, value, dying)
+            if overwritten is not None:
+                slots[value] = slots[overwritten]
+                dying.remove(overwritten)
                 continue
             slots[value] = _best_slot(value, free, sizes)
         unread = [value for value in op.writes if value not in last_read]
@@ -58,8 +54,9 @@ def assign_slots(graph: LoweredGraph) -> Dict[Value, int]:
     return slots
 
 
-def _replaced(op: LoweredOp, value: Value, dying: List[Value]) -> Optional[Value]:
-    candidate = op.values.get(_IN_PLACE.get(op.op_type, ""))
+def _overwritten(op: LoweredOp, value: Value, dying: List[Value]) -> Optional[Value]:
+    """The input whose slot the op's float output takes over; None: it may not, or the input is read again."""
+    candidate = op.values.get(op.overwrites)
     if candidate is None or candidate not in dying or op.values.get("output") != value:
         return None
     same = dataclasses.replace(candidate, name=value.name) == value
@@ -67,8 +64,8 @@ def _replaced(op: LoweredOp, value: Value, dying: List[Value]) -> Optional[Value
 
 
 def _best_slot(value: Value, free: List[int], sizes: List[int]) -> int:
-    """Take the free slot that wastes or grows least, or a new one."""
-    needed = value.bytes_per_column
+    """The free slot whose size (in bytes per token) is nearest to what the value needs, or a new one."""
+    needed = value.bytes_per_token
     if not free:
         sizes.append(needed)
         return len(sizes) - 1
@@ -86,6 +83,7 @@ class _Blob:
         self.consts: List[Const] = []
 
     def add(self, array: npt.NDArray[Any]) -> int:
+        """Append a constant, little endian; returns its index."""
         self.data += bytes(-len(self.data) % ALIGNMENT)
         little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         self.consts.append(Const(len(self.data), little_endian.nbytes))
@@ -94,6 +92,7 @@ class _Blob:
 
 
 def _place(op: LoweredOp, slots: Dict[Value, int], buffers: Dict[Buffer, int], blob: _Blob) -> Op:
+    """The op with indices in place of values and constants; adds what is new to ``buffers`` and ``blob``."""
     fields: Dict[str, Any] = {"name": op.name}
     for name in (*op.op_type.INPUTS, *op.op_type.OUTPUTS, *op.op_type.CONSTS):
         fields[name] = ABSENT

@@ -12,15 +12,16 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Dict, List
 
+import numpy as np
 import torch
-import transformers
 from safetensors.torch import save_file
 from torch import nn
 from torch.ao import quantization as ao
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from tests.host.compiler.models import make_model
+from obert_edge.device.runtime.session import load
+from tests.host.compiler.tiny_checkpoints import make_model
 
 VOCABULARY = 120
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{i}" for i in range(VOCABULARY - 5)]
@@ -30,6 +31,16 @@ TASKS = {
     "qqp": "sequence-classification",
     "mlm": "masked-lm",
 }
+
+#: One name of every layout, with 12, 6 and 3 layers.
+LAYOUTS = [
+    "oBERT-teacher-mnli",
+    "oBERT-12-downstream-pruned-unstructured-97-squadv1",
+    "oBERT-6-downstream-pruned-block4-80-squadv1",
+    "oBERT-3-upstream-pretrained-dense",
+    "oBERT-12-upstream-pruned-unstructured-90-finetuned-qqp-v2",
+    "oBERT-3-downstream-pruned-block4-90-QAT-squadv1",
+]
 
 
 def obert_names() -> Dict[str, Dict[str, Any]]:
@@ -70,12 +81,13 @@ def obert_names() -> Dict[str, Dict[str, Any]]:
 
 
 def encoder_linears(model: nn.Module) -> List[nn.Linear]:
+    """The linears of the encoder's layers, which the published models prune."""
     return [
         module for name, module in model.named_modules() if ".layer." in name and type(module) is nn.Linear
     ]
 
 
-def prune(model: nn.Module, percent: int, block: int) -> None:
+def prune_smallest(model: nn.Module, percent: int, block: int) -> None:
     """Zeros in blocks of consecutive inputs of an output unit, the smallest first."""
     with torch.no_grad():
         for linear in encoder_linears(model):
@@ -84,19 +96,20 @@ def prune(model: nn.Module, percent: int, block: int) -> None:
             groups[groups.abs().sum(1).argsort()[:count]] = 0.0
 
 
-def make_published(
+def make_published_model(
     task: str, layers: int, *, sparsity: int = 0, block: int = 1, architecture: str = "bert"
 ) -> nn.Module:
+    """A tiny random model with the head of a task of :data:`TASKS`, ``sparsity`` percent of it zeros."""
     labels = {"mnli": 3, "qqp": 2}.get(task, 2)
     model = make_model(
         architecture, TASKS[task], hidden=32, layers=layers, heads=2, num_labels=labels, vocab_size=VOCABULARY
     )
     if sparsity:
-        prune(model, sparsity, block)
+        prune_smallest(model, sparsity, block)
     return model
 
 
-def save_published(
+def save_published_model(
     model: nn.Module, folder: Path, *, state: Any = None, kind: str = "pickle", **config: Any
 ) -> None:
     """Write what the repositories hold: config.json, weights, the tokenizer as vocab.txt."""
@@ -167,6 +180,7 @@ class MatMulWrapper(nn.Module):
 
 
 def wrapped_attention(module: Any, query: Any, key: Any, value: Any, mask: Any, **_: Any) -> Any:
+    """Self-attention on SparseML's wrapped products, as its BERT computes it."""
     scores = module.attention_scores_matmul(query, key.transpose(-1, -2)) * query.shape[-1] ** -0.5
     if mask is not None:
         scores = scores + mask
@@ -215,11 +229,42 @@ def _restore_table(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tens
     return kept
 
 
-def batches(count: int = 3, tokens: int = 24) -> List[Dict[str, torch.Tensor]]:
+def make_batches(count: int = 3, tokens: int = 24) -> List[Dict[str, torch.Tensor]]:
+    """Batches of four sequences of random ids; always the same."""
     generator = torch.Generator().manual_seed(3)
     return [
         {"input_ids": torch.randint(5, VOCABULARY, (4, tokens), generator=generator)} for _ in range(count)
     ]
 
 
-assert transformers  # the classes above are looked up in it by name
+def make_published_folder(name: str, folder: Path, kind: str = "pickle") -> Any:
+    """The folder of a published name; returns the model as torch runs it."""
+    content = dict(obert_names()[name])
+    qat = content.pop("qat", False)
+    model = make_published_model(**content)
+    if qat:
+        model = quantize_like_sparseml(model, make_batches())
+        save_published_model(model, folder, kind=kind)
+    else:
+        save_published_model(model, folder, state=with_position_ids(model), kind=kind)
+    return model
+
+
+def model_answers(model: Any) -> Dict[str, np.ndarray]:
+    """The logits of a torch model on one batch, by name."""
+    with torch.no_grad():
+        output = model(**make_batches(1)[0])
+    return {key: value.numpy() for key, value in output.items() if key.endswith("logits")}
+
+
+def bundle_answers(path: Path) -> Dict[str, np.ndarray]:
+    """The outputs of a bundle on the same batch."""
+    with load(path, threads=1) as session:
+        return session.run(input_ids=make_batches(1)[0]["input_ids"].numpy())
+
+
+def check_close(found: Dict[str, np.ndarray], expected: Dict[str, np.ndarray], correlation: float) -> None:
+    """Every output of one is there in the other, and they are correlated at least so much."""
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        assert np.corrcoef(found[key].ravel(), value.ravel())[0, 1] > correlation

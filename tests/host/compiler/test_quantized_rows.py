@@ -1,4 +1,4 @@
-"""Four-bit rows: the best of the scales that are tried, whatever the width."""
+"""INT8 rows reach their largest value; INT4 rows take the best of the scales that are tried."""
 
 from __future__ import annotations
 
@@ -7,7 +7,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obert_edge.bundle.rows import GROUP, dequantize_rows, pack_rows
-from obert_edge.host.compiler.passes.embeddings import quantize_rows_int4
+from obert_edge.host.compiler.quantized_rows import quantize_rows, quantize_rows_int4
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-30, 1e-3, 1.0, 1e6]))
+def test_rows_are_quantized_symmetrically_and_zeros_stay_zero(seed: int, size: float) -> None:
+    generator = np.random.default_rng(seed)
+    weight = (generator.normal(0, size, (5, 16)) * (generator.random((5, 16)) < 0.5)).astype(np.float32)
+    weight[0] = 0
+    q, scale = quantize_rows(weight)
+    assert scale[0] == 1 and q.dtype == np.int8 and scale.dtype == np.float32
+    assert ((weight == 0) <= (q == 0)).all() and q.min() >= -127
+    for row in range(1, 5):
+        if weight[row].any():
+            assert abs(q[row]).max() == 127
+            assert scale[row] == abs(weight[row]).max() / np.float32(127)
+    assert (abs(q * scale[:, None] - weight) <= 0.5001 * scale[:, None]).all()
 
 
 def values_of(weight: np.ndarray) -> np.ndarray:

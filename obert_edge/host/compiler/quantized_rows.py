@@ -1,11 +1,12 @@
-"""Four-bit rows of the word-embedding table, exactly as docs/numerics.md says.
+"""Rows of weights and embeddings in INT8 and INT4, exactly as docs/numerics.md (Quantization) says; numpy.
 
-The torch twin, which training uses, is ``host/quantization/embedding_rows.py``; both give the same bits.
+Training uses the twins of these functions in torch: ``row_codes`` of ``host/quantization/fake_quant.py`` for
+INT8, and ``host/quantization/embedding_rows.py`` for INT4, which gives the same bits.
 """
 
 from __future__ import annotations
 
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +16,37 @@ from obert_edge.bundle.rows import GROUP, ROW_STEPS, TRIED_SIXTEENTHS, group_cou
 Floats = npt.NDArray[np.float32]
 Int8s = npt.NDArray[np.int8]
 
+#: Rows that :func:`quantize_rows_int4` works on at a time, so that its seven trials need little memory.
 _ROWS_AT_ONCE = 4096
 
 
+def quantize_rows(weight: Floats, trained: Optional[np.float32] = None) -> Tuple[Int8s, Floats]:
+    """Symmetric INT8 per row: ``s = max |w| / 127`` (1 for a zero row), ``q = clamp(rne(w / s), -127, 127)``.
+
+    Args:
+        weight: float32 [n, k].
+        trained: the scale of all rows, in place of each row's own.
+
+    Returns:
+        ``q`` int8 [n, k], where zero weights are zero, and ``s`` float32 [n]. All in float32 steps.
+    """
+    largest = np.abs(weight).max(axis=1)
+    scale = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
+    # A largest weight so small that its scale is 0 in float32 (subnormal) counts as a zero row.
+    scale[scale == 0] = 1
+    if trained is not None:
+        scale[:] = trained
+    steps = np.rint(weight / scale[:, None])
+    return np.clip(steps, -127, 127, out=steps).astype(np.int8), scale
+
+
 class Int4Rows(NamedTuple):
-    """A table: row ``i``, channel ``c`` is ``values[i, c] * (group_scale[i, c // 32] * scale[i])``.
+    """A table whose row ``i``, channel ``c`` is ``values[i, c] * (group_scale[i, c // 32] * scale[i])``.
 
     Attributes:
-        values: int8 ``[n, k]``, -8..7.
-        group_scale: int8 ``[n, groups]``, -127..127, negative where a group's largest value is positive.
-        scale: float32 ``[n]``.
+        values: int8 [n, k], -8..7, one value a byte; ``bundle/rows.py`` packs two into one.
+        group_scale: int8 [n, groups], -127..127, negative where a group's largest value is positive.
+        scale: float32 [n].
     """
 
     values: Int8s
@@ -33,10 +55,10 @@ class Int4Rows(NamedTuple):
 
 
 def quantize_rows_int4(weight: Floats) -> Int4Rows:
-    """Quantize rows to four bits; each group's scale is the one of seven with the least squared error.
+    """Four bits per value; each group's scale is the one of seven with the least squared error.
 
     Args:
-        weight: float32 ``[n, k]``.
+        weight: float32 [n, k].
     """
     parts: List[Int4Rows] = [
         _quantize(weight[start : start + _ROWS_AT_ONCE])
@@ -71,7 +93,10 @@ def _quantize(weight: Floats) -> Int4Rows:
 
 
 def _sum(errors: Floats) -> Floats:
-    """Over a group, in an order that any library can keep: halves are added until one value is left."""
+    """The sum over each group of 32, float32 [n, groups]: its halves are added until one value is left.
+
+    Any library can keep this order of additions, so numpy and torch find the same sums.
+    """
     width = GROUP
     while width > 1:
         width //= 2

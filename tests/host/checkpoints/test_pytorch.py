@@ -1,0 +1,23 @@
+"""A model folder becomes the transformers model that was saved, to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from obert_edge.host.checkpoints.checkpoint import Checkpoint
+from obert_edge.host.checkpoints.model_config import read_config
+from obert_edge.host.checkpoints.pytorch import load_pytorch
+from tests.host.checkpoints.published_checkpoints import LAYOUTS, make_published_folder, model_answers
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if "QAT" not in name])
+def test_a_published_model_loads_bit_for_bit(name: str, tmp_path: Path) -> None:
+    model = make_published_folder(name, tmp_path / name)
+    checkpoint = Checkpoint.open(tmp_path / name)
+    loaded, missing = load_pytorch(checkpoint, read_config(checkpoint).class_for_task)
+    assert missing == []
+    for key, value in model_answers(model).items():
+        np.testing.assert_array_equal(model_answers(loaded)[key], value)

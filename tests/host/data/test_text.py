@@ -1,0 +1,56 @@
+"""A user's own table of texts and labels becomes a task, or the line that is wrong is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from obert_edge.errors import DataError
+from obert_edge.host.data import load_task
+from tests.host.data.answers import one_hot_answers
+
+
+def test_a_users_table_needs_only_texts_and_labels(tmp_path, tokenizer):
+    rows = [{"body": f"text {i}", "kind": ["sport", "news", "art"][i % 3]} for i in range(30)]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    task = load_task("text", path, text_columns=["body"], label_column="kind")
+    assert task.labels == ("art", "news", "sport")
+    assert task.splits == ("train", "dev")
+    assert len(task.examples("dev")) == 3
+    assert task.score("dev", *scored(task, tokenizer))["accuracy"] == 100.0
+
+
+def scored(task, tokenizer):
+    features = task.features("dev", tokenizer)
+    return features, one_hot_answers(*(feature["labels"] for feature in features), count=len(task.labels))
+
+
+def test_whole_number_labels_are_ordered_by_value(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\na,10\nb,9\nc,-1\n")
+    (tmp_path / "dev.csv").write_text("text,label\na,9\n")
+    assert load_task("text", tmp_path).labels == ("-1", "9", "10")
+
+
+@pytest.mark.parametrize(
+    ("dev", "message"),
+    [
+        ("text,label\nfine,x\noh,z\n", "line 3: unknown label 'z'; known are x, y"),
+        ("text,tag\nfine,x\n", "line 2: there is no column 'label'; there are text, tag"),
+        ("sentence,label\nfine,x\n", "line 2: there is no column 'text'"),
+        ("text,label\n", "holds no rows"),
+    ],
+)
+def test_wrong_user_data_is_refused_with_file_and_line(tmp_path, dev, message):
+    (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
+    (tmp_path / "dev.csv").write_text(dev)
+    with pytest.raises(DataError, match=message) as error:
+        load_task("text", tmp_path)
+    assert error.value.exit_code == 1
+
+
+def test_one_label_is_not_a_task(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\na,x\nb,x\n")
+    with pytest.raises(DataError, match="1 distinct labels"):
+        load_task("text", tmp_path)
