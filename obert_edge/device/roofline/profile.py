@@ -9,8 +9,9 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 
 from obert_edge.bundle.program import Linear, Op, Program, WeightFormat
+from obert_edge.device.roofline.bound import bound_of
 from obert_edge.device.roofline.peaks import Peaks
-from obert_edge.device.roofline.work import bound_of, work_of
+from obert_edge.device.roofline.work import work_of
 from obert_edge.device.text_table import milliseconds, text_table
 
 
@@ -27,7 +28,7 @@ class OpTime:
         multiply_adds: per run, of the weights that are stored (zeros left out are not counted), padded
             tokens included.
         gmacs: 10^9 multiply-adds per second, of the least time.
-        bytes_moved: per run, between the first level cache and what is behind it (``limits.Work.moved``).
+        bytes_moved: per run, between the first level cache and what is behind it (``Work.moved``).
         bound: what the op runs against (see docs/performance.md); empty where no peaks are known.
         bound_ms: the time it takes at the machine's peak.
         reached: ``bound_ms / least_ms``.
