@@ -1,7 +1,7 @@
 """How work and peaks give a time: the law of the roofline.
 
-The units of a machine (its vector units, each level of its memory) work side by side, so a job takes as long as
-the busiest of them; what one unit has to do adds up.
+The units of a machine (its vector units, each level of its memory) work side by side, so a job takes as long
+as the busiest of them; what one unit has to do adds up.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def bound_of_units(*units: Mapping[str, float]) -> Bound:
 def bound_of(work: Work, peaks: Peaks) -> Bound:
     """The time no implementation of this form can be below.
 
-    Multiply-adds, shuffles and float arithmetic share the vector units; loads from L1, reads from L2, writes to
-    L2 and reads from memory are units of their own.
+    Multiply-adds, shuffles and float arithmetic share the vector units; loads from L1, reads from L2, writes
+    to L2 and reads from memory are units of their own.
     """
     gathered = peaks.row_gather.get(work.gathered_rows, 0.0)
     arithmetic: Dict[str, float] = {
@@ -66,8 +66,8 @@ def bound_of(work: Work, peaks: Peaks) -> Bound:
 def _total(times: Iterable[float]) -> float:
     """The plain sum, from left to right.
 
-    The packer's costs stand in every manifest, so they must not depend on the version of Python; from 3.12 on,
-    ``sum`` rounds differently.
+    The packer's costs stand in every manifest, so they must not depend on the version of Python; from 3.12
+    on, ``sum`` rounds differently.
     """
     total = 0.0
     for time in times:

@@ -1,4 +1,4 @@
-"""How fast a bundle should be, without running it: the roofline at the numbers its target was measured with."""
+"""How fast a bundle should be, without running it: the roofline at its target's measured numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from obert_edge.device.roofline.bound import bound_of
 from obert_edge.device.roofline.peaks import Peaks
 from obert_edge.device.roofline.work import work_of
 
-#: Prefix of the keys of the manifest's ``reference`` that say, by kind of op, which part of its bound it reached.
+#: Prefix of the keys of the manifest's ``reference`` that say, by kind of op, which part of its bound it
+#: reached.
 REACHED = "reached_"
 #: A layer with a smaller share of zeros than this was never meant to be sparse.
 _LEAST_SPARSITY = 0.05
@@ -46,8 +47,8 @@ class Estimate:
         sequence_length: tokens of the sequence.
         ms: milliseconds of the bundle.
         dense_int8_ms: milliseconds if every linear were stored dense, on the same engine.
-        dense_fp32_ms: milliseconds with float32 products at the multiply-add peak and all else as in the bundle;
-            no float32 engine is faster.
+        dense_fp32_ms: milliseconds with float32 products at the multiply-add peak and all else as in the
+            bundle; no float32 engine is faster.
         kinds: milliseconds by kind of op.
         linears: the linears that run on every token.
     """
@@ -75,8 +76,8 @@ class Estimate:
         lines = [f"{linear.name}: {linear.warning}" for linear in self.linears if linear.warning]
         if self.over_dense_int8 < _LEAST_SPEEDUP:
             lines.append(
-                f"the whole model is estimated to be {self.over_dense_int8:.2f}x as fast as stored dense: sparsity "
-                "gains nothing here; prune more, in 4x1 blocks"
+                f"the whole model is estimated to be {self.over_dense_int8:.2f}x as fast as stored dense: "
+                "sparsity gains nothing here; prune more, in 4x1 blocks"
             )
         return lines
 

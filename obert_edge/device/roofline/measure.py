@@ -19,8 +19,8 @@ def measure_peaks(
 ) -> Optional[Peaks]:
     """Measure this machine; takes about half a second.
 
-    Caches and arithmetic are each thread's own, so one thread is measured and multiplied; memory is shared, so all
-    threads read it at once.
+    Caches and arithmetic are each thread's own, so one thread is measured and multiplied; memory is shared,
+    so all threads read it at once.
 
     Args:
         library: the engine.

@@ -1,7 +1,7 @@
 """What each op has to do at least, counted from the compiled program.
 
-``docs/performance.md`` derives the numbers. Nothing here knows how fast a machine or a kernel is. A new kind of
-op is one function and one row of :data:`WORK`; a new weight format is one row of :data:`_FORMATS`.
+``docs/performance.md`` derives the numbers. Nothing here knows how fast a machine or a kernel is. A new kind
+of op is one function and one row of :data:`WORK`; a new weight format is one row of :data:`_FORMATS`.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ class _Format(NamedTuple):
 
     Args:
         rows: output rows that share one load of the activations.
-        gathers: whether it shuffles listed columns anew for each group of rows, instead of interleaving a panel
-            once for all of them.
+        gathers: whether it shuffles listed columns anew for each group of rows, instead of interleaving a
+            panel once for all of them.
         weights_per_column: stored weights that one entry of the column list stands for.
     """
 

@@ -18,7 +18,7 @@ import numpy as np
 import obert_edge
 from obert_edge.bundle.container import Bundle
 from obert_edge.bundle.hashes import chunk_digests
-from obert_edge.device.export.tflite_file import TfliteFile
+from obert_edge.device.export.tflite_reader import TfliteReader
 from obert_edge.device.runtime import machine
 from obert_edge.device.runtime.library import find_library, installed_library
 from obert_edge.device.runtime.native import Library
@@ -71,7 +71,7 @@ def load_tflite(path: PathLike, threads: Optional[int] = None, bundle: Optional[
         VerificationError: the runtime gives other results than the cases hold.
     """
     path = Path(path)
-    content = TfliteFile(path)
+    content = TfliteReader(path)
     cases = _cases(path, content)
     threads = machine.available_threads() if threads is None else threads
     delegates = []
@@ -185,10 +185,10 @@ def read_case(path: Path) -> Dict[str, np.ndarray]:
         UsageError: there is no such file.
         BundleError: it is no ``.tflite`` with a case.
     """
-    return _cases(path, TfliteFile(path))[0]
+    return _cases(path, TfliteReader(path))[0]
 
 
-def _cases(path: Path, content: TfliteFile) -> List[Dict[str, np.ndarray]]:
+def _cases(path: Path, content: TfliteReader) -> List[Dict[str, np.ndarray]]:
     cases: List[Dict[str, np.ndarray]] = []
     try:
         while f"{CASE}.{len(cases)}" in content.metadata:
@@ -205,7 +205,7 @@ def _cases(path: Path, content: TfliteFile) -> List[Dict[str, np.ndarray]]:
     return cases
 
 
-def _check_digests(path: Path, content: TfliteFile) -> None:
+def _check_digests(path: Path, content: TfliteReader) -> None:
     expected = bytes(content.metadata.get(DIGESTS, b"")).decode("ascii", "replace").split()
     if chunk_digests(content.custom_ops[ENCODER_OP]) != expected:
         raise BundleError(
@@ -250,8 +250,8 @@ def _explain(path: Path, runtime: Any, error: Exception) -> ObertEdgeError:
         return UnsupportedDeviceError(
             f"{path} holds an op {ENCODER_OP}, which {runtime.__name__} does not have; the obert-edge "
             "delegate was expected to run it",
-            hint="pass experimental_delegates=[obert_edge.device.export.tflite.load_delegate()] to the "
-            "interpreter, or load the file with obert_edge.device.export.tflite.load_tflite",
+            hint="pass experimental_delegates=[load_delegate()] to the interpreter, or load the file with "
+            "load_tflite; both are in obert_edge.device.export.litert_runtime",
         )
     fix = "use a newer ai-edge-litert" if _OURS not in str(error) else "give the delegate what it can run"
     return UnsupportedDeviceError(

@@ -21,7 +21,7 @@ _METADATA_NAME, _METADATA_BUFFER = 0, 1
 _BUFFER_DATA = 0
 
 
-class TfliteFile:
+class TfliteReader:
     """A mapped ``.tflite``.
 
     Args:
