@@ -108,9 +108,7 @@ def estimated_speedup(linears: List[LinearFacts]) -> float:
     return sum(linear.dense_cost for linear in per_token) / cost if cost > 0 else 1.0
 
 
-def _lines(
-    manifest: Manifest, facts: Dict[str, Any], estimates: List[Estimate], plain: bool
-) -> List[str]:
+def _lines(manifest: Manifest, facts: Dict[str, Any], estimates: List[Estimate], plain: bool) -> List[str]:
     model, task = manifest.model, manifest.task
     lines = [
         f"{facts['path']}: {megabytes(facts['bytes'])}, format {manifest.format_version}, "

@@ -8,12 +8,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
+from obert_edge.device.progress import Progress
 from obert_edge.errors import InputError, ObertEdgeError, UsageError
 
-#: Called with what is being done, how many steps are done, and how many there are.
-Progress = Callable[[str, int, int], None]
 PathLike = Union[str, Path]
 
 

@@ -16,7 +16,7 @@ from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import Domain, Program
 from obert_edge.device.pipelines import Prediction, create_predictor
 from obert_edge.device.runtime.batching import PackedInputs, pack
-from obert_edge.device.runtime.board import default_cache, default_threads, find_board
+from obert_edge.device.runtime.board import default_cache_bytes, default_threads, find_board
 from obert_edge.device.runtime.library import find_library
 from obert_edge.device.runtime.native import Library, NativeModel, PackedBatch
 from obert_edge.device.runtime.preflight import require_memory
@@ -29,7 +29,7 @@ def load(
     threads: Optional[int] = None,
     implementation: Optional[str] = None,
     verify: str = "checksums",
-    cache: Optional[int] = None,
+    cache_bytes: Optional[int] = None,
 ) -> Session:
     """Open a bundle, ready to run.
 
@@ -42,8 +42,9 @@ def load(
         verify: ``"checksums"`` finds any damage, by the CRC-32 that the file has of every member; ``"full"``
             compares every member with its cryptographic hash instead (slower); ``"header"`` leaves the
             weights unchecked.
-        cache: bytes of second-level cache that a thread has while all work, to cut linears into tiles for;
-            0: no tiles; ``None``: what the bundle says of this board. Results do not depend on it.
+        cache_bytes: second-level cache that each thread has while all work; linears with more weights are
+            computed in tiles that fit it. 0: no tiles; ``None``: what the bundle says of this board.
+            Results do not depend on it.
 
     Returns:
         A session; close it, or use it as a context manager, to give memory and threads back.
@@ -52,16 +53,16 @@ def load(
         BundleError: no such file, not a bundle, truncated, altered, or of a newer format.
         UnsupportedDeviceError: the bundle is for another CPU, the implementation cannot run on this one, or
             there is not enough memory.
-        UsageError: ``threads``, ``verify`` or ``cache`` out of range.
+        UsageError: ``threads``, ``verify`` or ``cache_bytes`` out of range.
     """
     _check_number("threads", threads, 1)
-    _check_number("cache", cache, 0)
+    _check_number("cache_bytes", cache_bytes, 0)
     # The weights are checked below, by the library.
     bundle = Bundle.open(path, "header" if verify == "checksums" else verify)
     try:
         board = find_board(bundle.manifest.boards)
         threads = default_threads(board) if threads is None else threads
-        cache = default_cache(board) if cache is None else cache
+        cache_bytes = default_cache_bytes(board) if cache_bytes is None else cache_bytes
         library = find_library(bundle)
         require_memory(bundle)
         if verify == "checksums":
@@ -71,9 +72,9 @@ def load(
             bundle.weights,
             threads=threads,
             implementation=implementation,
-            cache=cache,
+            cache=cache_bytes,
         )
-        return Session(bundle, library, model, threads, cache)
+        return Session(bundle, library, model, threads, cache_bytes)
     except BaseException:
         bundle.close()
         raise
@@ -98,16 +99,16 @@ class Session:
     Attributes:
         manifest: what the bundle says about itself.
         threads: threads it computes with.
-        cache: bytes of second-level cache per thread that linears are cut into tiles for; 0: no tiles.
+        cache_bytes: second-level cache per thread that linears are cut into tiles for; 0: no tiles.
         library: the engine it runs on.
     """
 
     def __init__(
-        self, bundle: Bundle, library: Library, model: NativeModel, threads: int, cache: int = 0
+        self, bundle: Bundle, library: Library, model: NativeModel, threads: int, cache_bytes: int = 0
     ) -> None:
         self.manifest: Manifest = bundle.manifest
         self.threads = threads
-        self.cache = cache
+        self.cache_bytes = cache_bytes
         self.library = library
         self._bundle = bundle
         self._model = model

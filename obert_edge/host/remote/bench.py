@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 from obert_edge import errors
-from obert_edge.device.commands.verbs import Outcome, Progress
+from obert_edge.device.commands.verbs import Outcome
+from obert_edge.device.progress import Progress, silent
 from obert_edge.device.text_table import megabytes, milliseconds, text_table
 from obert_edge.errors import DeviceError, ObertEdgeError
 from obert_edge.host.remote.device import put
@@ -73,7 +74,7 @@ def bench_devices(
     for name, value in options.items():
         if value is not None:
             arguments += [f"--{name.replace('_', '-')}", str(value)]
-    tell = progress or (lambda what, done, total: None)
+    tell = progress or silent
     results: List[Result] = []
     for number, address in enumerate(addresses):
         tell(f"measuring on {address}", number, len(addresses))

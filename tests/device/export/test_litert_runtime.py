@@ -12,6 +12,7 @@ import pytest
 
 from obert_edge.bundle.capsule import MAGIC
 from obert_edge.bundle.container import Bundle
+from obert_edge.device.export import litert_runtime
 from obert_edge.device.export.litert_models import write_encoder_tflite
 from obert_edge.device.export.litert_runtime import ENCODER_OP, interpret, load_delegate, load_tflite
 from obert_edge.device.export.tflite_reader import TfliteReader
