@@ -11,7 +11,7 @@ from obert_edge.device.bench.baselines import ENGINES, NAMES, expand_baselines, 
 from obert_edge.device.bench.baselines.onnxruntime_cpu import OnnxRuntimeFp32
 from obert_edge.device.export.evaluate import evaluate
 from obert_edge.errors import BundleError, UnsupportedDeviceError, UsageError
-from tests.device.export.conftest import BATCH, SEQUENCE
+from tests.device.samples import BATCH, SEQUENCE
 from tests.host.compiler.models import CASES
 
 
