@@ -20,6 +20,7 @@ from obert_edge.device.runtime.library import find_library, installed_library
 from obert_edge.device.runtime.native import Library
 from obert_edge.device.runtime.preflight import free_memory, needed_memory, require_memory, throttling
 from obert_edge.device.text_table import megabytes
+from obert_edge.device.tokenizers import titles
 from obert_edge.device.tokenizers.tokenizer import Tokenizer
 from obert_edge.errors import ObertEdgeError, UnsupportedDeviceError
 
@@ -191,7 +192,7 @@ def _check_tokenizers() -> Iterator[Finding]:
     yield Finding(
         "info",
         "tokenizers",
-        "not installed; BERT's WordPiece and RoBERTa's BPE run in plain Python, more slowly",
+        f"not installed; {titles()} run in plain Python, more slowly",
         "run `pip install tokenizers`",
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 from obert_edge.bundle.container import PROGRAM, TOKENIZER, Bundle
 from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import Domain, Program
-from obert_edge.device.pipelines import Prediction, create_predictor
+from obert_edge.device.pipelines import Prediction, create_pipeline
 from obert_edge.device.runtime.batching import PackedInputs, pack
 from obert_edge.device.runtime.board import default_cache_bytes, default_threads, find_board
 from obert_edge.device.runtime.library import find_library
@@ -222,11 +222,11 @@ class Session:
             UsageError: an option the task does not have.
             BundleError: the bundle carries no tokenizer.
         """
-        predictor = create_predictor(self.manifest, self.tokenizer, self, options)
+        pipeline = create_pipeline(self.manifest, self.tokenizer, self, options)
         if isinstance(inputs, list):
-            return predictor.predict([predictor.read(item) for item in inputs])
-        results: List[Prediction] = predictor.predict([predictor.read(inputs)])
-        return results[0]
+            return pipeline.predict([pipeline.read(item) for item in inputs])
+        predictions: List[Prediction] = pipeline.predict([pipeline.read(inputs)])
+        return predictions[0]
 
     @contextlib.contextmanager
     def profiling(self) -> Iterator[RecordedProfile]:
