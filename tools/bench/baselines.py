@@ -33,7 +33,7 @@ from typing import Any, Dict, Iterator, List, Optional
 from obert_edge.device.bench.baselines import expand_baselines
 from obert_edge.device.bench.benchmark import benchmark
 from obert_edge.device.bench.comparison import Comparison
-from obert_edge.device.bench.interference import INTERFERENCE
+from obert_edge.device.bench.interference import INTERFERENCE_LIMIT
 from obert_edge.device.bench.report import Report
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.files import atomic_file
@@ -182,7 +182,7 @@ def measure(case: Case, options: argparse.Namespace, command: str) -> Dict[str, 
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "model": asdict(case.spec),
-        "interference_above": INTERFERENCE,
+        "interference_above": INTERFERENCE_LIMIT,
         "wall_seconds": round(time.monotonic() - begin, 1),
         "report": report.to_dict(),
     }

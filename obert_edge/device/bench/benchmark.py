@@ -1,8 +1,8 @@
-"""Measuring: our engine and the baselines, turn by turn, each in its own process.
+"""Measuring our engine and the baselines, turn by turn, each in its own process.
 
 All engines get the same token ids and the same number of threads. They take turns, round after round, so that
-whatever disturbs the machine disturbs all; a speed-up is the median over rounds of the ratio within a round,
-given with its spread.
+whatever interferes with one interferes with all; a speed-up is the median over rounds of the ratio within a
+round, given with its spread.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ def benchmark(
         bundle: the ``.oeb`` file.
         batch_size: sequences per run.
         sequence_length: tokens per sequence, none masked.
-        threads: of every engine; ``None``: as many as this process may use, and on a board that the bundle
-            knows no more than it says.
-        implementation: of our kernels; ``None``: the best.
+        threads: of every engine; ``None``: as many CPUs as this process may use, but on a board that the
+            bundle knows no more than the bundle says.
+        implementation: name of our kernels, such as ``"avx2"``; ``None``: the best this CPU runs.
         lengths: tokens of each sequence, in place of ``batch_size`` and ``sequence_length``: all engines get
             the sequences padded to the longest, with the mask that says so.
         baselines: names such as ``"onnxruntime-fp32"``; ``"onnxruntime"`` is both of its baselines. One that
@@ -102,15 +102,15 @@ def benchmark(
         duration: seconds of timed runs per engine, over all rounds.
         iterations: timed runs per engine instead of a duration.
         rounds: how many turns each engine takes.
-        warmup: untimed runs before each turn.
+        warmup: untimed runs before the timed ones of each turn.
         min_speedup: fail unless ours is this many times faster than the first baseline (or, as a mapping,
             than each named one).
-        profile: also measure each op, after the rounds.
+        profile: also measure each op, after all rounds.
         seed: of the random token ids.
         progress: told about each step.
 
     Returns:
-        The report.
+        The report; its ``latency_ms`` holds milliseconds of single runs, its ``speedup`` a ratio by baseline.
 
     Raises:
         UsageError: an argument out of range, or an unknown baseline.
@@ -309,7 +309,7 @@ def _take_turns(
 
 
 def _profile_runs(engine: _Engine) -> int:
-    """About a second's worth, so that each op has some runs that nothing disturbs."""
+    """As many runs as take about a second, so that each op has some that nothing interferes with."""
     median = float(np.median([time for turn in engine.rounds for time in turn]))
     return int(np.clip(1e9 / median, 3, 200))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from obert_edge.device.bench.baselines import ENGINES
 
@@ -60,6 +60,13 @@ class Option:
         else:
             settings.update(type=self.type, metavar=self.value, default=self.default)
         parser.add_argument(self.flag, **settings)
+
+    def words(self, value: Any) -> List[str]:
+        """What to type on a command line for a value of the verb's parameter."""
+        if self.type is None:
+            return [self.flag] if value else []
+        values = value if self.repeatable else [] if value is None else [value]
+        return [word for item in values for word in (self.flag, str(item))]
 
     def for_click(self) -> Tuple[Tuple[str, str], Dict[str, Any]]:
         """Positional and keyword arguments of ``click.option``."""

@@ -1,6 +1,7 @@
 """The device verbs, shared by the ``obert-edge`` command and by ``python3 model.oeb``.
 
-Each function does one verb and returns what to print: the skins only parse arguments.
+Each function does one verb and returns what to print; ``command_line`` declares the verbs' options, and the
+two commands only parse them and print.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ PathLike = Union[str, Path]
 
 
 class Outcome(NamedTuple):
-    """What a verb found: the exit code, text for people, and the same for JSON."""
+    """What a verb found.
+
+    Args:
+        exit_code: what the command returns.
+        text: for people.
+        data: the same for ``--json``.
+    """
 
     exit_code: int
     text: str

@@ -28,7 +28,7 @@ from obert_edge.errors import UnsupportedDeviceError
 
 #: Tokens of the one sequence a file is written for, unless the model takes fewer.
 SEQUENCE_LENGTH = 128
-#: What ``write_encoder_tflite``'s files are called, in place of ``.oeb``.
+#: What the name of a file of :func:`write_encoder_tflite` ends with, in place of ``.oeb``.
 ENCODER_SUFFIX = ".obert-edge.tflite"
 
 
@@ -123,7 +123,7 @@ def _require_schema() -> None:
 
 
 def _run_cases(bundle: Bundle) -> List[Dict[str, np.ndarray]]:
-    """The embedded cases as padded arrays, with what a session gives for them."""
+    """The embedded cases as padded arrays, each with the results of a session."""
     # The installed engine runs a bundle for any target, as all give the same bits; else the bundle's own may.
     library = installed_library() or find_library(bundle)
     model = library.open(bytes(bundle.member(PROGRAM)), bundle.weights, threads=1)

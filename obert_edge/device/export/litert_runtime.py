@@ -1,4 +1,4 @@
-"""Running a ``.tflite`` that ``build --tflite`` wrote, with a check that the runtime computes it rightly.
+"""Running a ``.tflite`` that ``build --tflite`` wrote, after a check that LiteRT computes it correctly here.
 
 There are two kinds: the dense model in LiteRT's own ops, and the compiled graph of the bundle as one op
 ``obert_edge.encoder``, which our engine runs as LiteRT's external delegate. tflite-runtime 2.14 gives wrong
@@ -38,12 +38,13 @@ CASE = "obert_edge.case"
 DIGESTS = "obert_edge.digests"
 #: The op our delegate runs; ``engine/litert/delegate.cpp`` knows it by this name.
 ENCODER_OP = "obert_edge.encoder"
-#: Largest |found - expected| / |expected| of a dense model, Euclidean: 8-bit rounding differs between CPUs by
-#: far less. Our own op gives the same bits everywhere.
+#: The largest Euclidean |found - expected| / |expected| that a dense model may have: 8-bit rounding differs
+#: between
+#: CPUs by far less. Our own op gives the same bits everywhere, so it has no tolerance.
 TOLERANCE = 0.2
 #: Packages of the runtime, the maintained one first.
 _RUNTIMES = ("ai_edge_litert", "tflite_runtime")
-#: What messages of the delegate begin with.
+#: What the delegate's messages begin with.
 _OURS = "obert-edge: "
 
 #: ``run(ids, mask, types)``, integers [batch, sequence] each, to the model's results.
@@ -138,8 +139,8 @@ def interpret(path: Path, threads: int, delegates: Sequence[Any] = ()) -> Run:
 
     Args:
         path: the file.
-        threads: of LiteRT.
-        delegates: of :func:`load_delegate`.
+        threads: that LiteRT computes with.
+        delegates: what :func:`load_delegate` returned.
 
     Raises:
         UnsupportedDeviceError: there is no runtime, or it cannot run the file.
@@ -268,7 +269,7 @@ def _reason(error: Exception) -> str:
 
 
 def _inexact(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str:
-    """How results differ from what they must be to the bit; empty: they do not."""
+    """How results differ from what they must be, bit for bit; empty when they do not."""
     for number, (ours, theirs) in enumerate(zip(found, expected)):
         if ours.shape != theirs.shape:
             return f"output {number} has shape {ours.shape}, not {theirs.shape}"
@@ -279,7 +280,7 @@ def _inexact(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str
 
 
 def _far(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str:
-    """How far results are off where 8-bit rounding may differ; empty: not too far."""
+    """How far results are off where 8-bit rounding may differ; empty when they are close enough."""
     errors = [_relative_error(ours, theirs) for ours, theirs in zip(found, expected)]
     return "" if max(errors) <= TOLERANCE else f"off by {100 * max(errors):.0f} %"
 

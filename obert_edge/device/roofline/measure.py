@@ -8,7 +8,7 @@ from typing import Callable, List, Optional
 from obert_edge.device.roofline.peaks import GATHERED_ROWS, Peaks
 from obert_edge.device.runtime.native import Library
 
-#: ``OE_PEAK_...`` of ``engine/obert_edge.h``.
+#: ``OE_PEAK_...`` of ``engine/include/obert_edge.h``.
 _MULTIPLY_ADD, _SHUFFLE, _FLOAT, _ROW_GATHER, _READ, _WRITE = range(6)
 #: Bytes that surely lie in a level of the cache while they are read over and over.
 L1_BYTES, L2_BYTES = 16 << 10, 256 << 10

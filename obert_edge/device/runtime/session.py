@@ -36,12 +36,12 @@ def load(
     Args:
         path: the ``.oeb`` file.
         threads: threads to compute with; ``None``: as many CPUs as this process may use (its affinity and its
-            container's quota count), and on a board that the bundle knows no more than it says.
-        implementation: name of the kernels, for instance ``"avx2"`` or ``"scalar"``; ``None``: the best this
-            CPU runs, or ``$OBERT_EDGE_IMPLEMENTATION``.
-        verify: ``"checksums"`` finds any damage, by the CRC-32 that the file has of every member; ``"full"``
-            compares every member with its cryptographic hash instead (slower); ``"header"`` leaves the
-            weights unchecked.
+            container's quota count), but on a board that the bundle knows no more than the bundle says.
+        implementation: name of the kernels, for instance ``"avx2"`` or ``"scalar"``; ``None``: that of
+            ``$OBERT_EDGE_IMPLEMENTATION`` if it is set, else the best this CPU runs.
+        verify: what to check of the file. ``"checksums"``: the CRC-32 of every member, which finds damage;
+            ``"full"``: every member's cryptographic hash instead (slower), which also finds tampering;
+            ``"header"``: as ``"checksums"``, but not of the weights.
         cache_bytes: second-level cache that each thread has while all work; linears with more weights are
             computed in tiles that fit it. 0: no tiles; ``None``: what the bundle says of this board.
             Results do not depend on it.
@@ -87,7 +87,12 @@ def _check_number(name: str, value: Optional[int], smallest: int) -> None:
 
 @dataclass
 class RecordedProfile:
-    """Nanoseconds per op, summed over ``runs``; filled in when the recording ends."""
+    """What :meth:`Session.profiling` measured; empty until its ``with`` block ends.
+
+    Attributes:
+        nanoseconds: of each op of the program, in its order, summed over all runs.
+        runs: how many there were.
+    """
 
     nanoseconds: List[int] = field(default_factory=list)
     runs: int = 0
@@ -179,7 +184,17 @@ class Session:
         return self._named(inputs, self.run_packed(inputs.batch))
 
     def run_packed(self, batch: PackedBatch) -> List[np.ndarray]:
-        """Run a batch that is packed already; the engine's results in the order of the manifest's outputs."""
+        """Run sequences that are packed one behind the other, without padding.
+
+        Args:
+            batch: the tokens; positions are rows of the model's position table.
+
+        Returns:
+            Float32 ``[tokens or sequences, channels]`` for each of the manifest's outputs, in order.
+
+        Raises:
+            InputError: ids, positions, token types or lengths out of range.
+        """
         with self._lock:
             return self._model.run(batch)
 
@@ -187,10 +202,10 @@ class Session:
         """Pad tokenized texts to one length and run them.
 
         Args:
-            encodings: at least one.
+            encodings: of the tokenizer, at least one.
 
         Returns:
-            As :meth:`run`.
+            The same as :meth:`run`.
         """
         shape = (len(encodings), max(map(len, encodings)))
         ids = np.full(shape, self.manifest.model.pad_id, np.int32)
@@ -212,15 +227,20 @@ class Session:
             inputs: a text; a pair ``(text, text)`` or ``(question, context)``; a dict of them
                 (``{"question": ..., "context": ...}`` or ``{"text": ..., "text_pair": ...}``); or a list of
                 any of these.
-            **options: the task's own, for instance ``top_k`` or ``stride`` (see ``device/pipelines``).
+            **options: the fields of the task's pipeline in ``obert_edge.device.pipelines``, for instance
+                ``top_k`` or ``stride``.
 
         Returns:
-            A :class:`~obert_edge.device.pipelines.Prediction`, or a list of them for a list.
+            A :class:`~obert_edge.device.pipelines.Prediction`, or a list of them for a list: for
+            classification label, score (0..1) and scores; for question answering text, score, and ``start``
+            and ``end`` in characters of the context; for token classification entities; for masked language
+            modeling candidates; for an encoder a float32 vector.
 
         Raises:
             InputError: an input is of another kind than the task takes.
             UsageError: an option the task does not have.
             BundleError: the bundle carries no tokenizer.
+            UnsupportedDeviceError: its tokenizer needs the ``tokenizers`` library, which is not installed.
         """
         pipeline = create_pipeline(self.manifest, self.tokenizer, self, options)
         if isinstance(inputs, list):

@@ -27,7 +27,7 @@ class Check:
         implementation: name of the kernels.
         threads: threads they ran on.
         batches: how many batches ran: each case as it is, and each of its sequences alone.
-        failures: what came out differently; empty when all is well.
+        failures: what came out differently, one sentence each; empty when all is well.
     """
 
     implementation: str
@@ -42,9 +42,9 @@ class Verification:
 
     Args:
         path: the bundle.
-        members: members whose hashes were checked.
-        cases: embedded cases.
-        checks: one per implementation and number of threads.
+        members: how many members had their hashes checked.
+        cases: how many test cases the bundle embeds.
+        checks: the cases on each implementation and number of threads.
     """
 
     path: str
@@ -58,7 +58,7 @@ class Verification:
         return not any(check.failures for check in self.checks)
 
     def require(self) -> None:
-        """Fail unless :attr:`ok`.
+        """Raise an error unless :attr:`ok`.
 
         Raises:
             VerificationError: with the first difference.

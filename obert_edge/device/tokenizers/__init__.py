@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Type
+from typing import Any, Dict, Mapping, Optional, Type
 
+from obert_edge.device.tokenizers.pieces import PythonTokenizer, part_type
 from obert_edge.errors import UnsupportedDeviceError
-
-if TYPE_CHECKING:
-    from obert_edge.device.tokenizers.pieces import PythonTokenizer
 
 
 @dataclass(frozen=True)
@@ -66,13 +64,8 @@ def create_python_tokenizer(description: Mapping[str, Any]) -> PythonTokenizer:
     if found is None or not found.fits(description):
         parts = [part_type(description, part) for part in ("normalizer", "pre_tokenizer", "model")]
         raise UnsupportedDeviceError(
-            f"this bundle's tokenizer ({', '.join(parts)}) does not run in plain Python, where only {titles()} "
-            "do; it needs the tokenizers library",
+            f"this bundle's tokenizer ({', '.join(parts)}) needs the tokenizers library; without it run only "
+            f"{titles()}",
             hint="run `pip install tokenizers` on this device, or give token ids to `Session.run`",
         )
     return found.from_json(description)
-
-
-def part_type(description: Mapping[str, Any], part: str) -> str:
-    """The type of a part of a parsed ``tokenizer.json``, or ``none``."""
-    return str((description.get(part) or {}).get("type", "none"))

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from obert_edge.device.tokenizers import part_type
 from obert_edge.device.tokenizers.added_tokens import AddedToken, AddedTokens
-from obert_edge.device.tokenizers.pieces import Pieces, PythonTokenizer
+from obert_edge.device.tokenizers.pieces import Pieces, PythonTokenizer, part_type
 from obert_edge.device.tokenizers.unicode_classes import LETTERS, NUMBERS, WHITESPACE
 
 _CONTRACTIONS = ("'s", "'t", "'d", "'m", "'re", "'ve", "'ll")

@@ -64,3 +64,8 @@ class PythonTokenizer(ABC):
     def readable(token: str, description: Mapping[str, Any]) -> str:
         """A token of the vocabulary as people read it."""
         return token
+
+
+def part_type(description: Mapping[str, Any], part: str) -> str:
+    """The type of a part of a parsed ``tokenizer.json``, or ``none``."""
+    return str((description.get(part) or {}).get("type", "none"))

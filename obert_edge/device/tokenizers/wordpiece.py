@@ -10,9 +10,8 @@ from __future__ import annotations
 import unicodedata
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from obert_edge.device.tokenizers import part_type
 from obert_edge.device.tokenizers.added_tokens import AddedToken, AddedTokens
-from obert_edge.device.tokenizers.pieces import Pieces, PythonTokenizer
+from obert_edge.device.tokenizers.pieces import Pieces, PythonTokenizer, part_type
 from obert_edge.device.tokenizers.unicode_classes import NONSPACING_MARKS, PUNCTUATION, REMOVED, WHITESPACE
 
 #: Blocks BERT sets apart as Chinese characters. The fifth starts at U+2B920 (not U+2B740) as in the library.

@@ -65,6 +65,12 @@ def test_click_reads_them():
     assert {**found, "baselines": list(found["baselines"])} == READ
 
 
+def test_words_typed_for_values_are_read_as_those_values():
+    words = [word for option in VERBS["bench"].options for word in option.words(READ[option.parameter])]
+    parsed = bundle_main._parser("model.oeb").parse_args(["bench", *words])
+    assert VERBS["bench"].arguments(parsed) == READ
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as caught:
