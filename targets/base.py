@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from obert_edge.bundle.manifest import BoardFacts, Manifest
 from obert_edge.bundle.program import WeightFormat
-from obert_edge.device.roofline.format_cost import FormatCost
+from obert_edge.device.roofline.format_cost import FormatCost as FormatCost
 from obert_edge.errors import UsageError
 
 ENTRY_POINT_GROUP = "obert_edge.targets"

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from obert_edge.device.bench.baselines.base import Baseline, Run, check_length
-from obert_edge.device.export.dense import read_dense_model
-from obert_edge.device.export.onnx_graph import INPUTS, write_onnx
+from obert_edge.device.export.dense import INPUTS, read_dense_model
+from obert_edge.device.export.onnx_graph import write_onnx
 
 
 class OnnxRuntimeFp32(Baseline):
