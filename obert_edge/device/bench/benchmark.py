@@ -192,7 +192,7 @@ def _check_arguments(
         ("iterations", 1 if iterations is None else iterations),
     ):
         if value < 1:
-            raise UsageError(f"{name} is {value}; expected 1 or more", hint=f"give a positive {name}")
+            raise UsageError(f"{name} is {value}; expected 1 or more", hint="give 1 or more")
     if duration <= 0:
         raise UsageError(f"duration is {duration}; expected more than 0", hint="give seconds, for instance 3")
     if max(lengths) > longest:

@@ -13,7 +13,7 @@ from obert_edge.device.roofline.estimate import Estimate, estimate
 from obert_edge.device.runtime.library import library_architecture
 from obert_edge.device.text_table import megabytes, milliseconds, text_table
 
-#: Lengths, in tokens, that times are estimated for.
+#: Lengths, in tokens, that times are estimated for, as far as the model takes them.
 _LENGTHS = (32, 128, 384)
 #: Constants of linears and norms by what ``inspect`` calls them.
 _PARTS = {
@@ -47,7 +47,8 @@ def describe(path: Union[str, Path], *, plain: bool = False) -> Tuple[str, Dict[
         member_bytes = {name: len(bundle.member(name)) for name in bundle.names if name != MANIFEST}
         program = bundle.program
         parts = part_bytes(program, member_bytes, size)
-    estimates = [found for length in _LENGTHS if (found := estimate(program, manifest, length)) is not None]
+    lengths = sorted({min(length, program.max_positions) for length in _LENGTHS})
+    estimates = [found for length in lengths if (found := estimate(program, manifest, length)) is not None]
     facts: Dict[str, Any] = {
         "path": str(path),
         "bytes": size,
@@ -71,12 +72,12 @@ def describe(path: Union[str, Path], *, plain: bool = False) -> Tuple[str, Dict[
 
 
 def part_bytes(program: Program, member_bytes: Dict[str, int], size: int) -> Dict[str, int]:
-    """What each part of a bundle weighs; the parts add up to the file.
+    """Bytes of each part of a bundle; they add up to the file.
 
     Args:
         program: the compiled graph; its constants are told apart by what the ops call them.
-        member_bytes: bytes of the members.
-        size: of the file.
+        member_bytes: bytes of each member, by name.
+        size: bytes of the file.
     """
     parts: Dict[str, int] = {}
     counted = set()
@@ -102,7 +103,7 @@ def part_bytes(program: Program, member_bytes: Dict[str, int], size: int) -> Dic
 
 
 def estimated_speedup(linears: List[LinearFacts]) -> float:
-    """Time of the linears that run on every token, stored dense, over their time as packed (cost model)."""
+    """Times faster than stored dense, by the packer's costs, of the linears that run on every token."""
     per_token = [linear for linear in linears if linear.per_token]
     cost = sum(linear.cost for linear in per_token)
     return sum(linear.dense_cost for linear in per_token) / cost if cost > 0 else 1.0
@@ -161,15 +162,18 @@ def _estimated(estimates: List[Estimate], plain: bool) -> List[str]:
         for found in estimates
     ]
     headers = [
-        "estimated, 1 thread",
+        "sequences x tokens, 1 thread",
         "ms",
         "linears",
         "attention",
         "over dense INT8",
-        "over FP32 at its peak",
+        "over FP32 at best",
     ]
-    lines = [text_table(headers, rows, plain=plain)]
-    return [*lines, *(f"WARNING: {line}" for line in estimates[0].warnings)]
+    return [
+        "estimated from the target's measured numbers, milliseconds:",
+        text_table(headers, rows, plain=plain),
+        *(f"WARNING: {line}" for line in estimates[0].warnings),
+    ]
 
 
 def _short(labels: List[str]) -> str:

@@ -39,8 +39,7 @@ DIGESTS = "obert_edge.digests"
 #: The op our delegate runs; ``engine/litert/delegate.cpp`` knows it by this name.
 ENCODER_OP = "obert_edge.encoder"
 #: The largest Euclidean |found - expected| / |expected| that a dense model may have: 8-bit rounding differs
-#: between
-#: CPUs by far less. Our own op gives the same bits everywhere, so it has no tolerance.
+#: between CPUs by far less. Our own op gives the same bits everywhere, so it has no tolerance.
 TOLERANCE = 0.2
 #: Packages of the runtime, the maintained one first.
 _RUNTIMES = ("ai_edge_litert", "tflite_runtime")

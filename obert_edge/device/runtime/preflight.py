@@ -11,8 +11,7 @@ from obert_edge.device.text_table import megabytes
 from obert_edge.errors import UnsupportedDeviceError
 
 #: Bits of a Raspberry Pi's throttling word that say what limits it now. Bits 16 places higher say the same of
-#: any
-#: time since it was started.
+#: any time since it was started.
 _THROTTLING = (
     (0, "under-voltage"),
     (1, "clock capped"),

@@ -49,9 +49,8 @@ print("obert-edge:" + json.dumps(facts))
 """
 
 #: Runs on the device and reads the bundle from stdin. Arguments: folder, name, bytes. Whatever goes wrong,
-#: only a
-#: `.part` file of a dead process can stay behind, and the next copy removes it. `_explain_copy` knows the
-#: statuses.
+#: only a `.part` file of a dead process can stay behind, and the next copy removes it. `_explain_copy` knows
+#: the statuses.
 _RECEIVE = """
 umask 022
 mkdir -p -- "$1" && cd -- "$1" || exit 41

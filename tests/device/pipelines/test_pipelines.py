@@ -10,7 +10,8 @@ import pytest
 
 import obert_edge
 from obert_edge.bundle.container import Bundle
-from obert_edge.device.pipelines import create_pipeline
+from obert_edge.bundle.manifest import TASK_TYPES
+from obert_edge.device.pipelines import PIPELINES, create_pipeline
 from obert_edge.device.tokenizers.tokenizer import Tokenizer
 from obert_edge.errors import BundleError, InputError, UsageError
 
@@ -33,6 +34,10 @@ class Scripted:
                 arrays = [np.pad(a, [(0, width - len(a)), *[(0, 0)] * (a.ndim - 1)]) for a in arrays]
             results[name] = np.stack(arrays)
         return results
+
+
+def test_every_type_of_task_has_a_pipeline():
+    assert set(PIPELINES) == set(TASK_TYPES)
 
 
 @pytest.fixture(scope="module")

@@ -142,4 +142,4 @@ def test_a_profile_gives_each_op_its_part_of_the_bound(program):
         assert measured.reached == pytest.approx(bound.nanoseconds / 1000)
     unknown = Profile.from_nanoseconds(program, times.tolist(), [32])
     assert all(op.bound == "" for op in unknown.ops)
-    assert "of it" in unknown.to_text(plain=True)
+    assert "of bound" in unknown.to_text(plain=True)
