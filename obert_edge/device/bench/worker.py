@@ -150,7 +150,7 @@ class Worker:
         return {"peak_memory": machine.peak_memory()}
 
     def profile(self, runs: int) -> Dict[str, Any]:
-        """Nanoseconds of each run and op; and the machine's peaks, the best of four measurements."""
+        """Nanoseconds of each run and op; and the machine's peaks, the best of about four times."""
         session = self._session
         assert session is not None and self._run is not None
         nanoseconds = []

@@ -1,7 +1,7 @@
 """What a bundle's target knows of the board it runs on: how many threads suit it, and how large its cache is.
 
 The table is the packager's (``targets/raspberry_pi/boards.py``) and travels in the manifest; the board gives
-its name in its device tree. Other machines are on no board, and get the defaults of any machine.
+its name in its device tree. A machine that is no board of the table gets the defaults below.
 """
 
 from __future__ import annotations

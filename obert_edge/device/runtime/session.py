@@ -36,12 +36,12 @@ def load(
     Args:
         path: the ``.oeb`` file.
         threads: threads to compute with; ``None``: as many CPUs as this process may use (its affinity and its
-            container's quota count), but on a board that the bundle knows no more than the bundle says.
+            container's quota count), and on a board that the bundle knows at most the number it gives.
         implementation: name of the kernels, for instance ``"avx2"`` or ``"scalar"``; ``None``: that of
             ``$OBERT_EDGE_IMPLEMENTATION`` if it is set, else the best this CPU runs.
-        verify: what to check of the file. ``"checksums"``: the CRC-32 of every member, which finds damage;
-            ``"full"``: every member's cryptographic hash instead (slower), which also finds tampering;
-            ``"header"``: as ``"checksums"``, but not of the weights.
+        verify: what to check of the file. ``"checksums"``: the CRC-32 that it has of every member, which
+            finds any damage; ``"full"``: the cryptographic hash that its manifest has of every member instead
+            (slower); ``"header"``: as ``"checksums"``, but not of the weights.
         cache_bytes: second-level cache that each thread has while all work; linears with more weights are
             computed in tiles that fit it. 0: no tiles; ``None``: what the bundle says of this board.
             Results do not depend on it.
