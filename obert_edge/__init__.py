@@ -1,4 +1,8 @@
-"""obert-edge: from a Hugging Face checkpoint to a measured speed-up on a small CPU."""
+"""obert-edge: from a Hugging Face checkpoint to a measured speed-up on a small CPU.
+
+On a host, ``prune``, ``quantize`` and ``build`` make a bundle; they need ``obert-edge[host]``. On a device,
+``load`` runs one and ``benchmark`` measures it, with Python and numpy alone.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,8 @@ if TYPE_CHECKING:
     from obert_edge.host.stages import prune as prune
     from obert_edge.host.stages import quantize as quantize
 
-#: Public name -> module, imported when first used (PEP 562): a device never imports the host's packages.
+#: Public name -> its module, imported when the name is first used (PEP 562), so that a device never imports
+#: what only a host has.
 _PUBLIC = {
     "benchmark": "obert_edge.device.bench.benchmark",
     "build": "obert_edge.host.compiler.build",

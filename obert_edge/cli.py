@@ -387,7 +387,7 @@ def build(model: Path, target: str, output: Path, as_json: bool, tflite: bool, *
     lines = [f"{path}: {size / 1e6:.1f} MB", *_outlook(path, target)]
     data = {"bundle": str(path), "bytes": size, "target": target}
     if tflite:
-        from obert_edge.device.export import tflite_models as models
+        from obert_edge.device.export import litert_models as models
 
         dense = models.write_dense_tflite(path, path.with_suffix(".tflite"))
         encoder = models.write_encoder_tflite(path, path.with_suffix(models.ENCODER_SUFFIX))

@@ -1,8 +1,7 @@
 """The one error family of obert-edge.
 
-Every error a user can cause derives from :class:`ObertEdgeError`. Its message
-says what was found and what was expected; ``hint`` says what to do; and
-``exit_code`` is what the command line returns (0 is success):
+Every error a user can cause derives from :class:`ObertEdgeError`. Its message says what was found and what
+was expected; ``hint`` says what to do; and ``exit_code`` is what the command line returns (0 is success):
 
 ====  =======================================================
 1     a check failed: the input was understood but is not right

@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all."""
+"""Writing files and folders so that each is there whole or not at all, whatever interrupts the program."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from obert_edge.errors import ObertEdgeError, UsageError
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it there when the block succeeds.
 
-    On any error, Ctrl-C included, the temporary file is removed and what was at
-    ``path`` before is untouched. What a process left that was killed with no chance to
-    clean up is removed by the next one that writes ``path``.
+    On any error, Ctrl-C included, the temporary file is removed and what was at ``path`` before is untouched.
+    A process that is killed cannot clean up; what it leaves is removed by the next one that writes ``path``.
 
     Raises:
         ObertEdgeError: the disk is full or the folder cannot be written.
@@ -83,7 +82,12 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _lock(path: Path) -> Optional[int]:
-    """Hold a lock on a temporary file or folder while this process lives; None: not on this system."""
+    """Hold a lock on a temporary file or folder for as long as this process lives.
+
+    Returns:
+        A descriptor for :func:`_release`; ``None`` when somebody else holds it, or the system has no such
+        locks.
+    """
     try:
         import fcntl
 

@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from obert_edge.bundle.manifest import BoardFacts, Manifest
 from obert_edge.bundle.program import WeightFormat
+from obert_edge.device.roofline.format_cost import FormatCost as FormatCost
 from obert_edge.errors import UsageError
 
 ENTRY_POINT_GROUP = "obert_edge.targets"
@@ -43,25 +44,6 @@ class Source:
 
     path: str
     flags: Tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class FormatCost:
-    """A linear model of one thread's time for one panel of 64 tokens, in nanoseconds.
-
-    Args:
-        ns_per_weight: per stored weight, padding included (its multiply-adds).
-        ns_per_quad: per quad or 1x4 block (loads and interleave shared by the rows of a group).
-        ns_per_group: per group of rows (loop end, epilogue).
-    """
-
-    ns_per_weight: float
-    ns_per_quad: float
-    ns_per_group: float
-
-    def estimate(self, *, weights: int, quads: int, groups: int) -> float:
-        """Nanoseconds for a matrix that stores that much (``bundle.packing.count_units``)."""
-        return self.ns_per_weight * weights + self.ns_per_quad * quads + self.ns_per_group * groups
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
 """The one shape of ZIP a bundle has: stored, aligned, and the same bytes every time.
 
-Any ZIP reader (and ``python3 model.oeb``) can read what :func:`write_archive`
-writes. :func:`read_archive` accepts nothing else: from the few facts of each
-entry it writes the headers anew and compares, so a member that is compressed,
-a link, named twice, hidden between others or has one flipped header bit is
-refused without a rule of its own.
+Any ZIP reader (and ``python3 model.oeb``) can read what :func:`write_archive` writes. :func:`read_archive`
+accepts nothing else: from the few facts of each entry it writes the headers anew and compares, so a member
+that is compressed, a link, named twice, hidden between others or has one flipped header bit is refused
+without a rule of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import BinaryIO, Dict, List, NoReturn, Tuple
 
 from obert_edge.errors import BundleError, UsageError
 
-#: First line: a bundle is also a program.
+#: First line of the file: a bundle is also a program.
 PREFIX = b"#!/usr/bin/env python3\n"
 #: Data of members that are mapped starts at multiples of this many bytes.
 ALIGNMENT = 64

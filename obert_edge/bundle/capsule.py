@@ -1,7 +1,7 @@
 """A bundle's compiled graph in one block of bytes, for model files of other runtimes that carry our engine.
 
-The Python twin of ``engine/capsule.h``, which reads it. Its parts are aligned to 64 bytes; whoever stores it
-puts it at a multiple of 64 of the file, so that a map of the file can be used in place. Little endian::
+The engine's ``litert/capsule.cpp`` reads it. Its parts are aligned to 64 bytes; whoever stores it puts it at
+a multiple of 64 of the file, so that a map of the file can be used in place. Little endian::
 
     header   8s magic "OBERTCAP" | u32 version | u32 flags | i32 position_offset | i32 pad_id
              | i32 type_vocabulary | u32 squeezed | u64 program bytes | u64 weights bytes | 16 bytes zero
@@ -28,15 +28,15 @@ MAX_BYTES = 2**31 - 1
 
 _HEADER = struct.Struct("<8s2I3iI2Q16x")
 _USES_FIRST_TOKEN = 1
-#: Results that a capsule can say `squeezed` of, and the engine's guests can give.
+#: The most results: one bit of ``squeezed`` for each.
 _MAX_OUTPUTS = 32
 
 
 def write_capsule(bundle: Bundle) -> bytearray:
-    """The block for an open bundle.
+    """The capsule of an open bundle.
 
     Raises:
-        UsageError: the model does not fit one.
+        UsageError: the model has more bytes or results than a capsule holds.
     """
     program = bytes(bundle.member(PROGRAM))
     padding = -len(program) % ALIGNMENT
@@ -68,4 +68,5 @@ def write_capsule(bundle: Bundle) -> bytearray:
 
 
 def _bits(outputs: list[OutputFacts]) -> int:
+    """``squeezed``: which results have one channel, whose axis is left out."""
     return sum(1 << number for number, output in enumerate(outputs) if output.is_squeezed)

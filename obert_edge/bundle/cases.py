@@ -1,9 +1,8 @@
 """Embedded test cases: inputs and the exact outputs they must give, in ``cases.bin``.
 
-The member is laid out as safetensors is (8 bytes length, JSON, one buffer), so
-other tools can read it, but parsed here by a stricter reader that needs only
-numpy. Case ``i`` owns the arrays ``i.starts``, ``i.ids``, ``i.token_types`` and
-``i.output.<name>``.
+The member is laid out as safetensors is (8 bytes of length, JSON, one buffer), so other tools can read it,
+but parsed here by a stricter reader that needs only numpy. Case ``i`` owns the arrays ``i.starts``,
+``i.ids``, ``i.token_types`` and ``i.output.<name>``.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Case:
 
 
 def write_cases(cases: List[Case]) -> bytes:
-    """Serialize; deterministic."""
+    """The bytes of ``cases.bin``; the same cases give the same bytes."""
     arrays: Dict[str, np.ndarray] = {}
     for i, case in enumerate(cases):
         arrays[f"{i}.starts"] = case.starts.astype("<i4")

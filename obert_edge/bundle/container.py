@@ -25,15 +25,15 @@ TOKENIZER = "tokenizer.json"
 ENGINE = "engine/libobert_edge.so"
 MAIN = "__main__.py"
 
-#: Members no bundle may lack, with the most bytes each may have.
+#: Members that every bundle has, with the most bytes each may have.
 REQUIRED = {MANIFEST: 1 << 24, PROGRAM: 1 << 26, WEIGHTS: 1 << 32, CASES: 1 << 28}
-#: Members with a fixed name that may be absent.
+#: Members that a bundle may lack, with the most bytes each may have.
 OPTIONAL = {TOKENIZER: 1 << 28, ENGINE: 1 << 28, MAIN: 1 << 20}
-#: Anything else must be Python source of the runner.
+#: Every other member is Python source of the runner, with a name that starts so.
 RUNNER_PREFIX = "obert_edge/"
 MAX_SOURCE_BYTES = 1 << 20
 
-#: What :meth:`Bundle.open` may check of members, from least to most.
+#: How thoroughly :meth:`Bundle.open` may check members, from least to most.
 CHECKS = ("header", "checksums", "full")
 
 Data = Union[bytes, memoryview]
@@ -77,8 +77,8 @@ def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, Data]) ->
 class Bundle:
     """An open bundle: members are views of one read-only memory map, never copies.
 
-    Use it as a context manager, or :meth:`close` it; views handed out (and arrays
-    made from them) stay valid as long as they are referenced.
+    Use it as a context manager, or :meth:`close` it; views handed out (and arrays made from them) stay valid
+    as long as they are referenced.
 
     Attributes:
         path: the file.
@@ -158,7 +158,7 @@ class Bundle:
         return read_cases(self.member(CASES))
 
     def check_weights(self, of_chunk: Crc32 = zlib.crc32) -> None:
-        """Compare the weights with the CRC-32 that the archive has of them; on all CPUs.
+        """Compare the weights with the CRC-32 that the archive has of them, on all CPUs.
 
         Args:
             of_chunk: computes CRC-32; an engine library may be faster at it than zlib.
@@ -169,7 +169,7 @@ class Bundle:
         self._check_crc(WEIGHTS, of_chunk)
 
     def close(self) -> None:
-        """Let go of the file; the map goes when the last view does."""
+        """Let go of the file; it stays mapped until the last view of it is gone."""
         self._data = None
 
     def __enter__(self) -> Bundle:
@@ -221,7 +221,7 @@ class Bundle:
 
 
 def _matches(data: memoryview, facts: MemberFacts) -> bool:
-    """Whether a member's bytes are what the manifest says, by its chunks where it lists them."""
+    """Whether a member's bytes have the hashes in the manifest: of its chunks where it lists them."""
     return chunk_digests(data) == facts.chunks if facts.chunks else sha256(data) == facts.sha256
 
 

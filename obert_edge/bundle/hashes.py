@@ -1,4 +1,4 @@
-"""Hashes and checksums of members; those of large ones are taken in chunks, on all CPUs."""
+"""Hashes and checksums of members; those of large members are computed in chunks, on all CPUs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Callable, List, Sequence, TypeVar, Union
 CHUNK_BYTES = 1 << 20
 _DIGEST_BYTES = 32
 _MOST_THREADS = 8
-_POLYNOMIAL = 0xEDB88320  # of CRC-32; here and below bit 31 - i is the coefficient of x**i
+#: The polynomial of CRC-32 over GF(2). Bit 31 - i of a number is the coefficient of x**i, here and below.
+_POLYNOMIAL = 0xEDB88320
 
 Data = Union[bytes, bytearray, memoryview]
-#: CRC-32 as ZIP and zlib define it, of any data.
+#: A function that computes the CRC-32 of data, as ZIP and zlib define it.
 Crc32 = Callable[[Data], int]
 _T = TypeVar("_T")
 
@@ -29,10 +30,11 @@ def sha256(data: Data) -> str:
 def chunk_digests(data: Data) -> List[str]:
     """BLAKE2b-256 of every ``CHUNK_BYTES`` of the data, in hexadecimal.
 
-    On as many threads as this process has CPUs (hashlib lets go of the interpreter meanwhile).
+    The chunks are hashed on as many threads as this process has CPUs; hashlib releases Python's lock
+    meanwhile.
 
     Args:
-        data: any number of bytes; none give an empty list.
+        data: any number of bytes; no bytes give an empty list.
     """
 
     def digest(chunk: memoryview) -> str:
@@ -42,11 +44,13 @@ def chunk_digests(data: Data) -> List[str]:
 
 
 def crc32(data: Data, of_chunk: Crc32 = zlib.crc32) -> int:
-    """CRC-32 of the data: of its chunks, on as many threads as this process has CPUs, put together.
+    """CRC-32 of the data, put together from those of its chunks.
+
+    The chunks are read on as many threads as this process has CPUs.
 
     Args:
         data: any number of bytes.
-        of_chunk: computes one, letting go of the interpreter meanwhile.
+        of_chunk: computes the CRC-32 of one chunk; it should release Python's lock meanwhile.
     """
     chunks = _chunks(data)
     if len(chunks) < 2:
@@ -58,7 +62,7 @@ def crc32(data: Data, of_chunk: Crc32 = zlib.crc32) -> int:
 
 
 def _product(a: int, b: int) -> int:
-    """Of two polynomials, modulo that of CRC-32."""
+    """The product of two polynomials over GF(2), modulo the polynomial of CRC-32."""
     product = 0
     for bit in range(31, -1, -1):
         if a >> bit & 1:
@@ -69,7 +73,7 @@ def _product(a: int, b: int) -> int:
 
 @lru_cache(maxsize=16)
 def _power(length: int) -> int:
-    """What a CRC-32 is multiplied with when ``length`` bytes follow: x**(8 length), by squaring."""
+    """The factor by which a CRC-32 is multiplied when ``length`` bytes follow: x**(8 length), by squaring."""
     result, square = 1 << 31, 1 << 23
     while length:
         if length & 1:
@@ -85,10 +89,10 @@ def _chunks(data: Data) -> List[memoryview]:
 
 
 def _of_each(chunks: Sequence[memoryview], function: Callable[[memoryview], _T]) -> List[_T]:
-    """``function`` of every chunk, on all CPUs; its errors are raised here."""
+    """The results of ``function`` for all chunks, in order, on all CPUs; its errors are raised here."""
     results: List[_T] = [None] * len(chunks)  # type: ignore[list-item]  # every one is filled in below
     errors: List[BaseException] = []
-    left = iter(range(len(chunks)))  # of all threads: each takes the next chunk
+    left = iter(range(len(chunks)))  # shared by all threads: each takes the next chunk
 
     def work() -> None:
         try:

@@ -1,9 +1,8 @@
 """``manifest.json``: what a bundle says about itself, typed and checked.
 
-The fields are documented in ``docs/bundle_format.md``; a field's Python type is
-its JSON type. Unknown fields are ignored, so that a later writer can add facts
-without locking out this reader; a change this reader cannot live with raises
-``minimum_reader``.
+The fields are documented in ``docs/bundle_format.md``; a field's Python type is its JSON type. Unknown fields
+are ignored, so that a later writer can add facts without locking out this reader; a change that this reader
+cannot cope with raises ``minimum_reader``.
 """
 
 from __future__ import annotations
@@ -31,9 +30,17 @@ class ModelFacts:
     Attributes:
         architecture: ``bert``, ``distilbert``, ``roberta`` or ``electra``.
         class_name: the transformers class, e.g. ``BertForSequenceClassification``.
+        hidden: channels of the hidden state.
+        layers: number of encoder layers.
+        heads: attention heads of each layer.
+        intermediate: channels inside the feed-forward part of a layer.
+        embedding: channels of the embedding tables (ELECTRA's may be narrower than ``hidden``).
+        vocabulary: number of token ids.
         max_length: the longest sequence, in tokens, special tokens included.
         position_offset: position of the first token (RoBERTa: 2).
+        pad_id: id of the padding token.
         type_vocabulary: number of token types; 0 when the model has none.
+        activation: the feed-forward activation, as transformers names it.
     """
 
     architecture: str
@@ -185,7 +192,7 @@ class Manifest:
     minimum_reader: int = 1
 
     def to_json(self) -> bytes:
-        """Serialize; deterministic."""
+        """The bytes of ``manifest.json``; the same facts give the same bytes."""
         fields = dataclasses.asdict(self)
         for facts in fields["members"].values():
             if not facts["chunks"]:
@@ -210,10 +217,10 @@ class Manifest:
                 f"the manifest of {source} is not JSON: {error}", hint="copy the bundle again"
             ) from error
         if not isinstance(fields, dict):
-            _refuse(source, "is not an object")
+            _refuse(source, "is not a JSON object")
         needed = fields.get("minimum_reader")
         if not isinstance(needed, int) or not isinstance(fields.get("format_version"), int):
-            _refuse(source, "has no whole format_version and minimum_reader")
+            _refuse(source, "lacks format_version or minimum_reader, two whole numbers")
         if needed > FORMAT_VERSION:
             raise BundleError(
                 f"{source} has format version {fields['format_version']}, which needs a reader of version "
@@ -230,7 +237,7 @@ class Manifest:
         for board in manifest.boards:
             if not board.model or board.threads < 1 or not 0 <= board.cache < 1 << 40:
                 found = f"the board {board.model!r} {board.threads} threads and {board.cache} bytes of cache"
-                _refuse(source, f"gives {found}")
+                _refuse(source, f"gives {found}; expected a name, 1 or more threads and 0 or more bytes")
         return manifest
 
     def output(self, name: str) -> Optional[OutputFacts]:
@@ -260,9 +267,16 @@ _NESTED: Dict[str, Any] = {
 
 
 def _record(record_type: Type[_T], value: Any, source: str, where: str) -> _T:
-    """Build a dataclass from JSON, checking every field against its annotation."""
+    """Build a dataclass from parsed JSON, checking every field against its annotation.
+
+    Args:
+        record_type: the dataclass.
+        value: what stands in the JSON.
+        source: what to call the bundle in errors.
+        where: path of the value within the manifest, for errors.
+    """
     if not isinstance(value, dict):
-        _refuse(source, f"has {where} that is no object")
+        _refuse(source, f"has {where} that is not a JSON object")
     values: Dict[str, Any] = {}
     for name, annotation, plain, optional in _fields(record_type):  # type: ignore[arg-type]
         if name in value:
@@ -277,7 +291,7 @@ def _record(record_type: Type[_T], value: Any, source: str, where: str) -> _T:
 
 @functools.cache
 def _fields(record_type: type) -> List[Tuple[str, str, Optional[type], bool]]:
-    """Of every field: name, annotation, the type whose values need no check, and whether it may be absent."""
+    """Name, annotation, the type whose values need no check, and whether it may be absent, of every field."""
     missing = dataclasses.MISSING
     found = []
     for spec in dataclasses.fields(record_type):
@@ -293,11 +307,11 @@ def _value(annotation: str, value: Any, source: str, where: str) -> Any:
         return _record(_NESTED[annotation], value, source, where)
     if annotation.startswith("List["):
         if not isinstance(value, list):
-            _refuse(source, f"has {where} that is no list")
+            _refuse(source, f"has {where} that is not a list")
         return [_value(annotation[5:-1], item, source, f"{where}[{i}]") for i, item in enumerate(value)]
     if annotation.startswith("Dict["):
         if not isinstance(value, dict):
-            _refuse(source, f"has {where} that is no object")
+            _refuse(source, f"has {where} that is not a JSON object")
         of = annotation[len("Dict[str, ") : -1]
         return {key: _value(of, item, source, f"{where}[{key!r}]") for key, item in value.items()}
     if annotation == "Any":

@@ -7,9 +7,11 @@ Zero 2 W and the 3 are those of the Cortex-A53 configuration that Broadcom's BCM
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Tuple
+from typing import Tuple
 
 from obert_edge.bundle.manifest import BoardFacts, Manifest
+from obert_edge.device.roofline.bound import bound_of_units
+from obert_edge.device.roofline.work import multiply_adds_by_kernel
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -175,24 +177,8 @@ BOARDS: Tuple[Board, ...] = (
 )
 
 
-def multiply_adds(manifest: Manifest, sequence_length: int) -> Dict[str, float]:
-    """INT8 multiply-adds of one sequence by what computes them: formats of the stored weights, and attention.
-
-    Args:
-        manifest: of a bundle.
-        sequence_length: tokens.
-    """
-    found: Dict[str, float] = {}
-    for linear in manifest.linears:
-        columns = sequence_length if linear.per_token else 1
-        work = linear.n * linear.k * (1 - linear.sparsity) * columns
-        found[linear.format] = found.get(linear.format, 0.0) + work
-    model = manifest.model
-    return {**found, "attention": 2.0 * model.layers * model.hidden * sequence_length**2}
-
-
 def least_milliseconds(board: Board, manifest: Manifest, sequence_length: int) -> float:
-    """The least time one sequence can take: the longer of computing and of reading the weights.
+    """The least time one sequence can take: the roofline of computing beside reading the weights.
 
     Softmax, GELU and LayerNorm, cache misses and a throttled clock come on top; a board never beats this.
 
@@ -201,13 +187,12 @@ def least_milliseconds(board: Board, manifest: Manifest, sequence_length: int) -
         manifest: of a bundle.
         sequence_length: tokens.
     """
-    cycles = sum(
-        work / board.rates.of(kind) for kind, work in multiply_adds(manifest, sequence_length).items()
-    )
-    compute = cycles / (board.threads * board.gigahertz * 1e9)
+    cycles_per_ns = board.threads * board.gigahertz
+    work = multiply_adds_by_kernel(manifest, sequence_length)
+    computing = {kernel: count / board.rates.of(kernel) / cycles_per_ns for kernel, count in work.items()}
     weights = sum(linear.bytes for linear in manifest.linears)
-    reading = weights / board.bandwidth if weights > board.last_level else 0.0
-    return 1e3 * max(compute, reading)
+    reading = 1e9 * weights / board.bandwidth if weights > board.last_level else 0.0
+    return bound_of_units(computing, {"memory": reading}).nanoseconds / 1e6
 
 
 def outlook(manifest: Manifest, sequence_length: int = 128) -> str:

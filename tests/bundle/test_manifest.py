@@ -48,9 +48,9 @@ def test_a_newer_format_says_which_reader_it_needs() -> None:
     ("changes", "complaint"),
     [
         ({"target": 3}, "manifest.target = 3, expected str"),
-        ({"model": []}, "manifest.model that is no object"),
+        ({"model": []}, "manifest.model that is not a JSON object"),
         ({"model": {"hidden": 8}}, "lacks manifest.model.architecture"),
-        ({"outputs": {}}, "manifest.outputs that is no list"),
+        ({"outputs": {}}, "manifest.outputs that is not a list"),
         ({"outputs": [{"name": "x", "domain": "pixels", "channels": 1}]}, "domain 'pixels'"),
         ({"outputs": [{"name": "x", "domain": "tokens", "channels": True}]}, "channels = True, expected int"),
         ({"task": {"type": "poetry"}}, "task 'poetry'"),
@@ -58,8 +58,8 @@ def test_a_newer_format_says_which_reader_it_needs() -> None:
         ({"boards": [{"model": "Pi", "threads": 0, "cache": 0}]}, "the board 'Pi' 0 threads"),
         ({"boards": [{"model": "", "threads": 1, "cache": 0}]}, "the board ''"),
         ({"boards": [{"model": "Pi", "threads": 1, "cache": -1}]}, "-1 bytes of cache"),
-        ({"format_version": "1"}, "no whole format_version"),
-        ({"minimum_reader": None}, "no whole format_version and minimum_reader"),
+        ({"format_version": "1"}, "lacks format_version or minimum_reader"),
+        ({"minimum_reader": None}, "lacks format_version or minimum_reader"),
     ],
 )
 def test_wrong_fields_are_named(changes: Dict[str, Any], complaint: str) -> None:

@@ -7,11 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.device.bundles import make_bundle
+from tests.device.samples import Sample
+from tests.device.samples import make_sample as sample_of
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +42,20 @@ def roberta_tagger(build_bundle) -> Path:
 @pytest.fixture(scope="session")
 def answerer(build_bundle) -> Path:
     return build_bundle("BertForQuestionAnswering")
+
+
+@pytest.fixture(scope="session")
+def make_sample(tmp_path_factory):
+    """A function: architecture, task and options of the model to a sample, each made once."""
+    made: dict = {}
+
+    def make(architecture: str, task: str = "sequence-classification", **options: Any) -> Sample:
+        key = (architecture, task, *sorted(options.items()))
+        if key not in made:
+            made[key] = sample_of(tmp_path_factory.mktemp("sample"), architecture, task, **options)
+        return made[key]
+
+    return make
 
 
 @pytest.fixture

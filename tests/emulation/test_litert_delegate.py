@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from obert_edge.device.export.tflite_models import write_encoder_tflite
+from obert_edge.device.export.litert_models import write_encoder_tflite
 from obert_edge.device.runtime.session import load
 from tests.emulation.debian import UnavailableError
 from tests.emulation.emulated import MACHINES, PI_32_BIT, Machine, site_packages
@@ -22,11 +22,11 @@ SCRIPT = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from obert_edge.device.runtime import tflite
+from obert_edge.device.export import litert_runtime
 for name, folder in zip(sys.argv[4::2], sys.argv[5::2]):
     sys.path.append(folder)
-    tflite._RUNTIMES = (name,)
-    run = tflite.load_tflite(sys.argv[2], threads=2)
+    litert_runtime._RUNTIMES = (name,)
+    run = litert_runtime.load_tflite(sys.argv[2], threads=2)
     for ids in map(np.array, json.loads(sys.argv[3])):
         results = run(ids, (ids != 0).astype(int), np.zeros_like(ids))
         print(json.dumps([name, [value.view(np.uint32).tolist() for value in results]]))

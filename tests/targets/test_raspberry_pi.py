@@ -10,8 +10,9 @@ import pytest
 from obert_edge.bundle.container import Bundle
 from obert_edge.bundle.program import WeightFormat
 from obert_edge.cli import run_command
+from obert_edge.device.roofline.work import multiply_adds_by_kernel
 from obert_edge.targets import get_target
-from obert_edge.targets.raspberry_pi.boards import BOARDS, Rates, least_milliseconds, multiply_adds, outlook
+from obert_edge.targets.raspberry_pi.boards import BOARDS, Rates, least_milliseconds, outlook
 from tests.emulation.bundles import ROOT, make_bundle
 
 
@@ -70,7 +71,7 @@ def test_every_format_has_a_rate():
 def test_pruned_weights_cost_nothing_and_attention_grows_with_the_square(manifest):
     per_token = sum(layer.n * layer.k * (1 - layer.sparsity) for layer in manifest.linears if layer.per_token)
     once = sum(layer.n * layer.k * (1 - layer.sparsity) for layer in manifest.linears if not layer.per_token)
-    work = multiply_adds(manifest, 10)
+    work = multiply_adds_by_kernel(manifest, 10)
     assert work.pop("attention") == 2 * 2 * 32 * 10**2  # two products, two layers, 32 channels
     assert sum(work.values()) == pytest.approx(10 * per_token + once)
     assert set(work) == {layer.format for layer in manifest.linears}
@@ -79,7 +80,7 @@ def test_pruned_weights_cost_nothing_and_attention_grows_with_the_square(manifes
 def test_the_least_time_is_of_the_slower_of_cores_and_memory(manifest):
     board = BOARDS[0]
     slow = dataclasses.replace(board, rates=Rates(*[2.0] * 6))
-    computing = sum(multiply_adds(manifest, 40).values()) / (4 * 2.0 * 1e9) * 1e3
+    computing = sum(multiply_adds_by_kernel(manifest, 40).values()) / (4 * 2.0 * 1e9) * 1e3
     assert least_milliseconds(slow, manifest, 40) == pytest.approx(computing)
     weights = sum(linear.bytes for linear in manifest.linears)
     tiny = dataclasses.replace(board, last_level=weights - 1, bandwidth=1e3)

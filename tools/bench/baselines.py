@@ -32,8 +32,8 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from obert_edge.device.bench.baselines import expand_baselines
 from obert_edge.device.bench.benchmark import benchmark
-from obert_edge.device.bench.comparison import Baseline
-from obert_edge.device.bench.interference import INTERFERENCE
+from obert_edge.device.bench.comparison import Comparison
+from obert_edge.device.bench.interference import INTERFERENCE_LIMIT
 from obert_edge.device.bench.report import Report
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.files import atomic_file
@@ -75,7 +75,7 @@ def baselines(case: Case, options: argparse.Namespace) -> List[Any]:
     for peer in case.peers:
         if peer.label in needed:
             bundle = None if peer.spec is None else ensure_bundle(options.models, peer.spec)
-            found.append(Baseline(peer.engine, bundle=bundle, threads=peer.threads, name=peer.label))
+            found.append(Comparison(peer.engine, bundle=bundle, threads=peer.threads, name=peer.label))
         elif options.baselines is None:
             found.append(peer.engine)
     return [*found, *(options.baselines or [])]
@@ -140,7 +140,9 @@ def installed(named: List[Any]) -> List[Any]:
     modules = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert", "openvino": "openvino"}
 
     def there(name: Any) -> bool:
-        return isinstance(name, Baseline) or importlib.util.find_spec(modules[name.split("-")[0]]) is not None
+        if isinstance(name, Comparison):
+            return True
+        return importlib.util.find_spec(modules[name.split("-")[0]]) is not None
 
     return [name for name in named if there(name)]
 
@@ -180,7 +182,7 @@ def measure(case: Case, options: argparse.Namespace, command: str) -> Dict[str, 
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "model": asdict(case.spec),
-        "interference_above": INTERFERENCE,
+        "interference_above": INTERFERENCE_LIMIT,
         "wall_seconds": round(time.monotonic() - begin, 1),
         "report": report.to_dict(),
     }

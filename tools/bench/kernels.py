@@ -38,8 +38,10 @@ from obert_edge.bundle.program import (
     SelectFirst,
     WeightFormat,
 )
-from obert_edge.device.roofline.peaks import Peaks, measure_peaks
-from obert_edge.device.roofline.work import bound_of, work_of
+from obert_edge.device.roofline.bound import bound_of
+from obert_edge.device.roofline.measure import measure_peaks
+from obert_edge.device.roofline.peaks import Peaks
+from obert_edge.device.roofline.work import work_of
 from obert_edge.device.runtime import machine
 from obert_edge.device.runtime.native import Library, NativeModel, PackedBatch, aligned_empty
 from obert_edge.device.text_table import text_table

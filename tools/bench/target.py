@@ -32,7 +32,7 @@ def reference(profiles: List[Profile]) -> Dict[str, float]:
             bounds[kind] = bounds.get(kind, 0.0) + op.bound_ms
             least[kind] = least.get(kind, 0.0) + op.least_ms
     reached = {f"{REACHED}{kind}": round(bounds[kind] / least[kind], 2) for kind in bounds if least[kind]}
-    # An op of no work to speak of is all overhead: it would predict nothing of a larger one.
+    # An op of no work to speak of is all overhead: its share says nothing about a larger one.
     return {**values, **{kind: part for kind, part in reached.items() if part >= 0.02}}
 
 

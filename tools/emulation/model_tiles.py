@@ -68,7 +68,7 @@ ids = np.arange(length)[None] % 97 + 5
 bits = []
 for bundle in bundles:
     for cache in caches:
-        with load(bundle, threads=1, cache=cache) as session:
+        with load(bundle, threads=1, cache_bytes=cache) as session:
             os.getppid()
             first = session.run(input_ids=ids)["logits"]
             os.getppid()

@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, List, Mapping, Tuple
 import yaml
 
 from obert_edge.device.bench.benchmark import benchmark
-from obert_edge.device.bench.comparison import Baseline
+from obert_edge.device.bench.comparison import Comparison
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.files import atomic_file
 from tools.bench.baseline_page import table
@@ -66,7 +66,7 @@ def measured(
         bundle,
         sequence_length=options.sequence_length,
         threads=options.threads,
-        baselines=[Baseline(PEER, bundle=options.bundles / content["dense"], name=PEER)],
+        baselines=[Comparison(PEER, bundle=options.bundles / content["dense"], name=PEER)],
         duration=options.duration,
         rounds=options.rounds,
     )

@@ -1,8 +1,8 @@
-"""Measuring: our engine and the baselines, turn by turn, each in its own process.
+"""Measuring our engine and the baselines, turn by turn, each in its own process.
 
 All engines get the same token ids and the same number of threads. They take turns, round after round, so that
-whatever disturbs the machine disturbs all; a speed-up is the median over rounds of the ratio within a round,
-given with its spread.
+whatever interferes with one interferes with all; a speed-up is the median over rounds of the ratio within a
+round, given with its spread.
 """
 
 from __future__ import annotations
@@ -13,24 +13,22 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from obert_edge.bundle.container import Bundle
-from obert_edge.device.bench.comparison import ENGINE, Baseline, choose_baselines
+from obert_edge.device.bench.comparison import OUR_ENGINE, Comparison, choose_comparisons
+from obert_edge.device.bench.engine_process import EngineProcess
 from obert_edge.device.bench.environment import Environment
 from obert_edge.device.bench.interference import CpuWatch, Interference
-from obert_edge.device.bench.processes import EngineProcess
 from obert_edge.device.bench.report import Latency, Measurement, Report, paired_ratios
+from obert_edge.device.progress import Progress, silent
 from obert_edge.device.roofline.peaks import Peaks
 from obert_edge.device.roofline.profile import Profile
 from obert_edge.device.runtime import machine
 from obert_edge.device.runtime.board import default_threads, find_board
 from obert_edge.errors import UnsupportedDeviceError, UsageError
-
-#: Called with what is being done, how many steps are done, and how many there are.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,14 @@ class _Inputs:
 
 
 @dataclass
-class _Entry:
-    """A engine_process and what is known of it so far."""
+class _Engine:
+    """An engine that is loaded in a process of its own, and what was measured of it so far.
 
-    engine_process: EngineProcess
+    ``facts`` is what the process reported: the implementation, ``load_ms``, ``first_run_ms``, memory in
+    bytes; ``rounds`` holds the nanoseconds of every run, by round.
+    """
+
+    process: EngineProcess
     model_bytes: int
     facts: Dict[str, Any] = field(default_factory=dict)
     rounds: List[List[int]] = field(default_factory=list)
@@ -53,7 +55,7 @@ class _Entry:
     def measurement(self, batch_size: int) -> Measurement:
         latency = Latency.from_turns(self.rounds)
         return Measurement(
-            name=self.engine_process.name,
+            name=self.process.name,
             implementation=self.facts["implementation"],
             latency_ms=latency,
             throughput=batch_size * 1e3 / latency.p50,
@@ -73,7 +75,7 @@ def benchmark(
     threads: Optional[int] = None,
     implementation: Optional[str] = None,
     lengths: Optional[Sequence[int]] = None,
-    baselines: Sequence[Union[str, Baseline]] = (),
+    baselines: Sequence[Union[str, Comparison]] = (),
     duration: float = 3.0,
     iterations: Optional[int] = None,
     rounds: int = 15,
@@ -89,26 +91,26 @@ def benchmark(
         bundle: the ``.oeb`` file.
         batch_size: sequences per run.
         sequence_length: tokens per sequence, none masked.
-        threads: of every engine; ``None``: as many as this process may use, and on a board that the bundle
-            knows no more than it says.
-        implementation: of our kernels; ``None``: the best.
+        threads: of every engine; ``None``: as many CPUs as this process may use, but on a board that the
+            bundle knows no more than the bundle says.
+        implementation: name of our kernels, such as ``"avx2"``; ``None``: the best this CPU runs.
         lengths: tokens of each sequence, in place of ``batch_size`` and ``sequence_length``: all engines get
             the sequences padded to the longest, with the mask that says so.
         baselines: names such as ``"onnxruntime-fp32"``; ``"onnxruntime"`` is both of its baselines. One that
             is not installed is reported as missing, unless it was named exactly. A
-            :class:`~obert_edge.device.bench.comparison.Baseline` can have a bundle or threads of its own.
+            :class:`~obert_edge.device.bench.comparison.Comparison` can have a bundle or threads of its own.
         duration: seconds of timed runs per engine, over all rounds.
         iterations: timed runs per engine instead of a duration.
         rounds: how many turns each engine takes.
-        warmup: untimed runs before each turn.
+        warmup: untimed runs before the timed ones of each turn.
         min_speedup: fail unless ours is this many times faster than the first baseline (or, as a mapping,
             than each named one).
-        profile: also measure each op, after the rounds.
+        profile: also measure each op, after all rounds.
         seed: of the random token ids.
         progress: told about each step.
 
     Returns:
-        The report.
+        The report; its ``latency_ms`` holds milliseconds of single runs, its ``speedup`` a ratio by baseline.
 
     Raises:
         UsageError: an argument out of range, or an unknown baseline.
@@ -116,7 +118,7 @@ def benchmark(
         UnsupportedDeviceError: this machine cannot run the bundle, or a baseline named exactly.
         VerificationError: the speed-up is less than ``min_speedup``.
     """
-    tell = progress or (lambda what, done, total: None)
+    tell = progress or silent
     environment = Environment.current()
     with Bundle.open(bundle) as opened:
         facts = _bundle_facts(opened)
@@ -128,38 +130,38 @@ def benchmark(
     lengths = [sequence_length] * batch_size if lengths is None else list(lengths)
     _check_arguments(batch_size, lengths, model.max_length, threads, rounds, duration, iterations)
     inputs = _Inputs(_random_ids(model.vocabulary, model.pad_id, lengths, seed), lengths)
-    wanted, missing = _wanted_baselines(baselines, environment)
+    wanted, missing = _wanted_comparisons(baselines, environment)
     with contextlib.ExitStack() as stack:
         workdir = stack.enter_context(tempfile.TemporaryDirectory(prefix="obert-edge-bench-"))
         steps = 1 + len(wanted)
-        tell(f"loading {ENGINE}", 0, steps)
-        ours = _load_engine(stack, ENGINE, str(bundle), threads, implementation, inputs)
-        entries = [ours]
-        for step, (baseline, required) in enumerate(wanted, start=1):
-            tell(f"preparing {baseline.label}", step, steps)
+        tell(f"loading {OUR_ENGINE}", 0, steps)
+        ours = _load_engine(stack, OUR_ENGINE, str(bundle), threads, implementation, inputs)
+        engines = [ours]
+        for step, (comparison, required) in enumerate(wanted, start=1):
+            tell(f"preparing {comparison.label}", step, steps)
             try:
-                entries.append(_load_baseline(stack, baseline, bundle, workdir, threads, inputs))
+                engines.append(_load_comparison(stack, comparison, bundle, workdir, threads, inputs))
             except UnsupportedDeviceError as error:
                 if required:
                     raise
-                missing[baseline.label] = f"{error.message}; {error.hint}"
-        interference = _take_turns(entries, rounds, duration, iterations, warmup, tell)
-        for entry in entries:
-            entry.facts.update(entry.engine_process.call("memory"))
+                missing[comparison.label] = f"{error.message}; {error.hint}"
+        interference = _take_turns(engines, rounds, duration, iterations, warmup, tell)
+        for engine in engines:
+            engine.facts.update(engine.process.call("memory"))
         profiled: Optional[Profile] = None
         if program is not None:
-            raw = ours.engine_process.call("profile", runs=_profile_runs(ours))
+            raw = ours.process.call("profile", runs=_profile_runs(ours))
             peaks = Peaks.from_dict(raw["peaks"])
             profiled = Profile.from_nanoseconds(program, raw["nanoseconds"], lengths, peaks)
-    others = entries[1:]
+    others = engines[1:]
     report = Report(
         bundle=facts,
         batch_size=batch_size,
         sequence_length=sequence_length,
         threads=threads,
         engine=ours.measurement(batch_size),
-        baselines={entry.engine_process.name: entry.measurement(batch_size) for entry in others},
-        ratios=paired_ratios(ours.rounds, {entry.engine_process.name: entry.rounds for entry in others}),
+        baselines={engine.process.name: engine.measurement(batch_size) for engine in others},
+        ratios=paired_ratios(ours.rounds, {engine.process.name: engine.rounds for engine in others}),
         missing=missing,
         environment=_with_baselines(environment, others),
         temperature_after_c=machine.temperature(),
@@ -190,7 +192,7 @@ def _check_arguments(
         ("iterations", 1 if iterations is None else iterations),
     ):
         if value < 1:
-            raise UsageError(f"{name} is {value}; expected 1 or more", hint=f"give a positive {name}")
+            raise UsageError(f"{name} is {value}; expected 1 or more", hint="give 1 or more")
     if duration <= 0:
         raise UsageError(f"duration is {duration}; expected more than 0", hint="give seconds, for instance 3")
     if max(lengths) > longest:
@@ -224,15 +226,15 @@ def _random_ids(vocabulary: int, pad_id: int, lengths: Sequence[int], seed: int)
     return rows
 
 
-def _wanted_baselines(
-    names: Sequence[Union[str, Baseline]], environment: Environment
-) -> Tuple[List[Tuple[Baseline, bool]], Dict[str, str]]:
-    """Baselines to run, each with whether it was named exactly, and those left out with the reason."""
-    wanted = choose_baselines(names)
-    if environment.emulation and wanted:
+def _wanted_comparisons(
+    wanted: Sequence[Union[str, Comparison]], environment: Environment
+) -> Tuple[List[Tuple[Comparison, bool]], Dict[str, str]]:
+    """Comparisons to run, each with whether it must run, and those left out with the reason."""
+    chosen = choose_comparisons(wanted)
+    if environment.emulation and chosen:
         reason = f"not measured: {environment.emulation}, so times cannot be compared"
-        return [], {baseline.label: reason for baseline, _ in wanted}
-    return wanted, {}
+        return [], {comparison.label: reason for comparison, _ in chosen}
+    return chosen, {}
 
 
 def _load_engine(
@@ -242,76 +244,76 @@ def _load_engine(
     threads: int,
     implementation: Optional[str],
     inputs: _Inputs,
-) -> _Entry:
-    engine_process = stack.enter_context(EngineProcess(label))
-    facts = engine_process.call("load_bundle", path=bundle, threads=threads, implementation=implementation)
-    facts.update(engine_process.call("first_run", input_ids=inputs.ids, lengths=inputs.lengths))
-    return _Entry(engine_process, Path(bundle).stat().st_size, facts)
+) -> _Engine:
+    process = stack.enter_context(EngineProcess(label))
+    facts = process.call("load_bundle", path=bundle, threads=threads, implementation=implementation)
+    facts.update(process.call("first_run", input_ids=inputs.ids, lengths=inputs.lengths))
+    return _Engine(process, Path(bundle).stat().st_size, facts)
 
 
-def _load_baseline(
+def _load_comparison(
     stack: contextlib.ExitStack,
-    baseline: Baseline,
+    comparison: Comparison,
     bundle: Union[str, Path],
     workdir: str,
     threads: int,
     inputs: _Inputs,
-) -> _Entry:
-    source = str(bundle if baseline.bundle is None else baseline.bundle)
-    threads = threads if baseline.threads is None else baseline.threads
-    if baseline.engine == ENGINE:
-        return _load_engine(stack, baseline.label, source, threads, baseline.implementation, inputs)
+) -> _Engine:
+    source = str(bundle if comparison.bundle is None else comparison.bundle)
+    threads = threads if comparison.threads is None else comparison.threads
+    if comparison.engine == OUR_ENGINE:
+        return _load_engine(stack, comparison.label, source, threads, comparison.implementation, inputs)
     folder = Path(tempfile.mkdtemp(dir=workdir))
-    with EngineProcess(baseline.label) as preparer:
+    with EngineProcess(comparison.label) as preparer:
         prepared = preparer.call(
             "prepare_baseline",
-            name=baseline.engine,
+            name=comparison.engine,
             path=source,
             workdir=str(folder),
             batch_size=len(inputs.ids),
             sequence_length=len(inputs.ids[0]),
         )
-    engine_process = stack.enter_context(EngineProcess(baseline.label))
-    facts = engine_process.call(
-        "load_baseline", name=baseline.engine, artifact=prepared["artifact"], threads=threads
+    process = stack.enter_context(EngineProcess(comparison.label))
+    facts = process.call(
+        "load_baseline", name=comparison.engine, artifact=prepared["artifact"], threads=threads
     )
-    facts.update(engine_process.call("first_run", input_ids=inputs.ids, lengths=inputs.lengths))
-    return _Entry(engine_process, prepared["bytes"], facts)
+    facts.update(process.call("first_run", input_ids=inputs.ids, lengths=inputs.lengths))
+    return _Engine(process, prepared["bytes"], facts)
 
 
 def _take_turns(
-    entries: Sequence[_Entry],
+    engines: Sequence[_Engine],
     rounds: int,
     duration: float,
     iterations: Optional[int],
     warmup: int,
     tell: Progress,
 ) -> Optional[Interference]:
-    """Let the engines run in turn; who begins changes from round to round.
+    """Let the engines run in turn; which one begins changes from round to round.
 
     Returns:
         What else ran meanwhile.
     """
-    watch = CpuWatch([os.getpid(), *(entry.engine_process.pid for entry in entries)])
+    watch = CpuWatch([os.getpid(), *(engine.process.pid for engine in engines)])
     rounds = rounds if iterations is None else min(rounds, iterations)
     seconds = duration / rounds if iterations is None else 0.0
     for number in range(rounds):
         tell("measuring", number, rounds)
         count = 1 if iterations is None else iterations // rounds + (number < iterations % rounds)
-        shift = number % len(entries)
-        for entry in [*entries[shift:], *entries[:shift]]:
-            turn = entry.engine_process.call("turn", seconds=seconds, iterations=count, warmup=warmup)
-            entry.rounds.append(turn["nanoseconds"])
+        shift = number % len(engines)
+        for engine in [*engines[shift:], *engines[:shift]]:
+            turn = engine.process.call("turn", seconds=seconds, iterations=count, warmup=warmup)
+            engine.rounds.append(turn["nanoseconds"])
     tell("measuring", rounds, rounds)
     return watch.read()
 
 
-def _profile_runs(entry: _Entry) -> int:
-    """About a second's worth, so that each op has some runs that nothing disturbs."""
-    median = float(np.median([time for turn in entry.rounds for time in turn]))
+def _profile_runs(engine: _Engine) -> int:
+    """As many runs as take about a second, so that each op has some that nothing interferes with."""
+    median = float(np.median([time for turn in engine.rounds for time in turn]))
     return int(np.clip(1e9 / median, 3, 200))
 
 
-def _with_baselines(environment: Environment, entries: Sequence[_Entry]) -> Environment:
-    versions = {entry.engine_process.name: entry.facts["implementation"] for entry in entries}
+def _with_baselines(environment: Environment, engines: Sequence[_Engine]) -> Environment:
+    versions = {engine.process.name: engine.facts["implementation"] for engine in engines}
     return dataclasses.replace(environment, packages={**environment.packages, **versions})

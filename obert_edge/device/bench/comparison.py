@@ -1,4 +1,4 @@
-"""What a benchmark compares our engine with: a baseline, or our engine under other conditions."""
+"""What a benchmark compares our engine with: a baseline, or our engine again, under stated conditions."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
-#: How our own engine is called in a report.
-ENGINE = "obert-edge"
+from obert_edge.device.bench.baselines import expand_baselines
+
+#: What our own engine is called in a report.
+OUR_ENGINE = "obert-edge"
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """One engine to compare with.
+class Comparison:
+    """One engine to compare with, and what is different about how it runs.
 
     Args:
-        engine: a baseline's name, or :data:`ENGINE`: ours.
-        bundle: what it runs; ``None``: the same bundle.
-        threads: it may use; ``None``: as many as ours.
-        implementation: of the kernels, when it is ours; ``None``: the best.
-        name: what to call it; default: the engine with what is different about it.
+        engine: the name of a baseline, or :data:`OUR_ENGINE`.
+        bundle: the ``.oeb`` file it runs; ``None``: the one that is measured.
+        threads: how many it may use; ``None``: as many as ours.
+        implementation: name of the kernels, when it is our engine; ``None``: the best.
+        name: what to call it in the report; default: the engine with what is different about it.
     """
 
     engine: str
@@ -43,33 +45,28 @@ class Baseline:
         return " ".join(parts)
 
 
-def choose_baselines(names: Sequence[Union[str, Baseline]]) -> List[Tuple[Baseline, bool]]:
-    """Baselines by what the user named, each once, in order.
+def choose_comparisons(wanted: Sequence[Union[str, Comparison]]) -> List[Tuple[Comparison, bool]]:
+    """What the user asked to compare with, each once, in order.
 
     Args:
-        names: baselines, groups such as ``onnxruntime``, or baselines.
+        wanted: names of baselines, names of engines such as ``onnxruntime`` (all of its baselines), or
+            comparisons.
 
     Returns:
-        Each baseline, and whether it must run: one that a group stands for may be missing.
+        Each comparison, and whether it must run: a baseline that only the name of its engine stands for may
+        be missing.
 
     Raises:
         UsageError: an unknown baseline.
     """
-    found: Dict[str, Tuple[Baseline, bool]] = {}
-    for name in names:
-        if isinstance(name, Baseline):
-            if name.engine != ENGINE:
-                _expand(name.engine)
-            found[name.label] = (name, True)
+    found: Dict[str, Tuple[Comparison, bool]] = {}
+    for item in wanted:
+        if isinstance(item, Comparison):
+            if item.engine != OUR_ENGINE:
+                expand_baselines(item.engine)
+            found[item.label] = (item, True)
             continue
-        for full in _expand(name):
-            required = full == name or (full in found and found[full][1])
-            found[full] = (Baseline(full), required)
+        for name in expand_baselines(item):
+            required = name == item or (name in found and found[name][1])
+            found[name] = (Comparison(name), required)
     return list(found.values())
-
-
-def _expand(name: str) -> List[str]:
-    # A device that only runs bundles never gets here, and need not read the baselines' modules.
-    from obert_edge.device.bench.baselines import expand_baselines
-
-    return expand_baselines(name)

@@ -14,13 +14,13 @@ from typing import Callable, List, Optional, Sequence, Tuple
 
 from obert_edge.device.runtime import machine
 
-#: A share of the CPUs above which a measurement should be repeated.
-INTERFERENCE = 0.05
+#: Share of the CPUs, 0..1, above which a measurement should be repeated.
+INTERFERENCE_LIMIT = 0.05
 
 
 @dataclass(frozen=True)
 class Interference:
-    """Shares of the time of all CPUs, 0..1.
+    """How much of the machine was busy with something else, in shares of the time of all CPUs, 0..1.
 
     Args:
         others: taken by processes that are no part of the measurement.
@@ -33,10 +33,10 @@ class Interference:
     @property
     def significant(self) -> bool:
         """Whether the measurement should be repeated on a quieter machine."""
-        return max(self.others, self.stolen) > INTERFERENCE
+        return max(self.others, self.stolen) > INTERFERENCE_LIMIT
 
     def to_text(self) -> str:
-        """One line."""
+        """One line for people."""
         line = f"other processes used {100 * self.others:.1f} % of the CPUs"
         return f"{line}, the host of this virtual machine took {100 * self.stolen:.1f} %"
 
@@ -46,7 +46,7 @@ class CpuWatch:
 
     Args:
         pids: the processes that measure, this one among them.
-        clock: seconds that pass.
+        clock: gives seconds that pass.
     """
 
     def __init__(self, pids: Sequence[int], clock: Callable[[], float] = time.monotonic) -> None:
@@ -64,7 +64,7 @@ class CpuWatch:
         return Interference(min(1.0, max(0.0, busy - ours) / total), min(1.0, max(0.0, stolen) / total))
 
     def _read(self) -> Optional[Tuple[float, float, float, float]]:
-        """Seconds: of the clock, all processes', stolen, and the watched processes'."""
+        """Seconds on the clock, then seconds of CPU time: of all processes, stolen, of the watched ones."""
         system = _system_seconds()
         own = [_process_seconds(pid) for pid in self._pids]
         if system is None or any(seconds is None for seconds in own):

@@ -24,12 +24,12 @@ class Latency:
     """Times of single runs, in milliseconds.
 
     Args:
-        p50: of all runs, as are the others.
-        p90: 90th percentile.
-        p99: 99th percentile.
-        min: the fastest.
-        mean: over runs.
-        runs: how many.
+        p50: 50th percentile, the median, of all runs.
+        p90: 90th percentile of all runs.
+        p99: 99th percentile of all runs.
+        min: the fastest run.
+        mean: over all runs.
+        runs: how many there were.
         tail: p99 over p50 within a turn, the median over turns: what delays single runs, however fast the
             machine was in each turn. ``None`` where turns have less than ``TAIL_RUNS`` runs.
     """
@@ -92,7 +92,7 @@ class Ratio:
         median: over rounds of (median of the baseline's runs) / (median of ours).
         low: 5th percentile over rounds.
         high: 95th percentile.
-        rounds: how many.
+        rounds: how many there were.
     """
 
     median: float
@@ -123,16 +123,16 @@ class Report:
     """The result of :func:`obert_edge.device.bench.benchmark.benchmark`.
 
     Args:
-        bundle: facts of the bundle: path, target, shape, sparsity.
+        bundle: facts of the bundle: path, bytes, target, shape, sparsity (0..1).
         batch_size: sequences per run.
         sequence_length: tokens per sequence; of the longest where ``lengths`` differ.
         threads: of every engine.
-        engine: ours.
-        baselines: by name.
-        ratios: by baseline; empty under emulation.
-        missing: baselines that did not run, and why.
-        environment: before the first round.
-        temperature_after_c: hottest thermal zone after the last round.
+        engine: what was measured of ours.
+        baselines: what was measured of each baseline, by name.
+        ratios: time of each baseline over ours, by name; empty under emulation.
+        missing: names of the baselines that did not run, each with why.
+        environment: what the machine was like before the first round.
+        temperature_after_c: of the hottest thermal zone after the last round, degrees Celsius.
         throttled_after: a Raspberry Pi's throttling word after the last round.
         profile: time per op of ours, when asked for.
         lengths: tokens of each sequence, where they differ.

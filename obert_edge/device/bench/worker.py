@@ -1,7 +1,7 @@
-"""The other side of a benchmark: a process that runs one engine and times single runs on command.
+"""The worker process of a benchmark: it runs one engine, and times single runs on command.
 
-Commands and replies are JSON, one a line. The protocol has its own file descriptor: whatever an engine's
-library prints goes to stderr.
+Commands and replies are JSON, one on each line. The protocol has its own file descriptor: whatever an
+engine's library prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import numpy as np
 from obert_edge.device.runtime import machine
 from obert_edge.errors import ObertEdgeError
 
-#: One run of the batch; what it returns is thrown away.
+#: One run of the batch; its result is not used.
 Run = Callable[[], object]
 
 
 class Worker:
-    """Holds one loaded engine and its inputs."""
+    """Holds one loaded engine and its inputs; ``EngineProcess`` in the other process sends the commands."""
 
     def __init__(self) -> None:
         self._session: Any = None
-        self._load_engine: Optional[Callable[[Dict[str, np.ndarray]], Run]] = None
+        self._bind: Optional[Callable[[Dict[str, np.ndarray]], Run]] = None
         self._run: Optional[Run] = None
 
     def handle(self, command: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
@@ -48,7 +48,7 @@ class Worker:
         return handlers[command](**arguments)
 
     def load_bundle(self, path: str, threads: int, implementation: Optional[str]) -> Dict[str, Any]:
-        """Load our engine; what is imported before the clock starts is what any program imports."""
+        """Load our engine; the time to import what every program of ours imports is not part of it."""
         from obert_edge.device.runtime.session import load
 
         before = machine.peak_memory()
@@ -60,7 +60,7 @@ class Worker:
         def bind(inputs: Dict[str, np.ndarray]) -> Run:
             return lambda: session.run(**inputs)
 
-        self._load_engine = bind
+        self._bind = bind
         return {
             "load_ms": elapsed * 1e3,
             "start_memory": before,
@@ -70,7 +70,10 @@ class Worker:
     def prepare_baseline(
         self, name: str, path: str, workdir: str, batch_size: int, sequence_length: int
     ) -> Dict[str, Any]:
-        """Write what a baseline loads; done in a process of its own, so that its memory does not count."""
+        """Write the file a baseline loads, in another process than the one that loads it.
+
+        So the memory that the translation takes does not count as the baseline's.
+        """
         from obert_edge.device.bench.baselines import get_baseline
 
         artifact = get_baseline(name).prepare(
@@ -93,7 +96,7 @@ class Worker:
             ids, mask, types = (inputs[key] for key in ("input_ids", "attention_mask", "token_type_ids"))
             return lambda: run(ids, mask, types)
 
-        self._load_engine = bind
+        self._bind = bind
         return {
             "load_ms": elapsed * 1e3,
             "start_memory": before,
@@ -107,7 +110,7 @@ class Worker:
             input_ids: [batch, sequence].
             lengths: tokens of each sequence; what is behind them is padding.
         """
-        assert self._load_engine is not None
+        assert self._bind is not None
         ids = np.asarray(input_ids, np.int64)
         kept = np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]
         inputs = {
@@ -115,7 +118,7 @@ class Worker:
             "attention_mask": kept.astype(np.int64),
             "token_type_ids": np.zeros_like(ids),
         }
-        self._run = self._load_engine(inputs)
+        self._run = self._bind(inputs)
         start = time.perf_counter()
         self._run()
         return {"first_run_ms": (time.perf_counter() - start) * 1e3}
@@ -147,7 +150,7 @@ class Worker:
         return {"peak_memory": machine.peak_memory()}
 
     def profile(self, runs: int) -> Dict[str, Any]:
-        """Nanoseconds of each run and op, and the machine's peaks: the best of several times in between."""
+        """Nanoseconds of each run and op; and the machine's peaks, the best of about four times."""
         session = self._session
         assert session is not None and self._run is not None
         nanoseconds = []
@@ -188,7 +191,7 @@ def main() -> None:
 
 def _peaks(session: Any) -> Dict[str, float]:
     """Of this machine with the session's kernels and threads; empty where the engine does not know them."""
-    from obert_edge.device.roofline.peaks import measure_peaks
+    from obert_edge.device.roofline.measure import measure_peaks
     from obert_edge.device.roofline.work import weight_bytes
 
     found = measure_peaks(

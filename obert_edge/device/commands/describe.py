@@ -1,4 +1,4 @@
-"""What a bundle holds, for ``inspect``: layers, sparsity, formats, bytes, predicted speed-up."""
+"""What a bundle holds, for ``inspect``: layers, sparsity, formats, bytes, estimated speed-up."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Dict, List, Tuple, Union
 from obert_edge.bundle.container import CASES, ENGINE, MANIFEST, PROGRAM, TOKENIZER, WEIGHTS, Bundle
 from obert_edge.bundle.manifest import LinearFacts, Manifest
 from obert_edge.bundle.program import ABSENT, Embed, Program
-from obert_edge.device.roofline.estimate import Prediction, predict
+from obert_edge.device.roofline.estimate import Estimate, estimate
 from obert_edge.device.runtime.library import library_architecture
 from obert_edge.device.text_table import megabytes, milliseconds, text_table
 
-#: Lengths that speed-ups are predicted for.
+#: Lengths, in tokens, that times are estimated for, as far as the model takes them.
 _LENGTHS = (32, 128, 384)
 #: Constants of linears and norms by what ``inspect`` calls them.
 _PARTS = {
@@ -47,7 +47,8 @@ def describe(path: Union[str, Path], *, plain: bool = False) -> Tuple[str, Dict[
         member_bytes = {name: len(bundle.member(name)) for name in bundle.names if name != MANIFEST}
         program = bundle.program
         parts = part_bytes(program, member_bytes, size)
-    predictions = [found for length in _LENGTHS if (found := predict(program, manifest, length)) is not None]
+    lengths = sorted({min(length, program.max_positions) for length in _LENGTHS})
+    estimates = [found for length in lengths if (found := estimate(program, manifest, length)) is not None]
     facts: Dict[str, Any] = {
         "path": str(path),
         "bytes": size,
@@ -55,28 +56,28 @@ def describe(path: Union[str, Path], *, plain: bool = False) -> Tuple[str, Dict[
         "ops": len(program.ops),
         "member_bytes": member_bytes,
         "part_bytes": parts,
-        "predicted_speedup_over_dense": predicted_speedup(manifest.linears),
-        "predictions": [
+        "estimated_speedup_over_dense": estimated_speedup(manifest.linears),
+        "estimates": [
             {
                 **dataclasses.asdict(found),
                 "over_dense_int8": found.over_dense_int8,
                 "over_dense_fp32": found.over_dense_fp32,
                 "warnings": found.warnings,
             }
-            for found in predictions
+            for found in estimates
         ],
         **dataclasses.asdict(manifest),
     }
-    return "\n".join(_lines(manifest, facts, predictions, plain)), facts
+    return "\n".join(_lines(manifest, facts, estimates, plain)), facts
 
 
 def part_bytes(program: Program, member_bytes: Dict[str, int], size: int) -> Dict[str, int]:
-    """What each part of a bundle weighs; the parts add up to the file.
+    """Bytes of each part of a bundle; they add up to the file.
 
     Args:
         program: the compiled graph; its constants are told apart by what the ops call them.
-        member_bytes: bytes of the members.
-        size: of the file.
+        member_bytes: bytes of each member, by name.
+        size: bytes of the file.
     """
     parts: Dict[str, int] = {}
     counted = set()
@@ -101,16 +102,14 @@ def part_bytes(program: Program, member_bytes: Dict[str, int], size: int) -> Dic
     return dict(sorted(parts.items(), key=lambda part: -part[1]))
 
 
-def predicted_speedup(linears: List[LinearFacts]) -> float:
-    """Time of the linears that run on every token, stored dense, over their time as packed (cost model)."""
+def estimated_speedup(linears: List[LinearFacts]) -> float:
+    """Times faster than stored dense, by the packer's costs, of the linears that run on every token."""
     per_token = [linear for linear in linears if linear.per_token]
     cost = sum(linear.cost for linear in per_token)
     return sum(linear.dense_cost for linear in per_token) / cost if cost > 0 else 1.0
 
 
-def _lines(
-    manifest: Manifest, facts: Dict[str, Any], predictions: List[Prediction], plain: bool
-) -> List[str]:
+def _lines(manifest: Manifest, facts: Dict[str, Any], estimates: List[Estimate], plain: bool) -> List[str]:
     model, task = manifest.model, manifest.task
     lines = [
         f"{facts['path']}: {megabytes(facts['bytes'])}, format {manifest.format_version}, "
@@ -124,8 +123,8 @@ def _lines(
         + ", ".join(f"{output.name} [{output.domain}, {output.channels}]" for output in manifest.outputs),
         f"quantization {manifest.quantization.method}, {manifest.quantization.activations} activations, "
         f"{manifest.quantization.embeddings} word embeddings",
-        f"sparsity {100 * manifest.sparsity:.1f} %, linears predicted "
-        f"{facts['predicted_speedup_over_dense']:.2f}x faster than the same stored dense",
+        f"sparsity {100 * manifest.sparsity:.1f} %, linears estimated "
+        f"{facts['estimated_speedup_over_dense']:.2f}x faster than the same stored dense",
         "",
     ]
     rows = [
@@ -146,12 +145,12 @@ def _lines(
         for part, size in facts["part_bytes"].items()
     ]
     lines.append(text_table(["part", "size", "of the file"], part_rows, plain=plain))
-    return [*lines, "", *_predicted(predictions, plain)]
+    return [*lines, "", *_estimated(estimates, plain)]
 
 
-def _predicted(predictions: List[Prediction], plain: bool) -> List[str]:
-    if not predictions:
-        return ["no speed can be predicted: the bundle does not carry its target's measured numbers"]
+def _estimated(estimates: List[Estimate], plain: bool) -> List[str]:
+    if not estimates:
+        return ["no speed can be estimated: the bundle does not carry its target's measured numbers"]
     rows = [
         [
             f"1 x {found.sequence_length}",
@@ -160,18 +159,21 @@ def _predicted(predictions: List[Prediction], plain: bool) -> List[str]:
             f"{found.over_dense_int8:.2f}x",
             f"{found.over_dense_fp32:.2f}x",
         ]
-        for found in predictions
+        for found in estimates
     ]
     headers = [
-        "predicted, 1 thread",
+        "sequences x tokens, 1 thread",
         "ms",
         "linears",
         "attention",
         "over dense INT8",
-        "over FP32 at its peak",
+        "over FP32 at best",
     ]
-    lines = [text_table(headers, rows, plain=plain)]
-    return [*lines, *(f"WARNING: {line}" for line in predictions[0].warnings)]
+    return [
+        "estimated from the target's measured numbers, milliseconds:",
+        text_table(headers, rows, plain=plain),
+        *(f"WARNING: {line}" for line in estimates[0].warnings),
+    ]
 
 
 def _short(labels: List[str]) -> str:

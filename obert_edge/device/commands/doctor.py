@@ -13,12 +13,14 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 import numpy as np
 
 from obert_edge.bundle.container import TOKENIZER, Bundle
+from obert_edge.device.bench.baselines import ENGINES
 from obert_edge.device.runtime import machine
 from obert_edge.device.runtime.board import default_threads, find_board
 from obert_edge.device.runtime.library import find_library, installed_library
 from obert_edge.device.runtime.native import Library
 from obert_edge.device.runtime.preflight import free_memory, needed_memory, require_memory, throttling
 from obert_edge.device.text_table import megabytes
+from obert_edge.device.tokenizers import titles
 from obert_edge.device.tokenizers.tokenizer import Tokenizer
 from obert_edge.errors import ObertEdgeError, UnsupportedDeviceError
 
@@ -190,28 +192,33 @@ def _check_tokenizers() -> Iterator[Finding]:
     yield Finding(
         "info",
         "tokenizers",
-        "not installed; BERT's WordPiece and RoBERTa's BPE run in plain Python, more slowly",
+        f"not installed; {titles()} run in plain Python, more slowly",
         "run `pip install tokenizers`",
     )
 
 
 def _check_baselines() -> Iterator[Finding]:
-    baselines = (
-        (("onnxruntime", "onnx"), "ONNX Runtime"),
-        (("ai_edge_litert",), "LiteRT"),
-        (("openvino",), "OpenVINO"),
-    )
-    for needed, name in baselines:
-        missing = [package for package in needed if importlib.util.find_spec(package) is None]
+    for engine in ENGINES.values():
+        needed: Dict[str, str] = {}  # distribution -> the module that bench imports from it
+        for name in engine.baselines:
+            baseline = engine.create(name)
+            for module, distribution in (baseline.engine, baseline.converter):
+                needed.setdefault(distribution, module.partition(".")[0])
+        missing = {
+            distribution: module
+            for distribution, module in needed.items()
+            if importlib.util.find_spec(module) is None
+        }
         if missing:
             yield Finding(
                 "info",
-                f"baseline {name}",
-                f"{' and '.join(missing)} not installed: bench cannot compare with it",
-                f"run `pip install {' '.join(missing).replace('_', '-')}`",
+                f"baseline {engine.title}",
+                f"{' and '.join(missing.values())} not installed: bench cannot compare with it",
+                f"run `pip install {' '.join(missing)}`",
             )
         else:
-            yield Finding("ok", f"baseline {name}", f"{' and '.join(needed)} installed")
+            found = f"{' and '.join(needed.values())} installed"
+            yield Finding("ok", f"baseline {engine.title}", found)
 
 
 def _check_library() -> Iterator[Finding]:

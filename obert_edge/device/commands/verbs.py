@@ -1,6 +1,7 @@
 """The device verbs, shared by the ``obert-edge`` command and by ``python3 model.oeb``.
 
-Each function does one verb and returns what to print: the skins only parse arguments.
+Each function does one verb and returns what to print; ``command_line`` declares the verbs' options, and the
+two commands only parse them and print.
 """
 
 from __future__ import annotations
@@ -8,17 +9,22 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
+from obert_edge.device.progress import Progress
 from obert_edge.errors import InputError, ObertEdgeError, UsageError
 
-#: Called with what is being done, how many steps are done, and how many there are.
-Progress = Callable[[str, int, int], None]
 PathLike = Union[str, Path]
 
 
 class Outcome(NamedTuple):
-    """What a verb found: the exit code, text for people, and the same for JSON."""
+    """What a verb found.
+
+    Args:
+        exit_code: what the command returns.
+        text: for people.
+        data: the same for ``--json``.
+    """
 
     exit_code: int
     text: str

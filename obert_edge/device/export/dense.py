@@ -25,6 +25,9 @@ from obert_edge.bundle.packing import unpack_op
 from obert_edge.bundle.rows import dequantize_rows
 from obert_edge.errors import BundleError
 
+#: Names of a model's inputs in every exported format, each integers [batch, sequence], padded on the right.
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
 Floats = npt.NDArray[np.float32]
 Int8s = npt.NDArray[np.int8]
 

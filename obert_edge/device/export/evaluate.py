@@ -16,7 +16,8 @@ from obert_edge.bundle.program import Activation
 from obert_edge.device.export.dense import Dense, DenseModel, Embedding, Norm, Pool, SelfAttention
 
 Floats = npt.NDArray[np.float32]
-#: Told the input and the output, before activation and residual, of each linear: both [..., channels].
+#: Called for each linear with its input and with its output before activation and residual, both [...,
+#: channels].
 Observer = Callable[[Dense, Floats, Floats], None]
 
 
@@ -34,7 +35,7 @@ def evaluate(
         input_ids: integers [batch, sequence], padded on the right.
         attention_mask: 0 or 1, of the same shape.
         token_type_ids: integers of the same shape.
-        observe: told about every linear.
+        observe: called for every linear.
 
     Returns:
         The results in order: [batch, sequence, channels] or [batch, channels].

@@ -4,7 +4,7 @@ Shapes are fixed, as XNNPACK wants them. INT8 quantizes the FULLY_CONNECTED oper
 with everything in INT8 the graph falls into some 70 XNNPACK partitions and is five times slower, and
 dynamic-range quantization is slightly slower than static (MiniLM-L6, LiteRT 2.3, x86). Weights and the
 quantization parameters of inputs are the bundle's own. LiteRT also rounds the outputs of linears to 8 bit
-where our engine keeps float; those ranges are observed on the bundle's embedded test cases.
+where our engine keeps float; ``static_qparams`` finds the parameters of those.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from obert_edge.bundle.cases import Case
 from obert_edge.bundle.program import Activation
 from obert_edge.device.export.dense import (
+    INPUTS,
     Dense,
     DenseModel,
     DenseOp,
@@ -29,11 +29,8 @@ from obert_edge.device.export.dense import (
     SelfAttention,
     Table,
 )
-from obert_edge.device.export.evaluate import Floats, evaluate
+from obert_edge.device.export.static_qparams import LinearQuantParams
 from obert_edge.device.export.tflite_writer import TfliteWriter
-
-#: Grids of the input and the output of a linear, by the value it writes.
-LinearQuantParams = Dict[str, Tuple[QuantParams, QuantParams]]
 
 
 def write_tflite(
@@ -55,42 +52,10 @@ def write_tflite(
         path: the file.
         batch_size: sequences.
         sequence_length: tokens per sequence.
-        qparams: of :func:`observe_qparams` for INT8 linears; absent: FP32.
-        metadata: travels in the file by name.
+        qparams: quantization parameters of ``observe_qparams``, for INT8 linears; ``None``: FP32.
+        metadata: data that travels in the file, by name.
     """
     _Graph(model, batch_size, sequence_length, qparams).write(path, metadata)
-
-
-def observe_qparams(model: DenseModel, cases: Sequence[Case]) -> LinearQuantParams:
-    """Every linear's quantization parameters: the engine's own, else of the range seen on the cases."""
-    inputs: Dict[str, Tuple[float, float]] = {}
-    outputs: Dict[str, Tuple[float, float]] = {}
-
-    def widen(ranges: Dict[str, Tuple[float, float]], key: str, x: Floats) -> None:
-        low, high = ranges.get(key, (0.0, 0.0))
-        ranges[key] = (min(low, float(x.min())), max(high, float(x.max())))
-
-    def observe(op: Dense, x: Floats, y: Floats) -> None:
-        widen(inputs, op.output, x)
-        widen(outputs, op.output, y)
-
-    for case in cases:
-        for begin, end in zip(case.starts[:-1], case.starts[1:]):
-            ids, types = case.ids[None, begin:end], case.token_types[None, begin:end]
-            evaluate(model, ids, np.ones_like(ids), types, observe)
-    return {
-        op.output: (
-            op.input_qparams or _qparams(*inputs[op.output]),
-            op.output_qparams or _qparams(*outputs[op.output]),
-        )
-        for op in model.ops
-        if isinstance(op, Dense)
-    }
-
-
-def _qparams(low: float, high: float) -> QuantParams:
-    scale = (high - low) / 255 or 1.0
-    return QuantParams(scale, round(-low / scale))
 
 
 class _Graph:
@@ -112,9 +77,8 @@ class _Graph:
         self.quantized: Dict[Tuple[int, QuantParams], int] = {}
         self.queries = {op.query: op.head_dim for op in model.ops if isinstance(op, SelfAttention)}
         self.results: List[int] = []
-        names = ("input_ids", "attention_mask", "token_type_ids")
         shape = [batch_size, sequence_length]
-        self.inputs = [self.writer.tensor(shape, np.int32, name=name) for name in names]
+        self.inputs = [self.writer.tensor(shape, np.int32, name=name) for name in INPUTS]
         self.mask = self.writer.op("CAST", [self.inputs[1]], shape)
         self.score_mask = self._score_mask()
 
@@ -226,7 +190,7 @@ class _Graph:
         return self.writer.op("DEQUANTIZE", [output], shape)
 
     def _quantize(self, value: int, qparams: QuantParams) -> int:
-        """The value on an 8-bit qparams, once for all that read it. LiteRT counts from -128."""
+        """The value in 8 bits, computed once for all that read it. LiteRT counts from -128."""
         key = (value, qparams)
         if key not in self.quantized:
             shape = self.writer.shape(value)

@@ -27,6 +27,7 @@ import numpy as np
 
 from obert_edge.bundle.program import Activation
 from obert_edge.device.export.dense import (
+    INPUTS,
     Dense,
     DenseModel,
     DenseOp,
@@ -40,7 +41,6 @@ from obert_edge.device.export.dense import (
 from obert_edge.errors import BundleError
 from obert_edge.files import atomic_folder
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 MICROSOFT = "com.microsoft"
 _OPSET = 20
 _IR_VERSION = 10  # the oldest that opset 20 allows, so that old runtimes read it

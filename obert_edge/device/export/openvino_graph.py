@@ -15,6 +15,7 @@ import numpy as np
 
 from obert_edge.bundle.program import Activation
 from obert_edge.device.export.dense import (
+    INPUTS,
     Dense,
     DenseModel,
     DenseOp,
@@ -25,8 +26,7 @@ from obert_edge.device.export.dense import (
     SelfAttention,
     Table,
 )
-from obert_edge.device.export.litert_graph import LinearQuantParams
-from obert_edge.device.export.onnx_graph import INPUTS
+from obert_edge.device.export.static_qparams import LinearQuantParams
 from obert_edge.files import atomic_folder
 
 
@@ -48,7 +48,8 @@ def write_openvino(
         folder: replaced as a whole.
         batch_size: sequences per run.
         sequence_length: tokens per sequence.
-        qparams: of the inputs of the linears (see ``litert_graph.observe_qparams``), for INT8; absent: FP32.
+        qparams: quantization parameters of ``static_qparams.observe_qparams``, for INT8 linears; ``None``:
+            FP32.
 
     Returns:
         The path of ``model.xml``.

@@ -21,7 +21,7 @@ _VERSION_FULLY_CONNECTED_INT8 = 12  # per-channel weights
 
 
 class TfliteWriter:
-    """Collects a graph; tensors are numbers."""
+    """Collects the tensors and operators of a graph, then writes them; a tensor is known by its number."""
 
     def __init__(self, description: str = "obert-edge baseline") -> None:
         from ai_edge_litert import schema_py_generated as schema

@@ -1,52 +1,61 @@
-"""What the predictors share: reading inputs, softmax, and the table of task types."""
+"""What pipelines share: the base classes, reading inputs, batches and softmax."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 
 from obert_edge.bundle.manifest import Manifest
-from obert_edge.device.pipelines.results import Prediction
 from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer
-from obert_edge.errors import BundleError, InputError, UsageError
+from obert_edge.errors import InputError
 
-#: Texts run through the engine at once. It packs them, so a larger batch only takes more memory.
+#: Texts run through the engine at once. It skips padding, so a larger batch only takes more memory.
 BATCH = 16
 
 
-class Runner(Protocol):
-    """Runs encodings through the model (a session)."""
+class Model(Protocol):
+    """Runs tokenized texts through a model; a session is one."""
 
     def run_encodings(self, encodings: Sequence[Encoding]) -> Dict[str, np.ndarray]:
-        """Results of the padded batch of ``encodings``, by name."""
+        """Results of the padded batch of ``encodings``, by name; see ``Session.run``."""
         ...
 
 
 @dataclass(frozen=True)
-class Predictor:
-    """Turns texts into answers; subclasses add their options as fields.
+class Prediction:
+    """What a pipeline makes of one input: a small record that turns into JSON."""
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The answer as plain Python values, ready for ``json.dumps``."""
+        plain = _plain(dataclasses.asdict(self))
+        assert isinstance(plain, dict)
+        return plain
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Turns texts into predictions, for one type of task; subclasses add their options as fields.
 
     Args:
         manifest: of the bundle.
         tokenizer: of the bundle.
-        runner: the model.
+        model: what runs the tokenized texts.
     """
 
     manifest: Manifest
     tokenizer: Tokenizer
-    runner: Runner
+    model: Model
 
-    #: Names of the keys a dict input may have: the first text and the second.
+    #: The keys that an input given as a dict has: of the first text, and of the second.
     KEYS: ClassVar[Tuple[str, str]] = ("text", "text_pair")
     #: Whether the second text must be there (True), may be (None) or must not (False).
     PAIR: ClassVar[Optional[bool]] = None
 
     def predict(self, texts: Sequence[Tuple[str, Optional[str]]]) -> List[Prediction]:
-        """One answer per text (or pair).
+        """One prediction per text (or pair).
 
         Raises:
             InputError: a text does not fit the task.
@@ -95,52 +104,8 @@ class Predictor:
         return [self.tokenizer.encode(text, pair, max_length=limit) for text, pair in texts]
 
 
-#: Task type of the manifest -> module and class of its predictor.
-_PREDICTORS = {
-    "sequence-classification": ("classification", "Classifier"),
-    "question-answering": ("question_answering", "QuestionAnswerer"),
-    "token-classification": ("token_classification", "EntityFinder"),
-    "masked-lm": ("fill_mask", "MaskFiller"),
-    "encoder": ("feature_extraction", "Embedder"),
-}
-
-
-def create_predictor(
-    manifest: Manifest, tokenizer: Tokenizer, runner: Runner, options: Mapping[str, Any]
-) -> Predictor:
-    """The predictor of the bundle's task.
-
-    Args:
-        manifest: of the bundle.
-        tokenizer: of the bundle.
-        runner: the model.
-        options: the predictor's own fields, by name.
-
-    Raises:
-        UsageError: an option this task does not have.
-        BundleError: a task type this runtime does not know.
-    """
-    if manifest.task.type not in _PREDICTORS:
-        raise BundleError(
-            f"the bundle's task is {manifest.task.type!r}; predict() knows {', '.join(_PREDICTORS)}",
-            hint="use `Session.run` with token ids, or a newer obert-edge",
-        )
-    module, name = _PREDICTORS[manifest.task.type]
-    predictor = getattr(importlib.import_module(f"obert_edge.device.pipelines.{module}"), name)
-    own = {f.name for f in dataclasses.fields(predictor)} - {f.name for f in dataclasses.fields(Predictor)}
-    unknown = sorted(set(options) - own)
-    if unknown:
-        raise UsageError(
-            f"predict() of a {manifest.task.type} bundle has no option {unknown[0]!r}",
-            hint=f"its options are {', '.join(sorted(own)) or 'none'}",
-        )
-    created = predictor(manifest, tokenizer, runner, **options)
-    assert isinstance(created, Predictor)
-    return created
-
-
 def batches(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    """Cut a list into runs of at most ``BATCH``."""
+    """Cut a list into parts of at most ``BATCH`` items."""
     return (items[at : at + BATCH] for at in range(0, len(items), BATCH))
 
 
@@ -155,3 +120,13 @@ def label_names(manifest: Manifest, channels: int) -> List[str]:
     """Names of the classes; ``LABEL_i`` where the manifest has none, as transformers names them."""
     labels = list(manifest.task.labels)
     return labels + [f"LABEL_{index}" for index in range(len(labels), channels)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -3,16 +3,59 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from obert_edge.device.pipelines.base import Predictor, batches, label_names, softmax
-from obert_edge.device.pipelines.results import Classification, MultiLabel, Prediction, Regression
+from obert_edge.device.pipelines.base import Pipeline, Prediction, batches, label_names, softmax
 
 
 @dataclass(frozen=True)
-class Classifier(Predictor):
+class Classification(Prediction):
+    """One class out of several.
+
+    Args:
+        label: name of the likeliest class.
+        score: its probability, 0..1.
+        scores: the probability of every class by name; they add up to 1.
+    """
+
+    label: str
+    score: float
+    scores: Dict[str, float]
+
+
+@dataclass(frozen=True)
+class MultiLabel(Prediction):
+    """Any number of classes.
+
+    Args:
+        labels: names of the classes at or above the threshold, the likeliest first.
+        scores: the probability of every class by name, each 0..1 on its own.
+    """
+
+    labels: List[str]
+    scores: Dict[str, float]
+
+
+@dataclass(frozen=True)
+class Regression(Prediction):
+    """A number (or several) instead of a class.
+
+    Args:
+        values: the model's outputs by name, in the units it was trained on.
+    """
+
+    values: Dict[str, float]
+
+    @property
+    def value(self) -> float:
+        """The first, usually the only, value."""
+        return next(iter(self.values.values()))
+
+
+@dataclass(frozen=True)
+class Classifier(Pipeline):
     """Texts or pairs of texts to labels with scores; longer texts are cut.
 
     Args:
@@ -25,7 +68,7 @@ class Classifier(Predictor):
         """One answer per text."""
         results: List[Prediction] = []
         for batch in batches(self.encode(texts)):
-            logits = self.runner.run_encodings(batch)["logits"]
+            logits = self.model.run_encodings(batch)["logits"]
             results += [self._read_row(row) for row in logits]
         return results
 

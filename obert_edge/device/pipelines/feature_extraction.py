@@ -7,13 +7,23 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from obert_edge.device.pipelines.base import Predictor, batches
-from obert_edge.device.pipelines.results import Embedding, Prediction
+from obert_edge.device.pipelines.base import Pipeline, Prediction, batches
 from obert_edge.errors import BundleError
 
 
 @dataclass(frozen=True)
-class Embedder(Predictor):
+class Embedding(Prediction):
+    """A vector that stands for a text.
+
+    Args:
+        vector: float32 ``[channels]``.
+    """
+
+    vector: np.ndarray
+
+
+@dataclass(frozen=True)
+class Embedder(Pipeline):
     """Texts or pairs to embeddings, pooled as the manifest says; longer texts are cut.
 
     Args:
@@ -33,7 +43,7 @@ class Embedder(Predictor):
         normalize = self.manifest.task.normalize if self.normalize is None else self.normalize
         results: List[Prediction] = []
         for batch in batches(self.encode(texts)):
-            for vector in self.runner.run_encodings(batch)[pooled[0]]:
+            for vector in self.model.run_encodings(batch)[pooled[0]]:
                 length = float(np.linalg.norm(vector))
                 scaled = vector / np.float32(length) if normalize and length > 0 else vector
                 results.append(Embedding(np.asarray(scaled, np.float32)))

@@ -7,14 +7,41 @@ from typing import ClassVar, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from obert_edge.device.pipelines.base import Predictor, batches, softmax
-from obert_edge.device.pipelines.results import Candidate, Fillings, Prediction
+from obert_edge.device.pipelines.base import Pipeline, Prediction, batches, softmax
 from obert_edge.device.tokenizers.tokenizer import Encoding
 from obert_edge.errors import InputError
 
 
 @dataclass(frozen=True)
-class MaskFiller(Predictor):
+class Candidate:
+    """A token for a masked place.
+
+    Args:
+        token: its spelling.
+        id: its number in the vocabulary.
+        score: its probability, 0..1.
+        text: the text with the token in that place.
+    """
+
+    token: str
+    id: int
+    score: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Fillings(Prediction):
+    """What fits the masked places of a text.
+
+    Args:
+        masks: for each masked place, in order, its likeliest tokens, the best first.
+    """
+
+    masks: List[List[Candidate]]
+
+
+@dataclass(frozen=True)
+class MaskFiller(Pipeline):
     """Texts with ``[MASK]`` (or ``<mask>``) to candidates for each.
 
     Args:
@@ -37,7 +64,7 @@ class MaskFiller(Predictor):
                 )
         results: List[Prediction] = []
         for batch in batches(list(zip(texts, encodings))):
-            logits = self.runner.run_encodings([encoding for _, encoding in batch])["logits"]
+            logits = self.model.run_encodings([encoding for _, encoding in batch])["logits"]
             for ((text, _), encoding), rows in zip(batch, logits):
                 results.append(self._fill(text, encoding, rows, mask))
         return results

@@ -7,16 +7,35 @@ from typing import ClassVar, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from obert_edge.device.pipelines.base import Predictor, batches, softmax
-from obert_edge.device.pipelines.results import Answer, Prediction
+from obert_edge.device.pipelines.base import Pipeline, Prediction, batches, softmax
 from obert_edge.device.tokenizers.tokenizer import Encoding
 
-#: A span's logits, and the answer it stands for.
+
+@dataclass(frozen=True)
+class Answer(Prediction):
+    """A span of a context.
+
+    Args:
+        text: the span; empty when the model says there is no answer.
+        score: probability of its start times that of its end, within its window, 0..1.
+        start: its first character in the context.
+        end: one past its last character.
+        alternatives: the next best spans, the best first.
+    """
+
+    text: str
+    score: float
+    start: int
+    end: int
+    alternatives: Tuple[Answer, ...] = ()
+
+
+#: The sum of a span's start and end logits, and the answer it stands for.
 _Scored = Tuple[float, Answer]
 
 
 @dataclass(frozen=True)
-class QuestionAnswerer(Predictor):
+class QuestionAnswerer(Pipeline):
     """Questions with contexts to spans, as BERT does for SQuAD (Devlin et al. 2019, section 4.2).
 
     A context that does not fit is read in overlapping windows; the span with the highest sum of start and end
@@ -50,7 +69,7 @@ class QuestionAnswerer(Predictor):
         spans: List[_Scored] = []
         no_answer = float("inf")
         for batch in batches(windows):
-            results = self.runner.run_encodings(batch)
+            results = self.model.run_encodings(batch)
             for window, start, end in zip(batch, results["start_logits"], results["end_logits"]):
                 spans += self._spans(window, start, end, context)
                 no_answer = min(no_answer, float(start[0]) + float(end[0]))

@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Dict, List, Optional, Sequence, Tuple
+from typing import ClassVar, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from obert_edge.device.pipelines.base import Predictor, batches, label_names, softmax
-from obert_edge.device.pipelines.results import Entities, Entity, Prediction
+from obert_edge.device.pipelines.base import Pipeline, Prediction, batches, label_names, softmax
 from obert_edge.device.tokenizers.tokenizer import Encoding
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A named piece of a text.
+
+    Args:
+        label: what kind of thing it is, such as ``PER``.
+        text: the piece.
+        score: mean over its words of the probability of their class, 0..1.
+        start: its first character in the text.
+        end: one past its last character.
+    """
+
+    label: str
+    text: str
+    score: float
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Entities(Prediction):
+    """The entities of one text, in order."""
+
+    entities: List[Entity]
+
+    def __iter__(self) -> Iterator[Entity]:
+        return iter(self.entities)
+
+    def __len__(self) -> int:
+        return len(self.entities)
 
 
 @dataclass(frozen=True)
@@ -23,7 +54,7 @@ class _Word:
 
 
 @dataclass(frozen=True)
-class EntityFinder(Predictor):
+class EntityFinder(Pipeline):
     """Texts to entities: a word takes the label of its first token, as in training; BIO labels are joined.
 
     Args:
@@ -45,7 +76,7 @@ class EntityFinder(Predictor):
         windows = self.tokenizer.encode_windows(text, None, limit, self.stride)
         words: Dict[int, Tuple[int, _Word]] = {}
         for batch in batches(windows):
-            logits = self.runner.run_encodings(batch)["logits"]
+            logits = self.model.run_encodings(batch)["logits"]
             for window, rows in zip(batch, logits):
                 for number, margin, word in self._words(window, rows):
                     # A word two windows saw is taken from the one that saw more around it.

@@ -1,4 +1,4 @@
-"""How fast a bundle should be, without running it: the model of the limit at its target's stored numbers."""
+"""How fast a bundle should be, without running it: the roofline at its target's measured numbers."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from typing import Dict, List, Optional, Sequence
 
 from obert_edge.bundle.manifest import LinearFacts, Manifest
 from obert_edge.bundle.program import Attention, Linear, Op, Program
+from obert_edge.device.roofline.bound import bound_of
 from obert_edge.device.roofline.peaks import Peaks
-from obert_edge.device.roofline.work import bound_of, work_of
+from obert_edge.device.roofline.work import work_of
 
-#: Of the manifest's ``reference``: the part of its bound that an op of a kind reached.
+#: Prefix of the keys of the manifest's ``reference`` that say, by kind of op, which part of its bound it
+#: reached.
 REACHED = "reached_"
-#: A layer with fewer zeros than this was never meant to be sparse.
-_MEANT = 0.05
-#: Below this a layer is as fast as a dense one, for all that can be told.
-_GAIN = 1.1
+#: A layer with a smaller share of zeros than this was never meant to be sparse.
+_LEAST_SPARSITY = 0.05
+#: A smaller speed-up than this cannot be told from none.
+_LEAST_SPEEDUP = 1.1
 
 
 @dataclass(frozen=True)
-class LinearPrediction:
-    """One linear, in nanoseconds of one thread for the predicted length.
+class LinearEstimate:
+    """The estimated time of one linear, in nanoseconds of one thread for the length asked about.
 
     Args:
         name: of the layer.
-        nanoseconds: as it is stored.
-        dense_int8: stored with its zeros, on the same engine.
-        dense_fp32: in float32 at the machine's multiply-add peak.
-        warning: why it gains nothing, or empty.
+        nanoseconds: of the layer as the bundle stores it.
+        dense_int8: nanoseconds if its zeros were stored too, on the same engine.
+        dense_fp32: nanoseconds in float32 at the machine's multiply-add peak.
+        warning: why it gains nothing; empty when it does.
     """
 
     name: str
@@ -38,16 +40,17 @@ class LinearPrediction:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """A whole run of one sequence on one thread of the target's reference machine, in milliseconds.
+class Estimate:
+    """The estimated time of one sequence on one thread of the target's reference machine.
 
     Args:
-        sequence_length: tokens.
-        ms: ours.
-        dense_int8_ms: ours, were every linear stored dense.
-        dense_fp32_ms: float32 products at the multiply-add peak, the rest as ours: no engine is faster.
+        sequence_length: tokens of the sequence.
+        ms: milliseconds of the bundle.
+        dense_int8_ms: milliseconds if every linear were stored dense, on the same engine.
+        dense_fp32_ms: milliseconds with float32 products at the multiply-add peak and all else as in the
+            bundle; no float32 engine is faster.
         kinds: milliseconds by kind of op.
-        linears: those that run on every token.
+        linears: the linears that run on every token.
     """
 
     sequence_length: int
@@ -55,7 +58,7 @@ class Prediction:
     dense_int8_ms: float
     dense_fp32_ms: float
     kinds: Dict[str, float]
-    linears: List[LinearPrediction]
+    linears: List[LinearEstimate]
 
     @property
     def over_dense_int8(self) -> float:
@@ -64,31 +67,31 @@ class Prediction:
 
     @property
     def over_dense_fp32(self) -> float:
-        """Times faster than any float32 engine can be, at most."""
+        """Times faster than a float32 engine can be at the very best."""
         return self.dense_fp32_ms / self.ms
 
     @property
     def warnings(self) -> List[str]:
-        """What should be known before this bundle is used."""
+        """What a user should know before relying on this bundle's speed, one sentence each."""
         lines = [f"{linear.name}: {linear.warning}" for linear in self.linears if linear.warning]
-        if self.over_dense_int8 < _GAIN:
+        if self.over_dense_int8 < _LEAST_SPEEDUP:
             lines.append(
-                f"the whole model is predicted {self.over_dense_int8:.2f}x as fast as stored dense: sparsity "
-                "gains nothing here; prune more, in 4x1 blocks"
+                f"the whole model is estimated to be {self.over_dense_int8:.2f}x as fast as stored dense: "
+                "sparsity gains nothing here; prune more, in 4x1 blocks"
             )
         return lines
 
 
-def predict(program: Program, manifest: Manifest, sequence_length: int = 128) -> Optional[Prediction]:
-    """Predict from the numbers the bundle's target was measured with.
+def estimate(program: Program, manifest: Manifest, sequence_length: int = 128) -> Optional[Estimate]:
+    """Estimate a bundle's time from the numbers its target was measured with.
 
     Args:
         program: the compiled graph.
         manifest: of the same bundle.
-        sequence_length: tokens of the one sequence.
+        sequence_length: tokens of the one sequence; cut to what the model takes.
 
     Returns:
-        The prediction; ``None`` when the bundle does not carry the numbers.
+        The estimate; ``None`` when the bundle does not carry the numbers.
     """
     peaks = Peaks.from_dict(manifest.reference)
     if peaks is None:
@@ -97,21 +100,21 @@ def predict(program: Program, manifest: Manifest, sequence_length: int = 128) ->
     lengths = [min(sequence_length, program.max_positions)]
     ours = dense_int8 = dense_fp32 = 0.0
     kinds: Dict[str, float] = {}
-    linears: List[LinearPrediction] = []
+    linears: List[LinearEstimate] = []
     for op in program.ops:
         time = _nanoseconds(program, op, lengths, peaks, manifest.reference)
         int8 = fp32 = time
         if isinstance(op, Linear) and op.name in facts:
             fact = facts[op.name]
-            found = _linear(fact, time, lengths, peaks)
-            int8, fp32 = found.dense_int8, found.dense_fp32
+            linear = _linear(fact, time, lengths, peaks)
+            int8, fp32 = linear.dense_int8, linear.dense_fp32
             if fact.per_token:
-                linears.append(found)
+                linears.append(linear)
         elif isinstance(op, Attention):
             fp32 = work_of(program, op, lengths).multiply_adds / peaks.float_multiply_add
         kinds[type(op).__name__] = kinds.get(type(op).__name__, 0.0) + time / 1e6
         ours, dense_int8, dense_fp32 = ours + time, dense_int8 + int8, dense_fp32 + fp32
-    return Prediction(lengths[0], ours / 1e6, dense_int8 / 1e6, dense_fp32 / 1e6, kinds, linears)
+    return Estimate(lengths[0], ours / 1e6, dense_int8 / 1e6, dense_fp32 / 1e6, kinds, linears)
 
 
 def _nanoseconds(
@@ -121,16 +124,16 @@ def _nanoseconds(
     return bound / reference.get(f"{REACHED}{type(op).__name__}", 1.0)
 
 
-def _linear(fact: LinearFacts, time: float, lengths: Sequence[int], peaks: Peaks) -> LinearPrediction:
-    columns = sum(lengths) if fact.per_token else len(lengths)
-    # The packer's costs are nanoseconds too, of a full panel in L2; their ratio is what is wanted of them.
+def _linear(fact: LinearFacts, time: float, lengths: Sequence[int], peaks: Peaks) -> LinearEstimate:
+    tokens = sum(lengths) if fact.per_token else len(lengths)
+    # The packer's costs are nanoseconds of a full panel in L2; only their ratio holds for other lengths.
     int8 = time * fact.dense_cost / fact.cost if fact.cost > 0 else time
-    fp32 = fact.n * fact.k * columns / peaks.float_multiply_add
-    return LinearPrediction(fact.name, time, int8, fp32, _warning(fact))
+    fp32 = fact.n * fact.k * tokens / peaks.float_multiply_add
+    return LinearEstimate(fact.name, time, int8, fp32, _warning(fact))
 
 
 def _warning(fact: LinearFacts) -> str:
-    if not fact.per_token or fact.sparsity < _MEANT or fact.cost <= 0:
+    if not fact.per_token or fact.sparsity < _LEAST_SPARSITY or fact.cost <= 0:
         return ""
     zeros = f"{100 * fact.sparsity:.0f} % sparse"
     if fact.sparse_format and fact.sparse_cost > fact.cost:
@@ -138,4 +141,4 @@ def _warning(fact: LinearFacts) -> str:
         name = fact.sparse_format.lower()
         return f"{zeros}: dense is faster ({name}, its best sparse format, would take {times:.2f}x as long)"
     gain = fact.dense_cost / fact.cost
-    return f"{zeros}: only {gain:.2f}x as fast as dense" if gain < _GAIN else ""
+    return f"{zeros}: only {gain:.2f}x as fast as dense" if gain < _LEAST_SPEEDUP else ""

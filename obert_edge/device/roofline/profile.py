@@ -9,8 +9,9 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 
 from obert_edge.bundle.program import Linear, Op, Program, WeightFormat
+from obert_edge.device.roofline.bound import bound_of
 from obert_edge.device.roofline.peaks import Peaks
-from obert_edge.device.roofline.work import bound_of, work_of
+from obert_edge.device.roofline.work import work_of
 from obert_edge.device.text_table import milliseconds, text_table
 
 
@@ -19,18 +20,19 @@ class OpTime:
     """One op of the program.
 
     Args:
-        name: of the op.
-        kind: of the op, with the weight format of a linear.
-        ms: milliseconds of a run, the median.
-        least_ms: the least of all runs.
-        share: of the whole run, 0..1.
-        multiply_adds: per run, of the weights that are stored (zeros left out are not counted), padded
-            tokens included.
-        gmacs: 10^9 multiply-adds per second, of the least time.
-        bytes_moved: per run, between the first level cache and what is behind it (``limits.Work.moved``).
-        bound: what the op runs against (see docs/performance.md); empty where no peaks are known.
-        bound_ms: the time it takes at the machine's peak.
-        reached: ``bound_ms / least_ms``.
+        name: name of the op.
+        kind: its kind, with the weight format of a linear.
+        ms: milliseconds of a run, the median of all runs.
+        least_ms: milliseconds of the fastest run.
+        share: of the time of the whole run, 0..1.
+        multiply_adds: per run, of the weights that are stored (zeros left out are not counted), padding lanes
+            included.
+        gmacs: 10^9 multiply-adds per second in the fastest run.
+        bytes_moved: per run, between the first-level cache and what is behind it (``Work.moved``).
+        bound: the kind of work that bounds its time (see docs/performance.md); empty where no peaks are
+            known.
+        bound_ms: milliseconds it would take at the machine's peaks.
+        reached: share of the bound that the fastest run reached, ``bound_ms / least_ms``.
     """
 
     name: str
@@ -51,9 +53,9 @@ class Profile:
     """Times of all ops, in the order they run.
 
     Args:
-        ops: one by one.
-        runs: how many were measured.
-        peaks: of the machine, for as many threads; ``None``: not known.
+        ops: the ops, one by one.
+        runs: how many runs were measured.
+        peaks: of the machine, for as many threads as ran; ``None`` where they are not known.
     """
 
     ops: List[OpTime]
@@ -68,11 +70,11 @@ class Profile:
         lengths: Sequence[int],
         peaks: Optional[Peaks] = None,
     ) -> Profile:
-        """Attribute measured times.
+        """Make a profile of measured times.
 
         Args:
             program: the compiled graph.
-            nanoseconds: [runs][ops].
+            nanoseconds: of each op in each run, [runs][ops].
             lengths: tokens of each sequence of the batch that ran.
             peaks: of the machine, for as many threads as ran.
         """
@@ -121,8 +123,8 @@ class Profile:
         """Time per kind of op, then every op that takes at least 1 %, then the peaks."""
         large = [op for op in self.ops if op.share >= 0.01]
         lines = [
-            f"{milliseconds(self.ms)} ms in {len(self.ops)} ops, medians of {self.runs} runs; rates and "
-            "parts of the bound are of the least times",
+            f"{milliseconds(self.ms)} ms in {len(self.ops)} ops, medians of {self.runs} runs; GMAC/s and "
+            "shares of the bound are those of each op's fastest run",
             "",
             _table("kind", self.kinds(), plain),
             "",
@@ -136,13 +138,14 @@ class Profile:
 
 
 def _rated(op: OpTime) -> OpTime:
-    """With what follows from times and work."""
+    """The same with its rates filled in."""
     least = op.least_ms
     gmacs = op.multiply_adds / (least * 1e6) if least > 0 else 0.0
     return dataclasses.replace(op, gmacs=gmacs, reached=op.bound_ms / least if least > 0 else 0.0)
 
 
 def _sum(kind: str, ops: Sequence[OpTime]) -> OpTime:
+    """All ops of a kind as one, bound by what bounds the largest part of their time."""
     bounds: Dict[str, float] = {}
     for op in ops:
         bounds[op.bound] = bounds.get(op.bound, 0.0) + op.bound_ms
@@ -178,7 +181,18 @@ def _table(title: str, ops: Sequence[OpTime], plain: bool) -> str:
         ]
         for op in ops
     ]
-    headers = [title, "kernel", "ms", "least", "share", "multiply-adds", "GMAC/s", "moved", "bound", "of it"]
+    headers = [
+        title,
+        "kernel",
+        "ms",
+        "fastest",
+        "share",
+        "multiply-adds",
+        "GMAC/s",
+        "moved",
+        "bound by",
+        "of bound",
+    ]
     return text_table(headers, rows, plain=plain)
 
 

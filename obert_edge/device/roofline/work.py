@@ -1,16 +1,19 @@
-"""The model of the limit: what each op has to do at least, and how long that takes at the machine's peaks.
+"""What each op has to do at least, counted from the compiled program.
 
-``docs/performance.md`` derives the numbers. Work is counted from the compiled program; nothing here knows how
-fast a kernel really is.
+``docs/performance.md`` derives the numbers. Nothing here knows how fast a machine or a kernel is. A new kind
+of op is one function and one row of :data:`WORK`; a new weight format is one row of :data:`_FORMATS`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Optional, Sequence, Set
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Set, Type, Union
 
+from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import (
     ABSENT,
+    PANEL_STEP,
+    PANEL_TOKENS,
     Activation,
     Attention,
     ColumnCoding,
@@ -28,21 +31,18 @@ from obert_edge.bundle.program import (
     SelectFirst,
     WeightFormat,
 )
-from obert_edge.device.roofline.peaks import Peaks
 
-_STEP = 16  # tokens: what a panel's width is a multiple of
-_PANEL = 64
+#: Bytes of a first-level cache, and of one of its lines.
 _L1 = 32 << 10
 _LINE = 64
-#: Rows that share a list of columns, of the formats whose activations are shuffled for each of them.
-GATHERED = {
-    WeightFormat.ROW_GATHER_1: 1,
-    WeightFormat.ROW_GATHER_2: 2,
-    WeightFormat.ROW_GATHER_4: 4,
-}
 #: Float instructions for each value, of which a vector unit does as many per cycle as multiply-adds.
-_FINISH = {Activation.NONE: 5, Activation.RELU: 6, Activation.GELU: 19, Activation.GELU_TANH: 19}
-_FINISH_TANH = 20
+_EPILOGUE = {
+    Activation.NONE: 5,
+    Activation.RELU: 6,
+    Activation.GELU: 19,
+    Activation.GELU_TANH: 19,
+    Activation.TANH: 20,
+}
 _SOFTMAX = 13
 _LAYER_NORM = 10
 _QUANTIZE = 4
@@ -55,10 +55,10 @@ class Work:
     """What an op does at least, in one run.
 
     Args:
-        multiply_adds: 8-bit, of stored weights and padded tokens.
+        multiply_adds: 8-bit multiply-adds, of stored weights and padded tokens.
         gathered_rows: rows that share gathered columns; 0: nothing is gathered.
         shuffled: bytes through shuffles (not of gathered columns: their rate has the shuffles in it).
-        floats: float instructions times lanes.
+        floats: float32 instructions times lanes.
         l1: bytes loaded into registers.
         l2: bytes read that do not fit in L1.
         written: bytes of results.
@@ -80,19 +80,6 @@ class Work:
         return self.l2 + self.written + self.memory
 
 
-@dataclass(frozen=True)
-class Bound:
-    """The least time of an op.
-
-    Args:
-        nanoseconds: of one run.
-        by: what takes them.
-    """
-
-    nanoseconds: float
-    by: str
-
-
 def work_of(program: Program, op: Op, lengths: Sequence[int]) -> Work:
     """Count what an op does.
 
@@ -101,58 +88,26 @@ def work_of(program: Program, op: Op, lengths: Sequence[int]) -> Work:
         op: one of its ops.
         lengths: tokens of each sequence of the batch.
     """
-    tokens = _padded(sum(lengths))
-    if isinstance(op, Linear):
-        return _linear(program, op, lengths)
-    if isinstance(op, Attention):
-        return _attention(op, lengths)
-    if isinstance(op, LayerNorm):
-        values = _padded(_columns(program, op.input, lengths)) * op.channels
-        written = values * (4 * (op.output != ABSENT) + (op.quantized != ABSENT))
-        return Work(floats=_LAYER_NORM * values, l1=12 * values, l2=12 * values, written=written)
-    if isinstance(op, (Quantize, QuantizeDynamic)):
-        values = _padded(_columns(program, op.input, lengths)) * op.channels
-        dynamic = isinstance(op, QuantizeDynamic)
-        reads = 4 * values * (2 if dynamic else 1)
-        floats = (_QUANTIZE_DYNAMIC if dynamic else _QUANTIZE) * values
-        return Work(floats=floats, l1=reads, l2=reads, written=values)
-    if isinstance(op, Embed):
-        values = tokens * op.channels
-        word = 0.5 if op.word_format == RowFormat.INT4 else 1.0
-        read = (word + 1 + (op.token_type != ABSENT)) * values
-        return Work(floats=_EMBED * values, l1=read, written=4 * values, memory=(word + 1) * values)
-    if isinstance(op, SelectFirst):  # of each row of the panel, a line of the cache
-        reads = _LINE * len(lengths) * op.channels
-        return Work(l1=reads, l2=reads)
-    if isinstance(op, (MeanPool, Output)):
-        reads = 4 * _columns(program, op.input, lengths) * op.channels
-        return Work(floats=reads / 4, l1=reads, l2=reads)
-    return Work()
+    return WORK[type(op)](program, op, lengths)
 
 
-def bound_of(work: Work, peaks: Peaks) -> Bound:
-    """The time no implementation of this form can be below.
+def multiply_adds_by_kernel(manifest: Manifest, sequence_length: int) -> Dict[str, float]:
+    """INT8 multiply-adds of one sequence, counted from the manifest alone, padding left out.
 
-    Arithmetic (multiply-adds, shuffles and float steps) shares the vector units, so its times add up; loads
-    and the levels of the memory work beside it, so the longest of them all is the bound.
+    Args:
+        manifest: of a bundle.
+        sequence_length: tokens.
+
+    Returns:
+        Multiply-adds by what computes them: the name of the stored weights' format, or ``attention``.
     """
-    gathered = peaks.row_gather.get(work.gathered_rows, 0.0)
-    arithmetic: Dict[str, float] = {
-        "shuffles": work.shuffled / peaks.shuffle,
-        "float steps": work.floats / peaks.float_multiply_add,
-    }
-    if gathered > 0:
-        arithmetic["row-gather"] = work.multiply_adds / gathered
-    else:
-        arithmetic["multiply-adds"] = work.multiply_adds / peaks.multiply_add
-    times = {
-        max(arithmetic, key=lambda name: arithmetic[name]): sum(arithmetic.values()),
-        "L1 loads": work.l1 / peaks.read_l1,
-        "L2": max(work.l2 / peaks.read_l2, work.written / peaks.write_l2),
-        "memory": work.memory / peaks.read_memory,
-    }
-    by = max(times, key=lambda name: times[name])
-    return Bound(times[by], by)
+    found: Dict[str, float] = {}
+    for linear in manifest.linears:
+        tokens = sequence_length if linear.per_token else 1
+        work = linear.n * linear.k * (1 - linear.sparsity) * tokens
+        found[linear.format] = found.get(linear.format, 0.0) + work
+    model = manifest.model
+    return {**found, "attention": 2.0 * model.layers * model.hidden * sequence_length**2}
 
 
 def const_bytes(program: Program, op: Op) -> int:
@@ -162,55 +117,90 @@ def const_bytes(program: Program, op: Op) -> int:
     return stored + _bytes_of_lists(program, op)
 
 
+def weight_bytes(program: Program) -> int:
+    """Bytes of the constants that every run reads: all but the embedding tables."""
+    embedded: Optional[Set[int]] = None
+    for op in program.ops:
+        if isinstance(op, Embed):
+            embedded = {getattr(op, name) for name in op.CONSTS}
+    spans = enumerate(program.consts)
+    stored = sum(const.bytes for index, const in spans if embedded is None or index not in embedded)
+    return stored + sum(_bytes_of_lists(program, op) for op in program.ops)
+
+
+class _Format(NamedTuple):
+    """How the kernel of a weight format reads activations.
+
+    Args:
+        rows: output rows that share one load of the activations.
+        gathers: whether it shuffles listed columns anew for each group of rows, instead of interleaving a
+            panel once for all of them.
+        weights_per_column: stored weights that one entry of the column list stands for.
+    """
+
+    rows: int
+    gathers: bool
+    weights_per_column: int
+
+
+_FORMATS = {
+    WeightFormat.ROW_GATHER_1: _Format(rows=1, gathers=True, weights_per_column=1),
+    WeightFormat.ROW_GATHER_2: _Format(rows=2, gathers=True, weights_per_column=2),
+    WeightFormat.ROW_GATHER_4: _Format(rows=4, gathers=True, weights_per_column=4),
+    WeightFormat.DENSE_4: _Format(rows=4, gathers=False, weights_per_column=4),
+    WeightFormat.BLOCK_1X4: _Format(rows=1, gathers=False, weights_per_column=4),
+}
+#: What is assumed of a format newer than this table.
+_UNKNOWN_FORMAT = _FORMATS[WeightFormat.BLOCK_1X4]
+
+
+def _format(op: Linear) -> _Format:
+    try:
+        return _FORMATS.get(WeightFormat(op.format), _UNKNOWN_FORMAT)
+    except ValueError:
+        return _UNKNOWN_FORMAT
+
+
 def _bytes_of_lists(program: Program, op: Op) -> int:
-    """What the lists of columns of an op take more than its masks."""
+    """How many more bytes the column lists of an op take than the masks it stores them as."""
     if not isinstance(op, Linear) or op.column_coding != ColumnCoding.MASKS:
         return 0
-    listed = program.consts[op.weights].bytes // (_gathered(op) or 4)
+    listed = program.consts[op.weights].bytes // _format(op).weights_per_column
     return 2 * listed - program.consts[op.columns].bytes
 
 
 def _linear(program: Program, op: Linear, lengths: Sequence[int]) -> Work:
-    columns = _padded(_columns(program, op.output, lengths))
+    tokens = _padded(_tokens(program, op.output, lengths))
     stored = program.consts[op.weights].bytes
-    rows = _gathered(op)
-    results = columns * op.n * program.buffers[op.output].dtype.bytes
-    activation = Activation(op.activation)
-    floats = _FINISH.get(activation, _FINISH_TANH) * columns * op.n
-    residual = 0 if op.residual == ABSENT else 4 * columns * op.n
-    panel = op.k * min(columns, _PANEL)
-    if rows:
+    kernel = _format(op)
+    results = tokens * op.n * program.buffers[op.output].dtype.bytes
+    floats = _EPILOGUE[Activation(op.activation)] * tokens * op.n
+    residual = 0 if op.residual == ABSENT else 4 * tokens * op.n
+    panel = op.k * min(tokens, PANEL_TOKENS)
+    if kernel.gathers:
         # Per quad: four rows of activations, and a broadcast of a full register for each row of weights.
-        quads = stored / (4 * rows)
-        loads, shuffled = quads * (4 + rows) * columns, 0.0
+        quads = stored / (4 * kernel.rows)
+        loads, shuffled = quads * (4 + kernel.rows) * tokens, 0.0
         # Of what is gathered from a panel larger than L1, this much is not there when it is wanted.
-        missed = quads * 4 * columns * max(0.0, 1 - _L1 / panel)
+        missed = quads * 4 * tokens * max(0.0, 1 - _L1 / panel)
     else:
-        # A panel is interleaved once; then every four rows (dense) or every block load it again.
-        together = 4 if op.format == WeightFormat.DENSE_4 else 1
-        loads = stored * columns * (1 / together + 0.25)
-        shuffled = 2.0 * op.k * columns
-        missed = stored / together * columns * max(0.0, 1 - _L1 / panel)
+        # A panel is interleaved once; then every group of rows (dense) or every block loads it again.
+        loads = stored * tokens * (1 / kernel.rows + 0.25)
+        shuffled = 2.0 * op.k * tokens
+        missed = stored / kernel.rows * tokens * max(0.0, 1 - _L1 / panel)
     return Work(
-        multiply_adds=float(stored) * columns,
-        gathered_rows=rows,
+        multiply_adds=float(stored) * tokens,
+        gathered_rows=kernel.rows if kernel.gathers else 0,
         shuffled=shuffled,
         floats=floats,
         l1=loads + residual,
-        l2=missed + op.k * columns + residual,
+        l2=missed + op.k * tokens + residual,
         written=results,
         memory=const_bytes(program, op),
     )
 
 
-def _gathered(op: Linear) -> int:
-    try:
-        return GATHERED.get(WeightFormat(op.format), 0)
-    except ValueError:  # a format newer than this model
-        return 0
-
-
-def _attention(op: Attention, lengths: Sequence[int]) -> Work:
+def _attention(program: Program, op: Attention, lengths: Sequence[int]) -> Work:
     channels = op.heads * op.head_dim
     scores = sum(_padded(length) ** 2 for length in lengths)
     tokens = sum(_padded(length) for length in lengths)
@@ -223,20 +213,60 @@ def _attention(op: Attention, lengths: Sequence[int]) -> Work:
     )
 
 
-def _columns(program: Program, buffer: int, lengths: Sequence[int]) -> int:
+def _layer_norm(program: Program, op: LayerNorm, lengths: Sequence[int]) -> Work:
+    values = _padded(_tokens(program, op.input, lengths)) * op.channels
+    written = values * (4 * (op.output != ABSENT) + (op.quantized != ABSENT))
+    return Work(floats=_LAYER_NORM * values, l1=12 * values, l2=12 * values, written=written)
+
+
+def _quantize(program: Program, op: Quantize, lengths: Sequence[int]) -> Work:
+    values = _padded(_tokens(program, op.input, lengths)) * op.channels
+    return Work(floats=_QUANTIZE * values, l1=4 * values, l2=4 * values, written=values)
+
+
+def _quantize_dynamic(program: Program, op: QuantizeDynamic, lengths: Sequence[int]) -> Work:
+    """As with static parameters, but the values are read twice: the range of a token comes first."""
+    values = _padded(_tokens(program, op.input, lengths)) * op.channels
+    return Work(floats=_QUANTIZE_DYNAMIC * values, l1=8 * values, l2=8 * values, written=values)
+
+
+def _embed(program: Program, op: Embed, lengths: Sequence[int]) -> Work:
+    values = _padded(sum(lengths)) * op.channels
+    word = 0.5 if op.word_format == RowFormat.INT4 else 1.0
+    read = (word + 1 + (op.token_type != ABSENT)) * values
+    return Work(floats=_EMBED * values, l1=read, written=4 * values, memory=(word + 1) * values)
+
+
+def _select_first(program: Program, op: SelectFirst, lengths: Sequence[int]) -> Work:
+    """Of each channel's row in a panel, one value is wanted and a whole line of the cache is read."""
+    reads = _LINE * len(lengths) * op.channels
+    return Work(l1=reads, l2=reads)
+
+
+def _read_once(program: Program, op: Union[MeanPool, Output], lengths: Sequence[int]) -> Work:
+    reads = 4 * _tokens(program, op.input, lengths) * op.channels
+    return Work(floats=reads / 4, l1=reads, l2=reads)
+
+
+#: How to count the work of each kind of op: ``count(program, op, lengths)``.
+WORK: Dict[Type[Op], Callable[[Program, Any, Sequence[int]], Work]] = {
+    Embed: _embed,
+    LayerNorm: _layer_norm,
+    Quantize: _quantize,
+    QuantizeDynamic: _quantize_dynamic,
+    Linear: _linear,
+    Attention: _attention,
+    SelectFirst: _select_first,
+    MeanPool: _read_once,
+    Output: _read_once,
+}
+
+
+def _tokens(program: Program, buffer: int, lengths: Sequence[int]) -> int:
+    """Columns of a buffer: the tokens of the batch, or its sequences."""
     return sum(lengths) if program.buffers[buffer].domain is Domain.TOKENS else len(lengths)
 
 
-def _padded(columns: int) -> int:
-    return -(-columns // _STEP) * _STEP
-
-
-def weight_bytes(program: Program) -> int:
-    """Bytes of the constants that every run reads: all but the embedding tables."""
-    embedded: Optional[Set[int]] = None
-    for op in program.ops:
-        if isinstance(op, Embed):
-            embedded = {getattr(op, name) for name in op.CONSTS}
-    spans = enumerate(program.consts)
-    stored = sum(const.bytes for index, const in spans if embedded is None or index not in embedded)
-    return stored + sum(_bytes_of_lists(program, op) for op in program.ops)
+def _padded(tokens: int) -> int:
+    """The lanes that kernels compute: whole steps of a panel."""
+    return -(-tokens // PANEL_STEP) * PANEL_STEP

@@ -1,7 +1,7 @@
-"""What a bundle's target knows of the board it runs on: how many threads suit it, and what cache.
+"""What a bundle's target knows of the board it runs on: how many threads suit it, and how large its cache is.
 
-The table is the packager's (``targets/raspberry_pi/boards.py``) and travels in the manifest; the board says
-who it is in its device tree. On any other machine nothing here changes anything.
+The table is the packager's (``targets/raspberry_pi/boards.py``) and travels in the manifest; the board gives
+its name in its device tree. A machine that is no board of the table gets the defaults below.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from obert_edge.device.runtime import machine
 
 
 def find_board(boards: Sequence[BoardFacts]) -> Optional[BoardFacts]:
-    """The entry for this machine, of several the one that names it most closely; ``None`` without one.
+    """The entry whose model this machine's name begins with, the longest of several; ``None`` without one.
 
     Args:
         boards: ``boards`` of a manifest.
@@ -33,6 +33,6 @@ def default_threads(board: Optional[BoardFacts]) -> int:
     return available if board is None else min(available, board.threads)
 
 
-def default_cache(board: Optional[BoardFacts]) -> int:
-    """Bytes of second-level cache per thread to cut linears into tiles for; 0: not known, no tiles."""
+def default_cache_bytes(board: Optional[BoardFacts]) -> int:
+    """Bytes of second-level cache that each thread has, which linears are cut into tiles for; 0: no tiles."""
     return 0 if board is None else board.cache

@@ -17,7 +17,7 @@ from obert_edge.errors import UnsupportedDeviceError
 
 #: ``e_machine`` of an ELF header -> the architecture as ``platform.machine()`` says it.
 _ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
-#: Libraries loaded out of bundles, by their hash.
+#: Libraries that were loaded out of bundles, by their SHA-256.
 _carried_libraries: Dict[str, Library] = {}
 #: Architecture -> the target to build for.
 _TARGETS = {"x86_64": "x86", "aarch64": "arm64", "armv7l": "armhf"}
@@ -37,7 +37,7 @@ def installed_library() -> Optional[Library]:
     try:
         return Library(path) if path.is_file() else None
     except UnsupportedDeviceError:
-        return None  # of another ABI, or for a newer system: the bundle's own may do
+        return None  # it has another ABI, or is for a newer system; the bundle's own library may do
 
 
 def find_library(bundle: Bundle) -> Library:
@@ -77,10 +77,10 @@ def check_library_architecture(bundle: Bundle, architecture: str, where: str) ->
     Args:
         bundle: open, with an engine.
         architecture: the machine's, as :func:`machine.architecture` says it.
-        where: what to call the machine.
+        where: what to call the machine in the error.
 
     Raises:
-        UnsupportedDeviceError: they differ.
+        UnsupportedDeviceError: the engine is for another CPU than that.
     """
     found = library_architecture(bundle.member(ENGINE))
     if found == architecture:
@@ -110,7 +110,8 @@ def _load_from_memory(bundle: Bundle, library: memoryview) -> Library:
             try:
                 with os.fdopen(os.dup(descriptor), "wb") as stream:
                     stream.write(library)
-                # The loader takes an equal name for the same library, and descriptors are used again.
+                # The loader takes a path it has seen for the library it has already loaded, and the numbers
+                # of descriptors are used again: every library needs a path of its own.
                 return Library(f"/proc/self/fd/{'../fd/' * len(_carried_libraries)}{descriptor}")
             finally:
                 os.close(descriptor)

@@ -10,7 +10,8 @@ from obert_edge.device.runtime import machine
 from obert_edge.device.text_table import megabytes
 from obert_edge.errors import UnsupportedDeviceError
 
-#: Bits of a Raspberry Pi's throttling word; the same, 16 higher, since the last start.
+#: Bits of a Raspberry Pi's throttling word that say what limits it now. Bits 16 places higher say the same of
+#: any time since it was started.
 _THROTTLING = (
     (0, "under-voltage"),
     (1, "clock capped"),
@@ -20,7 +21,7 @@ _THROTTLING = (
 
 
 def needed_memory(bundle: Bundle) -> int:
-    """Bytes a bundle needs to run its longest sequence, about.
+    """About how many bytes a bundle needs to run its longest sequence.
 
     The weights; those of sparse linears once more in the layout that kernels read, at most 1.4 times what
     they take in the bundle; and the activations of the longest sequence: hidden state, Q, K, V, context and

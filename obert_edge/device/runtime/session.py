@@ -14,9 +14,9 @@ import numpy as np
 from obert_edge.bundle.container import PROGRAM, TOKENIZER, Bundle
 from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import Domain, Program
-from obert_edge.device.pipelines import Prediction, create_predictor
+from obert_edge.device.pipelines import Prediction, create_pipeline
 from obert_edge.device.runtime.batching import Packer
-from obert_edge.device.runtime.board import default_cache, default_threads, find_board
+from obert_edge.device.runtime.board import default_cache_bytes, default_threads, find_board
 from obert_edge.device.runtime.library import find_library
 from obert_edge.device.runtime.native import Library, NativeModel, Packed, PackedBatch
 from obert_edge.device.runtime.preflight import require_memory
@@ -29,21 +29,22 @@ def load(
     threads: Optional[int] = None,
     implementation: Optional[str] = None,
     verify: str = "checksums",
-    cache: Optional[int] = None,
+    cache_bytes: Optional[int] = None,
 ) -> Session:
     """Open a bundle, ready to run.
 
     Args:
         path: the ``.oeb`` file.
         threads: threads to compute with; ``None``: as many CPUs as this process may use (its affinity and its
-            container's quota count), and on a board that the bundle knows no more than it says.
-        implementation: name of the kernels, for instance ``"avx2"`` or ``"scalar"``; ``None``: the best this
-            CPU runs, or ``$OBERT_EDGE_IMPLEMENTATION``.
-        verify: ``"checksums"`` finds any damage, by the CRC-32 that the file has of every member; ``"full"``
-            compares every member with its cryptographic hash instead (slower); ``"header"`` leaves the
-            weights unchecked.
-        cache: bytes of second-level cache that a thread has while all work, to cut linears into tiles for;
-            0: no tiles; ``None``: what the bundle says of this board. Results do not depend on it.
+            container's quota count), and on a board that the bundle knows at most the number it gives.
+        implementation: name of the kernels, for instance ``"avx2"`` or ``"scalar"``; ``None``: that of
+            ``$OBERT_EDGE_IMPLEMENTATION`` if it is set, else the best this CPU runs.
+        verify: what to check of the file. ``"checksums"``: the CRC-32 that it has of every member, which
+            finds any damage; ``"full"``: the cryptographic hash that its manifest has of every member instead
+            (slower); ``"header"``: as ``"checksums"``, but not of the weights.
+        cache_bytes: second-level cache that each thread has while all work; linears with more weights are
+            computed in tiles that fit it. 0: no tiles; ``None``: what the bundle says of this board.
+            Results do not depend on it.
 
     Returns:
         A session; close it, or use it as a context manager, to give memory and threads back.
@@ -52,16 +53,16 @@ def load(
         BundleError: no such file, not a bundle, truncated, altered, or of a newer format.
         UnsupportedDeviceError: the bundle is for another CPU, the implementation cannot run on this one, or
             there is not enough memory.
-        UsageError: ``threads``, ``verify`` or ``cache`` out of range.
+        UsageError: ``threads``, ``verify`` or ``cache_bytes`` out of range.
     """
     _check_number("threads", threads, 1)
-    _check_number("cache", cache, 0)
+    _check_number("cache_bytes", cache_bytes, 0)
     # The weights are checked below, by the library.
     bundle = Bundle.open(path, "header" if verify == "checksums" else verify)
     try:
         board = find_board(bundle.manifest.boards)
         threads = default_threads(board) if threads is None else threads
-        cache = default_cache(board) if cache is None else cache
+        cache_bytes = default_cache_bytes(board) if cache_bytes is None else cache_bytes
         library = find_library(bundle)
         require_memory(bundle)
         if verify == "checksums":
@@ -71,9 +72,9 @@ def load(
             bundle.weights,
             threads=threads,
             implementation=implementation,
-            cache=cache,
+            cache=cache_bytes,
         )
-        return Session(bundle, library, model, threads, cache)
+        return Session(bundle, library, model, threads, cache_bytes)
     except BaseException:
         bundle.close()
         raise
@@ -86,7 +87,12 @@ def _check_number(name: str, value: Optional[int], smallest: int) -> None:
 
 @dataclass
 class RecordedProfile:
-    """Nanoseconds per op, summed over ``runs``; filled in when the recording ends."""
+    """What :meth:`Session.profiling` measured; empty until its ``with`` block ends.
+
+    Attributes:
+        nanoseconds: of each op of the program, in its order, summed over all runs.
+        runs: how many there were.
+    """
 
     nanoseconds: List[int] = field(default_factory=list)
     runs: int = 0
@@ -98,16 +104,16 @@ class Session:
     Attributes:
         manifest: what the bundle says about itself.
         threads: threads it computes with.
-        cache: bytes of second-level cache per thread that linears are cut into tiles for; 0: no tiles.
+        cache_bytes: second-level cache per thread that linears are cut into tiles for; 0: no tiles.
         library: the engine it runs on.
     """
 
     def __init__(
-        self, bundle: Bundle, library: Library, model: NativeModel, threads: int, cache: int = 0
+        self, bundle: Bundle, library: Library, model: NativeModel, threads: int, cache_bytes: int = 0
     ) -> None:
         self.manifest: Manifest = bundle.manifest
         self.threads = threads
-        self.cache = cache
+        self.cache_bytes = cache_bytes
         self.library = library
         self._bundle = bundle
         self._model = model
@@ -172,7 +178,17 @@ class Session:
         return self._named(inputs, self.run_packed(inputs))
 
     def run_packed(self, batch: Union[PackedBatch, Packed]) -> List[np.ndarray]:
-        """Run a batch that is packed already; the engine's results in the order of the manifest's outputs."""
+        """Run sequences that are packed one behind the other, without padding.
+
+        Args:
+            batch: the tokens; positions are rows of the model's position table.
+
+        Returns:
+            Float32 ``[tokens or sequences, channels]`` for each of the manifest's outputs, in order.
+
+        Raises:
+            InputError: ids, positions, token types or lengths out of range.
+        """
         with self._lock:
             return self._model.run(batch)
 
@@ -180,10 +196,10 @@ class Session:
         """Pad tokenized texts to one length and run them.
 
         Args:
-            encodings: at least one.
+            encodings: of the tokenizer, at least one.
 
         Returns:
-            As :meth:`run`.
+            The same as :meth:`run`.
         """
         shape = (len(encodings), max(map(len, encodings)))
         ids = np.full(shape, self.manifest.model.pad_id, np.int32)
@@ -205,21 +221,26 @@ class Session:
             inputs: a text; a pair ``(text, text)`` or ``(question, context)``; a dict of them
                 (``{"question": ..., "context": ...}`` or ``{"text": ..., "text_pair": ...}``); or a list of
                 any of these.
-            **options: the task's own, for instance ``top_k`` or ``stride`` (see ``device/pipelines``).
+            **options: the fields of the task's pipeline in ``obert_edge.device.pipelines``, for instance
+                ``top_k`` or ``stride``.
 
         Returns:
-            A :class:`~obert_edge.device.pipelines.Prediction`, or a list of them for a list.
+            A :class:`~obert_edge.device.pipelines.Prediction`, or a list of them for a list: for
+            classification label, score (0..1) and scores; for question answering text, score, and ``start``
+            and ``end`` in characters of the context; for token classification entities; for masked language
+            modeling candidates; for an encoder a float32 vector.
 
         Raises:
             InputError: an input is of another kind than the task takes.
             UsageError: an option the task does not have.
             BundleError: the bundle carries no tokenizer.
+            UnsupportedDeviceError: its tokenizer needs the ``tokenizers`` library, which is not installed.
         """
-        predictor = create_predictor(self.manifest, self.tokenizer, self, options)
+        pipeline = create_pipeline(self.manifest, self.tokenizer, self, options)
         if isinstance(inputs, list):
-            return predictor.predict([predictor.read(item) for item in inputs])
-        results: List[Prediction] = predictor.predict([predictor.read(inputs)])
-        return results[0]
+            return pipeline.predict([pipeline.read(item) for item in inputs])
+        predictions: List[Prediction] = pipeline.predict([pipeline.read(inputs)])
+        return predictions[0]
 
     @contextlib.contextmanager
     def profiling(self) -> Iterator[RecordedProfile]:

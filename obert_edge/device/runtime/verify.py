@@ -5,20 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
 from obert_edge.bundle.cases import Case
 from obert_edge.bundle.container import PROGRAM, Bundle
+from obert_edge.device.progress import Progress, silent
 from obert_edge.device.runtime.batching import case_positions
-from obert_edge.device.runtime.board import default_cache, default_threads, find_board
+from obert_edge.device.runtime.board import default_cache_bytes, default_threads, find_board
 from obert_edge.device.runtime.library import find_library
 from obert_edge.device.runtime.native import Library, NativeModel, PackedBatch
 from obert_edge.errors import UnsupportedDeviceError, VerificationError
-
-#: Called with what is being done, how many steps are done, and how many there are.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Check:
         implementation: name of the kernels.
         threads: threads they ran on.
         batches: how many batches ran: each case as it is, and each of its sequences alone.
-        failures: what came out differently; empty when all is well.
+        failures: what came out differently, one sentence each; empty when all is well.
     """
 
     implementation: str
@@ -44,9 +42,9 @@ class Verification:
 
     Args:
         path: the bundle.
-        members: members whose hashes were checked.
-        cases: embedded cases.
-        checks: one per implementation and number of threads.
+        members: how many members had their hashes checked.
+        cases: how many test cases the bundle embeds.
+        checks: the cases on each implementation and number of threads.
     """
 
     path: str
@@ -60,7 +58,7 @@ class Verification:
         return not any(check.failures for check in self.checks)
 
     def require(self) -> None:
-        """Fail unless :attr:`ok`.
+        """Raise an error unless :attr:`ok`.
 
         Raises:
             VerificationError: with the first difference.
@@ -114,7 +112,7 @@ def verify(
         BundleError: not a bundle, truncated, or a member does not have its hash.
         UnsupportedDeviceError: the bundle is for another CPU, or the implementation cannot run here.
     """
-    tell = progress or (lambda what, done, total: None)
+    tell = progress or silent
     with Bundle.open(path, "full") as bundle:
         library = find_library(bundle)
         board = find_board(bundle.manifest.boards)
@@ -130,7 +128,7 @@ def verify(
                 bundle.weights,
                 threads=count,
                 implementation=name,
-                cache=default_cache(board),
+                cache=default_cache_bytes(board),
             ) as model:
                 checks.append(_check(model, library, bundle, cases, name, count))
         return Verification(str(bundle.path), len(bundle.manifest.members), len(cases), checks)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from obert_edge.device.tokenizers.added_tokens import AddedToken, AddedTokens
-from obert_edge.device.tokenizers.pieces import Pieces
+from obert_edge.device.tokenizers.pieces import Pieces, PythonTokenizer, part_type
 from obert_edge.device.tokenizers.unicode_classes import LETTERS, NUMBERS, WHITESPACE
 
 _CONTRACTIONS = ("'s", "'t", "'d", "'m", "'re", "'ve", "'ll")
@@ -30,7 +30,10 @@ _SPACE = _BYTE_CHARACTERS[0x20]
 
 
 class _CharacterKinds(Dict[str, str]):
-    """``L`` letter, ``N`` number, ``S`` white space, ``O`` other; fills itself."""
+    """What a character is: ``L`` letter, ``N`` number, ``S`` white space, ``O`` other.
+
+    A dictionary that fills itself.
+    """
 
     def __missing__(self, character: str) -> str:
         kind = (
@@ -46,7 +49,7 @@ class _CharacterKinds(Dict[str, str]):
         return kind
 
 
-class BytePairTokenizer:
+class BytePairTokenizer(PythonTokenizer):
     """Text to byte-level BPE ids, offsets and word numbers.
 
     Args:
@@ -82,8 +85,13 @@ class BytePairTokenizer:
         self._words: Dict[str, List[Tuple[Optional[int], str]]] = {}
 
     @classmethod
+    def fits(cls, description: Mapping[str, Any]) -> bool:
+        """Whether text is split into bytes as RoBERTa's is, and not normalized before."""
+        return part_type(description, "normalizer") == "none" and _is_byte_level(description)
+
+    @classmethod
     def from_json(cls, description: Mapping[str, Any]) -> BytePairTokenizer:
-        """Build from a parsed ``tokenizer.json`` whose parts are RoBERTa's (the caller checks)."""
+        """Build from a parsed ``tokenizer.json`` that :meth:`fits`."""
         model = description["model"]
         post = description.get("post_processor") or {}
         split = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
@@ -96,6 +104,15 @@ class BytePairTokenizer:
             ignore_merges=bool(model.get("ignore_merges", False)),
             unknown_token=model.get("unk_token"),
         )
+
+    @staticmethod
+    def readable(token: str, description: Mapping[str, Any]) -> str:
+        """The text that the byte characters of a token stand for, without spaces around it."""
+        if not _is_byte_level(description):
+            return token
+        values = {character: byte for byte, character in _BYTE_CHARACTERS.items()}
+        bytes_ = bytes(values[character] for character in token if character in values)
+        return bytes_.decode("utf-8", "replace").strip()
 
     def tokenize(self, text: str) -> Pieces:
         """Cut ``text`` into pieces, without special tokens around them."""
@@ -204,3 +221,7 @@ class BytePairTokenizer:
 
 
 _SPACES = _SPACE + "".join(WHITESPACE)
+
+
+def _is_byte_level(description: Mapping[str, Any]) -> bool:
+    return part_type(description, "pre_tokenizer") == "ByteLevel"

@@ -10,9 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from obert_edge.device.tokenizers.bpe import BytePairTokenizer
+from obert_edge.device.tokenizers import create_python_tokenizer, python_class
 from obert_edge.device.tokenizers.pieces import Pieces, TextSplitter
-from obert_edge.device.tokenizers.wordpiece import WordPieceTokenizer
 from obert_edge.errors import BundleError, InputError, UnsupportedDeviceError
 
 
@@ -68,7 +67,7 @@ class Tokenizer:
             )
         self._splitter: TextSplitter
         if library is None:
-            self._splitter = _python_splitter(parsed)
+            self._splitter = create_python_tokenizer(parsed)
             self.backend = "python"
         else:
             self._splitter = _LibrarySplitter(library, parsed)
@@ -80,8 +79,9 @@ class Tokenizer:
         self._special = frozenset(
             int(entry["id"]) for entry in parsed.get("added_tokens", []) if entry.get("special")
         )
+        #: The vocabulary the other way round, made when first needed.
         self._tokens: Optional[Dict[int, str]] = None
-        self._byte_level = (parsed.get("pre_tokenizer") or {}).get("type") == "ByteLevel"
+        self._description = parsed
         self._single, self._pair = _templates(parsed.get("post_processor"), self._identifier)
 
     def _identifier(self, token: str) -> int:
@@ -109,7 +109,8 @@ class Tokenizer:
         if self._tokens is None:
             self._tokens = {value: key for key, value in self._vocabulary.items()}
         token = self._tokens.get(identifier, "")
-        return _decode_bytes(token).strip() if self._byte_level else token
+        model = python_class(self._description)
+        return token if model is None else model.readable(token, self._description)
 
     def special_tokens_added(self, pair: bool) -> int:
         """How many special tokens surround a text, or a pair of texts."""
@@ -247,22 +248,6 @@ def _parse(description: Union[str, bytes, Mapping[str, Any]]) -> Mapping[str, An
     return dict(parsed)
 
 
-def _python_splitter(description: Mapping[str, Any]) -> TextSplitter:
-    def kind(part: str) -> str:
-        return str((description.get(part) or {}).get("type", "none"))
-
-    parts = (kind("normalizer"), kind("pre_tokenizer"), kind("model"))
-    if parts[0] in ("BertNormalizer", "none") and parts[1:] == ("BertPreTokenizer", "WordPiece"):
-        return WordPieceTokenizer.from_json(description)
-    if parts == ("none", "ByteLevel", "BPE"):
-        return BytePairTokenizer.from_json(description)
-    raise UnsupportedDeviceError(
-        f"this bundle's tokenizer ({', '.join(parts)}) is neither BERT's WordPiece nor RoBERTa's byte-level "
-        "BPE, the two that run without the tokenizers library",
-        hint="run `pip install tokenizers` on this device, or give token ids to `Session.run`",
-    )
-
-
 def _longest_first(lengths: Sequence[int], room: int) -> List[int]:
     """How many tokens each text keeps when the longer is cut first, as ``tokenizers`` cuts."""
     if sum(lengths) <= room or len(lengths) == 1:
@@ -311,10 +296,3 @@ def _template(items: Sequence[Mapping[str, Any]], special: Mapping[str, Tuple[in
             part = item["SpecialToken"]
             slots.append(_Slot(int(part["type_id"]), ids=special[part["id"]]))
     return slots
-
-
-def _decode_bytes(token: str) -> str:
-    from obert_edge.device.tokenizers.bpe import byte_characters
-
-    values = {character: byte for byte, character in byte_characters().items()}
-    return bytes(values[character] for character in token if character in values).decode("utf-8", "replace")

@@ -11,7 +11,7 @@ import unicodedata
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from obert_edge.device.tokenizers.added_tokens import AddedToken, AddedTokens
-from obert_edge.device.tokenizers.pieces import Pieces
+from obert_edge.device.tokenizers.pieces import Pieces, PythonTokenizer, part_type
 from obert_edge.device.tokenizers.unicode_classes import NONSPACING_MARKS, PUNCTUATION, REMOVED, WHITESPACE
 
 #: Blocks BERT sets apart as Chinese characters. The fifth starts at U+2B920 (not U+2B740) as in the library.
@@ -85,7 +85,7 @@ class BertNormalizer(Dict[str, str]):
 
 
 class _CharacterKinds(Dict[str, int]):
-    """Word, space or punctuation, for the pre-tokenizer; fills itself."""
+    """Whether a character is a word's, white space or punctuation; a dictionary that fills itself."""
 
     def __missing__(self, character: str) -> int:
         kind = _SPACE if character in WHITESPACE else _PUNCTUATION if character in PUNCTUATION else _WORD
@@ -93,7 +93,7 @@ class _CharacterKinds(Dict[str, int]):
         return kind
 
 
-class WordPieceTokenizer:
+class WordPieceTokenizer(PythonTokenizer):
     """Text to WordPiece ids, offsets and word numbers.
 
     Args:
@@ -128,8 +128,15 @@ class WordPieceTokenizer:
         self._words: Dict[str, List[Tuple[int, int, int]]] = {}
 
     @classmethod
+    def fits(cls, description: Mapping[str, Any]) -> bool:
+        """Whether the normalizer, if there is one, and the pre-tokenizer are BERT's."""
+        normalizer = part_type(description, "normalizer")
+        pre_tokenizer = part_type(description, "pre_tokenizer")
+        return normalizer in ("BertNormalizer", "none") and pre_tokenizer == "BertPreTokenizer"
+
+    @classmethod
     def from_json(cls, description: Mapping[str, Any]) -> WordPieceTokenizer:
-        """Build from a parsed ``tokenizer.json`` whose parts are BERT's (the caller checks)."""
+        """Build from a parsed ``tokenizer.json`` that :meth:`fits`."""
         model = description["model"]
         normalizer = description.get("normalizer")
         options = {key: value for key, value in (normalizer or {}).items() if key != "type"}

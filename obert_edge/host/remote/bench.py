@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 from obert_edge import errors
-from obert_edge.device.commands.verbs import Outcome, Progress
+from obert_edge.device.commands.command_line import VERBS
+from obert_edge.device.commands.verbs import Outcome
+from obert_edge.device.progress import Progress, silent
 from obert_edge.device.text_table import megabytes, milliseconds, text_table
 from obert_edge.errors import DeviceError, ObertEdgeError
 from obert_edge.host.remote.device import put
@@ -46,8 +48,6 @@ def bench_devices(
     devices: Sequence[str],
     *,
     progress: Optional[Progress] = None,
-    profile: bool = False,
-    baselines: Sequence[str] = (),
     **options: Any,
 ) -> Outcome:
     """Measure a bundle on devices; one that fails does not keep the others from being measured.
@@ -56,9 +56,8 @@ def bench_devices(
         bundle: the ``.oeb`` file here.
         devices: addresses, ``ssh://user@host[:path]``.
         progress: told about each step.
-        profile: also the time of every op.
-        baselines: names; those not installed on a device are reported as missing.
-        options: the rest of ``bench``'s, such as ``batch_size``; ``None``: the device's default.
+        options: those of ``bench``, such as ``batch_size`` or ``baselines``; one that is ``None`` or left out
+            has its default on the device.
 
     Returns:
         The table; the exit code is the worst of all devices.
@@ -67,13 +66,11 @@ def bench_devices(
         UsageError: an address is not one.
     """
     addresses = [Address.parse(text) for text in devices]
-    arguments = ["--json", *(["--profile"] if profile else [])]
-    for name in baselines:
-        arguments += ["--baseline", name]
+    declared = {option.parameter: option for option in VERBS["bench"].options}
+    arguments = ["--json"]
     for name, value in options.items():
-        if value is not None:
-            arguments += [f"--{name.replace('_', '-')}", str(value)]
-    tell = progress or (lambda what, done, total: None)
+        arguments += declared[name].words(value)
+    tell = progress or silent
     results: List[Result] = []
     for number, address in enumerate(addresses):
         tell(f"measuring on {address}", number, len(addresses))

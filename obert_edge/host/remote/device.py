@@ -17,7 +17,8 @@ from obert_edge.host.remote.ssh import Connection
 
 _OLDEST_PYTHON = (3, 9)
 
-#: Runs on whatever Python 3 the device has. Argument: where the bundle is to go.
+#: Runs on whatever Python 3 the device has, and prints what it is as JSON. Argument: where the bundle is to
+#: go.
 _PROBE = """
 import hashlib, json, os, platform, sys
 facts = {"machine": platform.machine(), "bits": platform.architecture()[0]}
@@ -47,8 +48,9 @@ except OSError:
 print("obert-edge:" + json.dumps(facts))
 """
 
-#: Arguments: folder, name, bytes. Whatever goes wrong, only a `.part` of a dead process can stay behind, and
-#: the next copy removes it. Statuses are read by `_explain_copy`.
+#: Runs on the device and reads the bundle from stdin. Arguments: folder, name, bytes. Whatever goes wrong,
+#: only a `.part` file of a dead process can stay behind, and the next copy removes it. `_explain_copy` knows
+#: the statuses.
 _RECEIVE = """
 umask 022
 mkdir -p -- "$1" && cd -- "$1" || exit 41
@@ -72,9 +74,9 @@ class Device:
     """What a device says of itself.
 
     Args:
-        architecture: of its Python: ``aarch64``, ``armv7l``, ``x86_64``...
-        free_bytes: on the disk the bundle goes to.
-        sha256: of the file that is already there; ``None`` without one.
+        architecture: that its Python was built for: ``aarch64``, ``armv7l``, ``x86_64``...
+        free_bytes: free space on the disk the bundle goes to; ``None`` where it does not say.
+        sha256: hash of the file that is already at the bundle's place; ``None`` when there is none.
     """
 
     architecture: str

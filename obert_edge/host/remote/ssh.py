@@ -20,7 +20,7 @@ from obert_edge.errors import DeviceError, UsageError
 OPTIONS_VARIABLE = "OBERT_EDGE_SSH_OPTIONS"
 #: What ``ssh`` returns when it failed itself; any other status is the remote command's.
 SSH_FAILED = 255
-#: Of a remote command that was killed, as a shell gives it for SIGKILL.
+#: The status of a remote command that was killed, as a shell gives it for SIGKILL.
 KILLED = 128 + 9
 
 _ADDRESS = re.compile(r"ssh://(?P<login>(?:[^\s@:/]+@)?[^\s@:/]+)(?::(?P<path>[^\0\n]*))?")
@@ -75,7 +75,7 @@ class Address:
 
 
 class Answer(NamedTuple):
-    """What a remote command returned."""
+    """What a remote command returned: its exit status, and what it wrote to stdout and to stderr."""
 
     status: int
     output: str
@@ -140,7 +140,7 @@ class Connection:
         return False
 
     def close(self) -> None:
-        """Let go of the device."""
+        """End the connection."""
         self._stack.close()
 
     def __enter__(self) -> Connection:

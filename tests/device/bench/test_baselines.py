@@ -7,11 +7,11 @@ import importlib.util
 import numpy as np
 import pytest
 
-from obert_edge.device.bench.baselines import GROUPS, NAMES, expand_baselines, get_baseline
+from obert_edge.device.bench.baselines import ENGINES, NAMES, expand_baselines, get_baseline
 from obert_edge.device.bench.baselines.onnxruntime_cpu import OnnxRuntimeFp32
 from obert_edge.device.export.evaluate import evaluate
 from obert_edge.errors import BundleError, UnsupportedDeviceError, UsageError
-from tests.device.export.conftest import BATCH, SEQUENCE
+from tests.device.samples import BATCH, SEQUENCE
 from tests.host.compiler.tiny_checkpoints import CASES
 
 
@@ -103,7 +103,7 @@ def test_a_file_that_is_no_bundle_is_refused(tmp_path, name):
         get_baseline(name).prepare(other, tmp_path, batch_size=1, sequence_length=8)
 
 
-def test_a_group_stands_for_its_members():
+def test_an_engine_stands_for_its_baselines():
     assert expand_baselines("onnxruntime") == ["onnxruntime-fp32", "onnxruntime-int8"]
     assert expand_baselines("litert") == ["litert-fp32", "litert-int8"]
     assert expand_baselines("litert-int8") == ["litert-int8"]
@@ -123,7 +123,7 @@ def test_a_baseline_knows_its_version(name):
 
 def test_every_name_has_a_baseline():
     assert [get_baseline(name).name for name in NAMES] == NAMES
-    assert sorted(sum(GROUPS.values(), [])) == sorted(NAMES)
+    assert [name for engine in ENGINES for name in expand_baselines(engine)] == NAMES
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(tmp_path):

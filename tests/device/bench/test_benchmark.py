@@ -8,8 +8,8 @@ import obert_edge
 from obert_edge.bundle.container import Bundle
 from obert_edge.device.bench import benchmark as module
 from obert_edge.device.bench.benchmark import benchmark
-from obert_edge.device.bench.comparison import ENGINE, Baseline
-from obert_edge.device.bench.processes import EngineProcess
+from obert_edge.device.bench.comparison import OUR_ENGINE, Comparison
+from obert_edge.device.bench.engine_process import EngineProcess
 from obert_edge.device.runtime import machine
 from obert_edge.errors import BundleError, ObertEdgeError, UnsupportedDeviceError, UsageError
 
@@ -60,10 +60,10 @@ def test_engine_and_baselines_are_compared_in_one_interleaved_run(classifier):
 
 
 def test_a_baseline_that_is_not_installed_is_reported_unless_it_was_named_exactly(classifier, monkeypatch):
-    def refuse(stack, baseline, *rest):
-        raise UnsupportedDeviceError(f"{baseline.label} needs onnx", hint="run `pip install onnx`")
+    def refuse(stack, comparison, *rest):
+        raise UnsupportedDeviceError(f"{comparison.label} needs onnx", hint="run `pip install onnx`")
 
-    monkeypatch.setattr(module, "_load_baseline", refuse)
+    monkeypatch.setattr(module, "_load_comparison", refuse)
     options = {"iterations": 2, "sequence_length": 8, "threads": 1}
     report = benchmark(classifier, baselines=["onnxruntime"], **options)
     assert set(report.missing) == {"onnxruntime-fp32", "onnxruntime-int8"}
@@ -73,7 +73,10 @@ def test_a_baseline_that_is_not_installed_is_reported_unless_it_was_named_exactl
 
 
 def test_our_engine_is_compared_with_itself_on_other_threads_and_with_other_kernels(classifier):
-    baselines = [Baseline(ENGINE, threads=2), Baseline(ENGINE, implementation="scalar", name="plain")]
+    baselines = [
+        Comparison(OUR_ENGINE, threads=2),
+        Comparison(OUR_ENGINE, implementation="scalar", name="plain"),
+    ]
     report = benchmark(classifier, baselines=baselines, iterations=4, rounds=2, sequence_length=8, threads=1)
     assert list(report.ratios) == ["obert-edge on 2 threads", "plain"]
     assert report.baselines["plain"].implementation == "scalar"
@@ -82,7 +85,7 @@ def test_our_engine_is_compared_with_itself_on_other_threads_and_with_other_kern
 
 def test_a_baseline_can_run_another_bundle(classifier, roberta_tagger):
     pytest.importorskip("onnxruntime")
-    baseline = Baseline("onnxruntime-fp32", bundle=roberta_tagger, name="onnxruntime of the tagger")
+    baseline = Comparison("onnxruntime-fp32", bundle=roberta_tagger, name="onnxruntime of the tagger")
     report = benchmark(classifier, baselines=[baseline], iterations=2, sequence_length=8, threads=1)
     same = benchmark(classifier, baselines=["onnxruntime-fp32"], iterations=2, sequence_length=8, threads=1)
     other = report.baselines["onnxruntime of the tagger"].model_bytes
@@ -129,16 +132,16 @@ def test_arguments_out_of_range_are_usage_errors(classifier, options, found):
 
 
 def test_errors_of_the_worker_are_raised_here_as_they_were_there(tmp_path):
-    with EngineProcess("obert-edge") as engine_process, pytest.raises(BundleError, match="no bundle"):
-        engine_process.call("load_bundle", path=str(tmp_path / "missing.oeb"), threads=1, implementation=None)
+    with EngineProcess("obert-edge") as process, pytest.raises(BundleError, match="no bundle"):
+        process.call("load_bundle", path=str(tmp_path / "missing.oeb"), threads=1, implementation=None)
 
 
 def test_a_worker_that_dies_is_named_with_how_it_died(classifier):
-    with EngineProcess("some-engine") as engine_process:
-        engine_process._process.kill()
-        engine_process._process.wait()
+    with EngineProcess("some-engine") as process:
+        process._process.kill()
+        process._process.wait()
         with pytest.raises(ObertEdgeError, match="some-engine was ended by SIGKILL") as caught:
-            engine_process.call("memory")
+            process.call("memory")
     assert "memory" in caught.value.hint
 
 

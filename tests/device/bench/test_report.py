@@ -131,7 +131,7 @@ def test_a_throttled_board_is_warned_about():
     assert "throttling" in dataclasses.replace(cool, throttled_after="0x50005").to_text()
 
 
-def test_a_disturbed_measurement_is_warned_about():
+def test_a_measurement_with_interference_is_warned_about():
     quiet = dataclasses.replace(report(), interference=Interference(others=0.01, stolen=0.0))
     assert "other processes used 1.0 %" in quiet.to_text()
     assert "WARNING" not in quiet.to_text()

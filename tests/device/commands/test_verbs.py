@@ -51,7 +51,7 @@ def test_a_bundle_describes_itself_and_the_machine(bare_device):
     code, found, text = bare_device("inspect", "--json")
     assert code == 0, text
     assert found["task"]["labels"] == ["bad", "so-so", "good"]
-    assert found["predicted_speedup_over_dense"] > 0
+    assert found["estimated_speedup_over_dense"] > 0
     assert "bert.encoder.layer.0.attention.self.query" in text
     code, found, text = bare_device("doctor", "--json")
     assert code == 0, text

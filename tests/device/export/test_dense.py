@@ -14,7 +14,7 @@ from obert_edge.device.export.evaluate import evaluate
 from obert_edge.errors import BundleError
 from obert_edge.host.compiler.build import build
 from obert_edge.host.quantization.embedding_rows import int4_rows
-from tests.device.export.conftest import round_trip
+from tests.device.samples import round_trip
 from tests.host.compiler.tiny_checkpoints import CASES
 
 

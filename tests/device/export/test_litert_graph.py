@@ -8,7 +8,7 @@ from ai_edge_litert.interpreter import Interpreter
 from obert_edge.bundle.container import Bundle
 from obert_edge.device.bench.baselines import get_baseline
 from obert_edge.device.export.dense import Dense
-from obert_edge.device.export.litert_graph import observe_qparams
+from obert_edge.device.export.static_qparams import observe_qparams
 
 
 def prepared(sample, folder):

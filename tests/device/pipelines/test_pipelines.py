@@ -10,7 +10,8 @@ import pytest
 
 import obert_edge
 from obert_edge.bundle.container import Bundle
-from obert_edge.device.pipelines import create_predictor
+from obert_edge.bundle.manifest import TASK_TYPES
+from obert_edge.device.pipelines import PIPELINES, create_pipeline
 from obert_edge.device.tokenizers.tokenizer import Tokenizer
 from obert_edge.errors import BundleError, InputError, UsageError
 
@@ -35,6 +36,10 @@ class Scripted:
         return results
 
 
+def test_every_type_of_task_has_a_pipeline():
+    assert set(PIPELINES) == set(TASK_TYPES)
+
+
 @pytest.fixture(scope="module")
 def facts(classifier):
     with Bundle.open(classifier) as bundle:
@@ -42,25 +47,25 @@ def facts(classifier):
 
 
 @pytest.fixture
-def predictor(facts):
-    """A function: task facts, logits function and options to a predictor (and its runner)."""
+def pipeline(facts):
+    """A function: task facts, logits function and options to a pipeline (and its runner)."""
     manifest, tokenizer = facts
 
     def make(function, options=None, max_length=None, **task):
         runner = Scripted(function)
         model = dataclasses.replace(manifest.model, max_length=max_length or manifest.model.max_length)
         changed = dataclasses.replace(manifest, task=dataclasses.replace(manifest.task, **task), model=model)
-        return create_predictor(changed, tokenizer, runner, options or {}), runner
+        return create_pipeline(changed, tokenizer, runner, options or {}), runner
 
     return make
 
 
-def predict(predictor, *items):
-    return predictor.predict([predictor.read(item) for item in items])
+def predict(pipeline, *items):
+    return pipeline.predict([pipeline.read(item) for item in items])
 
 
-def test_classification_gives_the_likeliest_label_and_all_scores(predictor):
-    classifier, _ = predictor(lambda e: {"logits": [0.0, 2.0, 1.0]}, labels=["bad", "so-so", "good"])
+def test_classification_gives_the_likeliest_label_and_all_scores(pipeline):
+    classifier, _ = pipeline(lambda e: {"logits": [0.0, 2.0, 1.0]}, labels=["bad", "so-so", "good"])
     (answer,) = predict(classifier, "the film")
     assert answer.label == "so-so"
     assert answer.score == pytest.approx(np.exp(2) / (1 + np.exp(2) + np.exp(1)))
@@ -69,31 +74,31 @@ def test_classification_gives_the_likeliest_label_and_all_scores(predictor):
     json.dumps(answer.to_dict())
 
 
-def test_multi_label_scores_stand_alone(predictor):
+def test_multi_label_scores_stand_alone(pipeline):
     task = {"labels": ["a", "b", "c"], "problem_type": "multi_label"}
-    tagger, _ = predictor(lambda e: {"logits": [-3.0, 0.5, 3.0]}, **task)
+    tagger, _ = pipeline(lambda e: {"logits": [-3.0, 0.5, 3.0]}, **task)
     (answer,) = predict(tagger, "the film")
     assert answer.labels == ["c", "b"]
     assert answer.scores["b"] == pytest.approx(1 / (1 + np.exp(-0.5)))
-    strict, _ = predictor(lambda e: {"logits": [-3.0, 0.5, 3.0]}, {"threshold": 0.9}, **task)
+    strict, _ = pipeline(lambda e: {"logits": [-3.0, 0.5, 3.0]}, {"threshold": 0.9}, **task)
     assert predict(strict, "the film")[0].labels == ["c"]
 
 
-def test_regression_gives_the_value_itself(predictor):
-    scorer, _ = predictor(lambda e: {"logits": [4.25]}, labels=["similarity"], problem_type="regression")
+def test_regression_gives_the_value_itself(pipeline):
+    scorer, _ = pipeline(lambda e: {"logits": [4.25]}, labels=["similarity"], problem_type="regression")
     (answer,) = predict(scorer, ("hello", "world"))
     assert answer.value == 4.25
     assert answer.to_dict() == {"values": {"similarity": 4.25}}
 
 
-def test_many_texts_keep_their_order(predictor):
-    counter, _ = predictor(lambda e: {"logits": [len(e), 0.0]}, labels=["n", "0"], problem_type="regression")
+def test_many_texts_keep_their_order(pipeline):
+    counter, _ = pipeline(lambda e: {"logits": [len(e), 0.0]}, labels=["n", "0"], problem_type="regression")
     answers = predict(counter, *["hello " * n for n in range(40)])
     assert [answer.value for answer in answers] == [n + 2 for n in range(40)]
 
 
-def test_a_text_longer_than_the_model_is_cut(predictor):
-    counter, _ = predictor(lambda e: {"logits": [len(e)]}, problem_type="regression")
+def test_a_text_longer_than_the_model_is_cut(pipeline):
+    counter, _ = pipeline(lambda e: {"logits": [len(e)]}, problem_type="regression")
     (answer,) = predict(counter, "hello " * 500)
     assert answer.value == 96
 
@@ -110,8 +115,8 @@ def spans(tokenizer, word, bonus=8.0):
 
 
 @pytest.mark.parametrize("before", [0, 30, 150, 400])
-def test_the_answer_is_found_wherever_it_lies_in_a_long_context(predictor, facts, before):
-    answerer, runner = predictor(
+def test_the_answer_is_found_wherever_it_lies_in_a_long_context(pipeline, facts, before):
+    answerer, runner = pipeline(
         spans(facts[1], "paris"), {"stride": 16}, type="question-answering", max_length=64
     )
     context = "hello " * before + "bob lives in Paris, " + "good " * 100
@@ -122,7 +127,7 @@ def test_the_answer_is_found_wherever_it_lies_in_a_long_context(predictor, facts
     assert all(len(encoding) <= 64 for encoding in runner.encodings)
 
 
-def test_a_span_runs_forward_and_is_not_too_long(predictor):
+def test_a_span_runs_forward_and_is_not_too_long(pipeline):
     def function(encoding):
         columns = [c for c, s in enumerate(encoding.sequences) if s == 1]
         start, end = np.zeros(len(encoding)), np.zeros(len(encoding))
@@ -131,7 +136,7 @@ def test_a_span_runs_forward_and_is_not_too_long(predictor):
         return {"start_logits": start, "end_logits": end}
 
     def ask(**options):
-        answerer, _ = predictor(function, options, type="question-answering")
+        answerer, _ = pipeline(function, options, type="question-answering")
         return predict(answerer, ("hello ?", "a b c the film is good bad fun hello"))[0]
 
     assert ask().text == "b c"  # 5 + 9 beats 9.5 + 1, and 9.5 + 9 would run backwards
@@ -139,14 +144,14 @@ def test_a_span_runs_forward_and_is_not_too_long(predictor):
     assert [a.text for a in ask(top_k=3).alternatives] == ["is good bad fun", "is"]
 
 
-def test_no_answer_wins_only_when_asked_for_and_ahead_by_the_margin(predictor):
+def test_no_answer_wins_only_when_asked_for_and_ahead_by_the_margin(pipeline):
     def function(encoding):
         start = np.zeros(len(encoding))
         start[0], start[-2] = 5.0, 4.0
         return {"start_logits": start, "end_logits": start}
 
     def ask(**options):
-        answerer, _ = predictor(function, options, type="question-answering")
+        answerer, _ = pipeline(function, options, type="question-answering")
         return predict(answerer, ("hello ?", "a b c"))[0]
 
     assert ask().text == "c"
@@ -154,8 +159,8 @@ def test_no_answer_wins_only_when_asked_for_and_ahead_by_the_margin(predictor):
     assert ask(no_answer_margin=-3.0).text == "c"
 
 
-def test_an_empty_context_has_no_answer(predictor, facts):
-    answerer, _ = predictor(spans(facts[1], "paris"), type="question-answering")
+def test_an_empty_context_has_no_answer(pipeline, facts):
+    answerer, _ = pipeline(spans(facts[1], "paris"), type="question-answering")
     assert predict(answerer, ("hello ?", ""))[0].text == ""
 
 
@@ -168,12 +173,12 @@ def tags(tokenizer, by_word):
     return lambda e: {"logits": np.eye(len(LABELS))[[ids.get(i, 0) for i in e.ids]] * 10}
 
 
-def test_entities_join_words_by_their_bio_labels(predictor, facts):
+def test_entities_join_words_by_their_bio_labels(pipeline, facts):
     function = tags(
         facts[1],
         {"anna": "B-PER", "bob": "B-PER", "new": "B-LOC", "york": "I-LOC", "paris": "I-LOC", "##ny": "B-LOC"},
     )
-    finder, _ = predictor(function, type="token-classification", labels=LABELS)
+    finder, _ = pipeline(function, type="token-classification", labels=LABELS)
     text = "Anna Bob lives in New York and Paris, funny"
     (entities,) = predict(finder, text)
     assert [(e.label, e.text) for e in entities] == [
@@ -185,16 +190,16 @@ def test_entities_join_words_by_their_bio_labels(predictor, facts):
     assert all(text[e.start : e.end] == e.text and e.score > 0.99 for e in entities)
 
 
-def test_entities_are_found_in_texts_longer_than_the_model(predictor, facts):
+def test_entities_are_found_in_texts_longer_than_the_model(pipeline, facts):
     function = tags(facts[1], {"new": "B-LOC", "york": "I-LOC"})
-    finder, _ = predictor(function, {"stride": 8}, type="token-classification", labels=LABELS, max_length=32)
+    finder, _ = pipeline(function, {"stride": 8}, type="token-classification", labels=LABELS, max_length=32)
     text = " ".join("hello " * n + "new york" for n in (3, 10, 17, 29, 50))
     (entities,) = predict(finder, text)
     assert [e.text for e in entities] == ["new york"] * 5
     assert len({e.start for e in entities}) == 5
 
 
-def test_masks_are_filled_with_the_likeliest_tokens(predictor, facts):
+def test_masks_are_filled_with_the_likeliest_tokens(pipeline, facts):
     tokenizer = facts[1]
     good, bad = tokenizer.token_id("good"), tokenizer.token_id("bad")
 
@@ -203,7 +208,7 @@ def test_masks_are_filled_with_the_likeliest_tokens(predictor, facts):
         logits[:, good], logits[:, bad] = 9.0, 8.0
         return {"logits": logits}
 
-    filler, _ = predictor(function, {"top_k": 2}, type="masked-lm")
+    filler, _ = pipeline(function, {"top_k": 2}, type="masked-lm")
     answers = predict(filler, *["the film is [MASK] !"] * 20, "[MASK] and [MASK]")
     (candidates,) = answers[0].masks
     assert [c.token for c in candidates] == ["good", "bad"]
@@ -214,12 +219,12 @@ def test_masks_are_filled_with_the_likeliest_tokens(predictor, facts):
         predict(filler, "nothing to fill")
 
 
-def test_embeddings_are_normalized_when_the_manifest_says_so(predictor, facts):
+def test_embeddings_are_normalized_when_the_manifest_says_so(pipeline, facts):
     manifest, _ = facts
     output = manifest.outputs[0].name  # one row per sequence
 
     def embed(**task):
-        embedder, _ = predictor(
+        embedder, _ = pipeline(
             lambda e: {output: [3.0, 4.0]}, task.pop("options", {}), type="encoder", **task
         )
         return predict(embedder, "hello")[0].vector.tolist()
@@ -240,24 +245,24 @@ def test_embeddings_are_normalized_when_the_manifest_says_so(predictor, facts):
         ({"text": None}, "NoneType"),
     ],
 )
-def test_inputs_of_another_kind_are_refused(predictor, item, found):
-    classifier, _ = predictor(lambda e: {"logits": [0.0, 1.0]})
+def test_inputs_of_another_kind_are_refused(pipeline, item, found):
+    classifier, _ = pipeline(lambda e: {"logits": [0.0, 1.0]})
     with pytest.raises(InputError, match=found):
         predict(classifier, item)
 
 
-def test_a_task_for_pairs_wants_pairs_and_one_for_texts_wants_texts(predictor):
-    answerer, _ = predictor(lambda e: {}, type="question-answering")
+def test_a_task_for_pairs_wants_pairs_and_one_for_texts_wants_texts(pipeline):
+    answerer, _ = pipeline(lambda e: {}, type="question-answering")
     with pytest.raises(InputError, match="a pair"):
         predict(answerer, "only a question")
-    finder, _ = predictor(lambda e: {}, type="token-classification")
+    finder, _ = pipeline(lambda e: {}, type="token-classification")
     with pytest.raises(InputError, match="one text"):
         predict(finder, ("a", "b"))
 
 
-def test_an_unknown_option_names_those_there_are(predictor):
+def test_an_unknown_option_names_those_there_are(pipeline):
     with pytest.raises(UsageError, match="stride"):
-        predictor(lambda e: {}, {"beams": 3}, type="question-answering")
+        pipeline(lambda e: {}, {"beams": 3}, type="question-answering")
 
 
 def test_a_real_bundle_answers_one_and_many(classifier, answerer, roberta_tagger):

@@ -1,4 +1,4 @@
-"""Inspect predicts from stored numbers, and says which layers gain nothing."""
+"""Inspect estimates from stored numbers, and says which layers gain nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from obert_edge.bundle.container import ENGINE, TOKENIZER, WEIGHTS, Bundle
 from obert_edge.device.commands.describe import describe, part_bytes
-from obert_edge.device.roofline.estimate import predict
+from obert_edge.device.roofline.estimate import estimate
 from obert_edge.targets import get_target
 
 
@@ -29,7 +29,7 @@ def test_a_bundle_carries_the_numbers_of_its_target(opened):
 
 def test_a_dense_bundle_is_as_fast_as_itself_and_warned_about(opened):
     program, manifest = opened
-    found = predict(program, manifest)
+    found = estimate(program, manifest)
     assert found.over_dense_int8 == pytest.approx(1, abs=0.05)
     assert sum(found.kinds.values()) == pytest.approx(found.ms)
     assert any("the whole model" in line for line in found.warnings)
@@ -45,16 +45,16 @@ def test_cheaper_linears_make_a_faster_model(opened):
         "dense_cost": first.dense_cost,
     }
     faster = with_linears(manifest, sparsity=0.8, **costs)
-    found = predict(program, faster)
+    found = estimate(program, faster)
     assert found.over_dense_int8 > 1.1
     assert all(linear.dense_int8 == pytest.approx(4 * linear.nanoseconds) for linear in found.linears)
     assert found.warnings == []
 
 
 def test_a_longer_sequence_takes_longer(opened):
-    times = [predict(*opened, length).ms for length in (16, 48, 96)]
+    times = [estimate(*opened, length).ms for length in (16, 48, 96)]
     assert times == sorted(times)
-    assert predict(*opened, 500).sequence_length == 96  # the longest this model takes
+    assert estimate(*opened, 500).sequence_length == 96  # the longest this model takes
 
 
 def test_a_layer_below_break_even_is_named_with_the_reason(opened):
@@ -62,17 +62,17 @@ def test_a_layer_below_break_even_is_named_with_the_reason(opened):
     dense = with_linears(
         manifest, sparsity=0.38, cost=100.0, dense_cost=100.0, sparse_format="ROW_GATHER_4", sparse_cost=124.0
     )
-    warning = predict(program, dense).warnings[0]
+    warning = estimate(program, dense).warnings[0]
     assert "38 % sparse: dense is faster (row_gather_4, its best sparse format, would take 1.24x" in warning
     little = with_linears(
         manifest, sparsity=0.5, cost=96.0, dense_cost=100.0, sparse_format="ROW_GATHER_4", sparse_cost=96.0
     )
-    assert "50 % sparse: only 1.04x as fast as dense" in predict(program, little).warnings[0]
+    assert "50 % sparse: only 1.04x as fast as dense" in estimate(program, little).warnings[0]
 
 
-def test_without_stored_numbers_nothing_is_predicted(opened):
+def test_without_stored_numbers_nothing_is_estimated(opened):
     program, manifest = opened
-    assert predict(program, dataclasses.replace(manifest, reference={})) is None
+    assert estimate(program, dataclasses.replace(manifest, reference={})) is None
 
 
 def test_the_parts_of_a_bundle_add_up_to_the_file(classifier):

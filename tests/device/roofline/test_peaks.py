@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from obert_edge.device.roofline.peaks import Peaks, measure_peaks
+from obert_edge.device.roofline.measure import measure_peaks
+from obert_edge.device.roofline.peaks import Peaks
 from obert_edge.device.runtime.library import installed_library
 
 

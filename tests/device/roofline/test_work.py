@@ -1,4 +1,4 @@
-"""The model of the limit counts what a program does, and names what it runs against."""
+"""The roofline counts what a program does, and names what it runs against."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ import pytest
 
 from obert_edge.bundle.container import Bundle
 from obert_edge.bundle.packing import count_units, unpack_op
-from obert_edge.bundle.program import Attention, ColumnCoding, Embed, LayerNorm, Linear, WeightFormat
+from obert_edge.bundle.program import (
+    OP_TYPES,
+    Attention,
+    ColumnCoding,
+    Embed,
+    LayerNorm,
+    Linear,
+    WeightFormat,
+)
+from obert_edge.device.roofline.bound import Bound, bound_of, bound_of_units
 from obert_edge.device.roofline.peaks import Peaks
 from obert_edge.device.roofline.profile import Profile
-from obert_edge.device.roofline.work import Work, bound_of, const_bytes, weight_bytes, work_of
+from obert_edge.device.roofline.work import WORK, Work, const_bytes, weight_bytes, work_of
 from tests.engine.models import EncoderBuilder
 
 PEAKS = Peaks(
@@ -74,6 +83,15 @@ def test_every_op_has_work(program):
     assert work_of(program, last, [32]).moved == work_of(program, last, [16]).moved
 
 
+def test_every_kind_of_op_has_a_row():
+    assert set(WORK) == set(OP_TYPES.values())
+
+
+def test_units_work_side_by_side_and_what_one_unit_does_adds_up():
+    assert bound_of_units({"a": 2.0, "b": 3.0}, {"c": 4.0}) == Bound(5.0, "b")
+    assert bound_of_units({"a": 2.0, "b": 3.0}, {"c": 6.0}) == Bound(6.0, "c")
+
+
 def test_embedding_tables_are_not_read_by_every_run(program):
     (embed,) = ops_of(program, Embed)
     total = sum(const_bytes(program, op) for op in program.ops)
@@ -124,4 +142,4 @@ def test_a_profile_gives_each_op_its_part_of_the_bound(program):
         assert measured.reached == pytest.approx(bound.nanoseconds / 1000)
     unknown = Profile.from_nanoseconds(program, times.tolist(), [32])
     assert all(op.bound == "" for op in unknown.ops)
-    assert "of it" in unknown.to_text(plain=True)
+    assert "of bound" in unknown.to_text(plain=True)

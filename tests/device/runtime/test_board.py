@@ -11,7 +11,7 @@ from obert_edge.bundle.container import Bundle, write_bundle
 from obert_edge.bundle.manifest import BoardFacts
 from obert_edge.device.commands.doctor import doctor
 from obert_edge.device.runtime import machine
-from obert_edge.device.runtime.board import default_cache, default_threads, find_board
+from obert_edge.device.runtime.board import default_cache_bytes, default_threads, find_board
 from obert_edge.device.runtime.verify import verify
 from obert_edge.errors import UsageError
 
@@ -64,17 +64,17 @@ def test_the_closest_name_counts(board, model, found):
 def test_without_a_device_tree_nothing_changes(board):
     assert find_board(BOARDS) is None
     assert default_threads(None) == 8
-    assert default_cache(None) == 0
+    assert default_cache_bytes(None) == 0
 
 
 def test_a_session_starts_what_the_board_takes_unless_told_otherwise(board, bundle):
     board("Raspberry Pi 4 Model B Rev 1.4")
     with obert_edge.load(bundle) as session:
-        assert (session.threads, session.cache) == (3, 2 << 10)
-    with obert_edge.load(bundle, threads=2, cache=0) as session:
-        assert (session.threads, session.cache) == (2, 0)
-    with pytest.raises(UsageError, match="cache"):
-        obert_edge.load(bundle, cache=-1)
+        assert (session.threads, session.cache_bytes) == (3, 2 << 10)
+    with obert_edge.load(bundle, threads=2, cache_bytes=0) as session:
+        assert (session.threads, session.cache_bytes) == (2, 0)
+    with pytest.raises(UsageError, match="cache_bytes"):
+        obert_edge.load(bundle, cache_bytes=-1)
 
 
 def test_the_system_allows_no_more_than_it_allows(board, monkeypatch, tmp_path):

@@ -33,8 +33,8 @@ def ranges_of(folder: Path, activations: str = "static", task: str | None = None
 def bundle_answers(bundle: Bundle, ids: np.ndarray = IDS) -> Dict[str, np.ndarray]:
     """The outputs of a bundle on one sequence, by name, from the scalar kernels."""
     starts = np.array([0, len(ids)], np.int32)
-    batch = PackedBatch(starts, ids, case_positions(library, bundle.manifest.model, starts))
     library = Library(library_path(get_target("x86")))
+    batch = PackedBatch(starts, ids, case_positions(library, bundle.manifest.model, starts))
     with library.open(bytes(bundle.member(PROGRAM)), bundle.weights, implementation="scalar") as model:
         return dict(zip([output.name for output in bundle.manifest.outputs], model.run(batch)))
 

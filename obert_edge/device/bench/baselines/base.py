@@ -14,26 +14,26 @@ from obert_edge.errors import UnsupportedDeviceError, UsageError
 
 #: ``run(ids, mask, types)``, integer arrays [batch, sequence], to the model's results in the bundle's order.
 Run = Callable[[Any, Any, Any], List[np.ndarray]]
-#: A module and the distribution that has it.
+#: The name of a module, and of the distribution on PyPI that has it.
 Package = Tuple[str, str]
 
 
-class BaselineRunner(ABC):
-    """An engine to compare with.
+class Baseline(ABC):
+    """An engine to compare with, in one precision.
 
     ``prepare`` and ``load`` may run in different processes: what one leaves on disk is all the other needs.
     """
 
-    #: As it is named on the command line.
+    #: The name on the command line; the same as in the row of ``baselines.ENGINES``.
     name: ClassVar[str]
-    #: What runs the model, as (module, distribution).
+    #: The package that runs the model.
     engine: ClassVar[Package]
-    #: What translates it; a device that gets a prepared artifact does without.
+    #: The package that the model is translated with; a device that gets a prepared artifact does without.
     converter: ClassVar[Package]
 
     @property
     def version(self) -> str:
-        """The version of the engine. Imports it, so that a later :meth:`load` is nothing but loading.
+        """The version of the engine, which is imported, so that a later :meth:`load` is nothing but loading.
 
         Raises:
             UnsupportedDeviceError: it is not installed.
@@ -89,10 +89,10 @@ class BaselineRunner(ABC):
 
 
 def check_length(sequence_length: int, longest: int) -> None:
-    """Refuse sequences longer than the position table.
+    """Check a sequence length against the model's position table.
 
     Raises:
-        UsageError: it is.
+        UsageError: it is not in 1 to ``longest``, in tokens.
     """
     if not 1 <= sequence_length <= longest:
         raise UsageError(

@@ -8,12 +8,13 @@ from typing import Any, ClassVar, List
 import numpy as np
 
 from obert_edge.bundle.container import Bundle
-from obert_edge.device.bench.baselines.base import BaselineRunner, Run, check_length
+from obert_edge.device.bench.baselines.base import Baseline, Run, check_length
 from obert_edge.device.export.dense import read_dense_model
-from obert_edge.device.export.litert_graph import observe_qparams, write_tflite
+from obert_edge.device.export.litert_graph import write_tflite
+from obert_edge.device.export.static_qparams import observe_qparams
 
 
-class LiteRtFp32(BaselineRunner):
+class LiteRtFp32(Baseline):
     """The dense model in float32."""
 
     name = "litert-fp32"

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from obert_edge.device.bench.baselines.base import BaselineRunner, Run, check_length
-from obert_edge.device.export.dense import read_dense_model
-from obert_edge.device.export.onnx_graph import INPUTS, write_onnx
+from obert_edge.device.bench.baselines.base import Baseline, Run, check_length
+from obert_edge.device.export.dense import INPUTS, read_dense_model
+from obert_edge.device.export.onnx_graph import write_onnx
 
 
-class OnnxRuntimeFp32(BaselineRunner):
+class OnnxRuntimeFp32(Baseline):
     """The dense model in float32, with every graph optimization ONNX Runtime has."""
 
     name = "onnxruntime-fp32"

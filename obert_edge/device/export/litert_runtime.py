@@ -1,4 +1,4 @@
-"""Running a ``.tflite`` that ``build --tflite`` wrote, with a check that the runtime computes it rightly.
+"""Running a ``.tflite`` that ``build --tflite`` wrote, after a check that LiteRT computes it correctly here.
 
 There are two kinds: the dense model in LiteRT's own ops, and the compiled graph of the bundle as one op
 ``obert_edge.encoder``, which our engine runs as LiteRT's external delegate. tflite-runtime 2.14 gives wrong
@@ -18,7 +18,7 @@ import numpy as np
 import obert_edge
 from obert_edge.bundle.container import Bundle
 from obert_edge.bundle.hashes import chunk_digests
-from obert_edge.device.export.tflite_file import TfliteFile
+from obert_edge.device.export.tflite_reader import TfliteReader
 from obert_edge.device.runtime import machine
 from obert_edge.device.runtime.library import find_library, installed_library
 from obert_edge.device.runtime.native import Library
@@ -38,12 +38,12 @@ CASE = "obert_edge.case"
 DIGESTS = "obert_edge.digests"
 #: The op our delegate runs; ``engine/litert/delegate.cpp`` knows it by this name.
 ENCODER_OP = "obert_edge.encoder"
-#: Largest |found - expected| / |expected| of a dense model, Euclidean: 8-bit rounding differs between CPUs by
-#: far less. Our own op gives the same bits everywhere.
+#: The largest Euclidean |found - expected| / |expected| that a dense model may have: 8-bit rounding differs
+#: between CPUs by far less. Our own op gives the same bits everywhere, so it has no tolerance.
 TOLERANCE = 0.2
 #: Packages of the runtime, the maintained one first.
 _RUNTIMES = ("ai_edge_litert", "tflite_runtime")
-#: What messages of the delegate begin with.
+#: What the delegate's messages begin with.
 _OURS = "obert-edge: "
 
 #: ``run(ids, mask, types)``, integers [batch, sequence] each, to the model's results.
@@ -71,7 +71,7 @@ def load_tflite(path: PathLike, threads: Optional[int] = None, bundle: Optional[
         VerificationError: the runtime gives other results than the cases hold.
     """
     path = Path(path)
-    content = TfliteFile(path)
+    content = TfliteReader(path)
     cases = _cases(path, content)
     threads = machine.available_threads() if threads is None else threads
     delegates = []
@@ -138,8 +138,8 @@ def interpret(path: Path, threads: int, delegates: Sequence[Any] = ()) -> Run:
 
     Args:
         path: the file.
-        threads: of LiteRT.
-        delegates: of :func:`load_delegate`.
+        threads: that LiteRT computes with.
+        delegates: what :func:`load_delegate` returned.
 
     Raises:
         UnsupportedDeviceError: there is no runtime, or it cannot run the file.
@@ -185,10 +185,10 @@ def read_case(path: Path) -> Dict[str, np.ndarray]:
         UsageError: there is no such file.
         BundleError: it is no ``.tflite`` with a case.
     """
-    return _cases(path, TfliteFile(path))[0]
+    return _cases(path, TfliteReader(path))[0]
 
 
-def _cases(path: Path, content: TfliteFile) -> List[Dict[str, np.ndarray]]:
+def _cases(path: Path, content: TfliteReader) -> List[Dict[str, np.ndarray]]:
     cases: List[Dict[str, np.ndarray]] = []
     try:
         while f"{CASE}.{len(cases)}" in content.metadata:
@@ -205,7 +205,7 @@ def _cases(path: Path, content: TfliteFile) -> List[Dict[str, np.ndarray]]:
     return cases
 
 
-def _check_digests(path: Path, content: TfliteFile) -> None:
+def _check_digests(path: Path, content: TfliteReader) -> None:
     expected = bytes(content.metadata.get(DIGESTS, b"")).decode("ascii", "replace").split()
     if chunk_digests(content.custom_ops[ENCODER_OP]) != expected:
         raise BundleError(
@@ -250,8 +250,8 @@ def _explain(path: Path, runtime: Any, error: Exception) -> ObertEdgeError:
         return UnsupportedDeviceError(
             f"{path} holds an op {ENCODER_OP}, which {runtime.__name__} does not have; the obert-edge "
             "delegate was expected to run it",
-            hint="pass experimental_delegates=[obert_edge.device.export.tflite.load_delegate()] to the "
-            "interpreter, or load the file with obert_edge.device.export.tflite.load_tflite",
+            hint="pass experimental_delegates=[load_delegate()] to the interpreter, or load the file with "
+            "load_tflite; both are in obert_edge.device.export.litert_runtime",
         )
     fix = "use a newer ai-edge-litert" if _OURS not in str(error) else "give the delegate what it can run"
     return UnsupportedDeviceError(
@@ -268,7 +268,7 @@ def _reason(error: Exception) -> str:
 
 
 def _inexact(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str:
-    """How results differ from what they must be to the bit; empty: they do not."""
+    """How results differ from what they must be, bit for bit; empty when they do not."""
     for number, (ours, theirs) in enumerate(zip(found, expected)):
         if ours.shape != theirs.shape:
             return f"output {number} has shape {ours.shape}, not {theirs.shape}"
@@ -279,7 +279,7 @@ def _inexact(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str
 
 
 def _far(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str:
-    """How far results are off where 8-bit rounding may differ; empty: not too far."""
+    """How far results are off where 8-bit rounding may differ; empty when they are close enough."""
     errors = [_relative_error(ours, theirs) for ours, theirs in zip(found, expected)]
     return "" if max(errors) <= TOLERANCE else f"off by {100 * max(errors):.0f} %"
 

@@ -10,7 +10,7 @@ import pytest
 from obert_edge.bundle.container import Bundle
 from obert_edge.cli import run_command
 from obert_edge.device.export.dense import Dense, read_dense_model
-from obert_edge.device.export.tflite import load_tflite, read_case
+from obert_edge.device.export.litert_runtime import load_tflite, read_case
 from obert_edge.device.runtime.session import load
 from obert_edge.errors import BundleError, UnsupportedDeviceError, UsageError, VerificationError
 from tests.emulation.bundles import make_bundle

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, List, Tuple
 
 import numpy as np
-import pytest
 import torch
 
 import obert_edge
@@ -67,23 +66,13 @@ class Sample:
         return self.real([value[..., None] if value.shape == ids.shape else value for value in found])
 
 
-@pytest.fixture(scope="session")
-def make_sample(tmp_path_factory):
-    """A function: architecture, task and options of the model to a sample."""
-    made: dict = {}
-
-    def make(architecture: str, task: str = "sequence-classification", **options: Any) -> Sample:
-        key = (architecture, task, *sorted(options.items()))
-        if key not in made:
-            folder = tmp_path_factory.mktemp("model")
-            model = save_model(folder, architecture, task, layers=2, **options)
-            bundle = build(folder, "x86", folder / "model.oeb")
-            random = np.random.default_rng(0)
-            ids = random.integers(10, 120, (BATCH, SEQUENCE))
-            mask = np.ones_like(ids)
-            ids[1, REAL:], mask[1, REAL:] = PAD.get(architecture, 0), 0
-            types = random.integers(0, 2, ids.shape) if architecture in ("bert", "electra") else ids * 0
-            made[key] = Sample(bundle, model, (ids, mask, types))
-        return made[key]
-
-    return make
+def make_sample(folder: Path, architecture: str, task: str, **options: Any) -> Sample:
+    """Build the bundle of a random model of two layers in ``folder``, with inputs for it."""
+    model = save_model(folder, architecture, task, layers=2, **options)
+    bundle = build(folder, "x86", folder / "model.oeb")
+    random = np.random.default_rng(0)
+    ids = random.integers(10, 120, (BATCH, SEQUENCE))
+    mask = np.ones_like(ids)
+    ids[1, REAL:], mask[1, REAL:] = PAD.get(architecture, 0), 0
+    types = random.integers(0, 2, ids.shape) if architecture in ("bert", "electra") else ids * 0
+    return Sample(bundle, model, (ids, mask, types))

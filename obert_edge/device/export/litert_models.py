@@ -17,9 +17,10 @@ from obert_edge.bundle.capsule import write_capsule
 from obert_edge.bundle.cases import Case
 from obert_edge.bundle.container import PROGRAM, Bundle
 from obert_edge.bundle.hashes import chunk_digests
-from obert_edge.device.export.dense import read_dense_model
-from obert_edge.device.export.litert_graph import observe_qparams, write_tflite
-from obert_edge.device.export.tflite import CASE, DIGESTS, ENCODER_OP, interpret
+from obert_edge.device.export.dense import INPUTS, read_dense_model
+from obert_edge.device.export.litert_graph import write_tflite
+from obert_edge.device.export.litert_runtime import CASE, DIGESTS, ENCODER_OP, interpret
+from obert_edge.device.export.static_qparams import observe_qparams
 from obert_edge.device.export.tflite_writer import TfliteWriter
 from obert_edge.device.runtime.library import find_library, installed_library
 from obert_edge.device.runtime.session import Session
@@ -27,10 +28,8 @@ from obert_edge.errors import UnsupportedDeviceError
 
 #: Tokens of the one sequence a file is written for, unless the model takes fewer.
 SEQUENCE_LENGTH = 128
-#: What ``write_encoder_tflite``'s files are called, in place of ``.oeb``.
+#: What the name of a file of :func:`write_encoder_tflite` ends with, in place of ``.oeb``.
 ENCODER_SUFFIX = ".obert-edge.tflite"
-
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def write_dense_tflite(bundle: Path, output: Path, sequence_length: int = SEQUENCE_LENGTH) -> Path:
@@ -99,7 +98,7 @@ def write_encoder_tflite(
         cases = _run_cases(opened)
     writer = TfliteWriter(f"obert-edge encoder: {manifest.model.class_name}")
     shape = (1, min(sequence_length, manifest.model.max_length))
-    inputs = [writer.tensor(shape, dtype, name=name, open_axes=(0, 1)) for name in _INPUTS]
+    inputs = [writer.tensor(shape, dtype, name=name, open_axes=(0, 1)) for name in INPUTS]
     outputs = []
     for facts in manifest.outputs:
         channels = () if facts.is_squeezed else (facts.channels,)
@@ -124,7 +123,7 @@ def _require_schema() -> None:
 
 
 def _run_cases(bundle: Bundle) -> List[Dict[str, np.ndarray]]:
-    """The embedded cases as padded arrays, with what a session gives for them."""
+    """The embedded cases as padded arrays, each with the results of a session."""
     # The installed engine runs a bundle for any target, as all give the same bits; else the bundle's own may.
     library = installed_library() or find_library(bundle)
     model = library.open(bytes(bundle.member(PROGRAM)), bundle.weights, threads=1)

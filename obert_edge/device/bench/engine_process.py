@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional, Type
 from obert_edge import errors
 from obert_edge.errors import ObertEdgeError
 
+#: What the worker's interpreter runs; its argument is this process's ``sys.path``, which may hold a bundle.
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from obert_edge.device.bench.worker import main; main()"
@@ -20,7 +21,7 @@ _BOOT = (
 
 
 class EngineProcess:
-    """A worker process; a context manager that ends it.
+    """A process that runs one engine (``bench/worker.py``); a context manager that ends it.
 
     Args:
         name: what to call the engine in errors.
@@ -37,7 +38,7 @@ class EngineProcess:
 
     @property
     def pid(self) -> int:
-        """Of the worker process."""
+        """The number of the process."""
         return self._process.pid
 
     def call(self, command: str, **arguments: Any) -> Dict[str, Any]:
@@ -59,7 +60,8 @@ class EngineProcess:
         if "error" in reply:
             if not reply["error"]:
                 raise ObertEdgeError(
-                    f"{self.name} failed: {reply['message']}", hint="run the command again without it"
+                    f"{self.name} failed: {reply['message']}",
+                    hint=f"run the command again without {self.name}",
                 )
             kind: Type[ObertEdgeError] = getattr(errors, reply["error"])
             raise kind(reply["message"], hint=reply["hint"])

@@ -12,10 +12,10 @@ import pytest
 
 from obert_edge.bundle.capsule import MAGIC
 from obert_edge.bundle.container import Bundle
-from obert_edge.device.export import tflite
-from obert_edge.device.export.tflite import ENCODER_OP, interpret, load_delegate, load_tflite
-from obert_edge.device.export.tflite_file import TfliteFile
-from obert_edge.device.export.tflite_models import write_encoder_tflite
+from obert_edge.device.export import litert_runtime
+from obert_edge.device.export.litert_models import write_encoder_tflite
+from obert_edge.device.export.litert_runtime import ENCODER_OP, interpret, load_delegate, load_tflite
+from obert_edge.device.export.tflite_reader import TfliteReader
 from obert_edge.device.export.tflite_writer import TfliteWriter
 from obert_edge.device.runtime import library
 from obert_edge.device.runtime.native import Library
@@ -187,14 +187,14 @@ def one_op(path: Path, options: bytes, *, dtype: Any = np.int32, inputs: int = 3
     ids=["empty", "header cut", "magic", "version", "weights cut", "program beyond the end", "program"],
 )
 def test_a_damaged_graph_is_refused_by_the_engine(runtime, written, classifier, tmp_path, change, said):
-    block = bytes(TfliteFile(written(classifier)).custom_ops[ENCODER_OP])
+    block = bytes(TfliteReader(written(classifier)).custom_ops[ENCODER_OP])
     path = one_op(tmp_path / "damaged.tflite", change(block))
     with pytest.raises(UnsupportedDeviceError, match=said):
         interpret(path, 1, [load_delegate()])
 
 
 def test_an_op_with_other_inputs_is_refused(runtime, written, classifier, tmp_path):
-    block = bytes(TfliteFile(written(classifier)).custom_ops[ENCODER_OP])
+    block = bytes(TfliteReader(written(classifier)).custom_ops[ENCODER_OP])
     with pytest.raises(UnsupportedDeviceError, match="the op has 2 tensors where 3 to 3 were expected"):
         interpret(one_op(tmp_path / "two.tflite", block, inputs=2), 1, [load_delegate()])
     with pytest.raises(UnsupportedDeviceError, match="int32 or int64 was expected"):
@@ -231,21 +231,21 @@ def test_a_row_without_a_token_is_refused(runtime, written, roberta_tagger):
 
 def test_other_bits_than_the_embedded_cases_are_noticed(runtime, written, classifier, monkeypatch):
     """As where a runtime computes nonsense without an error; here one bit of what is expected differs."""
-    cases = tflite._cases
+    cases = litert_runtime._cases
 
     def changed(path, content):
         found = cases(path, content)
         found[-1]["output_0"].view(np.uint32)[0, 0] ^= 1
         return found
 
-    monkeypatch.setattr(tflite, "_cases", changed)
+    monkeypatch.setattr(litert_runtime, "_cases", changed)
     with pytest.raises(VerificationError, match="1 of 9 values of output 0 have other bits"):
         load_tflite(written(classifier))
 
 
 def test_a_flipped_bit_of_the_weights_is_noticed(written, classifier, tmp_path):
     data = bytearray(written(classifier).read_bytes())
-    options = bytes(TfliteFile(written(classifier)).custom_ops[ENCODER_OP])
+    options = bytes(TfliteReader(written(classifier)).custom_ops[ENCODER_OP])
     data[data.index(options) + len(options) - 1] ^= 4
     altered = tmp_path / "altered.tflite"
     altered.write_bytes(data)
@@ -270,7 +270,7 @@ def test_an_unknown_option_names_the_known_ones(runtime):
     with pytest.raises(
         ValueError, match="there is no option 'thread'; options are threads and implementation"
     ):
-        runtime.load_delegate(str(tflite._library(None).path), {"thread": "1"})
+        runtime.load_delegate(str(litert_runtime._library(None).path), {"thread": "1"})
 
 
 def test_kernels_this_cpu_lacks_are_refused_with_those_it_has(runtime, written, classifier):
@@ -282,9 +282,9 @@ def test_the_delegate_comes_out_of_a_bundle_where_nothing_is_installed(
     runtime, written, classifier, monkeypatch
 ):
     monkeypatch.setattr(library, "installed_library", lambda: None)
-    monkeypatch.setattr(tflite, "installed_library", lambda: None)
+    monkeypatch.setattr(litert_runtime, "installed_library", lambda: None)
     monkeypatch.setattr(library, "_carried_libraries", {})
-    assert str(tflite._library(classifier).path).startswith("/proc/self/fd/")
+    assert str(litert_runtime._library(classifier).path).startswith("/proc/self/fd/")
     ids, mask, types = made_up(classifier, (1, 6))
     with load(classifier) as session:
         expected = session.run(ids, mask, types)["logits"].tobytes()
@@ -301,6 +301,6 @@ def test_an_engine_older_than_the_delegate_is_named(runtime, monkeypatch, tmp_pa
     old = tmp_path / "libold.so"
     names = (b"tflite_plugin_create_delegate", b"tflite_plugin_of_another_name")
     old.write_bytes(installed.path.read_bytes().replace(*names))
-    monkeypatch.setattr(tflite, "installed_library", lambda: Library(old))
+    monkeypatch.setattr(litert_runtime, "installed_library", lambda: Library(old))
     with pytest.raises(UnsupportedDeviceError, match=r"libold\.so is older than the delegate"):
         load_delegate()

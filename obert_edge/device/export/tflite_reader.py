@@ -21,7 +21,7 @@ _METADATA_NAME, _METADATA_BUFFER = 0, 1
 _BUFFER_DATA = 0
 
 
-class TfliteFile:
+class TfliteReader:
     """A mapped ``.tflite``.
 
     Args:
@@ -29,7 +29,7 @@ class TfliteFile:
 
     Attributes:
         metadata: name -> data.
-        custom_ops: name -> options of the (last) op of that name.
+        custom_ops: name of an op that is not LiteRT's own -> options of the last op of that name.
 
     Raises:
         UsageError: there is no such file.
@@ -42,7 +42,7 @@ class TfliteFile:
         self.custom_ops: Dict[str, memoryview] = {}
         try:
             if bytes(self._data[4:8]) != b"TFL3":
-                raise ValueError("it does not begin as one")
+                raise ValueError("it does not begin with the mark TFL3")
             model = self._follow(0)
             self._read_metadata(model)
             self._read_custom_ops(model)
@@ -72,7 +72,8 @@ class TfliteFile:
                     options = self._bytes(self._field(operator, _OPERATOR_CUSTOM_OPTIONS))
                     self.custom_ops[names[code]] = options
 
-    # The rules of flatbuffers: offsets to vectors and tables, and a table's fields through its vtable.
+    # What follows reads flatbuffers: vectors and tables through offsets, and a table's fields through its
+    # vtable.
 
     def _read(self, layout: str, position: int) -> int:
         value: int = struct.unpack_from(layout, self._data, position)[0]
@@ -102,7 +103,7 @@ class TfliteFile:
     def _bytes(self, field: int) -> memoryview:
         begin, length = self._vector(field)
         if begin + length > len(self._data):
-            raise ValueError(f"{length} bytes at {begin} of {len(self._data)}")
+            raise ValueError(f"it points at {length} bytes from {begin} on, but has {len(self._data)} bytes")
         return self._data[begin : begin + length]
 
     def _tables(self, field: int) -> Iterator[int]:
