@@ -210,9 +210,12 @@ def table(settings: Dict[str, Any], rows: List[Dict[str, Any]], reference: str =
     groups = list(dict.fromkeys((row["pattern"], row["target"]) for row in rows[1:]))
     order = list(dict.fromkeys(row["pattern"] for row in rows[1:]))
     lines = [
-        f"Dense: {rows[0]['accuracy']:.2f}. {settings['gradients']} gradients of {settings['batch_size']}"
-        f" sentences, dampening {settings['dampening']:g}, no training. \\*: differs from {reference} at"
-        " p < 0.05 (exact McNemar test on the dev rows).",
+        f"# One-shot pruning methods: accuracy on {settings['task']}",
+        "",
+        f"Dense: {rows[0]['accuracy']:.2f}.",
+        f"{settings['gradients']} gradients of {settings['batch_size']} sentences, dampening"
+        f" {settings['dampening']:g}, no training.",
+        f"\\*: differs from {reference} at p < 0.05 (exact McNemar test on the dev rows).",
         "",
         "| pattern | sparsity | " + " | ".join(methods) + " |",
         "|---" * (2 + len(methods)) + "|",
