@@ -26,6 +26,7 @@ def module_of(path: Path) -> str:
 def test_a_program_answers_help(program, monkeypatch, capsys):
     """As `python -m` does it, but in this process: importing torch once is slow enough."""
     monkeypatch.setattr(sys, "argv", [str(program), "--help"])
+    monkeypatch.delitem(sys.modules, module_of(program), raising=False)  # another test may have imported it
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(module_of(program), run_name="__main__", alter_sys=True)
     assert ended.value.code == 0

@@ -84,7 +84,7 @@ class Emulated:
 
     Args:
         machine: what to emulate.
-        folder: an existing empty folder for its few files; the Debian system is shared by all.
+        folder: a folder for its few files, made if need be; the Debian system is shared by all machines.
         qemu: the emulator's command and options; ``None``: the emulator of this machine, or Debian's.
 
     Raises:

@@ -212,8 +212,8 @@ def table(settings: Dict[str, Any], rows: List[Dict[str, Any]]) -> str:
         "",
         f"{dense['n']} examples of {settings['split']}, each bundle scored once by the engine: {metric}.",
         f"Dense bundle, calibrated without training: {dense['metrics'][metric]:.2f}.",
-        f"Every cell has the budget of `{settings['recipe_file']}`: {pruning['training']['max_steps']} steps of"
-        f" {pruning['training']['batch_size']} while pruning and {qat['training']['max_steps']} of QAT.",
+        f"Every cell has the budget of `{settings['recipe_file']}`: {pruning['training']['max_steps']} steps"
+        f" of {pruning['training']['batch_size']} while pruning and {qat['training']['max_steps']} of QAT.",
         "\\*: differs from obert at p < 0.05 (exact McNemar test, same seed).",
         "",
         "| pattern | sparsity | " + " | ".join(methods) + " | MB |",
