@@ -12,7 +12,7 @@ each quad of columns (or block of weights) and for each group of output channels
 of their own, since every quad of a format has as many. Linears take turns, and the least time of each counts.
 
 Needs: a quiet machine of the kind the target is for.
-Takes: about a minute.
+Takes: about half a minute.
 """
 
 from __future__ import annotations

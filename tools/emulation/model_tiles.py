@@ -9,7 +9,7 @@ quarter of a shared L2, all of an L2 of its own). One thread with a quarter of t
 threads that share nothing; on a board they also find what the others fetched.
 
 Needs: a C compiler and a Debian system, whose packages are unpacked into a cache folder.
-Takes: about an hour for the three boards, some minutes for one board and one model.
+Takes: by estimate an hour for the three boards, some minutes for one board and one model.
 """
 
 from __future__ import annotations

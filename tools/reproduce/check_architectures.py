@@ -7,7 +7,7 @@ its embedded cases bit for bit on every implementation this CPU can run, on one 
 stay in DIR for the next run. Ends with 1 where a bundle does not verify.
 
 Needs: the host's packages (torch, transformers) and 5 GB of disk.
-Takes: about ten minutes on two cores.
+Takes: by estimate ten minutes on two cores.
 """
 
 from __future__ import annotations

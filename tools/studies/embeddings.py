@@ -10,7 +10,7 @@ rows and compared with the INT8 bundle row by row: how many answers changed, how
 files too. Bundles stay in DIR; a table in Markdown is written beside the JSON.
 
 Needs: the host's packages (torch, transformers).
-Takes: about a minute for SST-2's 872 rows and MiniLM-L6, some ten for SQuAD.
+Takes: by estimate a minute for SST-2's 872 rows and MiniLM-L6, some ten for SQuAD.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m tools.studies.fisher_conditioning --model DENSE_DIR --data SST2_DIR --output FILE.json
 
-Takes gradients of a few matrices, and for every dampening compares saliencies w_j^2 / (2 [F^-1]_jj)
+Computes gradients of a few matrices, and for every dampening compares saliencies w_j^2 / (2 [F^-1]_jj)
 with those of exact sums and inverses in float64:
 
     ours         sums of outer products in float32, Cholesky in float64
@@ -14,7 +14,7 @@ salient which is also chosen from the erroneous saliencies. Prints a table, and 
 to.
 
 Needs: the host's packages (torch, transformers).
-Takes: about two minutes on one thread.
+Takes: by estimate two minutes on one thread.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ YAML) with the row there, and the command that makes both. Scores are read, neve
 measured now, every bundle interleaved with ONNX Runtime FP32 on the dense model, each in its own process.
 
 Needs: a quiet machine, the bundles that were scored, and the package onnxruntime.
-Takes: about 10 seconds for each row.
+Takes: by estimate 10 seconds for each row.
 """
 
 from __future__ import annotations

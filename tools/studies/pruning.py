@@ -13,8 +13,8 @@ Fisher blocks are accumulated once for each layout and block size and serve ever
 and permuted models take gradients of their own.
 
 Needs: the host's packages (torch, transformers).
-Takes: by estimate two minutes on two idle cores for the Fisher blocks of MiniLM-L6, then 10 to 30 seconds a
-cell; the default is some 300 cells.
+Takes: some 80 seconds a cell of MiniLM-L6 on two cores (155 cells of pruning_study.json took 3.3 hours); the
+default is 312 cells.
 """
 
 from __future__ import annotations

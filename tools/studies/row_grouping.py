@@ -17,7 +17,7 @@ What is kept at a threshold t is the sum over blocks of relu(saliency - t), the 
 selection, so that a round knows which columns a group will keep.
 
 Needs: the host's packages (torch, transformers, scipy).
-Takes: about five minutes on one thread.
+Takes: by estimate five minutes on one thread.
 """
 
 from __future__ import annotations
