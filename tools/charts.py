@@ -94,9 +94,9 @@ def point_chart(points: Points) -> str:
     for x in _ticks(min(xs), max(xs)):
         parts.append(_line(across(x), top, across(x), bottom, "#e5e5e5"))
         parts.append(_text(across(x), bottom + 18, f"{x:g}", anchor="middle"))
-    for y in range(low, high + 1, step):
-        parts.append(_line(left, up(y), right, up(y), "#e5e5e5"))
-        parts.append(_text(left - 8, up(y) + 4, f"{y}", anchor="end"))
+    for tick in range(low, high + 1, step):
+        parts.append(_line(left, up(tick), right, up(tick), "#e5e5e5"))
+        parts.append(_text(left - 8, up(tick) + 4, f"{tick}", anchor="end"))
     parts.append(_text((left + right) / 2, bottom + 38, points.x_label, anchor="middle"))
     parts.append(_text(left - 8, top - 10, points.y_label, anchor="end"))
     for index, (name, series) in enumerate(points.series.items()):

@@ -117,7 +117,7 @@ def _value(report: Dict[str, Any], goal: Goal) -> Optional[float]:
         ratio = report["ratios"].get(goal.baseline)
         return None if ratio is None else float(ratio["median"])
     peak = engine["peak_memory"]
-    values = {
+    values: Dict[str, Optional[float]] = {
         "load": engine["load_ms"],
         "memory": None if peak is None else peak / 1e6,
         "file": engine["model_bytes"] / 1e6,

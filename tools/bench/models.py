@@ -89,7 +89,7 @@ class Spec:
             others: further attributes by name.
         """
         usual_layers, hidden, heads, intermediate = SHAPES[shape]
-        sizes = {"hidden": hidden, "heads": heads, "intermediate": intermediate}
+        sizes: Dict[str, Any] = {"hidden": hidden, "heads": heads, "intermediate": intermediate}
         return cls(layers=layers or usual_layers, **sizes, **others)
 
 

@@ -17,7 +17,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -122,9 +122,10 @@ def ranges() -> Dict[str, Any]:
     }
 
 
-def pack_in_turn(graph: LoweredGraph) -> tuple[LoweredGraph, List[LinearFacts]]:
+def pack_in_turn(graph: LoweredGraph) -> Tuple[LoweredGraph, List[LinearFacts]]:
     """Pack the linears so that every format is used: the first in the first format, and so on in turn."""
-    packed, facts, formats = LoweredGraph(graph.max_length), [], list(WeightFormat)
+    packed, formats = LoweredGraph(graph.max_length), list(WeightFormat)
+    facts: List[LinearFacts] = []
     for op in graph.ops:
         only = {formats[len(facts) % len(formats)]: FormatCost(0.1, 1.0, 1.0)}
         one, about = pack(LoweredGraph(graph.max_length, [op]), only)

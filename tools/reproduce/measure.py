@@ -57,7 +57,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 
 def _row(stage: Dict[str, Any], output: Path) -> Dict[str, Any]:
     """The numbers of one stage: scores, examples, budget. Paths are left out, since results are published."""
-    row = {key: stage[key] for key in ("stage", "kind", "n", "metrics", "agreement") if key in stage}
+    row: Dict[str, Any] = {
+        key: stage[key] for key in ("stage", "kind", "n", "metrics", "agreement") if key in stage
+    }
     folder = Path(stage["model"])
     report = folder / "stage.json"
     if report.is_file():

@@ -84,8 +84,9 @@ def variants(options: argparse.Namespace, task: Task) -> List[Tuple[str, Path, D
             path = options.work / f"{folder.name if name else 'whole'}-{embeddings}.oeb"
             build(folder, options.target, path, embeddings=embeddings)
             found.append((f"{embeddings.upper()}{name}", path, about))
-    dense = [] if options.reference is None else [("dense FP32 (PyTorch)", options.reference, {})]
-    return [*found, *dense]
+    if options.reference is not None:
+        found.append(("dense FP32 (PyTorch)", options.reference, {}))
+    return found
 
 
 def scored(path: Path, task: Task, threads: Optional[int]) -> Tuple[Dict[str, Any], Dict[str, Any], Marks]:

@@ -65,7 +65,8 @@ def load_study(
     train = task.features("train", tokenizer, max_length=128, limit=limit)
     dev = sorted(task.features("dev", tokenizer, max_length=128), key=lambda row: len(row["input_ids"]))
     random.Random(seed).shuffle(train)
-    collate = PadCollator(tokenizer.padding["pad_id"] if getattr(tokenizer, "padding", None) else 0)
+    padding = getattr(tokenizer, "padding", None)
+    collate = PadCollator(padding["pad_id"] if padding else 0)
     drawn = train[: gradients * batch_size]
     return Study(
         model,

@@ -98,7 +98,7 @@ def mcnemar(gained: int, lost: int) -> float:
     """
     total = gained + lost
     tail = sum(math.comb(total, k) for k in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / 2**total)
+    return min(1.0, float(2 * tail / 2**total))
 
 
 def mcnemar_of(first: Row, second: Row) -> float:
