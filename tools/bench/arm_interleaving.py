@@ -41,7 +41,7 @@ _LOOP = ["subs x11, x11, #1", "b.ne .L0"]
 
 
 def zips(rows: int) -> List[str]:
-    """16 tokens: 4 ZIPs of bytes and 4 of pairs."""
+    """The kernel's way, for 16 tokens: 4 ZIPs of bytes, then 4 ZIPs of pairs of bytes."""
     return [
         *_columns("q"),
         *("zip1 v28.16b, v24.16b, v25.16b", "zip2 v24.16b, v24.16b, v25.16b"),
@@ -54,7 +54,7 @@ def zips(rows: int) -> List[str]:
 
 
 def zips_of_half(rows: int) -> List[str]:
-    """8 tokens: half as many sums per row, so twice as many rows share the 4 ZIPs."""
+    """ZIPs for 8 tokens: a row has half as many sums, so that twice as many rows can share the 4 ZIPs."""
     return [
         *_columns("d"),
         *("zip1 v28.16b, v24.16b, v25.16b", "zip1 v29.16b, v26.16b, v27.16b"),
@@ -65,21 +65,21 @@ def zips_of_half(rows: int) -> List[str]:
 
 
 def table_lookup(rows: int) -> List[str]:
-    """TBL from four registers gives one interleaved register each (its indices would be constants)."""
+    """Every TBL of four registers makes one interleaved register; its indices would be constants."""
     table = "{ v24.16b, v25.16b, v26.16b, v27.16b }"
     lookups = [f"tbl v{28 + i}.16b, {table}, v31.16b" for i in range(4)]
     return [*_columns("q"), *lookups, *_products(rows, [28, 29, 30, 31], [24]), *_LOOP]
 
 
 def structure_store(rows: int) -> List[str]:
-    """ST4 interleaves on its way to L1; the registers are loaded from there."""
+    """ST4 interleaves four registers on their way to L1, and they are loaded again from there."""
     store = "st4 { v24.16b, v25.16b, v26.16b, v27.16b }, [x9]"
     loads = [f"ldr q{28 + i}, [x9, #{16 * i}]" for i in range(4)]
     return [*_columns("q"), store, *loads, *_products(rows, [28, 29, 30, 31], [24]), *_LOOP]
 
 
 def copies(rows: int) -> List[str]:
-    """8 tokens of two columns go side by side through scalar registers and L1; then TBL of two registers."""
+    """Scalar registers and L1 put 8 tokens of two columns side by side; TBL does the rest."""
     lines = [f"ldrh w{13 + i}, [x12, #{2 * i}]" for i in range(4)]
     lines.append("add x12, x12, #8")
     lines += [f"add x{13 + i}, x20, x{13 + i}, lsl #4" for i in range(4)]

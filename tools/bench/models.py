@@ -190,7 +190,8 @@ def sparse_weights(shape: Tuple[int, int], sparsity: float, pattern: str) -> tor
     kept = torch.ones(rows * columns)
     kept[torch.randperm(rows * columns)[: round(wanted * rows * columns)]] = 0
     mask = kept.view(rows, columns).repeat_interleave(block.rows, 0).repeat_interleave(block.columns, 1)
-    # As much signal as in a dense layer; nothing so small that INT8 would make it another zero.
+    # The deviation gives a layer's outputs the variance they have in a dense model. No weight that is kept is
+    # so small that INT8 would round it to zero.
     deviation = 0.02 / (1 - wanted) ** 0.5
     weights = torch.randn(shape)
     weights = torch.where(weights < 0, -1.0, 1.0) * weights.abs().clamp(0.05, 4.0)

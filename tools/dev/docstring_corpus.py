@@ -84,7 +84,7 @@ def joined(sentences: list[str]) -> Iterator[str]:
 
 
 def is_test_module(package: str, path: Path) -> bool:
-    """One module in five is held out, chosen by a hash of its name."""
+    """Whether a module is of the test split: one in five is, chosen by a hash of its name."""
     return digest(f"{package}/{path.parent.name}/{path.name}")[0] % 5 == 0
 
 

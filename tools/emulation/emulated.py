@@ -46,6 +46,7 @@ class Machine:
     board: str = ""
 
 
+#: 64-bit machines: Raspberry Pis 3, 4 and 5, and a CPU with every extension that QEMU has.
 MACHINES = (
     Machine(
         "pi3", "arm64", "cortex-a53", "0xd03", _V8, ("neon", "scalar"), "Raspberry Pi 3 Model B Plus Rev 1.3"
@@ -96,7 +97,10 @@ class Emulated:
         qemu = qemu or [str(_find_qemu(_QEMU[machine.architecture]))]
         system = unpacked(["python3", "python3-numpy", "libstdc++6"], machine.architecture, closure=True)
         libraries = system / "usr" / "lib" / _TRIPLES[machine.architecture]
-        for name in ("blas/libblas.so.3", "lapack/liblapack.so.3"):  # what a package's postinst would link
+        for name in (
+            "blas/libblas.so.3",
+            "lapack/liblapack.so.3",
+        ):  # links that no postinst script makes here
             link = libraries / Path(name).name
             if not link.is_symlink():
                 link.symlink_to(name)
