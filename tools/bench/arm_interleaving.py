@@ -1,11 +1,13 @@
-"""Ways to put four arbitrary columns side by side for SDOT, as loops for llvm-mca (bench_arm_loops.py).
+"""Ways to put four arbitrary columns side by side for SDOT, as loops for llvm-mca (tools.bench.arm_loops).
 
 SDOT wants the four columns of a token in one dword; a panel has them in four rows. Every function gives one
 iteration of a row-gather loop on one quad of columns, with its loads of columns, activations and weights:
-what the kernels do, and what else could be done. Why no way without copies through memory needs fewer than
-8 vector instructions for 16 tokens: each of the four results has bytes of four columns; an instruction
-joins two registers to one of 16 bytes; so a result is made of two registers that already have two columns
-each (or three and one, which takes more), and the 64 bytes of those are four instructions more.
+what the kernels do, and what else could be done.
+
+No way that stays in registers needs fewer than 8 vector instructions for 16 tokens. Each of the four results
+has bytes of four columns, and an instruction joins two registers to one of 16 bytes. So a result is made of
+two registers that have two columns each (or of three and one, which takes more), and making the 64 bytes of
+those takes four instructions more.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ _LOOP = ["subs x11, x11, #1", "b.ne .L0"]
 
 
 def zips(rows: int) -> List[str]:
-    """16 tokens: 4 ZIPs of bytes and 4 of pairs."""
+    """The kernel's way, for 16 tokens: 4 ZIPs of bytes, then 4 ZIPs of pairs of bytes."""
     return [
         *_columns("q"),
         *("zip1 v28.16b, v24.16b, v25.16b", "zip2 v24.16b, v24.16b, v25.16b"),
@@ -52,7 +54,7 @@ def zips(rows: int) -> List[str]:
 
 
 def zips_of_half(rows: int) -> List[str]:
-    """8 tokens: half as many sums per row, so twice as many rows share the 4 ZIPs."""
+    """ZIPs for 8 tokens: a row has half as many sums, so that twice as many rows can share the 4 ZIPs."""
     return [
         *_columns("d"),
         *("zip1 v28.16b, v24.16b, v25.16b", "zip1 v29.16b, v26.16b, v27.16b"),
@@ -63,21 +65,21 @@ def zips_of_half(rows: int) -> List[str]:
 
 
 def table_lookup(rows: int) -> List[str]:
-    """TBL from four registers gives one interleaved register each (its indices would be constants)."""
+    """Every TBL of four registers makes one interleaved register; its indices would be constants."""
     table = "{ v24.16b, v25.16b, v26.16b, v27.16b }"
     lookups = [f"tbl v{28 + i}.16b, {table}, v31.16b" for i in range(4)]
     return [*_columns("q"), *lookups, *_products(rows, [28, 29, 30, 31], [24]), *_LOOP]
 
 
 def structure_store(rows: int) -> List[str]:
-    """ST4 interleaves on its way to L1; the registers are loaded from there."""
+    """ST4 interleaves four registers on their way to L1, and they are loaded again from there."""
     store = "st4 { v24.16b, v25.16b, v26.16b, v27.16b }, [x9]"
     loads = [f"ldr q{28 + i}, [x9, #{16 * i}]" for i in range(4)]
     return [*_columns("q"), store, *loads, *_products(rows, [28, 29, 30, 31], [24]), *_LOOP]
 
 
 def copies(rows: int) -> List[str]:
-    """8 tokens of two columns go side by side through scalar registers and L1; then TBL of two registers."""
+    """Scalar registers and L1 put 8 tokens of two columns side by side; TBL does the rest."""
     lines = [f"ldrh w{13 + i}, [x12, #{2 * i}]" for i in range(4)]
     lines.append("add x12, x12, #8")
     lines += [f"add x{13 + i}, x20, x{13 + i}, lsl #4" for i in range(4)]
@@ -93,7 +95,7 @@ def copies(rows: int) -> List[str]:
 
 
 _Loop = Callable[[int], List[str]]
-#: What it is -> rows that share their columns, and the loop.
+#: By name of the way: the output channels that share their columns, and the function that makes the loop.
 ALTERNATIVES: Dict[str, Tuple[int, _Loop]] = {
     "4 rows, 8 ZIPs (the kernel)": (4, zips),
     "4 rows, 4 TBLs of four registers": (4, table_lookup),
@@ -105,6 +107,6 @@ ALTERNATIVES: Dict[str, Tuple[int, _Loop]] = {
 
 
 def alternatives() -> Iterator[Tuple[str, List[str]]]:
-    """Names and loops."""
+    """The name and the loop of every way."""
     for name, (rows, loop) in ALTERNATIVES.items():
         yield name, loop(rows)

@@ -1,12 +1,13 @@
-// A QEMU plugin that lets a program's loads and stores pass through modeled caches: tools/emulation/model_tiles.py compiles and
-// loads it.
+// A QEMU plugin that lets a program's loads and stores pass through modeled caches. tools/emulation/model_tiles.py
+// compiles and loads it.
 //
 //   -plugin cache_counter.so,marker=NUMBER,output=PATH,l1=BYTES:WAYS,l2=BYTES:WAYS
 //
-// Whenever the program makes system call NUMBER, a line "instructions loads-and-stores l1-misses l2-misses written-back" is
-// appended to PATH, counted from the first such call, with empty caches. Caches have lines of 64 bytes, replace the least recently used, fetch a line that
-// is stored to, write it back when it is replaced, and share nothing: right for a program of one thread. There is no
-// prefetching, and instructions are not fetched through them.
+// Whenever the program makes system call NUMBER, a line "instructions loads-and-stores l1-misses l2-misses
+// written-back" is appended to PATH, counted from the first such call, before which the caches are empty.
+// A cache has lines of 64 bytes, replaces the least recently used, fetches a line that is stored to, and writes it back
+// when it is replaced. The caches are not shared, which is right for a program of one thread. There is no prefetching,
+// and instructions are not fetched through them.
 //
 // The declarations are those of QEMU's plugin API (include/qemu/qemu-plugin.h), as in instruction_counter.c.
 #include <inttypes.h>
@@ -34,7 +35,8 @@ size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb* block);
 struct qemu_plugin_insn* qemu_plugin_tb_get_insn(const struct qemu_plugin_tb* block, size_t index);
 bool qemu_plugin_mem_is_store(memory_info info);
 void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, block_translated* function);
-void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb* block, block_executed* function, int flags, void* data);
+void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb* block, block_executed* function, int flags,
+                                          void* data);
 void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn* instruction, memory_accessed* function, int flags,
                                       int which, void* data);
 void qemu_plugin_register_vcpu_syscall_cb(plugin_id id, system_call* function);
@@ -44,7 +46,7 @@ EXPORT int qemu_plugin_version = PLUGIN_VERSION;
 enum { LINE_SHIFT = 6, MOST_WAYS = 32 };
 
 struct line {
-  uint64_t address;  // of the line, and 1: it is there
+  uint64_t address;  // the line's address shifted left by one, plus 1; 0 where there is no line
   bool dirty;
 };
 // The ways of a set lie in the order of their use, latest first.
@@ -72,7 +74,7 @@ static bool make_cache(struct cache* cache, const char* size) {
   return cache->lines;
 }
 
-// Returns whether the line was there; else it is now, and `replaced` is what made room.
+// Returns whether the cache held the line. It holds it afterwards, and `replaced` is the line that made room.
 static bool touch(struct cache* cache, uint64_t address, bool store, struct line* replaced) {
   struct line* set = cache->lines + address % cache->sets * (uint64_t)cache->ways;
   const uint64_t wanted = address << 1 | 1;

@@ -1,12 +1,13 @@
-// A QEMU plugin that counts the instructions a program executes: tools/emulation/count_instructions.py compiles and loads it.
+// A QEMU plugin that counts the instructions a program executes. tools/emulation/count_instructions.py compiles and
+// loads it.
 //
 //   -plugin instruction_counter.so,marker=NUMBER,output=PATH
 //
 // Whenever the program makes system call NUMBER, the instructions executed so far are appended
 // to PATH as a line. So a program marks the stretches it wants counted, and start-up and loading do not matter.
 //
-// The declarations are those of QEMU's plugin API (include/qemu/qemu-plugin.h; "QEMU TCG Plugins" of its manual), written
-// down here because Debian's qemu-user brings no header. PLUGIN_VERSION is 1 up to QEMU 8, else 2.
+// The declarations are those of QEMU's plugin API (include/qemu/qemu-plugin.h; "QEMU TCG Plugins" of its manual),
+// written down here because Debian's qemu-user brings no header. PLUGIN_VERSION is 1 up to QEMU 8, else 2.
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,10 +22,12 @@ typedef uint64_t plugin_id;
 struct qemu_plugin_tb;
 #if PLUGIN_VERSION == 1
 enum { ADD_U64 = 0 };
-void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb* block, int operation, void* address, uint64_t value);
+void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb* block, int operation, void* address,
+                                              uint64_t value);
 #else
 typedef void block_executed(unsigned int cpu, void* data);
-void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb* block, block_executed* function, int flags, void* data);
+void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb* block, block_executed* function, int flags,
+                                          void* data);
 #endif
 typedef void block_translated(plugin_id id, struct qemu_plugin_tb* block);
 typedef void system_call(plugin_id id, unsigned int cpu, int64_t number, uint64_t a1, uint64_t a2, uint64_t a3,
@@ -41,8 +44,8 @@ static uint64_t instructions;
 static int64_t marker = -1;
 static FILE* output;
 
-// A block that is left early, by a signal, counts whole. Version 1 adds in line, which is fast and not atomic: right for a
-// program of one thread.
+// A block of instructions that a signal cuts short counts whole. Version 1 adds in line, which is fast but not atomic,
+// and so right for a program of one thread alone.
 #if PLUGIN_VERSION == 1
 static void translated(plugin_id id, struct qemu_plugin_tb* block) {
   (void)id;

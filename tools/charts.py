@@ -1,4 +1,4 @@
-"""Plain charts as SVG text: lines over a logarithmic plane, labeled points, bars with goals."""
+"""Plain charts as SVG text: lines on two logarithmic axes, labeled points, bars with goals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Bars:
-    """One bar each: label, floor, aim or ``None``, value."""
+    """A bar for each row: label, floor, aim (or ``None``) and value, the last three in ``unit``."""
 
     title: str
     unit: str
@@ -54,7 +54,7 @@ class _Axis:
 
 
 def line_chart(lines: Lines) -> str:
-    """The SVG of a line chart; a tick at every x there is, and at 1, 2 and 5 times powers of ten of y."""
+    """The SVG of a line chart; ticks at every x of a point, and at 1, 2 and 5 times powers of ten of y."""
     points = [point for series in lines.series.values() for point in series]
     left, top, right, bottom = 60, 50, 500, 400
     xs, ys = sorted({x for x, _ in points}), [y for _, y in points]
@@ -94,9 +94,9 @@ def point_chart(points: Points) -> str:
     for x in _ticks(min(xs), max(xs)):
         parts.append(_line(across(x), top, across(x), bottom, "#e5e5e5"))
         parts.append(_text(across(x), bottom + 18, f"{x:g}", anchor="middle"))
-    for y in range(low, high + 1, step):
-        parts.append(_line(left, up(y), right, up(y), "#e5e5e5"))
-        parts.append(_text(left - 8, up(y) + 4, f"{y}", anchor="end"))
+    for tick in range(low, high + 1, step):
+        parts.append(_line(left, up(tick), right, up(tick), "#e5e5e5"))
+        parts.append(_text(left - 8, up(tick) + 4, f"{tick}", anchor="end"))
     parts.append(_text((left + right) / 2, bottom + 38, points.x_label, anchor="middle"))
     parts.append(_text(left - 8, top - 10, points.y_label, anchor="end"))
     for index, (name, series) in enumerate(points.series.items()):
