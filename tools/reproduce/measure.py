@@ -37,7 +37,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         recipe = Recipe.load(options.recipe, model=options.model, data=options.data, output=options.output)
-        summary = compress(recipe)
+        summary = compress(recipe).to_dict()
     except ObertEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -11,7 +11,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from obert_edge.errors import UsageError
+from obert_edge.host.pruning.criteria import SurgeonOptions
 from obert_edge.host.pruning.criterion import Progress
 from obert_edge.host.pruning.gradients import GradientSource
 from obert_edge.host.pruning.parallel import over_spans
@@ -40,10 +40,7 @@ class BlockLayout:
     kind: str = "row"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("row", "flat"):
-            raise UsageError(f'layout is "{self.kind}"', hint='use "row" or "flat"')
-        if self.block_size < 1:
-            raise UsageError(f"block_size is {self.block_size}", hint="use 1 or more, such as 32")
+        SurgeonOptions.check(layout=self.kind, block_size=self.block_size)
 
     @property
     def lines(self) -> Tuple[int, int]:

@@ -13,9 +13,8 @@ from torch import nn
 from transformers import TrainerCallback
 
 from obert_edge.files import atomic_file
+from obert_edge.host.stages.folders import EVENTS, LOG_FILE
 
-LOG_FILE = "train_log.csv"
-EVENTS = "tensorboard"
 FIELDS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "sparsity", "metric", "seconds")
 _SERIES = ("loss", "learning_rate", "grad_norm", "sparsity", "metric")
 
