@@ -149,14 +149,14 @@ def compress(recipe: Path, dry_run: bool, as_json: bool, **options: Optional[str
 @declared(TaskSettings, below=_TASK)
 @click.option("--split", default="dev", show_default=True, help="Rows to score.")
 @click.option("--max-length", type=int, help="Tokens per example.  [default: the task's]")
-@click.option("--batch-size", default=32, show_default=True)
+@click.option("--batch-size", default=32, show_default=True, help="Features at once.")
 @click.option("--limit", type=int, help="Only the first rows.")
 @click.option(
     "--against", type=click.Path(path_type=Path), help="Another model: how often both answer alike."
 )
 @click.option("--min-agreement", type=float, help="Exit with 1 below this agreement, in percent.")
 @click.option("--predictions", type=click.Path(path_type=Path), help="JSON Lines file to write answers to.")
-@click.option("--threads", type=int, help="Of the engine.")
+@click.option("--threads", type=int, help="Threads of the engine.  [default: all]")
 @_json
 def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **options: Any) -> None:
     """Score MODEL, a folder or a bundle, on a split of a task."""
@@ -248,8 +248,8 @@ def run(bundle: Path, text: Tuple[str, ...], as_json: bool, **options: Any) -> i
 
 @cli.command()
 @_bundle
-@click.option("--batch-size", default=1, show_default=True)
-@click.option("--sequence-length", default=128, show_default=True)
+@click.option("--batch-size", default=1, show_default=True, help="Sequences at once.")
+@click.option("--sequence-length", default=128, show_default=True, help="Tokens of each.")
 @click.option(
     "--baseline", "baselines", multiple=True, help="onnxruntime, litert, openvino, or a variant; repeatable."
 )

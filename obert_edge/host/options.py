@@ -134,6 +134,8 @@ class Option:
         declared = self.declared
         if declared.choices:
             return f"one of {', '.join(declared.choices)}"
+        if declared.path:
+            return "a list of paths" if self.several else "a path"
         wanted = _SEVERAL[self.kind] if self.several else _ONE[self.kind]
         link = " of " if self.range.endswith("more") else " "
         return f"{wanted}{link}{self.range}".strip()
@@ -272,12 +274,17 @@ class Settings:
     @classmethod
     def options(cls) -> Tuple[Option, ...]:
         """The declared options, those of nested parts left out."""
-        return _options(cls)
+        if cls not in _OPTIONS:
+            _OPTIONS[cls] = _options(cls)
+        return _OPTIONS[cls]
 
     @classmethod
     def parts(cls) -> Dict[str, Type[Settings]]:
         """The classes of nested parts by the name of their field."""
-        return _parts(cls)
+        hints = typing.get_type_hints(cls)
+        names = [field.name for field in dataclasses.fields(cast(Any, cls))]
+        kinds = {name: _without_none(hints[name])[0] for name in names}
+        return {name: kind for name, kind in kinds.items() if dataclasses.is_dataclass(kind)}
 
     @classmethod
     def required(cls) -> List[str]:
@@ -303,7 +310,7 @@ class Settings:
         for owner in cls.__mro__:
             own = [one for one in cls.options() if one.owner is owner]
             if own:
-                found.setdefault(owner.heading, []).extend(own)
+                found.setdefault(own[0].owner.heading, []).extend(own)
         return list(found.items())
 
     def narrow(self, kind: Type[S]) -> S:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: Bits of word embeddings.
 EMBEDDINGS = ("int8", "int4")
 
-_NOT_SCORED = "a single stage is not scored: `obert-edge evaluate` does that"
+_NOT_SCORED = "a single stage is not scored, which `obert-edge evaluate` does"
 
 
 @dataclass(frozen=True)

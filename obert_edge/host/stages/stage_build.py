@@ -52,7 +52,7 @@ class BuildSettings(Settings):
     calibration_data: Optional[str] = option(
         None,
         path=True,
-        absent="a few texts of our own",
+        absent="a few built-in texts",
         help="File of texts to find activation ranges with, for a model that is not quantized.",
     )
 

@@ -42,7 +42,10 @@ class TransferFigures(Figures):
 
 
 class Transfer(Stage[TransferSettings]):
-    """Fine-tune the sparse MODEL on a task; what is pruned stays pruned."""
+    """Fine-tune the sparse MODEL on a task; what is pruned stays pruned.
+
+    It learns from the labels alone unless a teacher is named.
+    """
 
     name = "transfer"
     verb = "transfer"

@@ -12,14 +12,14 @@ import pytest
 from obert_edge.host.stages import describe, plan
 from obert_edge.host.stages.recipe import Recipe
 
-FOLDER = Path(__file__).parents[2] / "tools" / "reproduce" / "paper"
+FOLDER = Path(__file__).parents[3] / "tools" / "reproduce" / "paper"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 #: Training rows; batch of a step.
 TASKS = {"squad": (88524, 16), "mnli": (392702, 32), "qqp": (363846, 32)}
 
 
 def stages(name: str) -> Dict[str, Dict[str, Any]]:
-    return {stage["stage"]: stage for stage in plan(Recipe.load(FOLDER / f"{name}.yaml"))["stages"]}
+    return {stage["stage"]: stage for stage in plan(Recipe.load(FOLDER / f"{name}.yaml")).to_dict()["stages"]}
 
 
 def percents(stage: Dict[str, Any]) -> List[float]:
