@@ -38,7 +38,7 @@ class HeadedCommand(click.Command):
                 formatter.write_dl(records)
 
 
-class _Declared(click.ParamType):
+class _Declared(click.ParamType):  # type: ignore[type-arg]
     """A value of a declared option; what is wrong with it is said as everywhere else."""
 
     name = "declared"

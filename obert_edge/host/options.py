@@ -11,7 +11,6 @@ import difflib
 import re
 import typing
 from dataclasses import MISSING, dataclass
-from functools import cache
 from typing import Any, ClassVar, Dict, List, Optional, Tuple, Type, TypeVar, Union, cast
 
 from obert_edge.errors import UsageError
@@ -213,6 +212,8 @@ class Option:
         Raises:
             UsageError: it is not.
         """
+        if isinstance(value, str) and self.kind is not str:
+            raise self.refusal(value)  # a number in quotes is one for recipes only
         parsed = self.parse(value)
         d = self.declared
         for item in [] if parsed is None else parsed if self.several else [parsed]:
@@ -336,7 +337,10 @@ def help_of(kind: Type[Settings], name: str) -> str:
     return cast(Declared, field.metadata[_METADATA]).help
 
 
-@cache
+#: What was found out once about a class.
+_OPTIONS: Dict[Type[Settings], Tuple[Option, ...]] = {}
+
+
 def _options(cls: Type[Settings]) -> Tuple[Option, ...]:
     hints = typing.get_type_hints(cls)
     found = []
@@ -350,13 +354,6 @@ def _options(cls: Type[Settings]) -> Tuple[Option, ...]:
         owner = [base for base in cls.__mro__ if field.name in getattr(base, "__dataclass_fields__", {})][-1]
         found.append(Option(field.name, kind, several, optional, field.default, declared, owner))
     return tuple(found)
-
-
-@cache
-def _parts(cls: Type[Settings]) -> Dict[str, Type[Settings]]:
-    hints = typing.get_type_hints(cls)
-    wanted = {field.name: _without_none(hints[field.name])[0] for field in dataclasses.fields(cast(Any, cls))}
-    return {name: kind for name, kind in wanted.items() if dataclasses.is_dataclass(kind)}
 
 
 def _without_none(hint: Any) -> Tuple[Any, bool]:

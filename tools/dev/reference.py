@@ -102,11 +102,11 @@ def option_row(command: click.Command, one: click.Option) -> List[str]:
 def recipe() -> Iterator[str]:
     """Lines of the page about recipes."""
     yield from (_NOTE, "# The keys of a recipe", "")
-    yield "A recipe is one YAML file; a key or value that is not on this page is refused before anything runs."
+    yield "A recipe is one YAML file; what is not on this page is refused before anything runs."
     yield "Paths are relative to the recipe's own folder."
     yield "`extends: other.yaml` takes another recipe beside it, over which this one's keys are laid."
     yield "A stage whose key is absent does not run, and a key with nothing below it asks for the defaults."
-    yield "Stages run in the order of this page; MODEL is the result of the stage before, or the recipe's own."
+    yield "Stages run in the order of this page; MODEL is the result of the stage before, or the recipe's."
     yield "Where a key is an option of a verb too, the third column says how it is called there."
     yield from ("", *key_table(Recipe))
     yield from ("", "## task", "", *sentences(help_of(Recipe, "task")), "", *key_table(TaskSettings))
