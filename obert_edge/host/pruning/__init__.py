@@ -44,7 +44,7 @@ Signatures, all keyword-friendly (defaults are the project's, not the paper's, w
 
 ``batches`` is any iterable of dictionaries of tensors as the model takes them, labels included;
 ``loss_fn(model, batch) -> scalar Tensor`` replaces the model's own label loss;
-``progress(stage, done, total)`` is called as work proceeds.
+``progress(what, done, total)`` is called as work proceeds.
 
 Importing this package does not import torch: names are loaded on first use.
 """

@@ -59,7 +59,7 @@ class PruningCallback(TrainerCallback):
         loss_fn: replaces the model's own label loss. The distillation loss is not used for
             gradients, as in the paper's code.
         seed: of the choice of gradient batches.
-        progress: ``progress(stage, done, total)`` during pruning steps.
+        progress: ``progress(what, done, total)`` during pruning steps.
 
     Attributes:
         masks: the masks, once training has begun.

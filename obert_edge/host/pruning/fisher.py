@@ -17,8 +17,8 @@ from obert_edge.host.pruning.gradients import GradientSource
 from obert_edge.host.pruning.parallel import over_spans
 from obert_edge.host.pruning.sharding import everyones, send_to_owner, this_process
 
-# Of the gradients that are cut and multiplied in at once, on a thread: on a CPU near what its cache
-# holds, on a GPU enough to keep it busy.
+# Bytes of gradients that a thread cuts into blocks and multiplies into the sum at once: on a CPU about what
+# its cache holds, on a GPU enough to keep it busy.
 _CUT_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 
 
@@ -197,6 +197,7 @@ class BlockFisher:
             if missing:
                 part = nn.functional.pad(part, (0, missing))
             gradients = part.view(count, -1, layout.block_size).transpose(0, 1)
+            # The sum over i of g_i g_i^T in equation 2, of the diagonal blocks alone (section 3.3).
             self._total[span].baddbmm_(gradients.transpose(1, 2), gradients)
 
         over_spans(work, _spans(layout.blocks, length), self._total.device)
@@ -239,7 +240,7 @@ def accumulate(
         owners: per name the rank that owns it; None: this process owns everything.
         chunk: gradients multiplied in at once.
         firsts: by name, how many are multiplied in first; None: ``chunk``.
-        progress: told about each round of gradients.
+        progress: told when every process has taken one more gradient.
     """
     rank = this_process()[0]
     owners = owners or dict.fromkeys(weights, rank)

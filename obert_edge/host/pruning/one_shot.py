@@ -77,7 +77,7 @@ def prune_one_shot(
         gradients: m, the number of gradients.
         masks: what is pruned already; None: the weights that are zero.
         loss_fn: ``loss_fn(model, batch)``, instead of the model's own label loss.
-        progress: ``progress(stage, done, total)``.
+        progress: ``progress(what, done, total)``.
         options: arguments for a criterion given by name, see :class:`Surgeon`.
 
     Raises:

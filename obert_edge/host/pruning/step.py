@@ -145,10 +145,11 @@ class PruningStep:
         score = self._scorer(layout, after)
 
         def work(span: slice) -> float:
-            matrix = fisher.matrix(span, dampening).to(weight.device)
+            matrix = fisher.matrix(span, dampening).to(weight.device)  # F of equation 2
             w, increase = moved[span].double(), 0.0
             if kept is not None:
                 leaving = before[span] & ~after[span]
+                # Equation 3 is minimized: for all weights that leave a Fisher block, or group by group.
                 if options.solver == "joint":
                     dw = joint_update(matrix, w, before[span], leaving)
                 else:
@@ -157,11 +158,11 @@ class PruningStep:
                 # solver not at all.
                 ends = (w + dw) * after[span]
                 dw = (ends - w).unsqueeze(-1)
-                increase = 0.5 * float((dw * (matrix @ dw)).sum())
+                increase = 0.5 * float((dw * (matrix @ dw)).sum())  # equation 1: 1/2 dw^T F dw
                 w = ends
                 moved[span] = w.float()
             if scoring:
-                lower = factor(restrict(matrix, after[span]))
+                lower = factor(restrict(matrix, after[span]))  # F = L L^T, for the saliencies of equation 3
                 scores[slice(span.start // together, span.stop // together)] = score(lower, w, span).float()
             return increase
 

@@ -149,8 +149,8 @@ class Surgeon(Criterion):
                         for number, fisher in enumerate(fishers.values()):
                             fisher.offload(Path(folder) / f"{index}-{number}.f32")
                     started = time.perf_counter()
-                for stage, spent in step.run(target, self.options.rescorings).items():
-                    seconds[stage] += spent
+                for what, spent in step.run(target, self.options.rescorings).items():
+                    seconds[what] += spent
                 increase += step.loss_increase()
         return PruningReport(
             criterion=self.name,

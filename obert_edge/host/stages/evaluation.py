@@ -1,4 +1,4 @@
-"""How good a stage's result is: a float folder, a quantized folder or a bundle, by one yardstick."""
+"""How good a stage's result is: a float folder, a quantized folder or a bundle, by the same metrics."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class Trim(Stage[TrimSettings]):
         text = _tokenizer_json(source, run.tokenizer)
         description = parse_tokenizer(text, str(source))
         with shown(run.progress) as progress:
-            counts = _count(run.tokenizer, config.vocabulary, run.given_task, settings.corpus, progress)
+            counts = _count(run, config.vocabulary, settings.corpus, progress)
         choice = choose_pieces(
             description,
             counts,
@@ -221,15 +221,14 @@ def _tokenizer_json(source: Path, tokenizer: Tokenizer) -> str:
 
 
 def _count(
-    tokenizer: Tokenizer,
+    run: StageRun,
     vocabulary: int,
-    task: Optional[Task],
-    corpus: Sequence[Union[str, Path]],
+    corpus: Sequence[str],
     progress: Optional[Progress],
 ) -> Counts:
     """How often each id occurs; int64 ``[vocabulary]``."""
     counts = np.zeros(vocabulary, np.int64)
-    for done, total, ids in _ids(tokenizer, task, corpus):
+    for done, total, ids in _ids(run, corpus):
         found = np.bincount(np.asarray(ids, np.int64), minlength=vocabulary)
         if len(found) > vocabulary:
             raise CheckpointError(
@@ -242,9 +241,7 @@ def _count(
     return counts
 
 
-def _ids(
-    tokenizer: Tokenizer, task: Optional[Task], corpus: Sequence[Union[str, Path]]
-) -> Iterator[Tuple[int, int, List[int]]]:
+def _ids(run: StageRun, corpus: Sequence[str]) -> Iterator[Tuple[int, int, List[int]]]:
     """Texts done, texts in all, and the ids of the last ones."""
     from obert_edge.calibration import read_texts
 
@@ -252,10 +249,10 @@ def _ids(
         texts = read_texts(file, limit=np.iinfo(np.int64).max)
         flat = [part for text in texts for part in ((text,) if isinstance(text, str) else text)]
         for start in range(0, len(flat), _CHUNK):
-            encodings = tokenizer.encode_batch(flat[start : start + _CHUNK], add_special_tokens=False)
+            encodings = run.tokenizer.encode_batch(flat[start : start + _CHUNK], add_special_tokens=False)
             yield start, len(flat), [id_ for encoding in encodings for id_ in encoding.ids]
-    if task is not None:
-        features = task.features("train", tokenizer, max_length=_WHOLE)
+    if run.given_task is not None:
+        features = run.given_task.features("train", run.tokenizer, max_length=_WHOLE, limit=run.limit)
         for start in range(0, len(features), _CHUNK):
             rows = features[start : start + _CHUNK]
             yield start, len(features), [id_ for row in rows for id_ in row["input_ids"]]

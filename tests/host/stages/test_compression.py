@@ -84,3 +84,16 @@ def test_an_output_belongs_to_one_recipe(recipe):
     compress(recipe, progress=False)
     with pytest.raises(UsageError, match="another recipe: finetune differ"):
         compress(dataclasses.replace(recipe, finetune=Training(max_steps=2)), progress=False)
+
+
+def test_an_output_of_before_an_option_was_added_is_gone_on_with(recipe, tmp_path):
+    recipe = dataclasses.replace(recipe, prune=None, quantize=None, build=None)
+    summary = compress(recipe, progress=False)
+    record = tmp_path / "out" / "recipe.json"
+    content = json.loads(record.read_text())
+    del content["finetune"]["weight_decay"]  # as if that run had not known of it
+    record.write_text(json.dumps(content))
+    assert compress(recipe, progress=False) == summary
+    changed = dataclasses.replace(recipe, finetune=dataclasses.replace(FAST, weight_decay=0.5))
+    with pytest.raises(UsageError, match="another recipe: finetune differ"):
+        compress(changed, progress=False)
