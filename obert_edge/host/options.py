@@ -285,7 +285,8 @@ class Settings:
         hints = typing.get_type_hints(cls)
         names = [field.name for field in dataclasses.fields(cast(Any, cls))]
         kinds = {name: _without_none(hints[name])[0] for name in names}
-        return {name: kind for name, kind in kinds.items() if dataclasses.is_dataclass(kind)}
+        kinds = {name: kind for name, kind in kinds.items() if isinstance(kind, type)}
+        return {name: kind for name, kind in kinds.items() if issubclass(kind, Settings)}
 
     @classmethod
     def required(cls) -> List[str]:

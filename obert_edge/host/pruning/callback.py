@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from obert_edge.errors import UsageError
-from obert_edge.host.pruning.criterion import Criterion, LossFunction, Progress, PruningReport
+from obert_edge.host.pruning.criterion import Criterion, LossFunction, PruningReport
 from obert_edge.host.pruning.masks import Masks, check_sparsity, prunable_weights
 from obert_edge.host.pruning.one_shot import make_criterion
 from obert_edge.host.pruning.patterns import Pattern
@@ -22,6 +22,7 @@ from obert_edge.host.pruning.sampling import draw_batches
 from obert_edge.host.pruning.schedule import LinearSchedule
 from obert_edge.host.pruning.settings import Pruning
 from obert_edge.host.pruning.sharding import this_process
+from obert_edge.progress import Progress
 
 MASK_FILE = "pruning_masks.safetensors"
 SCORE_FILE = "pruning_scores.safetensors"

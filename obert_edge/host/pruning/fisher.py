@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from obert_edge.host.pruning.criteria import SurgeonOptions
-from obert_edge.host.pruning.criterion import Progress
 from obert_edge.host.pruning.gradients import GradientSource
 from obert_edge.host.pruning.parallel import over_spans
 from obert_edge.host.pruning.sharding import everyones, send_to_owner, this_process
+from obert_edge.progress import Progress
 
 # Bytes of gradients that a thread cuts into blocks and multiplies into the sum at once: on a CPU about what
 # its cache holds, on a GPU enough to keep it busy.

@@ -14,13 +14,13 @@ from obert_edge.host.pruning.criterion import (
     Batch,
     Criterion,
     LossFunction,
-    Progress,
     PruningReport,
     layer_sparsities,
 )
 from obert_edge.host.pruning.inputs import by_encoder_layer, input_sums
 from obert_edge.host.pruning.masks import Masks, check_sparsity, prunable_weights
 from obert_edge.host.pruning.patterns import Pattern
+from obert_edge.progress import Progress
 
 
 class LayerWise(Criterion):

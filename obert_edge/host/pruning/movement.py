@@ -14,7 +14,6 @@ from obert_edge.host.pruning.criterion import (
     Batch,
     Criterion,
     LossFunction,
-    Progress,
     PruningReport,
     layer_sparsities,
 )
@@ -22,6 +21,7 @@ from obert_edge.host.pruning.gradients import GradientSampler
 from obert_edge.host.pruning.masks import Masks, check_sparsity, prunable_weights, select
 from obert_edge.host.pruning.patterns import Pattern
 from obert_edge.host.pruning.sharding import average
+from obert_edge.progress import Progress
 
 
 class Movement(Criterion):

@@ -10,10 +10,11 @@ from torch import nn
 
 from obert_edge.errors import UsageError
 from obert_edge.host.pruning.criteria import CRITERIA
-from obert_edge.host.pruning.criterion import Batch, Criterion, LossFunction, Progress, PruningReport
+from obert_edge.host.pruning.criterion import Batch, Criterion, LossFunction, PruningReport
 from obert_edge.host.pruning.masks import Masks, check_sparsity
 from obert_edge.host.pruning.patterns import Pattern
 from obert_edge.host.pruning.settings import Pruning
+from obert_edge.progress import Progress
 
 
 def make_criterion(criterion: Union[str, Criterion], **options: Any) -> Criterion:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from obert_edge.host.pruning.criteria import SurgeonOptions
-from obert_edge.host.pruning.criterion import Progress
 from obert_edge.host.pruning.fisher import BlockFisher, BlockLayout
 from obert_edge.host.pruning.greedy import cell_scores, greedy_scores
 from obert_edge.host.pruning.masks import Masks, select
@@ -22,6 +21,7 @@ from obert_edge.host.pruning.parallel import over_spans
 from obert_edge.host.pruning.patterns import Pattern
 from obert_edge.host.pruning.sharding import send_to_all, this_process, total
 from obert_edge.host.pruning.solve import factor, joint_update, restrict, saliency, separate_update
+from obert_edge.progress import Progress
 
 # Float64 matrices of Fisher blocks that are worked on at once: on a CPU few enough to stay in the
 # cache of a core through all steps, on a GPU enough to keep it busy.

@@ -23,7 +23,6 @@ from obert_edge.host.pruning.criterion import (
     Batch,
     Criterion,
     LossFunction,
-    Progress,
     PruningReport,
     layer_sparsities,
 )
@@ -33,6 +32,7 @@ from obert_edge.host.pruning.masks import Masks, check_sparsity, prunable_weight
 from obert_edge.host.pruning.patterns import Pattern
 from obert_edge.host.pruning.sharding import assign_owners, everyones, lowest, send_to_all, this_process
 from obert_edge.host.pruning.step import PruningStep, waypoints
+from obert_edge.progress import Progress
 
 # Gradients that are multiplied into the Fisher matrix together, the most first: twice as many halve
 # the memory traffic of the sums. Beyond these the products themselves are what takes the time.
