@@ -155,7 +155,7 @@ def test_the_command_line_does_not_import_torch():
 
 
 def test_a_trimmed_model_says_what_it_kept(capsys, tmp_path):
-    from tests.host.stages.test_trimming import make
+    from tests.host.stages.test_stage_trim import make
 
     make(tmp_path / "model", "bert")
     (tmp_path / "corpus.txt").write_text("the film was warm\n")
