@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from typing import Callable, Iterator, Optional
+
+#: Called as ``progress(what, done, total)``.
+Progress = Callable[[str, int, int], None]
 
 
 class Bar:
@@ -26,9 +31,26 @@ class Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take it away."""
+        """Take the bar away."""
         self._progress.stop()
 
     def show(self, what: str, done: int, total: int) -> None:
         """Move the bar."""
         self._progress.update(self._row, description=what, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def shown(wanted: bool) -> Iterator[Optional[Progress]]:
+    """Show a bar while a block runs.
+
+    Args:
+        wanted: whether anything is to be shown.
+
+    Yields:
+        What moves the bar, or ``None``.
+    """
+    if not wanted:
+        yield None
+        return
+    with Bar() as bar:
+        yield bar.show

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from obert_edge import cli
+from obert_edge.host.stages.recipe import STAGES
 from tests.host.stages.conftest import data, encoder  # noqa: F401
 
 VERBS = [
@@ -21,6 +22,7 @@ VERBS = [
     "prune",
     "quantize",
     "run",
+    "transfer",
     "trim-vocabulary",
     "verify",
 ]
@@ -38,6 +40,42 @@ def test_every_verb_of_the_contract_has_help(capsys):
         code, out, _ = run(capsys, verb, "--help")
         assert code == 0
         assert out.startswith("Usage: obert-edge " + verb)
+
+
+def every_option(kind):
+    yield from (one for one in kind.options() if not one.declared.recipe_only)
+    for below in kind.parts().values():
+        yield from every_option(below)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_every_declared_option_of_a_stage_is_on_its_verb(capsys, stage):
+    code, out, _ = run(capsys, stage.verb, "--help")
+    assert code == 0
+    flags = [one.flag for one in every_option(stage.settings)]
+    assert len(set(flags)) == len(flags)
+    shown = set(out.replace("/", " ").replace(",", " ").split())
+    assert set(flags) <= shown
+
+
+def test_options_of_a_stage_reach_it(capsys, encoder, data, tmp_path):  # noqa: F811
+    arguments = ["prune", encoder, "--task", "text", "--data", data, "-o", tmp_path / "out", "--json"]
+    pruning = ["--method", "magnitude", "--sparsity", "0.5", "--scope", "layer", "--relative-dampening"]
+    training = ["--epochs", "0", "--weight-decay", "0", "--rewind-epochs", "1,2.5", "--hidden-states", "0.5"]
+    code, out, _ = run(capsys, *arguments, *pruning, *training)
+    report = json.loads(out)
+    assert code == 0
+    assert report["figures"]["sparsity"] == pytest.approx(0.5, abs=0.01)
+    assert report["pruning"]["relative_dampening"] is True
+    assert report["pruning"]["rewind_epochs"] == [1.0, 2.5]
+    assert report["training"]["weight_decay"] == 0
+
+
+def test_a_sparse_model_can_be_transferred(capsys, encoder, data, tmp_path):  # noqa: F811
+    arguments = ["transfer", encoder, "--task", "text", "--data", data, "--max-steps", "2"]
+    code, _, err = run(capsys, *arguments, "--max-length", "16", "-o", tmp_path / "out")
+    assert code == 0 and "transfer: wrote" in err
+    assert json.loads((tmp_path / "out" / "stage.json").read_text())["distillation"]["hardness"] == 0
 
 
 def test_the_version_is_the_packages(capsys):
@@ -117,7 +155,7 @@ def test_the_command_line_does_not_import_torch():
 
 
 def test_a_trimmed_model_says_what_it_kept(capsys, tmp_path):
-    from tests.host.stages.test_trimming import make
+    from tests.host.stages.test_stage_trim import make
 
     make(tmp_path / "model", "bert")
     (tmp_path / "corpus.txt").write_text("the film was warm\n")

@@ -35,7 +35,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--note", default="", help="what a reader should know about this run")
     options = parser.parse_args(arguments)
     recipe = Recipe.load(options.recipe, model=options.model, data=options.data, output=options.output)
-    summary = compress(recipe)
+    summary = compress(recipe).to_dict()
     results = {
         "command": f"python -m tools.reproduce.measure {options.recipe.name} --model ENCODER --data DATA "
         f"-o OUT --results {options.results.name}",

@@ -77,7 +77,7 @@ def variants(options: argparse.Namespace, task: Task) -> List[Tuple[str, Path, D
         if name == "train" or corpus:
             folder = options.work / f"vocabulary-{name.replace(' ', '-')}"
             report = trim_vocabulary(options.model, folder, task=task, corpus=corpus, overwrite=True)
-            models.append((f", vocabulary of {name}", folder, {"vocabulary": report["figures"]}))
+            models.append((f", vocabulary of {name}", folder, {"vocabulary": report.figures.to_dict()}))
     found = []
     for name, folder, about in models:
         for embeddings in ("int8", "int4"):

@@ -38,7 +38,7 @@ from obert_edge.host.pruning import (
 )
 from obert_edge.host.pruning.fisher import BlockFisher, BlockLayout, accumulate
 from obert_edge.host.pruning.gradients import GradientSampler
-from obert_edge.host.pruning.step import Method, Operation
+from obert_edge.host.pruning.step import PruningStep
 from tools import command_line
 from tools.studies.examples import Study, load_study
 from tools.studies.rows import StudyRows, mcnemar_of
@@ -187,7 +187,7 @@ def prune(
     surgeon.check_pattern(pattern)
     if permuted:
         permute_channels(model, study.batches, pattern=pattern, sparsity=sparsity, surgeon=surgeon)
-    if surgeon.recomputations > 1 or permuted:  # the shared Fisher blocks are not of this model
+    if surgeon.options.recomputations > 1 or permuted:  # the shared Fisher blocks are not of this model
         report = prune_one_shot(
             model, study.batches, sparsity=sparsity, pattern=pattern, criterion=surgeon,
             gradients=options.gradients,
@@ -195,12 +195,11 @@ def prune(
         return {"sparsity": report.sparsity, "loss_increase": report.loss_increase}
     masks = Masks.from_weights(model)
     weights = prunable_weights(model)
-    how = Method(pattern, "global", surgeon.solver, surgeon.selection, surgeon.dampening, relative=False)
-    operation = Operation(weights, masks, dict.fromkeys(weights, 0), how)
-    operation.score(fishers.get(surgeon.layout, surgeon.block_size))
-    operation.run(sparsity, surgeon.rescorings)
+    step = PruningStep(weights, masks, dict.fromkeys(weights, 0), surgeon.options, pattern)
+    step.score(fishers.get(surgeon.options.layout, surgeon.options.block_size))
+    step.run(sparsity, surgeon.options.rescorings)
     masks.apply(model)
-    return {"sparsity": masks.sparsity, "loss_increase": operation.loss_increase()}
+    return {"sparsity": masks.sparsity, "loss_increase": step.loss_increase()}
 
 
 def table(settings: Dict[str, Any], rows: List[Dict[str, Any]], reference: str = "joint") -> str:

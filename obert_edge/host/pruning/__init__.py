@@ -3,7 +3,7 @@
 Source of the method: Kurtic et al., "The Optimal BERT Surgeon" (EMNLP 2022, arXiv 2203.07259).
 See ``docs/pruning.md`` for what follows the paper and what goes beyond it. In short::
 
-    from obert_edge import pruning
+    from obert_edge.host import pruning
 
     # one shot, no training
     report = pruning.prune_one_shot(model, batches, sparsity=0.8, pattern="4x1", gradients=256)
@@ -27,12 +27,9 @@ Signatures, all keyword-friendly (defaults are the project's, not the paper's, w
     Pattern.parse("unstructured" | "4x1" | "2x1" | "1x4" | "2:4" | ...)           -> Pattern
     prunable_linears(model) -> {module path: Linear};  prunable_weights(model) -> {module path: Parameter}
     Masks.from_weights(model) / .load(path) / .save(path) / .apply(model) / .sparsity
-    Surgeon(block_size=32, dampening=1e-7, relative_dampening=False, layout="row", solver="joint",
-            selection="independent", rescorings=1, recomputations=1, memory_budget=None)
-                                                                                   -> Criterion "obert"
-    Magnitude()                                                                    -> Criterion "magnitude"
-    Movement(), SoftMovement(), Wanda(), SparseGPT()     -> "movement", "soft-movement", "wanda", "sparsegpt"
-    make_criterion(any of these names, **options)                                  -> Criterion
+    make_criterion(name, **options)      -> Criterion; names and options are the rows of criteria.CRITERIA:
+    Surgeon(block_size=32, dampening=1e-7, ...) "obert", Magnitude() "magnitude", Movement() "movement",
+    SoftMovement(...) "soft-movement", Wanda() "wanda", SparseGPT(...) "sparsegpt"
     prune_one_shot(model, batches=None, *, sparsity, pattern="4x1", criterion="obert", scope=None,
                    gradients=256, masks=None, loss_fn=None, progress=None)         -> PruningReport
     permute_channels(model, batches, *, pattern, sparsity, surgeon)   -> ChannelPermutation, or None
@@ -47,7 +44,7 @@ Signatures, all keyword-friendly (defaults are the project's, not the paper's, w
 
 ``batches`` is any iterable of dictionaries of tensors as the model takes them, labels included;
 ``loss_fn(model, batch) -> scalar Tensor`` replaces the model's own label loss;
-``progress(stage, done, total)`` is called as work proceeds.
+``progress(what, done, total)`` is called as work proceeds.
 
 Importing this package does not import torch: names are loaded on first use.
 """
@@ -70,9 +67,9 @@ _HOMES = {
     "permute_channels": "permutation",
     "Magnitude": "magnitude",
     "Movement": "movement",
-    "SoftMovement": "movement",
-    "Wanda": "layerwise",
-    "SparseGPT": "layerwise",
+    "SoftMovement": "soft_movement",
+    "Wanda": "wanda",
+    "SparseGPT": "sparsegpt",
     "CubicSchedule": "schedule",
     "LinearSchedule": "schedule",
     "RewindingLearningRate": "schedule",
@@ -89,14 +86,11 @@ if TYPE_CHECKING:
     from obert_edge.host.pruning.distillation import DistillationLoss as DistillationLoss
     from obert_edge.host.pruning.distillation import Teacher as Teacher
     from obert_edge.host.pruning.distillation import distillation_loss as distillation_loss
-    from obert_edge.host.pruning.layerwise import SparseGPT as SparseGPT
-    from obert_edge.host.pruning.layerwise import Wanda as Wanda
     from obert_edge.host.pruning.magnitude import Magnitude as Magnitude
     from obert_edge.host.pruning.masks import Masks as Masks
     from obert_edge.host.pruning.masks import prunable_linears as prunable_linears
     from obert_edge.host.pruning.masks import prunable_weights as prunable_weights
     from obert_edge.host.pruning.movement import Movement as Movement
-    from obert_edge.host.pruning.movement import SoftMovement as SoftMovement
     from obert_edge.host.pruning.one_shot import make_criterion as make_criterion
     from obert_edge.host.pruning.one_shot import prune_one_shot as prune_one_shot
     from obert_edge.host.pruning.patterns import Pattern as Pattern
@@ -104,7 +98,10 @@ if TYPE_CHECKING:
     from obert_edge.host.pruning.schedule import CubicSchedule as CubicSchedule
     from obert_edge.host.pruning.schedule import LinearSchedule as LinearSchedule
     from obert_edge.host.pruning.schedule import RewindingLearningRate as RewindingLearningRate
+    from obert_edge.host.pruning.soft_movement import SoftMovement as SoftMovement
+    from obert_edge.host.pruning.sparsegpt import SparseGPT as SparseGPT
     from obert_edge.host.pruning.surgeon import Surgeon as Surgeon
+    from obert_edge.host.pruning.wanda import Wanda as Wanda
 
 __all__ = list(_HOMES)
 

@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from obert_edge.errors import UsageError
-from obert_edge.host.pruning.criterion import Criterion, LossFunction, Progress, PruningReport
-from obert_edge.host.pruning.masks import Masks, check_scope, check_sparsity, prunable_weights
+from obert_edge.host.pruning.criterion import Criterion, LossFunction, PruningReport
+from obert_edge.host.pruning.masks import Masks, check_sparsity, prunable_weights
 from obert_edge.host.pruning.one_shot import make_criterion
 from obert_edge.host.pruning.patterns import Pattern
 from obert_edge.host.pruning.sampling import draw_batches
 from obert_edge.host.pruning.schedule import LinearSchedule
+from obert_edge.host.pruning.settings import Pruning
+from obert_edge.host.pruning.sharding import this_process
+from obert_edge.progress import Progress
 
 MASK_FILE = "pruning_masks.safetensors"
 SCORE_FILE = "pruning_scores.safetensors"
@@ -48,7 +51,7 @@ class PruningCallback(TrainerCallback):
     Args:
         schedule: when to prune how much; None: only keep what is zero already, as in sparse
             transfer or quantization-aware training of a pruned model.
-        criterion: a name of :data:`obert_edge.host.pruning.one_shot.CRITERIA` or a :class:`Criterion`.
+        criterion: a name of :data:`obert_edge.host.pruning.criteria.CRITERIA` or a :class:`Criterion`.
         pattern: "unstructured", "OUTxIN" or "N:M".
         scope: "global", "layer" or "row"; None: the criterion's own.
         gradients: m, mini-batch gradients per pruning step.
@@ -57,7 +60,7 @@ class PruningCallback(TrainerCallback):
         loss_fn: replaces the model's own label loss. The distillation loss is not used for
             gradients, as in the paper's code.
         seed: of the choice of gradient batches.
-        progress: ``progress(stage, done, total)`` during pruning steps.
+        progress: ``progress(what, done, total)`` during pruning steps.
 
     Attributes:
         masks: the masks, once training has begun.
@@ -81,10 +84,8 @@ class PruningCallback(TrainerCallback):
         self.schedule = schedule
         self.criterion = make_criterion(criterion)
         self.pattern = Pattern.parse(pattern)
-        self.scope = check_scope(scope or self.criterion.default_scope)
-        for what, value in (("gradients", gradients), ("gradient_batch_size", gradient_batch_size)):
-            if value < 1:
-                raise UsageError(f"{what} is {value}", hint="use 1 or more")
+        self.scope = scope or self.criterion.default_scope
+        Pruning.check(scope=scope, gradients=gradients, gradient_batch_size=gradient_batch_size)
         if schedule is not None:
             check_sparsity(schedule.final, self.pattern)
         self.gradients = gradients
@@ -132,7 +133,7 @@ class PruningCallback(TrainerCallback):
         if target is None or masks is None or masks.sparsity >= target:
             return
         model: nn.Module = kwargs["model"]
-        rank, world_size = _process()
+        rank, world_size = this_process()
         batches = None
         if self.criterion.needs_batches:
             batches = draw_batches(
@@ -236,17 +237,10 @@ class PruningCallback(TrainerCallback):
 
     def _synchronize(self, model: nn.Module) -> None:
         """Give every process the weights and masks of the first: one bit of difference would grow."""
-        if _process()[1] == 1 or self.masks is None:
+        if this_process()[1] == 1 or self.masks is None:
             return
         for name, weight in prunable_weights(model).items():
             torch.distributed.broadcast(weight.data, src=0)
             mask = self._mask(name, weight).to(torch.uint8)
             torch.distributed.broadcast(mask, src=0)
             self.masks.replace(name, mask)
-
-
-def _process() -> tuple[int, int]:
-    """Rank and number of processes."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

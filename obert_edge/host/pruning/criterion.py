@@ -12,15 +12,13 @@ from torch.utils.hooks import RemovableHandle
 from obert_edge.errors import CheckpointError
 from obert_edge.host.pruning.masks import Masks
 from obert_edge.host.pruning.patterns import Pattern
+from obert_edge.progress import Progress
 
 Batch = Mapping[str, Tensor]
 """Tensors as the model's forward takes them by name, labels included."""
 
 LossFunction = Callable[[nn.Module, Batch], Tensor]
 """From a model and a batch to the scalar mean loss."""
-
-Progress = Callable[[str, int, int], None]
-"""Called as ``progress(stage, done, total)``."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class PruningReport:
         pattern: the pattern, as users write it.
         target: the sparsity asked for.
         layers: per module, in the model's order.
-        seconds: wall time by stage.
+        seconds: wall time by kind of work ("gradients", "saliency", "selection", "update").
         gradients: how many mini-batch gradients were used (per Fisher estimate).
         loss_increase: what the quadratic model of the loss expects the removal to cost, in
             units of the loss (equation 1 of the paper), or None where there is no such model.
@@ -78,10 +76,11 @@ class PruningReport:
 
 
 class Criterion(ABC):
-    """Decides which weights go, and what happens to the others.
+    """Decides in every pruning step which weights go, and what happens to the others.
 
     A criterion may learn from training: :meth:`watch` hooks it into the backward passes, and
-    what it has learnt travels in checkpoints (:meth:`state`, :meth:`restore`).
+    what it has learnt travels in checkpoints (:meth:`state`, :meth:`restore`). To add one, write its
+    class in a file of its own and its row in :data:`obert_edge.host.pruning.criteria.CRITERIA`.
     """
 
     name: ClassVar[str]
@@ -129,7 +128,7 @@ class Criterion(ABC):
         loss_fn: Optional[LossFunction] = None,
         progress: Optional[Progress] = None,
     ) -> PruningReport:
-        """Prune ``model`` and ``masks`` in place to ``sparsity``.
+        """Do one pruning step: prune ``model`` and ``masks`` in place to ``sparsity``.
 
         Weights that ``masks`` already removes stay removed and do not move; removed weights end
         exactly zero. When the masks are as sparse already, nothing changes.

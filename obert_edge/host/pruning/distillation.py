@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from obert_edge.errors import UsageError
+from obert_edge.host.pruning.settings import Distillation
 
 
 def distillation_loss(
@@ -45,7 +46,7 @@ def distillation_loss(
     Raises:
         UsageError: an argument is out of range, or outputs do not match.
     """
-    _check(hardness, temperature)
+    Distillation.check(hardness=hardness, temperature=temperature)
     if hardness < 1.0 and label_loss is None:
         raise UsageError(
             f"hardness {hardness} mixes in the label loss, and the student returned none",
@@ -136,9 +137,7 @@ class DistillationLoss:
         hidden_states: float = 0.0,
         layers: Optional[Sequence[int]] = None,
     ) -> None:
-        _check(hardness, temperature)
-        if not hidden_states >= 0.0:
-            raise UsageError(f"hidden_states is {hidden_states}", hint="use a weight of 0 or more")
+        Distillation.check(hardness=hardness, temperature=temperature, hidden_states=hidden_states)
         self.teacher = teacher if isinstance(teacher, Teacher) else Teacher(teacher)
         self.hardness = hardness
         self.temperature = temperature
@@ -243,10 +242,3 @@ def _logit_keys(outputs: Any) -> List[str]:
             hint="distil a model with a task head",
         )
     return keys
-
-
-def _check(hardness: float, temperature: float) -> None:
-    if not 0.0 <= hardness <= 1.0:
-        raise UsageError(f"hardness is {hardness}", hint="use a value from 0 (labels) to 1 (teacher)")
-    if not temperature > 0.0:
-        raise UsageError(f"temperature is {temperature}", hint="use a value above 0, such as 2")

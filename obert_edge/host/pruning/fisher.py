@@ -11,14 +11,14 @@ from typing import Dict, List, Mapping, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from obert_edge.errors import UsageError
-from obert_edge.host.pruning.criterion import Progress
+from obert_edge.host.pruning.criteria import SurgeonOptions
 from obert_edge.host.pruning.gradients import GradientSource
 from obert_edge.host.pruning.parallel import over_spans
 from obert_edge.host.pruning.sharding import everyones, send_to_owner, this_process
+from obert_edge.progress import Progress
 
-# Of the gradients that are cut and multiplied in at once, on a thread: on a CPU near what its cache
-# holds, on a GPU enough to keep it busy.
+# Bytes of gradients that a thread cuts into blocks and multiplies into the sum at once: on a CPU about what
+# its cache holds, on a GPU enough to keep it busy.
 _CUT_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 
 
@@ -40,10 +40,7 @@ class BlockLayout:
     kind: str = "row"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("row", "flat"):
-            raise UsageError(f'layout is "{self.kind}"', hint='use "row" or "flat"')
-        if self.block_size < 1:
-            raise UsageError(f"block_size is {self.block_size}", hint="use 1 or more, such as 32")
+        SurgeonOptions.check(layout=self.kind, block_size=self.block_size)
 
     @property
     def lines(self) -> Tuple[int, int]:
@@ -200,6 +197,7 @@ class BlockFisher:
             if missing:
                 part = nn.functional.pad(part, (0, missing))
             gradients = part.view(count, -1, layout.block_size).transpose(0, 1)
+            # The sum over i of g_i g_i^T in equation 2, of the diagonal blocks alone (section 3.3).
             self._total[span].baddbmm_(gradients.transpose(1, 2), gradients)
 
         over_spans(work, _spans(layout.blocks, length), self._total.device)
@@ -242,7 +240,7 @@ def accumulate(
         owners: per name the rank that owns it; None: this process owns everything.
         chunk: gradients multiplied in at once.
         firsts: by name, how many are multiplied in first; None: ``chunk``.
-        progress: told about each round of gradients.
+        progress: told when every process has taken one more gradient.
     """
     rank = this_process()[0]
     owners = owners or dict.fromkeys(weights, rank)

@@ -1,4 +1,4 @@
-"""Choosing weights one after the other, each with those before it in mind.
+"""Choosing weights one after the other, each with those removed before it taken into account.
 
 Equation 3 scores a group as if it were removed alone. Here groups leave a Fisher block in turn:
 after each, the inverse of what is left and the weights that made up for it are brought up to
@@ -62,7 +62,7 @@ def greedy_scores(
         level = torch.maximum(level, torch.where(going.squeeze(1), lowest.squeeze(1), level))
         scores.scatter_(1, index, torch.where(going, level.unsqueeze(1), scores.gather(1, index)))
         closed.scatter_(1, index, going | closed.gather(1, index))
-        # Blocks with nothing left to remove go through the motions: no score of theirs changes.
+        # Blocks with nothing left to remove are computed with the others; their scores do not change.
         _remove(inverse, w, index.squeeze(1), columns)
     return scores.masked_fill_(gone, -infinite)
 

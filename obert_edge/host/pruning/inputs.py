@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from obert_edge.errors import UsageError
-from obert_edge.host.pruning.criterion import Batch, Progress
+from obert_edge.host.pruning.criterion import Batch
 from obert_edge.host.pruning.sharding import this_process
+from obert_edge.progress import Progress
 
 _LAYER = re.compile(r"(?:.*\.)?layer\.\d+\.")
 

@@ -12,12 +12,12 @@ from obert_edge.host.pruning.criterion import (
     Batch,
     Criterion,
     LossFunction,
-    Progress,
     PruningReport,
     layer_sparsities,
 )
 from obert_edge.host.pruning.masks import Masks, check_sparsity, prunable_weights, select
 from obert_edge.host.pruning.patterns import Pattern
+from obert_edge.progress import Progress
 
 
 class Magnitude(Criterion):

@@ -13,6 +13,7 @@ from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.files import atomic_file
 from obert_edge.host.architectures import ARCHITECTURES, Architecture
 from obert_edge.host.pruning.patterns import Pattern
+from obert_edge.host.pruning.settings import Pruning
 
 
 def _layer_linears(architecture: Architecture) -> str:
@@ -66,11 +67,7 @@ def check_sparsity(sparsity: float, pattern: Pattern) -> float:
     Raises:
         UsageError: it is not in [0, 1), or above what N:M allows.
     """
-    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)) or not 0.0 <= sparsity < 1.0:
-        raise UsageError(
-            f"sparsity is {sparsity}, it must be at least 0 and below 1",
-            hint="give the share of encoder weights to remove, such as 0.8 for 80 %",
-        )
+    Pruning.check(sparsity=sparsity)
     if sparsity > pattern.max_sparsity + 1e-9:
         raise UsageError(
             f"pattern {pattern} cannot be {sparsity:.1%} sparse: at most {pattern.max_sparsity:.1%}",
@@ -197,7 +194,7 @@ def select(
         UsageError: unknown scope, or a sparsity the pattern cannot have.
     """
     check_sparsity(sparsity, pattern)
-    check_scope(scope)
+    Pruning.check(scope=scope)
     if scope == "layer":
         removed: Dict[str, Tensor] = {}
         for name, tensor in scores.items():
@@ -213,20 +210,6 @@ def select(
     shapes: List[Tuple[str, torch.Size]] = [(name, tensor.shape) for name, tensor in scores.items()]
     parts = torch.split(chosen, [shape.numel() for _, shape in shapes])
     return {name: part.reshape(shape) for (name, shape), part in zip(shapes, parts)}
-
-
-SCOPES = ("global", "layer", "row")
-
-
-def check_scope(scope: str) -> str:
-    """Return ``scope`` if it is one.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if scope not in SCOPES:
-        raise UsageError(f'scope is "{scope}"', hint=f"use one of {', '.join(SCOPES)}")
-    return scope
 
 
 def _stays_at_infinity(scores: Tensor, pattern: Pattern) -> Tensor:

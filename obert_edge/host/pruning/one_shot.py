@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
 from itertools import islice
-from typing import Any, Dict, Iterable, List, Optional, Type, Union
+from typing import Any, Iterable, List, Optional, Type, Union, cast
 
 from torch import nn
 
 from obert_edge.errors import UsageError
-from obert_edge.host.pruning.criterion import Batch, Criterion, LossFunction, Progress, PruningReport
-from obert_edge.host.pruning.layerwise import SparseGPT, Wanda
-from obert_edge.host.pruning.magnitude import Magnitude
-from obert_edge.host.pruning.masks import Masks, check_scope, check_sparsity
-from obert_edge.host.pruning.movement import Movement, SoftMovement
+from obert_edge.host.pruning.criteria import CRITERIA
+from obert_edge.host.pruning.criterion import Batch, Criterion, LossFunction, PruningReport
+from obert_edge.host.pruning.masks import Masks, check_sparsity
 from obert_edge.host.pruning.patterns import Pattern
-from obert_edge.host.pruning.surgeon import Surgeon
-
-CRITERIA: Dict[str, Type[Criterion]] = {
-    criterion.name: criterion for criterion in (Surgeon, Magnitude, Movement, SoftMovement, Wanda, SparseGPT)
-}
-"""The criteria by the names users give them."""
+from obert_edge.host.pruning.settings import Pruning
+from obert_edge.progress import Progress
 
 
 def make_criterion(criterion: Union[str, Criterion], **options: Any) -> Criterion:
     """A criterion from its name and options.
 
     Args:
-        criterion: a name of :data:`CRITERIA`, or a criterion, which is returned as it is.
-        options: arguments of the criterion's class, such as ``block_size``.
+        criterion: a name of :data:`~obert_edge.host.pruning.criteria.CRITERIA`, or a criterion, which is
+            returned as it is.
+        options: those of the criterion's row, such as ``block_size``.
 
     Raises:
-        UsageError: there is no criterion of that name, or it has no such option.
+        UsageError: there is no criterion of that name, it has no such option, or a value is out of range.
     """
     if isinstance(criterion, Criterion):
         if options:
@@ -39,17 +35,18 @@ def make_criterion(criterion: Union[str, Criterion], **options: Any) -> Criterio
                 hint="give the options to the criterion's own constructor",
             )
         return criterion
-    if criterion not in CRITERIA:
+    Pruning.check(method=criterion)
+    row = CRITERIA[criterion]
+    known = [] if row.options is None else [one.name for one in row.options.options()]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
         raise UsageError(
-            f'"{criterion}" is not a pruning criterion', hint=f"use one of {', '.join(sorted(CRITERIA))}"
+            f"method {criterion} has no option {unknown[0]}",
+            hint=f"its options are: {', '.join(known) or 'none'}",
         )
-    try:
-        return CRITERIA[criterion](**options)
-    except TypeError as error:
-        raise UsageError(
-            f"criterion {criterion} does not take {sorted(options)}: {error}",
-            hint="see its class for the options",
-        ) from error
+    module, _, name = row.home.partition(":")
+    kind = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+    return cast(Type[Criterion], kind)(**options)
 
 
 def prune_one_shot(
@@ -75,13 +72,13 @@ def prune_one_shot(
             need no labels; magnitude needs none at all.
         sparsity: share of the encoder's linear weights to be zero in the end, in [0, 1).
         pattern: "unstructured", "OUTxIN" or "N:M".
-        criterion: a name of :data:`CRITERIA` or a :class:`Criterion`.
+        criterion: a name of :data:`~obert_edge.host.pruning.criteria.CRITERIA` or a :class:`Criterion`.
         scope: "global" (one threshold over all matrices), "layer" or "row", see
             :func:`obert_edge.host.pruning.masks.select`; None: the criterion's own.
         gradients: m, the number of gradients.
         masks: what is pruned already; None: the weights that are zero.
         loss_fn: ``loss_fn(model, batch)``, instead of the model's own label loss.
-        progress: ``progress(stage, done, total)``.
+        progress: ``progress(what, done, total)``.
         options: arguments for a criterion given by name, see :class:`Surgeon`.
 
     Raises:
@@ -91,8 +88,7 @@ def prune_one_shot(
     shape = Pattern.parse(pattern)
     check_sparsity(sparsity, shape)
     chosen = make_criterion(criterion, **options)
-    if gradients < 1:
-        raise UsageError(f"gradients is {gradients}", hint="use 1 or more, such as 256")
+    Pruning.check(gradients=gradients, scope=scope)
     held: List[Batch] = []
     if chosen.needs_batches and batches is not None:
         held = list(islice(batches, gradients))
@@ -101,7 +97,7 @@ def prune_one_shot(
         masks if masks is not None else Masks.from_weights(model),
         sparsity=sparsity,
         pattern=shape,
-        scope=check_scope(scope or chosen.default_scope),
+        scope=scope or chosen.default_scope,
         batches=held,
         loss_fn=loss_fn,
         progress=progress,

@@ -20,8 +20,9 @@ from obert_edge.host.pruning.masks import Masks, prunable_linears, prunable_weig
 from obert_edge.host.pruning.patterns import Pattern
 
 if TYPE_CHECKING:
-    from obert_edge.host.pruning.criterion import Batch, LossFunction, Progress
+    from obert_edge.host.pruning.criterion import Batch, LossFunction
     from obert_edge.host.pruning.surgeon import Surgeon
+    from obert_edge.progress import Progress
 
 # The different namings of a layer's linears: query, key, value, attention output, the feed-forward two.
 _NAMES = tuple(dict.fromkeys(architecture.modules.linears for architecture in ARCHITECTURES.values()))

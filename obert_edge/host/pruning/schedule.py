@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Dict, List, Sequence
 
 from obert_edge.errors import UsageError
+from obert_edge.host.pruning.settings import Pruning
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -50,12 +51,7 @@ class LinearSchedule:
 
     def __post_init__(self) -> None:
         _check_unit(self.unit)
-        for what, value in (("initial", self.initial), ("final", self.final)):
-            if not 0.0 <= value < 1.0:
-                raise UsageError(
-                    f"{what} sparsity is {value}, it must be at least 0 and below 1",
-                    hint="give a share of the weights, such as 0.8 for 80 %",
-                )
+        Pruning.check(initial_sparsity=self.initial, sparsity=self.final)
         if self.initial > self.final:
             raise UsageError(
                 f"initial sparsity {self.initial} is above final sparsity {self.final}",

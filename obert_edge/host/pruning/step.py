@@ -1,15 +1,19 @@
-"""One removal of weights: score, select, update, as often as asked, with one Fisher matrix."""
+"""A pruning step of the surgeon: with one Fisher matrix, weights are scored, selected, removed, and updated.
+
+A pruning step removes weights once. A schedule has several of them; with ``recomputations`` above 1 each is
+cut into smaller pruning steps, every one with a Fisher matrix of its own; with ``rescorings`` above 1 a
+pruning step is cut into parts, every one with saliencies of its own.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional
 
 import torch
 from torch import Tensor, nn
 
-from obert_edge.host.pruning.criterion import Progress
+from obert_edge.host.pruning.criteria import SurgeonOptions
 from obert_edge.host.pruning.fisher import BlockFisher, BlockLayout
 from obert_edge.host.pruning.greedy import cell_scores, greedy_scores
 from obert_edge.host.pruning.masks import Masks, select
@@ -17,42 +21,23 @@ from obert_edge.host.pruning.parallel import over_spans
 from obert_edge.host.pruning.patterns import Pattern
 from obert_edge.host.pruning.sharding import send_to_all, this_process, total
 from obert_edge.host.pruning.solve import factor, joint_update, restrict, saliency, separate_update
+from obert_edge.progress import Progress
 
 # Float64 matrices of Fisher blocks that are worked on at once: on a CPU few enough to stay in the
 # cache of a core through all steps, on a GPU enough to keep it busy.
 _SPAN_BYTES = {"cpu": 2 << 20, "cuda": 64 << 20}
 
 
-@dataclass(frozen=True)
-class Method:
-    """How an operation scores and updates; see :class:`obert_edge.host.pruning.surgeon.Surgeon`."""
-
-    pattern: Pattern
-    scope: str
-    solver: str
-    selection: str
-    dampening: float
-    relative: bool
-
-    @property
-    def chooses_jointly(self) -> bool:
-        """Whether N:M cells are searched for the best subset, not for the best single weights."""
-        return self.pattern.of is not None and self.solver == "joint"
-
-    @property
-    def rows_together(self) -> int:
-        """Rows whose Fisher blocks must be scored side by side."""
-        return self.pattern.rows if self.selection == "greedy" else 1
-
-
-class Operation:
+class PruningStep:
     """The removal of weights with given Fisher matrices, in one or more parts.
 
     Args:
         weights: parameters [out, in] by module path, changed in place.
         masks: what is kept, changed in place.
-        owners: per module the rank that has its Fisher blocks.
-        method: how to score and update.
+        owners: for each module the rank that has its Fisher blocks.
+        options: how weights are scored and updated.
+        pattern: the shape of what is removed.
+        scope: where one threshold holds, see :func:`obert_edge.host.pruning.masks.select`.
         progress: told about the work done.
     """
 
@@ -61,13 +46,17 @@ class Operation:
         weights: Mapping[str, nn.Parameter],
         masks: Masks,
         owners: Mapping[str, int],
-        method: Method,
+        options: SurgeonOptions,
+        pattern: Pattern,
+        scope: str = "global",
         progress: Optional[Progress] = None,
     ) -> None:
         self._weights = weights
         self._masks = masks
         self._owners = owners
-        self._method = method
+        self._options = options
+        self._pattern = pattern
+        self._scope = scope
         self._progress = progress
         self._rank = this_process()[0]
         self._fishers: Dict[str, BlockFisher] = {}
@@ -76,7 +65,7 @@ class Operation:
 
     @property
     def scores(self) -> Mapping[str, Tensor]:
-        """Of the matrices this process owns: what removing each group costs, as last computed."""
+        """The costs of removing each group, as last computed, of the matrices this process owns."""
         return self._scores
 
     def score(self, fishers: Mapping[str, BlockFisher]) -> None:
@@ -103,13 +92,11 @@ class Operation:
         for index, target in enumerate(waypoints(self._masks.sparsity, sparsity, parts), start=1):
             started = time.perf_counter()
             scores = {name: self._shared_scores(name) for name in self._weights}
-            removed = select(scores, pattern=self._method.pattern, sparsity=target, scope=self._method.scope)
+            removed = select(scores, pattern=self._pattern, sparsity=target, scope=self._scope)
             del scores
             selected = time.perf_counter()
             for done, (name, weight) in enumerate(self._weights.items(), start=1):
-                kept = self._masks[name] & ~self._method.pattern.expand(removed[name]).to(
-                    self._masks[name].device
-                )
+                kept = self._masks[name] & ~self._pattern.expand(removed[name]).to(self._masks[name].device)
                 if self._owners[name] == self._rank:
                     self._scores[name] = self._process(name, kept, scoring=index < parts)
                 self._masks.replace(name, kept)
@@ -142,27 +129,28 @@ class Operation:
             What removing each group costs, float [out / rows, in / columns], ``-inf`` where a
             group is gone; empty without ``scoring``.
         """
-        method, fisher, weight = self._method, self._fishers[name], self._weights[name]
-        layout, columns = fisher.layout, method.pattern.columns
-        dampening = method.dampening
-        if method.relative and fisher.mean_diagonal() > 0:
+        options, fisher, weight = self._options, self._fishers[name], self._weights[name]
+        layout, columns = fisher.layout, self._pattern.columns
+        dampening = options.dampening
+        if options.relative_dampening and fisher.mean_diagonal() > 0:
             # A matrix that got no gradient at all has no scale of its own.
             dampening *= fisher.mean_diagonal()
         before = layout.to_blocks(self._masks[name].to(weight.device))
         after = before if kept is None else layout.to_blocks(kept.to(weight.device))
         moved = layout.to_blocks(weight.detach().float()).clone()
-        together = method.rows_together
+        together = self._rows_together
         scores = torch.empty(
             layout.blocks // together if scoring else 0, layout.block_size // columns, device=weight.device
         )
         score = self._scorer(layout, after)
 
         def work(span: slice) -> float:
-            matrix = fisher.matrix(span, dampening).to(weight.device)
+            matrix = fisher.matrix(span, dampening).to(weight.device)  # F of equation 2
             w, increase = moved[span].double(), 0.0
             if kept is not None:
                 leaving = before[span] & ~after[span]
-                if method.solver == "joint":
+                # Equation 3 is minimized: for all weights that leave a Fisher block, or group by group.
+                if options.solver == "joint":
                     dw = joint_update(matrix, w, before[span], leaving)
                 else:
                     dw = separate_update(matrix, w, before[span], leaving, columns)
@@ -170,11 +158,11 @@ class Operation:
                 # solver not at all.
                 ends = (w + dw) * after[span]
                 dw = (ends - w).unsqueeze(-1)
-                increase = 0.5 * float((dw * (matrix @ dw)).sum())
+                increase = 0.5 * float((dw * (matrix @ dw)).sum())  # equation 1: 1/2 dw^T F dw
                 w = ends
                 moved[span] = w.float()
             if scoring:
-                lower = factor(restrict(matrix, after[span]))
+                lower = factor(restrict(matrix, after[span]))  # F = L L^T, for the saliencies of equation 3
                 scores[slice(span.start // together, span.stop // together)] = score(lower, w, span).float()
             return increase
 
@@ -187,9 +175,14 @@ class Operation:
             return torch.empty(0)
         return self._by_group(name, scores, self._masks[name] if kept is None else kept)
 
+    @property
+    def _rows_together(self) -> int:
+        """Rows whose Fisher blocks must be scored side by side."""
+        return self._pattern.rows if self._options.selection == "greedy" else 1
+
     def _scorer(self, layout: BlockLayout, kept: Tensor) -> Callable[[Tensor, Tensor, slice], Tensor]:
         """How blocks are scored: from the factor of F, the weights and their span, [n, B / columns]."""
-        method, pattern = self._method, self._method.pattern
+        pattern = self._pattern
         columns = pattern.columns
 
         def alone(lower: Tensor, w: Tensor, span: slice) -> Tensor:
@@ -220,15 +213,16 @@ class Operation:
             inverse = side_by_side(torch.cholesky_inverse(lower))
             return greedy_scores(inverse, side_by_side(w), ~there, columns=columns, cell=cell)
 
-        if method.selection == "greedy":
+        if self._options.selection == "greedy":
             return in_turn
-        return in_cells if method.chooses_jointly else alone
+        # The joint solver searches each N:M cell for the best subset, not for the best single weights.
+        return in_cells if pattern.of is not None and self._options.solver == "joint" else alone
 
     def _by_group(self, name: str, scores: Tensor, kept: Tensor) -> Tensor:
         """Scores of blocks (of groups of rows) as a matrix of groups."""
-        layout, pattern = self._fishers[name].layout, self._method.pattern
+        layout, pattern = self._fishers[name].layout, self._pattern
         out, inputs = layout.shape
-        if self._method.rows_together > 1:
+        if self._rows_together > 1:
             grouped = BlockLayout((out // pattern.rows, inputs), layout.block_size, layout.kind)
             matrix = grouped.to_matrix(scores, pattern.columns)
         else:
@@ -242,7 +236,7 @@ class Operation:
     def _shared_scores(self, name: str) -> Tensor:
         """The scores of a matrix, whoever owns it."""
         out, inputs = self._weights[name].shape
-        pattern = self._method.pattern
+        pattern = self._pattern
         scores = self._scores.get(name)
         if scores is None:
             scores = torch.empty(
@@ -252,7 +246,7 @@ class Operation:
         return scores
 
     def _spans(self, layout: BlockLayout) -> List[slice]:
-        unit = self._method.rows_together
+        unit = self._rows_together
         if unit > 1:
             unit *= layout.blocks_per_line
         memory = _SPAN_BYTES.get(next(iter(self._weights.values())).device.type, _SPAN_BYTES["cpu"])

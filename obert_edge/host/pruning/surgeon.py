@@ -10,18 +10,19 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, ClassVar, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from obert_edge.errors import UsageError
+from obert_edge.host.pruning.criteria import SurgeonOptions
 from obert_edge.host.pruning.criterion import (
     Batch,
     Criterion,
     LossFunction,
-    Progress,
     PruningReport,
     layer_sparsities,
 )
@@ -30,7 +31,8 @@ from obert_edge.host.pruning.gradients import GradientSampler, GradientSource
 from obert_edge.host.pruning.masks import Masks, check_sparsity, prunable_weights
 from obert_edge.host.pruning.patterns import Pattern
 from obert_edge.host.pruning.sharding import assign_owners, everyones, lowest, send_to_all, this_process
-from obert_edge.host.pruning.step import Method, Operation, waypoints
+from obert_edge.host.pruning.step import PruningStep, waypoints
+from obert_edge.progress import Progress
 
 # Gradients that are multiplied into the Fisher matrix together, the most first: twice as many halve
 # the memory traffic of the sums. Beyond these the products themselves are what takes the time.
@@ -40,73 +42,23 @@ _CHUNKS = (32, 28, 24, 20, 16, 12, 8)
 class Surgeon(Criterion):
     """oBERT.
 
+    With the joint solver and an N:M pattern, those of every M weights go that cost least *together*. With the
+    selection "greedy", groups leave each Fisher block one after the other, each with those before it removed
+    and made up for; its saliency is what it then costs
+    (see :func:`obert_edge.host.pruning.greedy.greedy_scores`). When memory is short, finished Fisher blocks
+    wait in temporary files, half their size (TMPDIR says where).
+
     Args:
-        block_size: B, weights in a Fisher block. Cost: ``4 * B`` bytes of memory and
-            ``O(m * B)`` time per weight. A multiple of the pattern's inputs per block (IN).
-            The paper has 50 for single weights, its code 32 for 1x4.
-        dampening: lambda of equation 2.
-        relative_dampening: lambda is ``dampening`` times the mean diagonal of the matrix's own
-            Fisher, so that it does not depend on the scale of the gradients (their batch size).
-        layout: "row" (a Fisher block is consecutive inputs of one output unit) or "flat" (of
-            the flattened matrix, the paper's), see :class:`obert_edge.host.pruning.fisher.BlockLayout`.
-        solver: how the kept weights of a Fisher block move. "joint": the exact optimum for all
-            weights removed from it. "paper": each group as if it were removed alone, the updates
-            summed, which ignores that several groups leave the same block (section 3.2.1).
-        selection: what a group's saliency takes into account. "independent": the group alone
-            (equation 3). "greedy": groups leave each Fisher block one after the other, each with
-            those before it removed and made up for; its saliency is what it then costs (see
-            :func:`obert_edge.host.pruning.greedy.greedy_scores`). Either way, with the joint solver
-            N:M removes from every M weights those that cost least *together*.
-        rescorings: the step is cut into this many parts; after each, saliencies are computed
-            again from the same Fisher matrix at the updated weights, so that groups removed later
-            know of those removed before. Costs no gradients.
-        recomputations: the step is cut into this many parts, each with gradients and Fisher
-            matrix of its own.
-        memory_budget: bytes beside the model for Fisher blocks, waiting gradients and saliencies
-            (per process); None: half of what is free. When the model needs more, matrices are
-            taken in several passes over the gradients, and finished Fisher blocks wait in
-            temporary files, half their size (TMPDIR says where). A pass has at least one matrix.
+        options: those of :class:`~obert_edge.host.pruning.criteria.SurgeonOptions`.
 
     Raises:
-        UsageError: an argument is out of range.
+        UsageError: an option is out of range.
     """
 
     name: ClassVar[str] = "obert"
 
-    def __init__(
-        self,
-        *,
-        block_size: int = 32,
-        dampening: float = 1e-7,
-        relative_dampening: bool = False,
-        layout: str = "row",
-        solver: str = "joint",
-        selection: str = "independent",
-        rescorings: int = 1,
-        recomputations: int = 1,
-        memory_budget: Optional[int] = None,
-    ) -> None:
-        BlockLayout((1, 1), block_size, layout)  # checks both
-        if not dampening > 0:
-            raise UsageError(f"dampening is {dampening}", hint="use a value above 0, such as 1e-7")
-        if solver not in ("joint", "paper"):
-            raise UsageError(f'solver is "{solver}"', hint='use "joint" or "paper"')
-        if selection not in ("independent", "greedy"):
-            raise UsageError(f'selection is "{selection}"', hint='use "independent" or "greedy"')
-        if memory_budget is not None and memory_budget < 1:
-            raise UsageError(f"memory_budget is {memory_budget} bytes", hint="give bytes, such as 8000000000")
-        for what, value in (("rescorings", rescorings), ("recomputations", recomputations)):
-            if value < 1:
-                raise UsageError(f"{what} is {value}", hint="use 1 or more")
-        self.block_size = block_size
-        self.dampening = dampening
-        self.relative_dampening = relative_dampening
-        self.layout = layout
-        self.solver = solver
-        self.selection = selection
-        self.rescorings = rescorings
-        self.recomputations = recomputations
-        self.memory_budget = memory_budget
+    def __init__(self, **options: Any) -> None:
+        self.options = SurgeonOptions(**options)
 
     def prune(
         self,
@@ -141,14 +93,15 @@ class Surgeon(Criterion):
             UsageError: they do not.
         """
         side = pattern.columns
-        if pattern.of is not None and (self.solver == "joint" or self.selection == "greedy"):
+        if pattern.of is not None and (self.options.solver == "joint" or self.options.selection == "greedy"):
             side = pattern.of
-        if self.block_size % side:
+        if self.options.block_size % side:
             raise UsageError(
-                f"a Fisher block of {self.block_size} weights cuts through blocks of pattern {pattern}",
+                f"a Fisher block of {self.options.block_size} weights cuts through blocks of pattern "
+                f"{pattern}",
                 hint=f"use a block_size that is a multiple of {side}",
             )
-        if self.selection == "greedy" and self.layout == "flat" and pattern.rows > 1:
+        if self.options.selection == "greedy" and self.options.layout == "flat" and pattern.rows > 1:
             raise UsageError(
                 f'selection "greedy" of pattern {pattern} needs Fisher blocks at the same place in every row',
                 hint='use layout "row"',
@@ -178,28 +131,27 @@ class Surgeon(Criterion):
         """
         device = next(iter(weights.values())).device
         count = sum(everyones(len(source), device))
-        method = Method(pattern, scope, self.solver, self.selection, self.dampening, self.relative_dampening)
         layouts = self._layouts(weights)
         owners = _owners(layouts)
         seconds = {"gradients": 0.0, "saliency": 0.0, "selection": 0.0, "update": 0.0}
         increase = 0.0
-        parts = self.recomputations if masks.sparsity < sparsity else 0
+        parts = self.options.recomputations if masks.sparsity < sparsity else 0
         for target in waypoints(masks.sparsity, sparsity, parts) if parts else []:
             with tempfile.TemporaryDirectory(prefix="obert-edge-fisher-") as folder:
-                operation = Operation(weights, masks, owners, method, progress)
+                step = PruningStep(weights, masks, owners, self.options, pattern, scope, progress)
                 started = time.perf_counter()
                 for index, fishers, last in self._fishers(source, weights, masks, layouts, pattern, progress):
                     accumulated = time.perf_counter()
-                    operation.score(fishers)
+                    step.score(fishers)
                     seconds["gradients"] += accumulated - started
                     seconds["saliency"] += time.perf_counter() - accumulated
                     if not last:  # what the last one leaves in memory may stay there
                         for number, fisher in enumerate(fishers.values()):
                             fisher.offload(Path(folder) / f"{index}-{number}.f32")
                     started = time.perf_counter()
-                for stage, spent in operation.run(target, self.rescorings).items():
-                    seconds[stage] += spent
-                increase += operation.loss_increase()
+                for what, spent in step.run(target, self.options.rescorings).items():
+                    seconds[what] += spent
+                increase += step.loss_increase()
         return PruningReport(
             criterion=self.name,
             pattern=str(pattern),
@@ -237,15 +189,15 @@ class Surgeon(Criterion):
         layouts = self._layouts(weights)
         owners = _owners(layouts)
         single = Pattern()
-        method = Method(single, "global", self.solver, "independent", self.dampening, self.relative_dampening)
+        alone = replace(self.options, selection="independent")
         source = GradientSampler(model, list(batches), loss_fn)
         found: Dict[str, Tensor] = {}
         for _, fishers, _ in self._fishers(source, weights, masks, layouts, single, progress):
-            operation = Operation(weights, masks, owners, method, progress)
-            operation.score(fishers)
-            found.update(operation.scores)
-            fishers.clear()  # their memory is the next pass's
-            del operation
+            step = PruningStep(weights, masks, owners, alone, single, progress=progress)
+            step.score(fishers)
+            found.update(step.scores)
+            fishers.clear()  # their memory is needed for the next pass
+            del step
         for name, weight in weights.items():
             scores = found.setdefault(name, torch.empty(weight.shape, device=weight.device))
             send_to_all(scores, owners[name])
@@ -253,7 +205,9 @@ class Surgeon(Criterion):
 
     def _layouts(self, weights: Mapping[str, nn.Parameter]) -> Dict[str, BlockLayout]:
         return {
-            name: BlockLayout((weight.shape[0], weight.shape[1]), self.block_size, self.layout)
+            name: BlockLayout(
+                (weight.shape[0], weight.shape[1]), self.options.block_size, self.options.layout
+            )
             for name, weight in weights.items()
         }
 
@@ -294,7 +248,9 @@ class Surgeon(Criterion):
         device: torch.device,
     ) -> Tuple[List[List[str]], int]:
         """The matrices of each pass, in as few as the memory budget allows, and the chunk of gradients."""
-        budget = self.memory_budget if self.memory_budget is not None else _free_bytes(device) // 2
+        budget = (
+            self.options.memory_budget if self.options.memory_budget is not None else _free_bytes(device) // 2
+        )
         # Everyone must make the same plan. The saliencies of all groups stay in memory throughout.
         budget = lowest(budget, device) - 4 * sum(sizes.values()) // pattern.size
         processes = this_process()[1]
@@ -307,7 +263,7 @@ class Surgeon(Criterion):
                     firsts,
                     chunk,
                     # B floats of Fisher, and what autograd returns at once, of everyone's matrices.
-                    self.block_size + processes,
+                    self.options.block_size + processes,
                     budget,
                 )
                 for rank in range(processes)

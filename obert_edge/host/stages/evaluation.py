@@ -1,10 +1,10 @@
-"""How good a stage's result is: a float folder, a quantized folder or a bundle, by one yardstick."""
+"""How good a stage's result is: a float folder, a quantized folder or a bundle, by the same metrics."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, List, Optional, Tuple, Union
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -15,6 +15,7 @@ from obert_edge.host.checkpoints.pytorch import quiet_transformers
 from obert_edge.host.data import Answer, Feature, Task, load_tokenizer
 from obert_edge.host.stages.batching import answer_features
 from obert_edge.host.stages.models import load_model, quantized, read_config
+from obert_edge.host.stages.reports import Score
 
 
 def evaluate(
@@ -28,7 +29,7 @@ def evaluate(
     against: Optional[Union[str, Path]] = None,
     predictions: Optional[Union[str, Path]] = None,
     threads: Optional[int] = None,
-) -> Dict[str, Any]:
+) -> Score:
     """Score a model on a split of its task.
 
     Args:
@@ -44,8 +45,7 @@ def evaluate(
         threads: of the engine; default: all.
 
     Returns:
-        ``model``, ``kind``, ``task``, ``split``, ``n`` (examples), ``metric`` (the deciding one),
-        ``metrics``; with ``against`` also ``agreement``, the share of equal predictions in percent.
+        Its metrics; with ``against`` also the share of equal predictions.
 
     Raises:
         UsageError: no such split.
@@ -54,26 +54,26 @@ def evaluate(
     """
     features, answers, kind = answer(model, task, split, max_length, batch_size, limit, threads)
     predicted = task.predictions(split, features, answers)
-    result: Dict[str, Any] = {
-        "model": str(model),
-        "kind": kind,
-        "task": task.name,
-        "split": split,
-        "n": len(predicted),
-        "metric": task.metric,
-        "metrics": task.score(split, features, answers),
-    }
+    agreed = None
     if against is not None:
-        others = task.predictions(
-            split, *answer(against, task, split, max_length, batch_size, limit, threads)[:2]
-        )
-        result["against"] = str(against)
-        result["agreement"] = agreement(predicted, others)
+        theirs = answer(against, task, split, max_length, batch_size, limit, threads)[:2]
+        agreed = agreement(predicted, task.predictions(split, *theirs))
+    metrics = task.score(split, features, answers)
     if predictions is not None:
         with atomic_file(Path(predictions)) as path:
             lines = (json.dumps({"id": key, "prediction": value}) for key, value in predicted)
             path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return result
+    return Score(
+        model=str(model),
+        kind=kind,
+        task=task.name,
+        split=split,
+        n=len(predicted),
+        metric=task.metric,
+        metrics=metrics,
+        against=None if against is None else str(against),
+        agreement=agreed,
+    )
 
 
 def answer(
@@ -122,19 +122,19 @@ def agreement(ours: List[Tuple[str, Any]], theirs: List[Tuple[str, Any]]) -> flo
     return 100.0 * sum(same(value, other.get(key)) for key, value in ours) / max(1, len(ours))
 
 
-def require_agreement(result: Dict[str, Any], percent: float) -> None:
+def require_agreement(score: Score, percent: float) -> None:
     """Check the agreement :func:`evaluate` found.
 
     Raises:
         UsageError: no other model was given.
         VerificationError: it is below ``percent``.
     """
-    if "agreement" not in result:
+    if score.agreement is None:
         raise UsageError("an agreement needs two models", hint="name the other one with --against")
-    if result["agreement"] < percent:
+    if score.agreement < percent:
         raise VerificationError(
-            f"{result['model']} and {result['against']} agree on {result['agreement']:.2f} % of "
-            f"{result['n']} examples; at least {percent:g} % was asked for",
+            f"{score.model} and {score.against} agree on {score.agreement:.2f} % of "
+            f"{score.n} examples; at least {percent:g} % was asked for",
             hint="rebuild the bundle from this very folder; if it stays, report it with both files",
         )
 

@@ -13,9 +13,8 @@ from torch import nn
 from transformers import TrainerCallback
 
 from obert_edge.files import atomic_file
+from obert_edge.host.stages.folders import EVENTS, LOG_FILE
 
-LOG_FILE = "train_log.csv"
-EVENTS = "tensorboard"
 FIELDS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "sparsity", "metric", "seconds")
 _SERIES = ("loss", "learning_rate", "grad_norm", "sparsity", "metric")
 
@@ -49,7 +48,7 @@ class LogCallback(TrainerCallback):
         self._start = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Forget rows of steps that were lost with a kill and will be done again."""
+        """Remove the rows of steps after the checkpoint that the run goes on from: they are done again."""
         if not state.is_world_process_zero:
             return
         self._writer = _event_writer(self._events, state.global_step)
@@ -95,7 +94,7 @@ class LogCallback(TrainerCallback):
         self.close()
 
     def close(self) -> None:
-        """Write what is still held back; also called when training is interrupted."""
+        """Write the events that are still in memory; also called when training is interrupted."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

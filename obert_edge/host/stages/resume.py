@@ -22,7 +22,7 @@ class CompleteCheckpoint(TrainerCallback):
     """
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The checkpoint of this step is whole."""
+        """Mark the checkpoint of this step as complete."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()  # the other processes write their random states into it
         if not state.is_world_process_zero:
@@ -36,7 +36,7 @@ class CompleteCheckpoint(TrainerCallback):
 
 
 def last_complete_checkpoint(folder: Path) -> Optional[Path]:
-    """The newest checkpoint that was written to its end, or ``None``; torsos are removed."""
+    """The newest checkpoint that was written to its end, or ``None``; unfinished ones are removed."""
     newest: Optional[Path] = None
     for checkpoint in reversed(_all(folder)):
         if newest is None and (checkpoint / _COMPLETE).is_file():

@@ -1,173 +1,259 @@
-"""What every stage shares: a work folder that survives a kill, and a report of what was done."""
+"""What a stage is, and what it works with while it runs.
+
+Importing this module, or that of a stage, does not import torch: settings are checked and dry runs made where
+it is absent. So what computes is imported where a stage runs.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
-import os
-import shutil
-import tempfile
-import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ClassVar,
+    Dict,
+    Generic,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Type,
+    TypeVar,
+)
 
-from obert_edge.errors import CheckpointError, ObertEdgeError
-from obert_edge.files import atomic_file, atomic_folder
-from obert_edge.host.data import Task
-from obert_edge.host.pruning import DistillationLoss
-from obert_edge.host.stages.logs import EVENTS, LOG_FILE
-from obert_edge.host.stages.models import has_head, load_model, read_config
-from obert_edge.host.stages.recipe import Distillation, Training
+from obert_edge.host.options import Settings
+from obert_edge.host.pruning.settings import Distillation
+from obert_edge.host.stages.reports import Figures, TrainingFigures
+from obert_edge.host.stages.settings import Training
+from obert_edge.host.stages.timing import TrainingPlan, plain_rates, total_steps
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from torch import nn
+    from transformers import TrainerCallback
+
+    from obert_edge.host.data import Feature, Task
+    from obert_edge.host.pruning import RewindingLearningRate
+    from obert_edge.host.stages.logs import ProgressCallback
+
+S = TypeVar("S", bound=Settings)
 
 REPORT = "stage.json"
-_IDENTITY = "identity.json"
-#: Seconds the other processes wait for the main one.
-_PATIENCE = 60
 
 
-@contextlib.contextmanager
-def stage_work(output: Path, stage: str, source: Path, task: Task, *options: Any) -> Iterator[Path]:
-    """The folder ``.<output>.work`` beside a stage's output: checkpoints and logs while it runs.
+@dataclass(frozen=True)
+class RecipeContext:
+    """What a stage of a recipe knows of the others.
 
-    It is kept when the stage is interrupted, so that running the very same stage again goes on from
-    the last checkpoint; :func:`remove_work` removes it when the output is in its place. What another
-    stage, or the same with other options, has left there is thrown away.
+    Attributes:
+        dense: folder of the model that the recipe fine-tunes, which teaches later stages; None: it does not.
+        start: the model the recipe starts from, where it has the task's head; None: it has not.
+        embeddings: the word embeddings that the recipe's bundle will have; None: it does not say.
+    """
 
-    Args:
-        output: the stage's output folder.
+    dense: Optional[str] = None
+    start: Optional[str] = None
+    embeddings: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What a stage would do.
+
+    Attributes:
         stage: its name.
-        source: the folder it starts from.
-        task: of the stage.
-        options: dataclasses and plain values; together they say what "the very same" means.
+        about: its deciding options; those that are absent are None.
+        training: how it would train; None: it does not.
+        output: the folder or file it would write.
     """
-    work = output.parent / f".{output.name}.work"
-    identity = {
-        "stage": stage,
-        "source": str(source.resolve()),
-        "task": task.name,
-        "labels": list(task.labels),
-        "options": [
-            dataclasses.asdict(cast(Any, option)) if dataclasses.is_dataclass(option) else option
-            for option in options
-        ],
-    }
-    identity = json.loads(json.dumps(identity))  # as it will be read: tuples are lists
-    record = work / _IDENTITY
-    if not is_main_process():
-        _wait_for(record, identity)
-        yield work
-        return
-    if work.exists() and (not record.is_file() or json.loads(record.read_text("utf-8")) != identity):
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    with atomic_file(record) as path:
-        path.write_text(json.dumps(identity), encoding="utf-8")
-    yield work
+
+    stage: str
+    about: Mapping[str, Any]
+    training: Optional[TrainingPlan] = None
+    output: str = ""
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain values for JSON."""
+        training = {} if self.training is None else self.training.to_dict()
+        about = {key: value for key, value in self.about.items() if value is not None}
+        return {"stage": self.stage, "folder": self.output, **about, **training}
 
 
-def remove_work(output: Path) -> None:
-    """Remove the work folder of a stage whose output is in its place."""
-    if is_main_process():
-        work = output.parent / f".{output.name}.work"
-        # The record first: without it, what a kill leaves of the folder is not gone on with.
-        (work / _IDENTITY).unlink(missing_ok=True)
-        shutil.rmtree(work, ignore_errors=True)
+class Stage(ABC, Generic[S]):
+    """One kind of work: it reads a model folder and writes another, or a bundle.
 
-
-def is_main_process() -> bool:
-    """Whether this is the process that writes: rank 0 under ``torchrun`` or ``accelerate launch``."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-@contextlib.contextmanager
-def stage_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
-    """The folder a stage writes, whole or not at all; processes other than the main one write to nowhere.
-
-    Raises:
-        UsageError: the output exists.
+    The runner (:mod:`obert_edge.host.stages.runner`) gives it its folders, goes on with what an interrupted
+    run left, and writes its report; a stage says what it can be told, what it would do, and does it. Its
+    docstring is its help on the command line, where MODEL is what it reads.
     """
-    if is_main_process():
-        with atomic_folder(output, overwrite=overwrite) as folder:
-            yield folder
-    else:
-        with tempfile.TemporaryDirectory() as nowhere:
-            yield Path(nowhere)
+
+    #: Its key in a recipe, part of its folder's name, and what its report says.
+    name: ClassVar[str]
+    #: Its verb on the command line.
+    verb: ClassVar[str]
+    #: What it can be told.
+    settings: ClassVar[Type[Settings]]
+    #: Whether it cannot do without a task.
+    needs_task: ClassVar[bool] = True
+    #: Whether it writes one file, and not a folder.
+    writes_file: ClassVar[bool] = False
+
+    def output_name(self, number: int) -> str:
+        """Name of its output among those of a recipe, in which it is the ``number``-th stage, from 1."""
+        return f"{number}-{self.name}"
+
+    def finished(self, output: Path) -> bool:
+        """Whether ``output`` is there already, whole."""
+        return (output / REPORT).is_file()
+
+    def check(self, settings: S, task: Optional[Task]) -> None:
+        """Refuse what cannot be done, before anything is written.
+
+        Raises:
+            UsageError: settings do not go together, or with the task.
+        """
+
+    def in_recipe(self, settings: S, context: RecipeContext) -> S:
+        """The settings with what the other stages of a recipe say."""
+        return settings
+
+    def tell_others(self, context: RecipeContext, output: Path) -> RecipeContext:
+        """What later stages know when this one has written ``output``."""
+        return context
+
+    @abstractmethod
+    def plan(self, settings: S, rows: Callable[[Training], int]) -> PlannedStage:
+        """What the stage would do.
+
+        Args:
+            settings: what it was told.
+            rows: counts the features it would train on.
+        """
+
+    @abstractmethod
+    def apply(self, run: StageRun, settings: S) -> Figures:
+        """Do the work: read ``run.source``, write into ``run.output``.
+
+        A stage that trains leaves checkpoints in ``run.work``, and when it finds some there it goes on from
+        the last one, to the very weights it would have ended with.
+        """
+
+    @abstractmethod
+    def options(self, settings: S) -> Dict[str, Any]:
+        """The settings as the report has them: plain values by part."""
 
 
-def _wait_for(record: Path, identity: Dict[str, Any]) -> None:
-    """Wait until the main process has put the work folder in order."""
-    for _ in range(_PATIENCE * 10):
-        with contextlib.suppress(OSError, ValueError):
-            if json.loads(record.read_text("utf-8")) == identity:
-                return
-        time.sleep(0.1)
-    raise ObertEdgeError(
-        f"the main process did not prepare {record.parent} within {_PATIENCE} s",
-        hint="all processes must see one file system, and run the same command",
-    )
+@dataclass(frozen=True)
+class StageRun:
+    """What a running stage works with.
 
-
-def write_report(
-    folder: Path,
-    work: Path,
-    stage: str,
-    task: Task,
-    *,
-    training: Training,
-    figures: Dict[str, Any],
-    **more: Any,
-) -> Dict[str, Any]:
-    """Write ``stage.json``, the training logs and the sparsity report into a finished stage's folder."""
-    report = {
-        "stage": stage,
-        "task": task.name,
-        "training": dataclasses.asdict(training),
-        "figures": figures,
-        **more,
-    }
-    (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    if (work / LOG_FILE).is_file():
-        shutil.copyfile(work / LOG_FILE, folder / LOG_FILE)
-    if (work / EVENTS).is_dir():
-        shutil.copytree(work / EVENTS, folder / EVENTS)
-    return report
-
-
-def make_distillation(
-    plan: Distillation, source: Path, task: Task, layers: Optional[Sequence[int]] = None
-) -> Optional[DistillationLoss]:
-    """The loss against a teacher, or ``None`` when ``plan`` gives it no weight.
-
-    Args:
-        plan: teacher, hardness, temperature, hidden states.
-        source: the folder the stage starts from; the teacher unless the plan names one.
-        task: of both.
-        layers: the teacher's layer for each of the student's; default: evenly spaced.
-
-    Raises:
-        CheckpointError: the teacher is missing, is not fine-tuned on a task, or has other labels or
-            another vocabulary.
+    Attributes:
+        stage: its name.
+        source: the model folder to read.
+        given_task: the task; None: there is none.
+        output: the folder to fill, or the file to write.
+        work: the folder for checkpoints and logs, which an interruption leaves in place.
+        limit: use only so many rows of train; None: all.
+        progress: whether to show progress on stderr.
     """
-    if plan.none:
-        return None
-    folder = Path(plan.teacher) if plan.teacher is not None else source
-    theirs, ours = read_config(folder), read_config(source)
-    if not has_head(theirs, task):
-        raise CheckpointError(
-            f"the teacher {folder} has no {task.head} head to learn from",
-            hint="fine-tune it first (`obert-edge finetune`), name another --teacher, or set --hardness 0",
+
+    stage: str
+    source: Path
+    given_task: Optional[Task]
+    output: Path
+    work: Path
+    limit: Optional[int] = None
+    progress: bool = True
+
+    @property
+    def task(self) -> Task:
+        """The task of a stage that needs one."""
+        assert self.given_task is not None, "the runner refuses such a stage without a task"
+        return self.given_task
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the model."""
+        from obert_edge.host.data import load_tokenizer
+
+        return load_tokenizer(self.source)
+
+    @cached_property
+    def pad_token_id(self) -> int:
+        """What fills a batch where a row is short."""
+        from obert_edge.host.stages.models import read_config
+
+        return read_config(self.source).get("pad_token_id") or 0
+
+    @cached_property
+    def bar(self) -> Optional[ProgressCallback]:
+        """The progress bar of training; None: nothing is shown."""
+        from obert_edge.host.stages.logs import ProgressCallback
+
+        return ProgressCallback(f"{self.stage} {self.task.name}") if self.progress else None
+
+    def features(self, training: Training) -> List[Feature]:
+        """The rows of the train split, tokenized."""
+        return self.task.features("train", self.tokenizer, max_length=training.max_length, limit=self.limit)
+
+    def load_network(self, training: Training) -> nn.Module:
+        """The model with the task's head; a missing head is initialized from the seed."""
+        from obert_edge.host.stages.models import load_model
+
+        return load_model(self.source, self.task, seed=training.seed)
+
+    def train(
+        self,
+        network: nn.Module,
+        features: Sequence[Feature],
+        training: Training,
+        *,
+        distillation: Optional[Distillation] = None,
+        layers: Optional[Sequence[int]] = None,
+        rates: Optional[RewindingLearningRate] = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        log_extra: Optional[Callable[[], Dict[str, float]]] = None,
+    ) -> TrainingFigures:
+        """Train the model in place, or go on where an interrupted run was.
+
+        Args:
+            network: from :meth:`load_network`.
+            features: from :meth:`features`.
+            training: steps, rates, precision.
+            distillation: the teacher; None: labels only.
+            layers: the teacher's layer that each layer of the student follows; None: evenly spaced.
+            rates: the learning rate; None: one linear decay.
+            callbacks: further callbacks of transformers' Trainer.
+            log_extra: values for other columns of the log.
+        """
+        from obert_edge.host.stages.training import make_distillation, make_score, train
+
+        teacher = None
+        if distillation is not None:
+            teacher = make_distillation(distillation, self.source, self.task, layers)
+        return train(
+            network,
+            features,
+            training,
+            self.work,
+            distillation=teacher,
+            rates=rates or plain_rates(training, total_steps(training, len(features))),
+            pad_token_id=self.pad_token_id,
+            callbacks=callbacks,
+            log_extra=log_extra,
+            augment=self.task.augment,
+            score=make_score(self.task, self.tokenizer, training, self.pad_token_id),
+            bar=self.bar,
         )
-    if theirs.get("vocab_size") != ours.get("vocab_size"):
-        raise CheckpointError(
-            f"the teacher {folder} knows {theirs.get('vocab_size')} tokens, "
-            f"{source} {ours.get('vocab_size')}",
-            hint="teacher and student read the same token ids: use a teacher with the same tokenizer",
-        )
-    return DistillationLoss(
-        load_model(folder, task),
-        hardness=plan.hardness,
-        temperature=plan.temperature,
-        hidden_states=plan.hidden_states,
-        layers=layers,
-    )
+
+    def save(self, network: nn.Module) -> None:
+        """Write a float model with its tokenizer and the report of its zeros."""
+        from obert_edge.host.stages.models import save_model
+        from obert_edge.host.stages.sparsity import write_sparsity
+
+        save_model(network, self.source, self.output)
+        write_sparsity(network, self.output)

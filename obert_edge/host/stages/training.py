@@ -12,10 +12,11 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-from obert_edge.errors import UsageError
+from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.checkpoints.pytorch import quiet_transformers
 from obert_edge.host.data import Feature, Task
 from obert_edge.host.pruning import DistillationLoss, RewindingLearningRate
+from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.batching import (
     FeatureDataset,
     LengthGroupedSampler,
@@ -23,8 +24,10 @@ from obert_edge.host.stages.batching import (
     answer_features,
 )
 from obert_edge.host.stages.logs import LogCallback, ProgressCallback
-from obert_edge.host.stages.recipe import Training
+from obert_edge.host.stages.models import has_head, load_model, read_config
+from obert_edge.host.stages.reports import TrainingFigures
 from obert_edge.host.stages.resume import CHECKPOINTS, CompleteCheckpoint, last_complete_checkpoint, step_of
+from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.timing import total_steps
 
 #: Rows that a score during training looks at, at most.
@@ -72,7 +75,7 @@ class StageTrainer(Trainer):
         return LengthGroupedSampler(dataset.lengths, self.args.train_batch_size, self.args.seed)
 
     def take(self, checkpoint: Path) -> None:
-        """Have the model of the last step: resuming there, the Trainer would do one step more."""
+        """Load the model of a checkpoint after the last step: resuming there, the Trainer would train on."""
         self._load_from_checkpoint(str(checkpoint))
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         handler = self.callback_handler
@@ -121,7 +124,6 @@ def train(
     options: Training,
     work: Path,
     *,
-    title: str,
     distillation: Optional[DistillationLoss] = None,
     rates: Optional[RewindingLearningRate] = None,
     pad_token_id: int = 0,
@@ -130,7 +132,7 @@ def train(
     augment: Optional[Callable[[Feature, int], Feature]] = None,
     score: Optional[Callable[[nn.Module], float]] = None,
     bar: Optional[ProgressCallback] = None,
-) -> Dict[str, float]:
+) -> TrainingFigures:
     """Train ``model`` in place.
 
     Checkpoints go to ``work/checkpoints``; when some are there already, training goes on from the
@@ -143,7 +145,6 @@ def train(
         features: the train split.
         options: steps, rates, precision.
         work: folder for checkpoints, ``train_log.csv`` and TensorBoard events.
-        title: shown beside the progress bar.
         distillation: loss against a teacher, in place of the model's own.
         rates: learning rate per step with rewinds, in place of one linear decay.
         pad_token_id: of the tokenizer.
@@ -152,9 +153,6 @@ def train(
         augment: see :meth:`Task.augment`.
         score: metric of the model, every ``options.evaluate_steps`` steps.
         bar: shows progress; None: nothing is shown.
-
-    Returns:
-        ``steps``, ``seconds`` of this call, and the ``loss`` logged last.
 
     Raises:
         UsageError: ``fp16`` without a GPU.
@@ -217,11 +215,11 @@ def train(
             bar.close()
         if options.gradient_checkpointing:
             model.gradient_checkpointing_disable()  # type: ignore[operator]
-    return {
-        "steps": float(steps),
-        "seconds": round(time.monotonic() - began, 1),
-        "loss": next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), 0.0),
-    }
+    return TrainingFigures(
+        steps=float(steps),
+        seconds=round(time.monotonic() - began, 1),
+        loss=next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), 0.0),
+    )
 
 
 def make_score(
@@ -244,3 +242,42 @@ def make_score(
         return task.score(split, features, answers)[task.metric]
 
     return score
+
+
+def make_distillation(
+    plan: Distillation, source: Path, task: Task, layers: Optional[Sequence[int]] = None
+) -> Optional[DistillationLoss]:
+    """The loss against a teacher, or ``None`` when ``plan`` gives it no weight.
+
+    Args:
+        plan: teacher, hardness, temperature, hidden states.
+        source: the folder the stage starts from; the teacher unless the plan names one.
+        task: of both.
+        layers: the teacher's layer for each of the student's; default: evenly spaced.
+
+    Raises:
+        CheckpointError: the teacher is missing, is not fine-tuned on a task, or has other labels or
+            another vocabulary.
+    """
+    if plan.none:
+        return None
+    folder = Path(plan.teacher) if plan.teacher is not None else source
+    theirs, ours = read_config(folder), read_config(source)
+    if not has_head(theirs, task):
+        raise CheckpointError(
+            f"the teacher {folder} has no {task.head} head to learn from",
+            hint="fine-tune it first (`obert-edge finetune`), name another --teacher, or set --hardness 0",
+        )
+    if theirs.get("vocab_size") != ours.get("vocab_size"):
+        raise CheckpointError(
+            f"the teacher {folder} knows {theirs.get('vocab_size')} tokens, "
+            f"{source} {ours.get('vocab_size')}",
+            hint="teacher and student read the same token ids: use a teacher with the same tokenizer",
+        )
+    return DistillationLoss(
+        load_model(folder, task),
+        hardness=plan.hardness,
+        temperature=plan.temperature,
+        hidden_states=plan.hidden_states,
+        layers=layers,
+    )

@@ -8,7 +8,7 @@ from torch import nn
 
 from obert_edge.host.pruning import prunable_weights, prune_one_shot
 from obert_edge.host.pruning.sharding import assign_owners
-from obert_edge.host.pruning.step import Operation
+from obert_edge.host.pruning.step import PruningStep
 
 COMMON = {"sparsity": 0.7, "pattern": "2x1"}
 METHODS = {
@@ -55,8 +55,8 @@ def _prune_share(rank, port, folder):
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
     )
     scored = []
-    score = Operation.score
-    Operation.score = lambda self, fishers: (scored.append(list(fishers)), score(self, fishers))[1]
+    score = PruningStep.score
+    PruningStep.score = lambda self, fishers: (scored.append(list(fishers)), score(self, fishers))[1]
     share = _batches()[rank::2]  # of nine: five here, four there
     torch.save({**{m: _prune(m, share) for m in METHODS}, "scored": scored}, f"{folder}/{rank}")
     torch.distributed.destroy_process_group()

@@ -74,7 +74,7 @@ def test_zeros_of_a_checkpoint_stay(method):
 
 
 def test_soft_movement_brings_back_what_it_removed_when_its_score_rises():
-    model, criterion = make_bert(), SoftMovement(penalty=0.0)
+    model, criterion = make_bert(), SoftMovement(score_penalty=0.0)
     weights = prunable_weights(model)
     original = {name: weight.detach().clone() for name, weight in weights.items()}
     masks, shape = Masks.from_weights(model), Pattern.parse("unstructured")
@@ -128,7 +128,7 @@ def test_scores_of_another_method_are_refused():
         Magnitude().restore({"scores.a": torch.zeros(1)})
 
 
-@pytest.mark.parametrize("options", [{"learning_rate": 0.0}, {"penalty": -1.0}])
+@pytest.mark.parametrize("options", [{"score_learning_rate": 0.0}, {"score_penalty": -1.0}])
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(UsageError):
         SoftMovement(**options)

@@ -11,7 +11,7 @@ from .models import make_batches, make_bert
 def test_criteria_are_made_by_name_with_options():
     surgeon = make_criterion("obert", block_size=8, solver="paper")
     assert isinstance(surgeon, Surgeon)
-    assert (surgeon.block_size, surgeon.solver) == (8, "paper")
+    assert (surgeon.options.block_size, surgeon.options.solver) == (8, "paper")
     assert isinstance(make_criterion("magnitude"), Magnitude)
     assert make_criterion(surgeon) is surgeon
 

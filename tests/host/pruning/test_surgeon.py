@@ -5,8 +5,9 @@ import torch
 
 from obert_edge.errors import UsageError
 from obert_edge.host.pruning import Masks, Pattern, Surgeon, prunable_weights, prune_one_shot
+from obert_edge.host.pruning.criteria import SurgeonOptions
 from obert_edge.host.pruning.fisher import BlockLayout, first_products
-from obert_edge.host.pruning.step import Method, Operation
+from obert_edge.host.pruning.step import PruningStep
 
 from .models import ARCHITECTURES, definition, make_batches, make_bert
 
@@ -286,12 +287,12 @@ def test_row_scope_prunes_every_output_unit_alike():
 def test_several_threads_give_the_same_weights():
     one, two, batches = make_bert(), make_bert(), make_batches(4)
     prune_one_shot(one, batches, sparsity=0.7, block_size=8)
-    spans = Operation._spans
+    spans = PruningStep._spans
     torch.set_num_threads(2)
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("obert_edge.host.pruning.step._SPAN_BYTES", {"cpu": 4096})
-            assert len(spans(_operation(two), BlockLayout((16, 16), 8))) > 1
+            assert len(spans(_step(two), BlockLayout((16, 16), 8))) > 1
             prune_one_shot(two, batches, sparsity=0.7, block_size=8)
         assert torch.get_num_threads() == 2
     finally:
@@ -300,10 +301,10 @@ def test_several_threads_give_the_same_weights():
         assert torch.allclose(value, two.state_dict()[name], atol=1e-6)
 
 
-def _operation(model):
+def _step(model):
     weights = prunable_weights(model)
-    method = Method(Pattern(), "global", "joint", "independent", 1e-7, False)
-    return Operation(weights, Masks.from_weights(model), dict.fromkeys(weights, 0), method)
+    masks = Masks.from_weights(model)
+    return PruningStep(weights, masks, dict.fromkeys(weights, 0), SurgeonOptions(), Pattern())
 
 
 def test_greedy_blocks_of_several_rows_need_blocks_along_the_row():

@@ -10,9 +10,9 @@ from transformers import Trainer
 from obert_edge.errors import UsageError
 from obert_edge.host.stages import compress
 from obert_edge.host.stages.recipe import (
-    BuildStage,
-    PruneStage,
-    QuantizeStage,
+    BuildSettings,
+    PruneSettings,
+    QuantizeSettings,
     Recipe,
     TaskSettings,
     Training,
@@ -29,23 +29,23 @@ def recipe(encoder, data, tmp_path):
         output=str(tmp_path / "out"),
         task=TaskSettings("text", str(data)),
         finetune=FAST,
-        prune=PruneStage(sparsity=0.5, steps=2, gradients=4, gradient_batch_size=4, training=SHORT),
-        quantize=QuantizeStage(training=SHORT),
-        build=BuildStage("x86", embeddings="int4"),
+        prune=PruneSettings(sparsity=0.5, steps=2, gradients=4, gradient_batch_size=4, training=SHORT),
+        quantize=QuantizeSettings(training=SHORT),
+        build=BuildSettings("x86", embeddings="int4"),
     )
 
 
 def test_a_recipe_leads_from_the_encoder_to_a_bundle_that_answers_as_the_model_does(recipe, tmp_path):
     summary = compress(recipe, progress=False)
-    stages = {stage["stage"]: stage for stage in summary["stages"]}
+    stages = {score.stage: score for score in summary.stages}
     assert list(stages) == ["finetune", "prune", "quantize", "build"]
-    assert stages["finetune"]["metrics"]["accuracy"] > 95
-    assert stages["quantize"]["kind"] == "fake-quant"
-    assert stages["build"]["kind"] == "bundle"
-    assert stages["build"]["agreement"] >= 98
+    assert stages["finetune"].metrics["accuracy"] > 95
+    assert stages["quantize"].kind == "fake-quant"
+    assert stages["build"].kind == "bundle"
+    assert stages["build"].agreement >= 98
     record = json.loads((tmp_path / "out" / "3-quantize" / "quantization.json").read_text())
     assert record["embeddings"] == "int4"  # trained with what the bundle has
-    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary.to_dict()
 
 
 def test_a_second_run_goes_on_inside_the_stage_that_was_killed(recipe, tmp_path, monkeypatch):
@@ -73,7 +73,7 @@ def test_a_second_run_goes_on_inside_the_stage_that_was_killed(recipe, tmp_path,
     assert steps_run == list(range(10, 20))  # from the last checkpoint, and no fine-tuning again
     rows = list(csv.DictReader((out / "2-prune" / "train_log.csv").open()))
     assert [int(row["step"]) for row in rows] == list(range(2, 21, 2))
-    assert [stage["stage"] for stage in summary["stages"]] == ["finetune", "prune"]
+    assert [score.stage for score in summary.stages] == ["finetune", "prune"]
     steps_run.clear()
     assert compress(recipe, progress=False) == summary
     assert steps_run == []
@@ -84,3 +84,16 @@ def test_an_output_belongs_to_one_recipe(recipe):
     compress(recipe, progress=False)
     with pytest.raises(UsageError, match="another recipe: finetune differ"):
         compress(dataclasses.replace(recipe, finetune=Training(max_steps=2)), progress=False)
+
+
+def test_an_output_of_before_an_option_was_added_is_gone_on_with(recipe, tmp_path):
+    recipe = dataclasses.replace(recipe, prune=None, quantize=None, build=None)
+    summary = compress(recipe, progress=False)
+    record = tmp_path / "out" / "recipe.json"
+    content = json.loads(record.read_text())
+    del content["finetune"]["weight_decay"]  # as if that run had not known of it
+    record.write_text(json.dumps(content))
+    assert compress(recipe, progress=False) == summary
+    changed = dataclasses.replace(recipe, finetune=dataclasses.replace(FAST, weight_decay=0.5))
+    with pytest.raises(UsageError, match="another recipe: finetune differ"):
+        compress(changed, progress=False)

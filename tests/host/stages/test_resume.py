@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from obert_edge.host.stages.logs import read_log
-from obert_edge.host.stages.recipe import PruneStage, QuantizeStage, Recipe, TaskSettings, Training
+from obert_edge.host.stages.recipe import PruneSettings, QuantizeSettings, Recipe, TaskSettings, Training
 from obert_edge.host.stages.resume import last_complete_checkpoint
 from tests.host.stages.killed import Point, run
 
@@ -42,7 +42,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(encoder, d
             output=str(tmp_path / name),
             task=TaskSettings("text", str(data)),
             finetune=SHORT,
-            prune=PruneStage(
+            prune=PruneSettings(
                 sparsity=0.5,
                 initial_sparsity=0.25,
                 steps=2,
@@ -51,7 +51,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(encoder, d
                 gradient_batch_size=4,
                 training=SHORT,
             ),
-            quantize=QuantizeStage(training=SHORT),
+            quantize=QuantizeSettings(training=SHORT),
         ).to_dict()
 
     def start(name, point):

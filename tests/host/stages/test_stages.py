@@ -39,7 +39,7 @@ def pruned(dense, task, tmp_path_factory):
 
 
 def test_fine_tuning_learns_the_task_and_writes_a_whole_model_folder(dense, task):
-    assert evaluate(dense, task)["metrics"]["accuracy"] > 95
+    assert evaluate(dense, task).metrics["accuracy"] > 95
     assert {"config.json", "model.safetensors", "tokenizer.json", "stage.json", "train_log.csv"} <= {
         path.name for path in dense.iterdir()
     }
@@ -62,7 +62,7 @@ def test_gradual_pruning_reaches_the_sparsity_in_blocks_and_keeps_the_accuracy(p
     for value in weights.values():
         blocks = value.reshape(value.shape[0] // 4, 4, value.shape[1])
         assert bool(((blocks == 0).all(1) == (blocks == 0).any(1)).all())
-    assert evaluate(pruned, task)["metrics"]["accuracy"] > 90
+    assert evaluate(pruned, task).metrics["accuracy"] > 90
 
 
 def test_the_rate_rewinds_and_the_sparsity_steps_up_while_pruning(pruned):
@@ -76,8 +76,8 @@ def test_the_rate_rewinds_and_the_sparsity_steps_up_while_pruning(pruned):
 
 def test_zero_epochs_prune_in_one_shot_without_training(dense, task, tmp_path):
     report = prune(dense, task, tmp_path / "o", pruning=PLAN, training=Training(epochs=0), progress=False)
-    assert report["figures"]["sparsity"] == pytest.approx(0.5, abs=0.01)
-    assert report["distillation"] is None
+    assert report.figures.sparsity == pytest.approx(0.5, abs=0.01)
+    assert report.options["distillation"] is None
     assert not (tmp_path / "o" / "train_log.csv").exists()
 
 
@@ -90,11 +90,11 @@ def test_quantizing_keeps_the_zeros_and_the_accuracy(pruned, task, tmp_path, met
     before, after = encoder_zeros(pruned)[1], encoder_zeros(tmp_path / "q")[1]
     assert all(bool((after[name][before[name] == 0] == 0).all()) for name in before)
     result = evaluate(tmp_path / "q", task, against=pruned, predictions=tmp_path / "p.jsonl")
-    assert result["kind"] == "fake-quant"
-    assert result["metrics"]["accuracy"] > 90
-    assert result["agreement"] > 90
+    assert result.kind == "fake-quant"
+    assert result.metrics["accuracy"] > 90
+    assert result.agreement > 90
     lines = (tmp_path / "p.jsonl").read_text().splitlines()
-    assert len(lines) == result["n"] == 60
+    assert len(lines) == result.n == 60
     assert json.loads(lines[0])["prediction"] in ("bad", "good")
 
 

@@ -19,7 +19,7 @@ TASKS = {"squad": (88524, 16), "mnli": (392702, 32), "qqp": (363846, 32)}
 
 
 def stages(name: str) -> Dict[str, Dict[str, Any]]:
-    return {stage["stage"]: stage for stage in plan(Recipe.load(FOLDER / f"{name}.yaml"))["stages"]}
+    return {stage["stage"]: stage for stage in plan(Recipe.load(FOLDER / f"{name}.yaml")).to_dict()["stages"]}
 
 
 def percents(stage: Dict[str, Any]) -> List[float]:

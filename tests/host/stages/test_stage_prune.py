@@ -6,13 +6,14 @@ import pytest
 from safetensors.torch import load_file
 
 from obert_edge.host.pruning import Pattern
+from obert_edge.host.pruning.criteria import CRITERIA
+from obert_edge.host.pruning.settings import Pruning
 from obert_edge.host.stages import prune
-from obert_edge.host.stages.settings import Pruning
 
 from .conftest import FAST
 
 
-@pytest.mark.parametrize("method", Pruning.METHODS)
+@pytest.mark.parametrize("method", CRITERIA)
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_every_method_prunes_a_folder_to_the_sparsity_asked_for(dense, task, tmp_path, method, epochs):
     training = dataclasses.replace(FAST, max_steps=None, epochs=epochs)
@@ -20,7 +21,7 @@ def test_every_method_prunes_a_folder_to_the_sparsity_asked_for(dense, task, tmp
         sparsity=0.5, pattern="2x1", method=method, gradients=4, gradient_batch_size=8, block_size=16, steps=2
     )
     report = prune(dense, task, tmp_path / "out", pruning=pruning, training=training, progress=False)
-    assert report["figures"]["sparsity"] == pytest.approx(0.5, abs=5e-3)
+    assert report.figures.sparsity == pytest.approx(0.5, abs=5e-3)
     weights = load_file(tmp_path / "out" / "model.safetensors")
     pruned = [value for key, value in weights.items() if key.endswith("query.weight")]
     assert len(pruned) == 2
@@ -41,9 +42,9 @@ def test_the_surgeons_options_reach_it(dense, task, tmp_path):
     )
     training = dataclasses.replace(FAST, max_steps=0)
     report = prune(dense, task, tmp_path / "out", pruning=pruning, training=training, progress=False)
-    layers = report["figures"]["pruning_steps"][0]["layers"]
+    layers = report.figures.pruning_steps[0]["layers"]
     assert {layer["pruned"] / (layer["shape"][0] * layer["shape"][1]) for layer in layers} == {0.5}
-    assert report["pruning"]["layout"] == "flat"
+    assert report.options["pruning"]["layout"] == "flat"
 
 
 def test_units_are_permuted_before_the_first_weight_goes(dense, task, tmp_path):
@@ -52,9 +53,9 @@ def test_units_are_permuted_before_the_first_weight_goes(dense, task, tmp_path):
     )
     training = dataclasses.replace(FAST, max_steps=6)
     report = prune(dense, task, tmp_path / "out", pruning=pruning, training=training, progress=False)
-    kept = report["figures"]["channel_permutation"]
+    kept = report.figures.channel_permutation
     assert 0 < kept["before"] < kept["after"] < 1
-    assert report["figures"]["sparsity"] == pytest.approx(0.5, abs=5e-3)
+    assert report.figures.sparsity == pytest.approx(0.5, abs=5e-3)
     weights = load_file(tmp_path / "out" / "model.safetensors")
     blocks = [value for key, value in weights.items() if key.endswith("intermediate.dense.weight")]
     assert blocks and all(Pattern.parse("4x1").holds(weight) for weight in blocks)
@@ -76,4 +77,4 @@ def test_units_stay_where_there_is_nothing_to_choose_or_nobody_asked(dense, task
     )
     training = dataclasses.replace(FAST, max_steps=0)
     report = prune(dense, task, tmp_path / "out", pruning=pruning, training=training, progress=False)
-    assert report["figures"].get("channel_permutation") is None
+    assert report.figures.channel_permutation is None

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ClassVar,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from obert_edge.calibration import read_texts
 from obert_edge.errors import CheckpointError, UsageError
-from obert_edge.files import atomic_folder
 from obert_edge.host.architectures.base import Decoder
 from obert_edge.host.checkpoints.checkpoint import CONFIG, SAFETENSORS, Checkpoint, read_json
 from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
-from obert_edge.host.data import Task, load_tokenizer
-from obert_edge.host.stages.models import QUANTIZATION
-from obert_edge.host.stages.stage import REPORT
+from obert_edge.host.options import Settings, option
+from obert_edge.host.stages.reports import Figures, StageReport
+from obert_edge.host.stages.settings import Training
+from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
 from obert_edge.host.stages.vocabulary import (
     Choice,
     Counts,
@@ -28,13 +43,133 @@ from obert_edge.host.stages.vocabulary import (
     special_ids,
     trim_tokenizer,
 )
-from obert_edge.progress import Bar
+from obert_edge.progress import Progress, shown
 
-STAGE = "trim-vocabulary"
+if TYPE_CHECKING:
+    from obert_edge.host.data import Task
+
 #: Beside the weights and the tokenizer, what a stage or sentence-transformers keeps in a folder.
-_KEPT_FILES = (QUANTIZATION, "sparsity.json", "sparsity.md", "modules.json", "1_Pooling/config.json")
+_KEPT_FILES = (
+    "quantization.json",
+    "sparsity.json",
+    "sparsity.md",
+    "modules.json",
+    "1_Pooling/config.json",
+)
 _WHOLE = 1 << 20  # tokens per feature: nothing is cut
 _CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class TrimSettings(Settings):
+    """What trimming the vocabulary can be told."""
+
+    heading: ClassVar[str] = "Vocabulary"
+
+    corpus: Tuple[str, ...] = option(
+        (),
+        path=True,
+        help="Files to count pieces in, beside a task's train split: .txt (a text per line), .jsonl, .tsv or "
+        ".csv, also compressed (.gz).",
+    )
+    min_count: int = option(1, minimum=1, help="Pieces that occur less often go.")
+    keep: Optional[int] = option(
+        None,
+        minimum=1,
+        absent="no limit",
+        example=8000,
+        help="At most so many pieces stay, the most frequent ones.",
+    )
+
+
+@dataclass(frozen=True)
+class TrimFigures(Figures):
+    """What trimming came to.
+
+    Attributes:
+        pieces: of the vocabulary before.
+        kept: of them.
+        needed: special tokens and single characters, which stay whatever the corpus.
+        corpus_tokens: tokens of the corpus, special ones left out.
+        unchanged: percent of them that keep their piece.
+        bundle_mb_saved: MB of INT8 rows that a bundle saves.
+        tokenizer_mb_saved: MB that ``tokenizer.json`` saves.
+    """
+
+    pieces: int
+    kept: int
+    needed: int
+    corpus_tokens: int
+    unchanged: float
+    bundle_mb_saved: float
+    tokenizer_mb_saved: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kept} of {self.pieces} pieces, of which {self.needed} are special tokens and characters; "
+            f"{self.unchanged:.2f} % of {self.corpus_tokens} corpus tokens unchanged; a bundle saves "
+            f"{self.bundle_mb_saved:.1f} MB of INT8 rows and {self.tokenizer_mb_saved:.1f} MB of tokenizer"
+        )
+
+
+class Trim(Stage[TrimSettings]):
+    """Remove the pieces from MODEL's vocabulary that a corpus does not use."""
+
+    name = "trim"
+    verb = "trim-vocabulary"
+    settings = TrimSettings
+    needs_task = False
+
+    def check(self, settings: TrimSettings, task: Optional[Task]) -> None:
+        """There must be something to count pieces in."""
+        if task is None and not settings.corpus:
+            raise UsageError(
+                "there is no corpus to count pieces in",
+                hint="name files with --corpus, or a task with --task and --data",
+            )
+
+    def tell_others(self, context: RecipeContext, output: Path) -> RecipeContext:
+        """The model to start from teaches later stages with the token ids that they have."""
+        return context if context.start is None else dataclasses.replace(context, start=str(output))
+
+    def plan(self, settings: TrimSettings, rows: Callable[[Training], int]) -> PlannedStage:
+        """See :meth:`Stage.plan`."""
+        return PlannedStage(self.name, {"min_count": settings.min_count, "pieces": settings.keep})
+
+    def options(self, settings: TrimSettings) -> Dict[str, Any]:
+        """See :meth:`Stage.options`."""
+        return {"options": dataclasses.asdict(settings)}
+
+    def apply(self, run: StageRun, settings: TrimSettings) -> TrimFigures:
+        """See :meth:`Stage.apply`."""
+        source = run.source
+        checkpoint = Checkpoint.open(source)
+        if checkpoint.quantization is not None:
+            raise CheckpointError(
+                f"{source} is a checkpoint of SparseML's quantization, which cannot be written back",
+                hint="trim the float model, then quantize it with `obert-edge quantize`",
+            )
+        config = read_config(checkpoint)
+        text = _tokenizer_json(source, run.tokenizer)
+        description = parse_tokenizer(text, str(source))
+        with shown(run.progress) as progress:
+            counts = _count(run, config.vocabulary, settings.corpus, progress)
+        choice = choose_pieces(
+            description,
+            counts,
+            minimum=settings.min_count,
+            keep=settings.keep,
+            required=_required(checkpoint.config, config),
+        )
+        trimmed = trim_tokenizer(description, choice.ids)
+        _write_tokenizer(source, run.output, trimmed, choice.ids)
+        _write_weights(checkpoint, config, run.output, choice.ids)
+        for name in _KEPT_FILES:
+            if (source / name).is_file():
+                (run.output / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(source / name, run.output / name)
+        saved = len(text.encode()) - len(_compact(trimmed).encode())
+        return _figures(config, description, counts, choice, saved)
 
 
 def trim_vocabulary(
@@ -47,7 +182,7 @@ def trim_vocabulary(
     keep: Optional[int] = None,
     progress: bool = True,
     overwrite: bool = False,
-) -> Dict[str, Any]:
+) -> StageReport:
     """Remove the pieces that a corpus does not use, from the tokenizer and the word embeddings.
 
     The model may be float, pruned or quantized; nothing is trained. Pieces keep their order. A text whose
@@ -66,61 +201,17 @@ def trim_vocabulary(
         overwrite: replace an existing output.
 
     Returns:
-        What ``stage.json`` of the output holds; ``figures``: ``pieces`` before, ``kept``, ``needed`` (special
-        tokens and characters), ``corpus_tokens``, ``unchanged`` (percent of them that keep their piece),
-        ``bundle_mb_saved`` (INT8 rows of a bundle), ``tokenizer_mb_saved``.
+        What ``stage.json`` of the output holds; its figures are :class:`TrimFigures`.
 
     Raises:
         UsageError: there is no corpus, ``keep`` is too small, a value is out of range, or the output exists.
         CheckpointError: the model or its tokenizer cannot be used.
         DataError: the corpus cannot be read.
     """
-    if task is None and not corpus:
-        raise UsageError(
-            "there is no corpus to count pieces in", hint="name files with --corpus, or --task and --data"
-        )
-    if min_count < 1 or (keep is not None and keep < 1):
-        raise UsageError(
-            f"min_count is {min_count} and keep is {keep}; expected 1 or more", hint="leave them out"
-        )
-    source = Path(model)
-    checkpoint = Checkpoint.open(source)
-    if checkpoint.quantization is not None:
-        raise CheckpointError(
-            f"{source} is a checkpoint of SparseML's quantization, which cannot be written back",
-            hint="trim the float model, then quantize it with `obert-edge quantize`",
-        )
-    config = read_config(checkpoint)
-    tokenizer = load_tokenizer(source)
-    text = _tokenizer_json(source, tokenizer)
-    description = parse_tokenizer(text, str(source))
-    with Bar() as bar:
-        counts = _count(tokenizer, config.vocabulary, task, corpus, bar if progress else None)
-    choice = choose_pieces(
-        description,
-        counts,
-        minimum=min_count,
-        keep=keep,
-        required=_required(checkpoint.config, config),
-    )
-    trimmed = trim_tokenizer(description, choice.ids)
-    report = {
-        "stage": STAGE,
-        "options": {"task": task.name if task else None, "min_count": min_count, "keep": keep},
-        "figures": {
-            **_figures(config, description, counts, choice),
-            "tokenizer_mb_saved": (len(text.encode()) - len(_compact(trimmed).encode())) / 1e6,
-        },
-    }
-    with atomic_folder(Path(output), overwrite=overwrite) as folder:
-        _write_tokenizer(source, folder, trimmed, choice.ids)
-        _write_weights(checkpoint, config, folder, choice.ids)
-        for name in _KEPT_FILES:
-            if (source / name).is_file():
-                (folder / name).parent.mkdir(exist_ok=True)
-                shutil.copyfile(source / name, folder / name)
-        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return report
+    from obert_edge.host.stages.runner import run_stage
+
+    settings = TrimSettings(tuple(map(str, corpus)), min_count, keep)
+    return run_stage(Trim(), model, task, output, settings, progress=progress, overwrite=overwrite)
 
 
 def _tokenizer_json(source: Path, tokenizer: Tokenizer) -> str:
@@ -130,15 +221,14 @@ def _tokenizer_json(source: Path, tokenizer: Tokenizer) -> str:
 
 
 def _count(
-    tokenizer: Tokenizer,
+    run: StageRun,
     vocabulary: int,
-    task: Optional[Task],
-    corpus: Sequence[Union[str, Path]],
-    bar: Optional[Bar],
+    corpus: Sequence[str],
+    progress: Optional[Progress],
 ) -> Counts:
     """How often each id occurs; int64 ``[vocabulary]``."""
     counts = np.zeros(vocabulary, np.int64)
-    for done, total, ids in _ids(tokenizer, task, corpus):
+    for done, total, ids in _ids(run, corpus):
         found = np.bincount(np.asarray(ids, np.int64), minlength=vocabulary)
         if len(found) > vocabulary:
             raise CheckpointError(
@@ -146,23 +236,23 @@ def _count(
                 hint="copy the tokenizer files that belong to this model",
             )
         counts += found
-        if bar is not None:
-            bar.show("counting pieces", done, total)
+        if progress is not None:
+            progress("counting pieces", done, total)
     return counts
 
 
-def _ids(
-    tokenizer: Tokenizer, task: Optional[Task], corpus: Sequence[Union[str, Path]]
-) -> Iterator[Tuple[int, int, List[int]]]:
+def _ids(run: StageRun, corpus: Sequence[str]) -> Iterator[Tuple[int, int, List[int]]]:
     """Texts done, texts in all, and the ids of the last ones."""
+    from obert_edge.calibration import read_texts
+
     for file in corpus:
         texts = read_texts(file, limit=np.iinfo(np.int64).max)
         flat = [part for text in texts for part in ((text,) if isinstance(text, str) else text)]
         for start in range(0, len(flat), _CHUNK):
-            encodings = tokenizer.encode_batch(flat[start : start + _CHUNK], add_special_tokens=False)
+            encodings = run.tokenizer.encode_batch(flat[start : start + _CHUNK], add_special_tokens=False)
             yield start, len(flat), [id_ for encoding in encodings for id_ in encoding.ids]
-    if task is not None:
-        features = task.features("train", tokenizer, max_length=_WHOLE)
+    if run.given_task is not None:
+        features = run.given_task.features("train", run.tokenizer, max_length=_WHOLE, limit=run.limit)
         for start in range(0, len(features), _CHUNK):
             rows = features[start : start + _CHUNK]
             yield start, len(features), [id_ for row in rows for id_ in row["input_ids"]]
@@ -182,19 +272,20 @@ def _compact(description: Mapping[str, Any]) -> str:
 
 
 def _figures(
-    config: ModelConfig, description: Mapping[str, Any], counts: Counts, choice: Choice
-) -> Dict[str, Any]:
+    config: ModelConfig, description: Mapping[str, Any], counts: Counts, choice: Choice, bytes_saved: int
+) -> TrimFigures:
     texts = counts.copy()
     texts[list(special_ids(description))] = 0
     tokens = int(texts.sum())
-    return {
-        "pieces": config.vocabulary,
-        "kept": len(choice.ids),
-        "needed": choice.needed,
-        "corpus_tokens": tokens,
-        "unchanged": 100.0 * int(texts[choice.ids].sum()) / max(1, tokens),
-        "bundle_mb_saved": (config.vocabulary - len(choice.ids)) * (config.embedding + 4) / 1e6,
-    }
+    return TrimFigures(
+        pieces=config.vocabulary,
+        kept=len(choice.ids),
+        needed=choice.needed,
+        corpus_tokens=tokens,
+        unchanged=100.0 * int(texts[choice.ids].sum()) / max(1, tokens),
+        bundle_mb_saved=(config.vocabulary - len(choice.ids)) * (config.embedding + 4) / 1e6,
+        tokenizer_mb_saved=bytes_saved / 1e6,
+    )
 
 
 def _write_tokenizer(source: Path, folder: Path, trimmed: Mapping[str, Any], ids: Sequence[int]) -> None:

@@ -18,7 +18,7 @@ from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.compiler import build
 from obert_edge.host.quantization import load_quantized, save_quantized
 from obert_edge.host.stages import compress, plan, trim_vocabulary
-from obert_edge.host.stages.recipe import Recipe, TrimStage
+from obert_edge.host.stages.recipe import Recipe, TrimSettings
 from tests.host.stages.test_vocabulary import CORPUS, KEPT_WORDS, TOKENIZERS
 
 KINDS = {"bert": "Bert", "distilbert": "DistilBert", "electra": "Electra", "roberta": "Roberta"}
@@ -85,7 +85,7 @@ def test_bundles_answer_to_the_bit_where_all_pieces_are_kept(tmp_path, corpus, k
     for before, after in zip(answers(whole, SAME), answers(small, SAME)):
         assert before.tobytes() == after.tobytes()
     assert np.isfinite(answers(small, [OTHER])[0]).all()
-    figures = report["figures"]
+    figures = report.figures.to_dict()
     with Bundle.open(small) as bundle:
         assert bundle.manifest.model.vocabulary == figures["kept"] < figures["pieces"]
     assert figures["pieces"] == tokenizer.get_vocab_size() + 1
@@ -137,8 +137,8 @@ def test_the_pieces_of_a_task_are_those_of_its_train_split(encoder, task, tmp_pa
     report = trim_vocabulary(encoder, tmp_path / "small", task=task, progress=False)
     tokenizer = Tokenizer.from_file(str(encoder / "tokenizer.json"))
     words = sum(len(feature["input_ids"]) - 2 for feature in task.features("train", tokenizer))
-    assert report["figures"]["corpus_tokens"] == words
-    assert report["figures"]["kept"] == report["figures"]["pieces"]  # it uses every word of that vocabulary
+    assert report.figures.corpus_tokens == words
+    assert report.figures.kept == report.figures.pieces  # it uses every word of that vocabulary
 
 
 def test_what_cannot_be_trimmed_is_refused(tmp_path, corpus):
@@ -167,12 +167,9 @@ def test_a_recipe_trims_before_anything_learns(encoder, data, tmp_path):
             "quantize": {"training": {"max_steps": 2, "batch_size": 8, "max_length": 16}},
         }
     )
-    assert [stage["stage"] for stage in plan(recipe)["stages"]] == ["trim", "finetune", "quantize"]
+    assert [stage.stage for stage in plan(recipe).stages] == ["trim", "finetune", "quantize"]
     summary = compress(recipe, progress=False)
-    assert [stage["stage"] for stage in summary["stages"]] == [
-        "finetune",
-        "quantize",
-    ]  # trim has no head to score
+    assert [score.stage for score in summary.stages] == ["finetune", "quantize"]  # trim has no head
     config = json.loads((tmp_path / "out" / "3-quantize" / "config.json").read_text())
     assert config["vocab_size"] == 19
     assert compress(recipe, progress=False) == summary
@@ -183,6 +180,6 @@ def test_the_corpus_of_a_recipe_is_relative_to_it(tmp_path):
     path.write_text(
         "model: m\noutput: o\ntask: {name: sst2, data: d}\ntrim: {corpus: [more.txt], min_count: 2}\n"
     )
-    assert Recipe.load(path).trim == TrimStage(corpus=(str(tmp_path / "more.txt"),), min_count=2)
+    assert Recipe.load(path).trim == TrimSettings(corpus=(str(tmp_path / "more.txt"),), min_count=2)
     with pytest.raises(UsageError, match="min_count is 0"):
-        TrimStage(min_count=0)
+        TrimSettings(min_count=0)

@@ -1,0 +1,97 @@
+"""The folders of a stage: its output, whole or absent, and the work folder that survives a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator
+
+from obert_edge.errors import ObertEdgeError
+from obert_edge.files import atomic_file, atomic_folder
+
+#: The logs of training in a work folder, which a finished stage has too.
+LOG_FILE = "train_log.csv"
+EVENTS = "tensorboard"
+_IDENTITY = "identity.json"
+#: Seconds that the other processes wait for the main one.
+_PATIENCE = 60
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes: rank 0 under ``torchrun`` or ``accelerate launch``."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextlib.contextmanager
+def output_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
+    """The folder a stage fills, whole or absent; processes other than the main one fill one that is dropped.
+
+    Raises:
+        UsageError: the output exists.
+    """
+    if is_main_process():
+        with atomic_folder(output, overwrite=overwrite) as folder:
+            yield folder
+    else:
+        with tempfile.TemporaryDirectory() as dropped:
+            yield Path(dropped)
+
+
+@contextlib.contextmanager
+def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
+    """The folder ``.<output>.work`` beside a stage's output: checkpoints and logs while it runs.
+
+    It is kept when the stage is interrupted, so that running the very same stage again goes on from
+    the last checkpoint; :func:`remove_work` removes it when the output is in its place. What another
+    stage, or the same with other options, has left there is thrown away.
+
+    Args:
+        output: the stage's output.
+        identity: plain values that together say what "the very same stage" means.
+    """
+    work = output.parent / f".{output.name}.work"
+    identity = json.loads(json.dumps(identity))  # as it will be read: tuples are lists
+    record = work / _IDENTITY
+    if not is_main_process():
+        _wait_for(record, identity)
+        yield work
+        return
+    if work.exists() and (not record.is_file() or json.loads(record.read_text("utf-8")) != identity):
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    with atomic_file(record) as path:
+        path.write_text(json.dumps(identity), encoding="utf-8")
+    yield work
+
+
+def remove_work(output: Path) -> None:
+    """Remove the work folder of a stage whose output is in its place."""
+    if is_main_process():
+        work = output.parent / f".{output.name}.work"
+        # The record first: where a kill leaves part of the folder, no later run goes on with it.
+        (work / _IDENTITY).unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def write_json(path: Path, content: Dict[str, Any]) -> None:
+    """Write plain values, whole or not at all."""
+    with atomic_file(path) as file:
+        file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _wait_for(record: Path, identity: Dict[str, Any]) -> None:
+    """Wait until the main process has put the work folder in order."""
+    for _ in range(_PATIENCE * 10):
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(record.read_text("utf-8")) == identity:
+                return
+        time.sleep(0.1)
+    raise ObertEdgeError(
+        f"the main process did not prepare {record.parent} within {_PATIENCE} s",
+        hint="all processes must see one file system, and run the same command",
+    )

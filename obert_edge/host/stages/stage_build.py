@@ -1,0 +1,111 @@
+"""A model becomes a bundle for one target."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, ClassVar, Dict, Optional
+
+from obert_edge.host.options import Settings, option
+from obert_edge.host.stages.reports import Figures
+from obert_edge.host.stages.settings import EMBEDDINGS, Training
+from obert_edge.host.stages.stage import PlannedStage, Stage, StageRun
+from obert_edge.progress import shown
+
+
+@dataclass(frozen=True)
+class BuildSettings(Settings):
+    """What building a bundle can be told; see :func:`obert_edge.build`."""
+
+    heading: ClassVar[str] = "Bundle"
+
+    target: str = option("x86", help="What to build for; `obert-edge doctor` lists the targets.")
+    embeddings: Optional[str] = option(
+        None,
+        choices=EMBEDDINGS,
+        absent="those the model was quantized with, else int8",
+        help="Word embeddings of eight bits, or of four, which take half the bytes.",
+    )
+    head: Optional[str] = option(
+        None,
+        flag="--task",
+        absent="the checkpoint's",
+        choices=(
+            "sequence-classification",
+            "token-classification",
+            "question-answering",
+            "masked-lm",
+            "encoder",
+        ),
+        help="The head to compile.",
+    )
+    pooling: Optional[str] = option(
+        None,
+        choices=("mean", "cls", "pooler"),
+        absent="the checkpoint's, else mean",
+        help="How an encoder makes one vector of its tokens.",
+    )
+    max_length: Optional[int] = option(
+        None, minimum=1, absent="the model's", example=128, help="Longest sequence in tokens."
+    )
+    calibration_data: Optional[str] = option(
+        None,
+        path=True,
+        absent="a few built-in texts",
+        help="File of texts to find activation ranges with, for a model that is not quantized.",
+    )
+
+
+@dataclass(frozen=True)
+class BuildFigures(Figures):
+    """What building came to: the size of the bundle in bytes."""
+
+    bytes: int
+
+
+class Build(Stage[BuildSettings]):
+    """Compile MODEL, dense or sparse, quantized or not, into a bundle."""
+
+    name = "build"
+    verb = "build"
+    settings = BuildSettings
+    needs_task = False
+    writes_file = True
+
+    def output_name(self, number: int) -> str:
+        """A recipe has one bundle."""
+        return "model.oeb"
+
+    def finished(self, output: Path) -> bool:
+        """A bundle is there whole or not at all."""
+        return output.is_file()
+
+    def plan(self, settings: BuildSettings, rows: Callable[[Training], int]) -> PlannedStage:
+        """See :meth:`Stage.plan`."""
+        return PlannedStage(self.name, dataclasses.asdict(settings))
+
+    def options(self, settings: BuildSettings) -> Dict[str, Any]:
+        """See :meth:`Stage.options`."""
+        return {"build": dataclasses.asdict(settings)}
+
+    def apply(self, run: StageRun, settings: BuildSettings) -> BuildFigures:
+        """See :meth:`Stage.apply`."""
+        from obert_edge.host.compiler.build import build
+
+        texts = settings.calibration_data
+        with shown(run.progress) as progress:
+            build(
+                run.source,
+                settings.target,
+                run.output,
+                calibration=None if texts is None else Path(texts),
+                task=settings.head,
+                pooling=settings.pooling,
+                max_length=settings.max_length,
+                embeddings=settings.embeddings,
+                progress=None
+                if progress is None
+                else lambda stage, fraction: progress(stage, int(1000 * fraction), 1000),
+            )
+        return BuildFigures(run.output.stat().st_size)

@@ -1,0 +1,152 @@
+"""Some layers of the encoder stay, the others go; what is left learns from the whole (paper section 4.3)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Optional, Sequence, Tuple, Union
+
+from obert_edge.errors import UsageError
+from obert_edge.host.options import Settings, option, part, refusal
+from obert_edge.host.pruning.settings import Distillation
+from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
+from obert_edge.host.stages.settings import Training
+from obert_edge.host.stages.stage import PlannedStage, Stage, StageRun
+from obert_edge.host.stages.timing import TrainingPlan, plan_training
+
+if TYPE_CHECKING:
+    from obert_edge.host.data import Task
+
+
+@dataclass(frozen=True)
+class DropSettings(Settings):
+    """What dropping layers can be told."""
+
+    heading: ClassVar[str] = "Layers"
+
+    keep: Tuple[int, ...] = option(
+        minimum=0,
+        example=(0, 2, 4, 6, 8, 11),
+        help="Layers that stay, counted from 0, rising. The paper does not say which its models keep; "
+        "recipes of its authors keep 0,2,4,6,8,11 and 0,6,11 of twelve.",
+    )
+    training: Training = part(Training, help="How to train what is left; 0 epochs: not at all.")
+    distillation: Distillation = part(
+        Distillation, help="The teacher; by default the model before its layers were dropped."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.keep or list(self.keep) != sorted(set(self.keep)):
+            raise refusal(
+                "keep", self.keep, "layers counted from 0, rising", hint="write such as 0,2,4,6,8,11"
+            )
+
+
+@dataclass(frozen=True)
+class DropFigures(Figures):
+    """What dropping came to: the layers that are left, by their old numbers, and their training."""
+
+    layers: List[int]
+    training: Optional[TrainingFigures] = None
+
+
+class Drop(Stage[DropSettings]):
+    """Keep some layers of MODEL, which teaches what is left; with --epochs 0 only drop."""
+
+    name = "drop"
+    verb = "drop-layers"
+    settings = DropSettings
+
+    def plan(self, settings: DropSettings, rows: Callable[[Training], int]) -> PlannedStage:
+        """See :meth:`Stage.plan`."""
+        training, planned = settings.training, TrainingPlan(0)
+        if not training.none:
+            planned = plan_training(training, rows(training), distillation=settings.distillation)
+        return PlannedStage(self.name, {"keep": list(settings.keep)}, planned)
+
+    def options(self, settings: DropSettings) -> Dict[str, Any]:
+        """See :meth:`Stage.options`."""
+        taught = None if settings.training.none else dataclasses.asdict(settings.distillation)
+        return {"training": dataclasses.asdict(settings.training), "distillation": taught}
+
+    def apply(self, run: StageRun, settings: DropSettings) -> DropFigures:
+        """See :meth:`Stage.apply`."""
+        training, keep = settings.training, list(settings.keep)
+        network = run.load_network(training)
+        keep_layers(network, keep)
+        figures = None
+        if not training.none:
+            figures = run.train(
+                network, run.features(training), training, distillation=settings.distillation, layers=keep
+            )
+        run.save(network)
+        return DropFigures(keep, figures)
+
+
+def drop_layers(
+    model: Union[str, Path],
+    task: Task,
+    output: Union[str, Path],
+    *,
+    keep: Sequence[int],
+    training: Optional[Training] = None,
+    distillation: Optional[Distillation] = None,
+    limit: Optional[int] = None,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> StageReport:
+    """Keep some layers of an encoder, then train with the whole model as teacher.
+
+    Args:
+        model: folder of the model, with the task's head where a teacher is needed.
+        task: from :func:`obert_edge.host.data.load_task`.
+        output: folder to write; appears only when everything is in it.
+        keep: layers to keep, counted from 0, rising.
+        training: steps and rates; of 0 epochs: only drop.
+        distillation: default: hardness 1, ``model`` itself is the teacher. With hidden states, each layer
+            learns from the one it was.
+        limit: use only the first rows of train.
+        progress: show a progress bar on stderr.
+        overwrite: replace an existing output.
+
+    Returns:
+        What ``stage.json`` of the output holds.
+
+    Raises:
+        UsageError: there is no such layer, or the output exists.
+        CheckpointError: a checkpoint cannot be used.
+        DataError: the data cannot be used.
+    """
+    from obert_edge.host.stages.runner import run_stage
+
+    settings = DropSettings(tuple(keep), training or Training(), distillation or Distillation())
+    return run_stage(
+        Drop(), model, task, output, settings, limit=limit, progress=progress, overwrite=overwrite
+    )
+
+
+def keep_layers(model: Any, keep: Sequence[int]) -> None:
+    """Remove all other layers of an encoder, in place.
+
+    Args:
+        model: a Bert, DistilBert, Roberta or Electra model of transformers.
+        keep: layers counted from 0, rising.
+
+    Raises:
+        UsageError: it names a layer there is not.
+    """
+    from torch import nn
+
+    encoder = getattr(model, model.base_model_prefix, model)
+    holder = encoder.encoder if hasattr(encoder, "encoder") else encoder.transformer
+    count = len(holder.layer)
+    if keep[-1] >= count:
+        raise UsageError(
+            f"layers {list(keep)} cannot be kept of {count}",
+            hint=f"name layers from 0 to {count - 1}, each once, rising",
+        )
+    holder.layer = nn.ModuleList([holder.layer[index] for index in keep])
+    field = "n_layers" if hasattr(model.config, "n_layers") else "num_hidden_layers"
+    setattr(model.config, field, len(keep))

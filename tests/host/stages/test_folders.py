@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from obert_edge.errors import UsageError
+from obert_edge.host.stages.folders import is_main_process, output_folder, remove_work, work_folder
+
+
+def test_only_the_main_process_writes(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert not is_main_process()
+    with output_folder(tmp_path / "o", overwrite=False) as folder:
+        (folder / "x").touch()
+    assert not (tmp_path / "o").exists()
+    monkeypatch.setenv("RANK", "0")
+    with output_folder(tmp_path / "o", overwrite=False) as folder:
+        (folder / "x").touch()
+    assert (tmp_path / "o" / "x").exists()
+    with pytest.raises(UsageError), output_folder(tmp_path / "o", overwrite=False):
+        pass
+
+
+IDENTITY = {"stage": "finetune", "settings": {"seed": 42, "keep": (0, 2)}}
+
+
+def test_the_work_folder_survives_a_failure_and_goes_with_success(tmp_path):
+    with pytest.raises(RuntimeError), work_folder(tmp_path / "o", IDENTITY) as folder:
+        (folder / "checkpoint").touch()
+        raise RuntimeError
+    with work_folder(tmp_path / "o", IDENTITY) as folder:
+        assert (folder / "checkpoint").exists()
+    remove_work(tmp_path / "o")
+    assert not folder.exists()
+
+
+def test_other_options_start_with_an_empty_work_folder(tmp_path):
+    with pytest.raises(RuntimeError), work_folder(tmp_path / "o", IDENTITY) as folder:
+        (folder / "checkpoint").touch()
+        raise RuntimeError
+    with work_folder(tmp_path / "o", {**IDENTITY, "settings": {"seed": 1, "keep": (0, 2)}}) as folder:
+        assert not (folder / "checkpoint").exists()
+
+
+def test_other_processes_wait_for_the_main_one(tmp_path, monkeypatch):
+    ready = threading.Event()
+    started = threading.Event()
+
+    def other():
+        started.set()
+        with work_folder(tmp_path / "o", IDENTITY):
+            ready.set()
+
+    monkeypatch.setenv("RANK", "1")
+    thread = threading.Thread(target=other)
+    thread.start()
+    started.wait()
+    assert not ready.wait(0.3)
+    monkeypatch.setenv("RANK", "0")
+    with work_folder(tmp_path / "o", IDENTITY):
+        assert ready.wait(30)
+        thread.join()
