@@ -3,8 +3,9 @@
  * Compile it from the repository root, in a shell where `python3` has obert-edge installed:
  *
  *   ENGINE=$(python3 -c "import obert_edge.engine as engine; print(engine.__path__[0])")
- *   cc -std=c11 -O2 -I"$ENGINE/include" examples/c/run.c -o run "$ENGINE/lib/libobert_edge.$(uname -m)-linux-gnu.so"
- *   ./run model.oeb
+ *   LIBRARY="$ENGINE/lib/libobert_edge.$(uname -m)-linux-gnu.so"
+ *   cc -O2 -I"$ENGINE/include" examples/c/run.c "$LIBRARY" -o examples/c/run
+ *   examples/c/run model.oeb
  *
  * Text becomes token ids in Python (`session.tokenizer`); a program of yours may read them from anywhere.
  */

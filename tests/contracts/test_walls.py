@@ -71,7 +71,7 @@ VIOLATIONS = {
     "pruning that knows quantization": (
         "host/pruning/schedule.py",
         "import obert_edge.host.quantization as intruder\n",
-        "Pruning and data need no other room of the host wing",
+        "Pruning and data know neither quantization nor calibration",
     ),
     "two modules of one folder that need each other": (
         "bundle/hashes.py",
