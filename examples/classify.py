@@ -15,7 +15,7 @@ import obert_edge
 
 #: Letters to a town library; the small model has not seen them.
 LETTERS = [
-    "I have to renew two borrowed novels",
+    "Please renew both novels that I borrowed in May",
     "Could a group of six use a room on Monday evening?",
     "My password is wrong and I cannot log in",
     "Where can I return a borrowed film?",
