@@ -8,6 +8,7 @@ A model of your own is a folder that transformers saved, and `obert_edge.build` 
 from __future__ import annotations
 
 import argparse
+import platform
 import random
 import re
 import string
@@ -26,9 +27,11 @@ import obert_edge
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-torch.set_num_threads(
-    1
-)  # A model this small gains nothing from a second thread, and loses where others compute.
+# A model this small gains nothing from a second thread, and loses where other programs compute.
+torch.set_num_threads(1)
+
+#: What to build for, by what Python calls this machine.
+TARGETS = {"x86_64": "x86", "aarch64": "arm64", "armv7l": "armhf"}
 
 
 def classifier(output: Path) -> Path:
@@ -75,7 +78,7 @@ def answerer(output: Path) -> Path:
     """A model that finds the word of a notice that answers a question."""
     fillings = [word for words in texts.FILLINGS.values() for word in words]
     corpus = [line for fact, questions in texts.FACTS.items() for line in (fact, *questions)]
-    tokenizer = make_tokenizer([*corpus, *fillings] * 3)
+    tokenizer = make_tokenizer([*corpus, *fillings])
     # Comparing a question with a notice is slow to learn from BERT's own small random weights (0.02).
     model = make_model("BertForQuestionAnswering", tokenizer, initializer_range=0.12, hidden_dropout_prob=0.0)
 
@@ -97,7 +100,7 @@ def tagger(output: Path) -> Path:
     """A model that finds the people, places and companies of a sentence of the news."""
     labels = ["O", "B-person", "I-person", "B-city", "I-city", "B-company", "I-company"]
     fillings = [word for words in texts.FILLINGS.values() for word in words]
-    tokenizer = make_tokenizer([*texts.NEWS, *fillings] * 3)
+    tokenizer = make_tokenizer([*texts.NEWS, *fillings])
     model = make_model("BertForTokenClassification", tokenizer, id2label=dict(enumerate(labels)))
 
     def loss() -> torch.Tensor:
@@ -238,7 +241,8 @@ def save(model: Any, tokenizer: Tokenizer, output: Path, calibration: list[str])
         model.save_pretrained(folder)
         tokenizer.no_padding()
         tokenizer.save(str(Path(folder) / "tokenizer.json"))
-        return obert_edge.build(folder, output=output, calibration=calibration)
+        target = TARGETS[platform.machine()]
+        return obert_edge.build(folder, target, output, calibration=calibration)
 
 
 MAKERS = {"classify": classifier, "search": embedder, "ask": answerer, "tag": tagger, "bench": sparse_encoder}
