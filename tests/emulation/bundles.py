@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 from obert_edge.host.compiler.build import build
+from tools.dev import make_golden
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = (
@@ -29,13 +29,9 @@ WORDS = (
 
 def make_bundle(folder: Path, target: str) -> Path:
     """Build ``tools/dev/make_golden.py``'s model for a target; its embedded cases come from this machine."""
-    spec = importlib.util.spec_from_file_location("make_golden", ROOT / "tools" / "make_golden.py")
-    assert spec is not None and spec.loader is not None
-    golden = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(golden)
-    golden.write_model(folder)
-    save_tokenizer(folder / "tokenizer.json", golden.CONFIG["vocab_size"])
-    (folder / "quantization.json").write_text(json.dumps(golden.ranges()))
+    make_golden.write_model(folder)
+    save_tokenizer(folder / "tokenizer.json", make_golden.CONFIG["vocab_size"])
+    (folder / "quantization.json").write_text(json.dumps(make_golden.ranges()))
     return build(folder, target, folder / f"{target}.oeb")
 
 

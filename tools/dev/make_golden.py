@@ -1,20 +1,23 @@
 """Write tests/golden: a tiny bundle of the current format version and the answers it must give.
 
-    python tools/dev/make_golden.py            # refuses to replace golden files of a version there is
-    python tools/dev/make_golden.py --replace
+    python -m tools.dev.make_golden            # refuses to replace the files of a version that has them
+    python -m tools.dev.make_golden --replace
 
-Run it once for every new format version; never change the files of an old one: they are what
-bundles in the field look like. The bundle has every weight format, word embeddings of four bits,
-static scales, and neither engine nor runner, so it tests the format and the numerics and nothing else.
+Run it once for every new format version, and never change the files of an old one: they are what bundles in
+the field look like. The bundle has every weight format, word embeddings of four bits, static scales, and
+neither engine nor runner, so it tests the format and the numerics and nothing else.
+
+Needs: the host's packages, but not torch.
+Takes: a second.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -36,6 +39,7 @@ from obert_edge.host.compiler.passes.pack import pack
 from obert_edge.host.compiler.passes.plan import plan
 from obert_edge.host.compiler.passes.quantize import quantize
 from obert_edge.targets import FormatCost, get_target, library_path
+from tools import command_line
 
 GOLDEN = Path(__file__).resolve().parent.parent.parent / "tests" / "golden"
 CONFIG: Dict[str, Any] = {
@@ -56,7 +60,7 @@ CONFIG: Dict[str, Any] = {
 
 
 def write_model(folder: Path) -> None:
-    """A random sparse classifier, drawn by numpy so that any machine draws the same."""
+    """Write a random sparse classifier, drawn by numpy so that any machine draws the same."""
     generator = np.random.default_rng(1)
     hidden, wide = CONFIG["hidden_size"], CONFIG["intermediate_size"]
     tensors: Dict[str, np.ndarray] = {}
@@ -95,7 +99,7 @@ def write_model(folder: Path) -> None:
 
 
 def ranges() -> Dict[str, Any]:
-    """Plausible quantization parameters for every quantizer; what counts is that they never change."""
+    """Plausible quantization parameters of every quantizer, as in quantization.json; they never change."""
     quantizers: Dict[str, Any] = {}
     for i in range(CONFIG["num_hidden_layers"]):
         layer = f"bert.encoder.layer.{i}"
@@ -119,7 +123,7 @@ def ranges() -> Dict[str, Any]:
 
 
 def pack_in_turn(graph: LoweredGraph) -> tuple[LoweredGraph, List[LinearFacts]]:
-    """Pack the linears in all formats, one after the other."""
+    """Pack the linears so that every format is used: the first in the first format, and so on in turn."""
     packed, facts, formats = LoweredGraph(graph.max_length), [], list(WeightFormat)
     for op in graph.ops:
         only = {formats[len(facts) % len(formats)]: FormatCost(0.1, 1.0, 1.0)}
@@ -131,7 +135,7 @@ def pack_in_turn(graph: LoweredGraph) -> tuple[LoweredGraph, List[LinearFacts]]:
 
 
 def make(path: Path) -> None:
-    """Compile the model and write the bundle and its answers."""
+    """Compile the model, and write the bundle and, beside it, a JSON file with its answers."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_model(folder)
@@ -165,13 +169,11 @@ def make(path: Path) -> None:
     path.with_suffix(".json").write_text(json.dumps(answers, indent=1) + "\n")
 
 
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Write the golden files, unless they are there."""
+    parser = command_line.parser("tools.dev.make_golden", __doc__)
     parser.add_argument("--replace", action="store_true", help="replace the files of the current version")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     path = GOLDEN / f"v{FORMAT_VERSION}.oeb"
     if path.exists() and not options.replace:
         raise SystemExit(f"{path} exists\n  fix: raise FORMAT_VERSION first, or pass --replace")
@@ -180,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -1,19 +1,21 @@
-#!/usr/bin/env python3
-"""Instructions that one inference executes on ARM: ours against ONNX Runtime and LiteRT, counted under QEMU.
+"""Count the instructions of one inference on ARM: obert-edge beside ONNX Runtime and LiteRT, under QEMU.
 
-    tools/emulation/count_instructions.py [--output docs/results/arm_instructions.md] [--work DIR] [--runs 3]
+    python -m tools.emulation.count_instructions --output docs/results/arm_instructions.md
+    python -m tools.emulation.count_instructions --machine pi5 --ours        # one core, our engine alone
 
-The engines' own aarch64 wheels run one model (MiniLM-L6's shape, random weights, 80 % of the 4x1 blocks
-zero) on emulated Cortex-A53, A72 and A76 and on QEMU's "max", with one thread. A plugin of QEMU
-(instruction_counter.c) counts; the program marks the beginning and the end of every inference by a system
-call, so importing, loading and the first inference are not in the numbers. Counts are exact. They are not
-times: instructions differ in cost, and memory does not appear. Needs a C compiler and Debian (its packages
-are unpacked into a cache folder).
+The engines' own aarch64 wheels run one model (MiniLM-L6's shape, random weights, 80 % of the 4x1 blocks zero)
+with one thread, on emulated Cortex-A53, A72 and A76, on a core with i8mm and on QEMU's "max".
+A plugin of QEMU (instruction_counter.c) counts. The program marks the beginning and the end of every
+inference by a system call, so that importing, loading and the first inference are not in the numbers.
+Counts are exact, and they are not times: instructions differ in cost, and waiting for memory does not appear.
+
+Needs: a C compiler and a Debian system, whose packages are unpacked into a cache folder; pip's access to
+PyPI.
+Takes: about half an hour for everything, a few minutes with --machine pi5 --ours.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import re
@@ -28,13 +30,32 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from obert_edge.device.bench.baselines import get_baseline
 from obert_edge.files import atomic_file
 from obert_edge.host.compiler import build
-from tests.emulation.debian import UnavailableError, unpacked
-from tests.emulation.emulated import MACHINES, Emulated, Machine, site_packages
-from tools.bench import models as bench_models
+from tools import command_line
+from tools.bench.models import Spec, make_checkpoint
+from tools.emulation.debian import UnavailableError, unpacked
+from tools.emulation.emulated import MACHINES, Emulated, Machine, engine_wheels
+
+INTRODUCTION = """# Instructions per inference on ARM
+
+    python -m tools.emulation.count_instructions --output docs/results/arm_instructions.md
+
+MiniLM-L6's shape (6 layers, 384 channels), random weights, 1 x {length} tokens, one thread; n = {runs} \
+inferences of each engine after one that is not counted, largest spread {spread:.2f} %; {engines} are \
+their own aarch64 wheels; {emulator}.
+
+The numbers are millions of instructions per inference, counted by a plugin of QEMU: exact, but **not \
+times**, since an SDOT and a branch count alike and waiting for memory does not appear.
+*Share* is ours at 80 % 4x1 over the better of the two others, which run the same model and compute its \
+zeros; the aim is 0.5 or less.
+Where there is i8mm an instruction does 32 multiply-adds instead of 16, and a dense model gains more by \
+that than a 4x1 one, whose columns still have to be put side by side.
+That the others use SMMLA there is inferred from their counts.
+QEMU's `max` is no core on sale: it has wide SVE and SME, too, for which obert-edge has no kernels.
+"""
 
 SOURCE = Path(__file__).with_name("instruction_counter.c")
 OURS = "obert-edge"
-#: Of ours: name, pattern, sparsity. The baselines get the first; they compute every zero.
+#: The models our engine runs: name, pattern, sparsity. The baselines run the first, and compute its zeros.
 MODELS = (("80 % 4x1", "4x1", 0.8), ("90 % 4x1", "4x1", 0.9), ("dense", "dense", 0.0))
 BASELINES = ("onnxruntime-int8", "litert-int8")
 ENGINES = {"onnxruntime": "ONNX Runtime", "ai-edge-litert": "LiteRT"}
@@ -42,18 +63,11 @@ ENGINES = {"onnxruntime": "ONNX Runtime", "ai-edge-litert": "LiteRT"}
 CORES = (*MACHINES[:3], dataclasses.replace(MACHINES[3], name="i8mm", cpu="max,sve=off,sme=off"), MACHINES[3])
 #: getppid on 64-bit ARM (asm-generic/unistd.h): a call that no engine makes.
 MARKER = 173
-_HELPERS = (
-    "flatbuffers",
-    "protobuf",
-    "ml_dtypes",
-    "backports.strenum",
-    "typing-extensions",
-    "tqdm",
-    "packaging",
-)
 
-#: Runs engines in the emulated Python, one after the other. Arguments: a bundle (for its runner), the jobs as
-#: JSON ([engine, what it loads]), the sequence length, the number of inferences. Prints what ours run.
+#: The program for the emulated Python: it runs engines one after the other. Its arguments are a bundle (whose
+#: copy of obert-edge it imports), the jobs as JSON ([engine, file to load]), the sequence length in tokens
+#: and the number of inferences. It prints the names of the kernels as a JSON list, empty for other engines
+#: than ours.
 GUEST = """
 import json, os, sys
 from pathlib import Path
@@ -84,17 +98,17 @@ print(json.dumps(kernels))
 """
 
 
-#: Label, engine, what it loads.
+#: What an engine is called in the page, the engine (``obert-edge`` or a baseline's name), the file it loads.
 Job = Tuple[str, str, Path]
 
 
 @dataclass(frozen=True)
 class Count:
-    """What one engine executed on one core.
+    """The instructions that one engine executed on one core.
 
     Args:
-        kernels: of ours: what runs there.
-        instructions: of each inference.
+        kernels: the kernels that our engine chose there; empty for other engines.
+        instructions: the number of instructions of each inference.
     """
 
     kernels: str
@@ -102,12 +116,12 @@ class Count:
 
     @property
     def millions(self) -> float:
-        """Median."""
+        """The median over the inferences, in millions of instructions."""
         return sorted(self.instructions)[len(self.instructions) // 2] / 1e6
 
     @property
     def spread(self) -> float:
-        """Largest less smallest, relative to the median."""
+        """The largest number less the smallest, relative to the median."""
         return (max(self.instructions) - min(self.instructions)) / 1e6 / self.millions
 
 
@@ -117,8 +131,8 @@ class Counter:
     Debian's ``qemu-user-static`` cannot load plugins, its ``qemu-user`` can; it runs with its own libraries.
 
     Args:
-        folder: for the compiled plugin and what it writes.
-        source: of the plugin.
+        folder: an existing folder for the compiled plugin and the files it writes.
+        source: the plugin's C file.
 
     Raises:
         UnavailableError: the package cannot be had, or there is no C compiler.
@@ -137,7 +151,7 @@ class Counter:
         release = re.search(r"version (\d+)[^\n]*", said)
         if release is None:
             raise UnavailableError(f"this is no QEMU: {said[:100]}")
-        #: As QEMU says it.
+        #: QEMU's version, in its own words.
         self.version = release[0]
         self._plugin = folder / f"{source.stem}.so"
         # Plugins of version 1 load up to QEMU 8, of version 2 from 9 on (its include/qemu/qemu-plugin.h).
@@ -151,15 +165,15 @@ class Counter:
     def count(
         self, machine: Machine, jobs: Sequence[Job], runner: Path, packages: Path, length: int, runs: int
     ) -> Dict[str, Count]:
-        """Count the inferences of engines, by their labels.
+        """Count the instructions of each job's inferences; return them by the jobs' labels.
 
         Args:
-            machine: to emulate.
-            jobs: label, engine (``obert-edge`` or a baseline's name), what it loads.
-            runner: a bundle whose code the machine can import.
-            packages: the baselines' wheels.
-            length: tokens.
-            runs: inferences counted, after one that is not.
+            machine: the machine to emulate.
+            jobs: the engines and what they load.
+            runner: a bundle whose copy of obert-edge the machine imports.
+            packages: the folder with the baselines' wheels.
+            length: tokens of the one sequence.
+            runs: inferences that are counted, after one that is not.
         """
         listed = [[engine, str(artifact)] for _, engine, artifact in jobs]
         lines, kernels = self.marks(machine, [runner, json.dumps(listed), length, runs], packages)
@@ -181,17 +195,17 @@ class Counter:
         program: str = GUEST,
         settings: str = "",
     ) -> Tuple[List[List[int]], List[str]]:
-        """Run a Python program there.
+        """Run a Python program on an emulated machine while the plugin counts.
 
         Args:
-            machine: to emulate.
-            arguments: of the program.
-            packages: for it to import.
-            program: its text; the last line it prints is a JSON list of names.
-            settings: of the plugin, as ``,name=value``.
+            machine: the machine to emulate.
+            arguments: the program's command line.
+            packages: a folder of wheels for it to import.
+            program: its text; the last line it prints must be a JSON list of names.
+            settings: further settings of the plugin, each as ``,name=value``.
 
         Returns:
-            The numbers of each line that the plugin wrote, one a marker; and the names.
+            The numbers of each line that the plugin wrote, a line for each marker; and the names.
         """
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             folder = Path(name)
@@ -209,19 +223,12 @@ class Counter:
 
 
 def prepare(work: Path, length: int) -> Tuple[Dict[str, Path], Dict[str, Path]]:
-    """Our bundles by model, and the baselines' models of the first of them; what is there already is kept."""
+    """Make our bundles and, of the first model, the baselines' files; keep what an earlier run made."""
     bundles, artifacts = {}, {}
     for name, pattern, sparsity in MODELS:
         folder = work / f"minilm-{pattern}-{sparsity:g}"
         if not folder.is_dir():
-            layers, hidden, heads, intermediate = bench_models.SHAPES["minilm-l6"]
-            bench_models.make_checkpoint(
-                folder,
-                bench_models.Spec(
-                    layers=layers, hidden=hidden, heads=heads, intermediate=intermediate,
-                    pattern=pattern, sparsity=sparsity,
-                ),
-            )  # fmt: skip
+            make_checkpoint(folder, Spec.of_shape("minilm-l6", pattern=pattern, sparsity=sparsity))
         bundles[name] = build(folder, "arm64", work / f"{folder.name}.oeb")
     for name in BASELINES:
         folder = work / "baselines"
@@ -235,28 +242,24 @@ def prepare(work: Path, length: int) -> Tuple[Dict[str, Path], Dict[str, Path]]:
 
 
 def page(counts: Dict[str, Dict[str, Count]], versions: Sequence[str], length: int, runs: int) -> str:
-    """The results page. ``counts``: by machine and model or baseline."""
+    """The results page.
+
+    Args:
+        counts: by the core's name, then by our model's name or the baseline's.
+        versions: of QEMU and the other engines, as the page should name them.
+        length: tokens of the one sequence.
+        runs: inferences that were counted.
+    """
     names = [name for name, _, _ in MODELS]
     spread = max(count.spread for row in counts.values() for count in row.values())
-    text = f"""# Instructions per inference on ARM
-
-Written by `tools/emulation/count_instructions.py`: MiniLM-L6's shape (6 layers, 384 channels), random weights, 1 x
-{length} tokens, one thread, n = {runs} inferences of each after one that is not counted (largest spread
-{100 * spread:.2f} %). Counted by a plugin of {versions[0]}. {" and ".join(versions[1:])} are their own
-aarch64 wheels and run the same model (they compute its zeros). Counts are exact and **no times**: an SDOT
-and a branch count alike, and waiting for memory does not appear. Every engine chooses its kernels by what
-the emulated core has.
-
-At 80 % 4x1 the aim is half of the better of the two others, or less. The Raspberry Pi's cores meet it. Where
-there is i8mm, an instruction does 32 multiply-adds (ours USMMLA; that the others use SMMLA is inferred from
-their counts, their code was not looked at). A dense model gains more by that than a 4x1 one, whose columns
-have to be put side by side as before, so the share is larger there. QEMU's `max` is no core on sale: it has
-wide SVE and SME, too, for which we have no kernels.
-
-Millions of instructions per inference; *share*: ours at 80 % 4x1 of the better of the two others.
-"""
     lines = [
-        text,
+        INTRODUCTION.format(
+            length=length,
+            runs=runs,
+            spread=100 * spread,
+            emulator=versions[0],
+            engines=" and ".join(versions[1:]),
+        ),
         f"| core | our kernels | {' | '.join(f'ours, {name}' for name in names)} | "
         f"{' | '.join(BASELINES)} | share |",
         "|---|---|" + "---|" * (len(names) + len(BASELINES) + 1),
@@ -271,15 +274,20 @@ Millions of instructions per inference; *share*: ours at 80 % 4x1 of the better 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Count, print the page and perhaps write it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, help="write the page there, too")
+    parser = command_line.parser("tools.emulation.count_instructions", __doc__)
+    parser.add_argument("--output", type=Path, help="also write the page to this file")
     parser.add_argument("--work", type=Path, help="keep the models here (default: a temporary folder)")
-    parser.add_argument("--runs", type=int, default=3, help="inferences of each engine (default 3)")
-    parser.add_argument("--sequence-length", type=int, default=128)
-    parser.add_argument("--machine", action="append", choices=[machine.name for machine in CORES])
-    parser.add_argument("--ours", action="store_true", help="count only ours")
+    parser.add_argument(
+        "--runs", type=int, default=3, help="inferences of each engine that are counted (default 3)"
+    )
+    parser.add_argument("--sequence-length", type=int, default=128, help="tokens (default 128)")
+    parser.add_argument(
+        "--machine",
+        action="append",
+        choices=[machine.name for machine in CORES],
+        help="a core to count on; may be given several times (default: all)",
+    )
+    parser.add_argument("--ours", action="store_true", help="count our engine alone, and write no page")
     options = parser.parse_args(arguments)
     length, runs = options.sequence_length, options.runs
     counts: Dict[str, Dict[str, Count]] = {}
@@ -288,7 +296,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         work.mkdir(parents=True, exist_ok=True)
         try:
             counter = Counter(Path(name))
-            packages = site_packages([*(f"{engine}=={version(engine)}" for engine in ENGINES), *_HELPERS])
+            packages = engine_wheels(list(ENGINES))
             bundles, artifacts = prepare(work, length)
             jobs: List[Job] = [(model, OURS, path) for model, path in bundles.items()]
             if not options.ours:
@@ -316,4 +324,4 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(main))

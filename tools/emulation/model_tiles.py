@@ -1,18 +1,19 @@
-#!/usr/bin/env python3
-"""What tiles of weights save on a Raspberry Pi: bytes from memory per inference, with modeled caches.
+"""Model what tiles of weights save on a Raspberry Pi: the bytes that an inference reads from memory.
 
-    tools/emulation/model_tiles.py [--output docs/results/arm_tiles.md] [--board "4 B"] [--tile 0 --tile 65536]
+    python -m tools.emulation.model_tiles --output docs/results/arm_tiles.md
+    python -m tools.emulation.model_tiles --board "4 B" --model "MiniLM-L6, 80 % 4x1"
 
 No board is timed. One encoder layer runs on an emulated core, on one thread, and a plugin of QEMU
-(cache_counter.c) lets every load and store pass through two caches: the core's L1 and its share of the L2 (a
-quarter of a shared one, all of its own). One thread with a quarter of the cache stands for four threads that
-share nothing; on a board they also find what the others fetched. Needs a C compiler and Debian (its packages
-are unpacked into a cache folder).
+(cache_counter.c) lets every load and store pass through two caches: the core's L1, and its share of the L2 (a
+quarter of a shared L2, all of an L2 of its own). One thread with a quarter of the cache stands for four
+threads that share nothing; on a board they also find what the others fetched.
+
+Needs: a C compiler and a Debian system, whose packages are unpacked into a cache folder.
+Takes: about an hour for the three boards, some minutes for one board and one model.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -23,41 +24,48 @@ from typing import Dict, List, Optional, Sequence
 from obert_edge.files import atomic_file
 from obert_edge.host.compiler import build
 from obert_edge.targets.raspberry_pi.boards import BOARDS, Board
-from tests.emulation.debian import UnavailableError
-from tests.emulation.emulated import MACHINES, Machine
-from tools.bench import models as bench_models
+from tools import command_line
+from tools.bench.models import Spec, make_checkpoint
 from tools.emulation.count_instructions import Counter
+from tools.emulation.debian import UnavailableError
+from tools.emulation.emulated import MACHINES, Machine
 
 SOURCE = Path(__file__).with_name("cache_counter.c")
 KIB = 1 << 10
 CACHES = (0, 64 * KIB, 128 * KIB, 256 * KIB, 512 * KIB)
-#: Label, shape, pattern, sparsity. One layer of each.
+#: The models, of which one layer runs: what the page calls it, shape, pattern, sparsity.
 MODELS = (
     ("BERT-base, 80 % 4x1", "bert-base", "4x1", 0.8),
     ("BERT-base, dense", "bert-base", "dense", 0.0),
     ("MiniLM-L6, 80 % 4x1", "minilm-l6", "4x1", 0.8),
 )
+#: Bytes of a cache line.
 LINE = 64
-#: ``CPU part`` of the boards' cores.
+#: ARM's number of each board's core, the ``CPU part`` of ``/proc/cpuinfo``.
 PARTS = {"Cortex-A53": "0xd03", "Cortex-A72": "0xd08", "Cortex-A76": "0xd0b"}
 INTRODUCTION = """# Tiles of weights on the Raspberry Pi
 
-Written by `tools/emulation/model_tiles.py`. **Modeled, not measured**: no board was at hand. One encoder layer, random
-weights, 1 x {length} tokens, n = 1 inference after one that is not counted, on an emulated core of the
-board and one thread ({version}). All its loads and stores
-pass through the core's L1 and its share of L2 (least recently used, no prefetching; a Pi 5's L3 is memory
-here). Logits were equal to the bit for all tiles of a model.
+    python -m tools.emulation.model_tiles --output docs/results/arm_tiles.md
 
-*Tiles for*: the cache the engine is told a thread has. Without tiles a kernel passes over all weights of a
-linear four times, once for each stripe of 16 of a panel's 64 tokens; with them, over a tile at a time. A
-linear whose panel (64 bytes for each input channel) leaves too little of the cache is not cut: with 3072
-channels (192 KB) that is BERT-base's second feed-forward linear on all boards but the 5. *From L2*, *from
-memory*: what missed L1, and L2. *Reading*: what the latter takes at the board's (estimated) bandwidth.
-**Bold**: the board's own (`targets/raspberry_pi/boards.py`). The 3 B+ has the caches of the Zero 2 W.
+One encoder layer, random weights, 1 x {length} tokens, one thread, n = 1 inference after one that is not \
+counted; an emulated core of each board ({version}), whose loads and stores pass through its L1 and its \
+share of L2 (least recently used, no prefetching; a Pi 5's L3 counts as memory).
+
+**Modeled, not measured**: no board was at hand; the logits were equal to the bit for all tiles of a model.
+*Tiles for* is the cache that the engine is told a thread has: without tiles a kernel passes over all \
+weights of a linear four times, once for each stripe of 16 of a panel's 64 tokens; with them, over a tile \
+at a time.
+A linear whose panel (64 bytes for each input channel) leaves too little of the cache is not cut: \
+BERT-base's second feed-forward linear on all boards but the 5.
+*From L2* and *from memory* is what missed L1, and L2; *reading* is the time of the latter at the board's \
+(estimated) bandwidth.
+**Bold** is the board's own setting (`targets/raspberry_pi/boards.py`); the 3 B+ has the caches of the \
+Zero 2 W.
 """
 
-#: Runs every bundle with every size of cache, twice, the second time between two marks. Arguments: bundles
-#: and the sizes as JSON, the sequence length. Prints the bits of the logits.
+#: The program for the emulated Python: it runs every bundle with every size of cache twice, the second time
+#: between two marks. Its arguments are the bundles and the sizes as JSON, and the sequence length in tokens.
+#: It prints the bits of the logits, as a JSON list of hexadecimal texts.
 GUEST = """
 import json, os, sys
 bundles, caches, length = json.loads(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
@@ -82,13 +90,13 @@ print(json.dumps(bits))
 
 @dataclass(frozen=True)
 class Traffic:
-    """One inference of one layer.
+    """What one inference of one layer executed and fetched.
 
     Args:
-        instructions: executed.
-        from_l2: lines that missed L1.
-        from_memory: lines that missed L2.
-        results: the bits of the logits.
+        instructions: instructions executed.
+        from_l2: cache lines that missed L1.
+        from_memory: cache lines that missed L2.
+        results: the bits of the logits, as hexadecimal text.
     """
 
     instructions: int
@@ -108,12 +116,12 @@ def measure(
     """Count one inference of each bundle with each size of cache told to the engine.
 
     Args:
-        counter: with the plugin of this tool.
-        machine: the emulated core.
-        board: whose caches.
-        bundles: for arm64.
-        caches: bytes that linears are cut for; 0: no tiles.
-        length: tokens.
+        counter: a counter made with this program's plugin.
+        machine: the machine to emulate.
+        board: the board whose caches are modeled.
+        bundles: bundles for 64-bit ARM.
+        caches: cache sizes in bytes that linears are cut for; 0: no tiles.
+        length: tokens of the one sequence.
     """
     settings = f",l1={board.l1_data}:{board.l1_ways},l2={board.cache}:{board.l2_ways}"
     arguments = [json.dumps([str(bundle) for bundle in bundles]), json.dumps(list(caches)), length]
@@ -126,23 +134,25 @@ def measure(
 
 
 def prepare(work: Path) -> Dict[str, Path]:
-    """The bundles by model; what is there already is kept."""
+    """Make the bundles, by model; keep those that an earlier run made."""
     bundles = {}
     for label, shape, pattern, sparsity in MODELS:
-        _, hidden, heads, intermediate = bench_models.SHAPES[shape]
         folder = work / f"{shape}-{pattern}"
         if not folder.is_dir():
-            spec = bench_models.Spec(
-                layers=1, hidden=hidden, heads=heads, intermediate=intermediate,
-                pattern=pattern, sparsity=sparsity,
-            )  # fmt: skip
-            bench_models.make_checkpoint(folder, spec)
+            make_checkpoint(folder, Spec.of_shape(shape, layers=1, pattern=pattern, sparsity=sparsity))
         bundles[label] = build(folder, "rpi", work / f"{folder.name}.oeb")
     return bundles
 
 
 def page(found: Dict[str, Dict[str, List[Traffic]]], caches: Sequence[int], version: str, length: int) -> str:
-    """The results page. ``found``: by board and model, of each cache."""
+    """The results page.
+
+    Args:
+        found: by board and model, in the order of ``caches``.
+        caches: cache sizes in bytes.
+        version: of QEMU, as the page should name it.
+        length: tokens of the one sequence.
+    """
     lines = [INTRODUCTION.format(version=version, length=length)]
     boards = {board.name: board for board in BOARDS}
     for name, rows in found.items():
@@ -172,19 +182,22 @@ def page(found: Dict[str, Dict[str, List[Traffic]]], caches: Sequence[int], vers
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Count, print the page and perhaps write it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, help="write the page there, too")
+    parser = command_line.parser("tools.emulation.model_tiles", __doc__)
+    parser.add_argument("--output", type=Path, help="also write the page to this file")
     parser.add_argument("--work", type=Path, help="keep the models here (default: a temporary folder)")
-    parser.add_argument("--sequence-length", type=int, default=128)
+    parser.add_argument("--sequence-length", type=int, default=128, help="tokens (default 128)")
     parser.add_argument(
         "--board",
         action="append",
         choices=[board.name for board in BOARDS],
-        help="default: all but the 3 B+, whose caches are the Zero 2 W's",
+        help="may be given several times (default: all but the 3 B+, whose caches are the Zero 2 W's)",
     )
-    parser.add_argument("--model", action="append", choices=[label for label, *_ in MODELS])
+    parser.add_argument(
+        "--model",
+        action="append",
+        choices=[label for label, *_ in MODELS],
+        help="may be given several times (default: all)",
+    )
     options = parser.parse_args(arguments)
     machines = {machine.part: machine for machine in MACHINES}
     found: Dict[str, Dict[str, List[Traffic]]] = {}
@@ -221,4 +234,4 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(main))

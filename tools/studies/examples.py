@@ -1,4 +1,4 @@
-"""What the pruning studies share: the model, batches to take gradients of, and a dev score."""
+"""The data of the pruning studies: a fine-tuned model, batches to take gradients of, and a dev score."""
 
 from __future__ import annotations
 
@@ -18,19 +18,25 @@ Batches = List[Dict[str, torch.Tensor]]
 
 @dataclass(frozen=True)
 class Study:
-    """A fine-tuned text classifier with its data."""
+    """A fine-tuned text classifier with its data.
+
+    Args:
+        folder: the model folder.
+        batches: train batches to take gradients of.
+        tests: batches of all dev rows.
+    """
 
     folder: Path
     batches: Batches
     tests: Batches
 
     def model(self) -> Any:
-        """The dense model, anew."""
+        """Read the dense model again, in evaluation mode."""
         return AutoModelForSequenceClassification.from_pretrained(self.folder).eval()
 
     @torch.no_grad()
     def score(self, model: torch.nn.Module) -> Dict[str, Any]:
-        """Accuracy in percent, mean loss, and which dev rows are wrong (for paired tests)."""
+        """Accuracy in percent, mean loss, and the dev rows that are wrong (for paired tests)."""
         model.eval()
         wrong: List[int] = []
         loss = count = 0.0
@@ -53,7 +59,7 @@ def load_study(
     seed: int = 42,
     limit: Optional[int] = None,
 ) -> Study:
-    """Random train batches (of the first ``limit`` rows), and the dev rows in order of length."""
+    """Read a study's data: random train batches (of the first ``limit`` rows), and the dev rows by length."""
     task = load_task(task_name, data)
     tokenizer = load_tokenizer(model)
     train = task.features("train", tokenizer, max_length=128, limit=limit)

@@ -1,25 +1,29 @@
-#!/usr/bin/env python3
 """Compare one-shot pruning methods on a fine-tuned text classifier.
 
-    tools/studies/pruning.py --model DENSE_DIR --data SST2_DIR --output docs/results/pruning_study.json
+    python -m tools.studies.pruning --model DENSE_DIR --data SST2_DIR --output docs/results/pruning_study.json
+    python -m tools.studies.pruning ... --patterns 4x1 --sparsities 0.8 --methods magnitude joint
 
-Every cell (method, pattern, sparsity) prunes the dense model anew, without training, and measures
-accuracy and loss on the dev rows. All methods see the same train batches. Cells that the output
-already has are kept: run the same command again to go on where it was stopped; processes with other
-cells may share an output. Beside the JSON a table in Markdown is written. DENSE_DIR is a model folder of
-`obert-edge finetune`; SST2_DIR has GLUE's TSV files.
+Every cell (method, pattern, sparsity) prunes the dense model anew, without training, and measures accuracy
+and loss on the dev rows. All methods see the same train batches. Cells that the output already has are kept:
+run the same command again to go on where it was stopped; processes with other cells may share an output. A
+table in Markdown is written beside the JSON. DENSE_DIR is a model folder of `obert-edge finetune`; SST2_DIR
+has GLUE's TSV files.
 
-Fisher blocks are accumulated once per layout and block size and serve every cell: with the defaults
-(256 gradients, MiniLM-L6) by estimate two minutes on two idle cores, and then 10 to 30 s a cell. Only
-recomputations and permuted models take gradients of their own.
+Fisher blocks are accumulated once for each layout and block size and serve every cell; only recomputations
+and permuted models take gradients of their own.
+
+Needs: the host's packages (torch, transformers).
+Takes: by estimate two minutes on two idle cores for the Fisher blocks of MiniLM-L6, then 10 to 30 seconds a
+cell; the default is some 300 cells.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -35,15 +39,18 @@ from obert_edge.host.pruning import (
 from obert_edge.host.pruning.fisher import BlockFisher, BlockLayout, accumulate
 from obert_edge.host.pruning.gradients import GradientSampler
 from obert_edge.host.pruning.step import Method, Operation
+from tools import command_line
 from tools.studies.examples import Study, load_study
 from tools.studies.rows import StudyRows, mcnemar_of
 
+#: By name of the method: options of :class:`Surgeon`, with rows of 32 unless they say otherwise.
 METHODS: Dict[str, Dict[str, Any]] = {
     "magnitude": {"criterion": "magnitude"},
     "movement": {"criterion": "movement"},
     "wanda": {"criterion": "wanda"},
     "sparsegpt": {"criterion": "sparsegpt"},
-    # The paper's: blocks of the flattened matrix, 50 for single weights, every update for itself.
+    # As in the paper: Fisher blocks of the flattened matrix, of 50 for single weights, each weight updated
+    # alone.
     "paper": {"criterion": "obert", "layout": "flat", "solver": "paper", "block_size": 50},
     "separate": {"criterion": "obert", "solver": "paper"},
     "joint": {"criterion": "obert"},
@@ -53,25 +60,34 @@ METHODS: Dict[str, Dict[str, Any]] = {
     "greedy": {"criterion": "obert", "selection": "greedy"},
     "joint, 4 recomputations": {"criterion": "obert", "recomputations": 4},
 }
-"""Methods by name; options are those of :class:`Surgeon` with rows of 32 unless they say otherwise."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Measure the cells that the output does not have yet.
+
+    Raises:
+        UsageError: the output is of another study or of another model.
+    """
+    parser = command_line.parser("tools.studies.pruning", __doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of the fine-tuned dense model")
     parser.add_argument("--data", type=Path, required=True, help="folder with the task's TSV files")
-    parser.add_argument("--task", default="sst2")
+    parser.add_argument("--task", default="sst2", help="a GLUE task, or text (default: sst2)")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write, and .md beside it")
-    parser.add_argument("--patterns", nargs="+", default=["unstructured", "1x4", "2x1", "4x1", "8x1", "2:4"])
-    parser.add_argument("--sparsities", nargs="+", type=float, default=[0.5, 0.6, 0.7, 0.8, 0.9])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--gradients", type=int, default=256)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--dampening", type=float, default=1e-7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=42)
+    every = ["unstructured", "1x4", "2x1", "4x1", "8x1", "2:4"]
+    parser.add_argument("--patterns", nargs="+", default=every, help=f"(default: {' '.join(every)})")
+    parser.add_argument(
+        "--sparsities", nargs="+", type=float, default=[0.5, 0.6, 0.7, 0.8, 0.9], help="(default: 0.5 to 0.9)"
+    )
+    parser.add_argument(
+        "--methods", nargs="+", default=list(METHODS), choices=list(METHODS), help="(default: all)"
+    )
+    parser.add_argument("--gradients", type=int, default=256, help="batches for the Fisher (default: 256)")
+    parser.add_argument("--batch-size", type=int, default=16, help="examples of a gradient (default: 16)")
+    parser.add_argument("--dampening", type=float, default=1e-7, help="of the Fisher (default: 1e-7)")
+    parser.add_argument("--threads", type=int, default=2, help="(default: 2)")
+    parser.add_argument("--seed", type=int, default=42, help="of the train batches (default: 42)")
     parser.add_argument("--max-seconds", type=float, help="begin no cell after this; run again to go on")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     started = time.perf_counter()
     study = load_study(
@@ -109,7 +125,7 @@ def main() -> None:
 
 
 def cells(methods: List[str], patterns: List[str], sparsities: List[float]) -> List[Tuple[str, str, float]]:
-    """What is to be measured; methods that share Fisher blocks one after the other."""
+    """The cells to measure, ordered so that methods that share Fisher blocks follow each other."""
     found = []
     for method in methods:
         for pattern in patterns:
@@ -118,7 +134,7 @@ def cells(methods: List[str], patterns: List[str], sparsities: List[float]) -> L
                 if sparsity > shape.max_sparsity + 1e-9:
                     continue
                 if method == "sparsegpt" and shape.of is not None and sparsity < shape.max_sparsity:
-                    continue  # it always removes as many as N:M allows
+                    continue  # SparseGPT always removes as many weights as N:M allows
                 found.append((method, pattern, sparsity))
     return found
 
@@ -156,7 +172,7 @@ def prune(
     sparsity: float,
     options: argparse.Namespace,
 ) -> Dict[str, Any]:
-    """Prune as one cell says; what the report has of it."""
+    """Prune the model as one cell says; return the sparsity and the predicted increase of the loss."""
     settings = dict(METHODS[method])
     criterion, permuted = settings.pop("criterion"), settings.pop("channel_permutation", False)
     if criterion != Surgeon.name:
@@ -166,12 +182,12 @@ def prune(
         )  # fmt: skip
         return {"sparsity": report.sparsity, "loss_increase": None}
     if settings.get("block_size", 32) % (pattern.of or pattern.columns):
-        settings["block_size"] = 32  # as the paper's code has it for 1x4
+        settings["block_size"] = 32  # the size that the paper's code uses for 1x4
     surgeon = Surgeon(dampening=options.dampening, **settings)
     surgeon.check_pattern(pattern)
     if permuted:
         permute_channels(model, study.batches, pattern=pattern, sparsity=sparsity, surgeon=surgeon)
-    if surgeon.recomputations > 1 or permuted:  # with gradients of its own
+    if surgeon.recomputations > 1 or permuted:  # the shared Fisher blocks are not of this model
         report = prune_one_shot(
             model, study.batches, sparsity=sparsity, pattern=pattern, criterion=surgeon,
             gradients=options.gradients,
@@ -213,6 +229,7 @@ def table(settings: Dict[str, Any], rows: List[Dict[str, Any]], reference: str =
 
 
 def show(row: Dict[str, Any]) -> None:
+    """Print a row as one line."""
     print(
         f"{row['pattern']:>12} {row['sparsity']:6.1%} {row['method']:<24} accuracy {row['accuracy']:6.2f}"
         f"  loss {row['loss']:.3f}  {row['seconds']:5.0f} s",
@@ -221,4 +238,4 @@ def show(row: Dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -1,4 +1,4 @@
-"""What the studies share: a file of rows that several processes may add to, and the paired test."""
+"""The results of a study: a file of rows that several processes may add to, and the paired test."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ Row = Dict[str, Any]
 class StudyRows:
     """The rows of a study: a JSON file, with a table in Markdown beside it.
 
-    Every row is written as soon as it is added, both files whole or not at all. Processes that measure
-    different cells may share a file: what others added meanwhile is kept.
+    Every row is written as soon as it is added, and a file is replaced in one step, so that a reader never
+    finds half of one. Processes that measure different cells may share a file: the rows that others added are
+    kept.
 
     Args:
-        path: the JSON file; the table has its name and ``.md``.
-        settings: what all rows were measured with.
-        same: the settings that rows of one study share; the others only describe.
-        cell: the fields that tell one row from another.
-        table: settings and rows to Markdown.
+        path: the JSON file; the table has the same name with ``.md``.
+        settings: the settings all rows were measured with.
+        same: names of the settings that must be equal for rows to be of one study; the others only describe.
+        cell: names of the fields that tell one row from another.
+        table: a function from settings and rows to Markdown.
 
     Raises:
         UsageError: the file there is of another study.
@@ -50,8 +51,8 @@ class StudyRows:
         return cell in map(self._cell_of, self.rows)
 
     def add(self, *rows: Row) -> None:
-        """Add rows, but for cells that others have added since."""
-        with _alone_in(self._path.parent):
+        """Add rows, and write both files; a row whose cell is there already is left out."""
+        with _locked(self._path.parent):
             self.rows = self._saved()
             self.rows += [row for row in rows if not self.has(*self._cell_of(row))]
             with atomic_file(self._path) as temporary:
@@ -77,8 +78,8 @@ class StudyRows:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which leaves nothing behind."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder against other processes; unlike a lock file, the lock is gone when the process is."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -89,11 +90,11 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """Two-sided exact p that two models are equally good.
+    """The p-value of McNemar's exact two-sided test that two models are equally good.
 
     Args:
-        gained: examples that only the second has right.
-        lost: examples that only the first has right.
+        gained: number of examples that only the second model has right.
+        lost: number of examples that only the first model has right.
     """
     total = gained + lost
     tail = sum(math.comb(total, k) for k in range(min(gained, lost) + 1))
@@ -101,6 +102,6 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def mcnemar_of(first: Row, second: Row) -> float:
-    """The same of two rows, from the examples that each gets ``wrong``."""
+    """:func:`mcnemar` of two rows, from the examples that each of them has in ``wrong``."""
     wrong, others = set(first["wrong"]), set(second["wrong"])
     return mcnemar(len(wrong - others), len(others - wrong))

@@ -6,8 +6,8 @@ import pytest
 
 from obert_edge.host.remote.ssh import OPTIONS_VARIABLE
 from tests.emulation.bundles import make_bundle
-from tests.emulation.debian import UnavailableError
 from tests.host.remote.loopback import Loopback
+from tools.emulation.debian import UnavailableError
 
 
 @pytest.fixture(scope="session")

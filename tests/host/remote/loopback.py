@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.emulation.debian import UnavailableError, unpacked
+from tools.emulation.debian import UnavailableError, unpacked
 
 #: What a device has besides Python; anything else is not on its PATH.
 TOOLS = ("bash", "cat", "mkdir", "mv", "rm", "sh", "sync", "wc")

@@ -15,22 +15,23 @@ _UPDATE_SECONDS, _DOWNLOAD_SECONDS, _UNPACK_SECONDS = 240, 300, 180
 
 
 class UnavailableError(Exception):
-    """The packages cannot be had here; the message says why."""
+    """QEMU or the packages of another machine cannot be had here; the message says why."""
 
 
 def cache_folder() -> Path:
-    """Where what these tests download is kept."""
+    """The folder, below the user's cache, that keeps what was downloaded and unpacked."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "obert-edge" / "tests"
 
 
 def unpacked(packages: Sequence[str], architecture: Optional[str] = None, *, closure: bool = False) -> Path:
-    """A folder with the files of packages.
+    """Fetch and unpack packages, unless an earlier call did; return the folder with their files.
 
     Args:
-        packages: names.
+        packages: Debian's names.
         architecture: Debian's name, such as ``arm64``; ``None``: this machine's.
-        closure: with everything they depend on: the folder is a root to run programs in.
+        closure: unpack everything they depend on, too, so that programs can run with the folder as their
+            root.
 
     Raises:
         UnavailableError: no apt or dpkg here, this is no Debian, or its archive cannot be reached.
@@ -84,7 +85,7 @@ def _download(packages: Sequence[str], architecture: str, closure: bool) -> List
 
 
 def _sources() -> Path:
-    """This system's list of Debian's own archive."""
+    """The file that lists Debian's own archive on this system; others have no packages of other CPUs."""
     for path in ("/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"):
         if Path(path).is_file() and "debian" in Path(path).read_text("utf-8", "replace"):
             return Path(path)

@@ -8,12 +8,16 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
-from tests.emulation.debian import UnavailableError, cache_folder, unpacked
+from obert_edge.errors import ObertEdgeError
+from obert_edge.files import atomic_folder
+from tools.emulation.debian import UnavailableError, cache_folder, unpacked
 
-#: Names in /proc/cpuinfo. It must fit the emulated core: programs that look there believe it.
+#: The features that /proc/cpuinfo lists. They must fit the emulated core, since programs that look there
+#: choose their instructions by them.
 _V8 = "fp asimd evtstrm crc32 cpuid"
 _A76 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
 _V7 = "half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae evtstrm"
@@ -21,16 +25,16 @@ _V7 = "half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae
 
 @dataclass(frozen=True)
 class Machine:
-    """What is emulated.
+    """A board (or a CPU) to emulate.
 
     Args:
-        name: for tests.
-        architecture: as Debian says it.
-        cpu: as QEMU says it.
-        part: ``CPU part`` of ``/proc/cpuinfo``.
-        features: its ``Features``.
-        implementations: kernels that must run, best first.
-        board: what its device tree says it is; empty: it has none.
+        name: what people call it.
+        architecture: Debian's name of it, ``arm64`` or ``armhf``.
+        cpu: QEMU's name of the core.
+        part: ARM's number of the core, the ``CPU part`` of ``/proc/cpuinfo``.
+        features: the ``Features`` of ``/proc/cpuinfo``.
+        implementations: names of the engine's kernels that must run there, best first.
+        board: the model in its device tree; empty where there is no device tree.
     """
 
     name: str
@@ -60,18 +64,28 @@ MACHINES = (
 )
 PI_32_BIT = Machine("pi2", "armhf", "cortex-a7", "0xc07", _V7, ("neon", "scalar"))
 
+#: What ONNX Runtime and LiteRT import besides numpy, which comes from Debian.
+_ENGINE_REQUIREMENTS = (
+    "flatbuffers",
+    "protobuf",
+    "ml_dtypes",
+    "backports.strenum",
+    "typing-extensions",
+    "tqdm",
+    "packaging",
+)
 _QEMU = {"arm64": "qemu-aarch64-static", "armhf": "qemu-arm-static"}
 _PLATFORMS = {"arm64": "aarch64", "armhf": "armv7l"}
 _TRIPLES = {"arm64": "aarch64-linux-gnu", "armhf": "arm-linux-gnueabihf"}
 
 
 class Emulated:
-    """A machine ready to run Python.
+    """An emulated machine, ready to run Python.
 
     Args:
-        machine: which.
-        folder: for its few files; everything else is shared.
-        qemu: the emulator's command; ``None``: the one of this machine, or Debian's.
+        machine: what to emulate.
+        folder: an existing empty folder for its few files; the Debian system is shared by all.
+        qemu: the emulator's command and options; ``None``: the emulator of this machine, or Debian's.
 
     Raises:
         UnavailableError: QEMU or the packages cannot be had.
@@ -113,12 +127,12 @@ class Emulated:
     def run(
         self, *arguments: object, packages: Optional[Path] = None, timeout: int = 900
     ) -> subprocess.CompletedProcess[str]:
-        """Run its Python.
+        """Run its Python, and return what it printed.
 
         Args:
-            arguments: of ``python3``.
-            packages: a folder of its quantizer packages.
-            timeout: seconds.
+            arguments: the command line of ``python3``.
+            packages: a folder of :func:`site_packages` for its Python to import from.
+            timeout: seconds until it is ended.
         """
         command = [str(self.python), "-B", *map(str, arguments)]
         return subprocess.run(
@@ -131,24 +145,21 @@ class Emulated:
         )
 
     def environment(self, packages: Optional[Path] = None) -> Dict[str, str]:
-        """What its Python needs, and nothing of this machine's Python."""
+        """The environment variables its Python needs, and none of those of this machine's Python."""
         variables = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LC_ALL": "C"}
         return variables if packages is None else {**variables, "PYTHONPATH": str(packages)}
 
 
 def site_packages(names: Sequence[str], architecture: str = "arm64") -> Path:
-    """A folder of PyPI's own wheels of another machine for the Python of :class:`Emulated`.
+    """Fetch wheels that PyPI has for another machine; return a folder for :class:`Emulated` to import.
 
     Args:
-        names: of the packages; nothing they depend on comes with them.
-        architecture: as Debian says it.
+        names: requirements, such as ``onnxruntime==1.20``; what they depend on does not come with them.
+        architecture: Debian's name of the machine's architecture.
 
     Raises:
         UnavailableError: pip cannot get them.
     """
-    from obert_edge.errors import ObertEdgeError
-    from obert_edge.files import atomic_folder
-
     folder = cache_folder() / f"{architecture}-site-{'-'.join(names)}"
     if folder.is_dir():
         return folder
@@ -179,6 +190,16 @@ def site_packages(names: Sequence[str], architecture: str = "arm64") -> Path:
     except (subprocess.TimeoutExpired, ObertEdgeError) as error:
         raise UnavailableError(f"pip did not get {', '.join(names)}: {error}") from error
     return folder
+
+
+def engine_wheels(engines: Sequence[str] = ("onnxruntime", "ai-edge-litert")) -> Path:
+    """The aarch64 wheels of other engines, in the versions that this machine has installed.
+
+    Raises:
+        UnavailableError: pip cannot get them.
+        PackageNotFoundError: an engine is not installed here.
+    """
+    return site_packages([*(f"{engine}=={version(engine)}" for engine in engines), *_ENGINE_REQUIREMENTS])
 
 
 def _find_qemu(name: str) -> Path:

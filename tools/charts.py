@@ -1,4 +1,4 @@
-"""Plain charts as SVG text: lines over a logarithmic plane, labeled points, bars with goals."""
+"""Plain charts as SVG text: lines on two logarithmic axes, labeled points, bars with goals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Bars:
-    """One bar each: label, floor, aim or ``None``, value."""
+    """A bar for each row: label, floor, aim (or ``None``) and value, the last three in ``unit``."""
 
     title: str
     unit: str
@@ -54,7 +54,7 @@ class _Axis:
 
 
 def line_chart(lines: Lines) -> str:
-    """The SVG of a line chart; a tick at every x there is, and at 1, 2 and 5 times powers of ten of y."""
+    """The SVG of a line chart; ticks at every x of a point, and at 1, 2 and 5 times powers of ten of y."""
     points = [point for series in lines.series.values() for point in series]
     left, top, right, bottom = 60, 50, 500, 400
     xs, ys = sorted({x for x, _ in points}), [y for _, y in points]

@@ -1,0 +1,1 @@
+"""What the engine costs, in time and memory, on its own and beside other engines."""

@@ -1,0 +1,1 @@
+"""Recipes of the published numbers, and the programs that run them."""

@@ -1,0 +1,1 @@
+"""Experiments that chose the defaults: pruning methods, word embeddings, accuracy against cost."""
