@@ -37,7 +37,7 @@ from tools.emulation.emulated import MACHINES, Emulated, Machine, engine_wheels
 
 INTRODUCTION = """# Instructions per inference on ARM
 
-    python -m tools.emulation.count_instructions --output docs/results/arm_instructions.md
+    python -m tools.emulation.count_instructions --runs {runs} --output docs/results/arm_instructions.md
 
 MiniLM-L6's shape (6 layers, 384 channels), random weights, 1 x {length} tokens, one thread; n = {runs} \
 inferences of each engine after one that is not counted, largest spread {spread:.2f} %; {engines} are \

@@ -208,16 +208,12 @@ def table(settings: Dict[str, Any], rows: List[Dict[str, Any]]) -> str:
         groups.setdefault((row["pattern"], row["target"]), {}).setdefault(row["method"], []).append(row)
     pruning, qat = settings["recipe"]["prune"], settings["recipe"]["quantize"]
     lines = [
-        f"# Pruning gradually: {settings['task']}",
+        f"# Pruning methods at one budget: {settings['task']}",
         "",
-        f"    python -m tools.studies.gradual tools/reproduce/{settings['recipe_file']}"
-        f" --model DENSE --data DATA --work DIR --methods {' '.join(methods)} --output FILE",
-        "",
-        "{cores} x {cpu}, torch {torch}.".format(**settings["machine"]),
         f"{dense['n']} examples of {settings['split']}, each bundle scored once by the engine: {metric}.",
         f"Dense bundle, calibrated without training: {dense['metrics'][metric]:.2f}.",
-        f"Every cell has the budget of `{settings['recipe_file']}`: {pruning['training']['max_steps']} steps"
-        f" of {pruning['training']['batch_size']} while pruning and {qat['training']['max_steps']} of QAT.",
+        f"Every cell has the budget of `{settings['recipe_file']}`: {pruning['training']['max_steps']} steps of"
+        f" {pruning['training']['batch_size']} while pruning and {qat['training']['max_steps']} of QAT.",
         "\\*: differs from obert at p < 0.05 (exact McNemar test, same seed).",
         "",
         "| pattern | sparsity | " + " | ".join(methods) + " | MB |",

@@ -20,7 +20,6 @@ cell; the default is some 300 cells.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -211,16 +210,9 @@ def table(settings: Dict[str, Any], rows: List[Dict[str, Any]], reference: str =
     groups = list(dict.fromkeys((row["pattern"], row["target"]) for row in rows[1:]))
     order = list(dict.fromkeys(row["pattern"] for row in rows[1:]))
     lines = [
-        "# Pruning at once, without training",
+        f"# One-shot pruning methods: accuracy on {settings['task']}",
         "",
-        f"    python -m tools.studies.pruning --model DENSE --data DATA --task {settings['task']}"
-        f" --gradients {settings['gradients']} --batch-size {settings['batch_size']}"
-        f" --dampening {settings['dampening']:g} --seed {settings['seed']}"
-        f" --methods {shlex.join(methods)} --patterns {' '.join(order)}"
-        f" --sparsities {' '.join(f'{target:g}' for target in sorted({group[1] for group in groups}))}"
-        " --output FILE",
-        "",
-        f"Accuracy; dense: {rows[0]['accuracy']:.2f}.",
+        f"Dense: {rows[0]['accuracy']:.2f}.",
         f"{settings['gradients']} gradients of {settings['batch_size']} sentences, dampening"
         f" {settings['dampening']:g}, no training.",
         f"\\*: differs from {reference} at p < 0.05 (exact McNemar test on the dev rows).",

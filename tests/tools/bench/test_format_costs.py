@@ -9,8 +9,7 @@ from obert_edge.bundle.packing import count_units, pack_linear
 from obert_edge.bundle.program import Activation, DType, WeightFormat
 from obert_edge.device.runtime.native import Library
 from obert_edge.targets import get_target, library_path
-from tools.bench import format_costs as fit_format_costs
-from tools.bench import kernels as bench_kernels
+from tools.bench import format_costs, kernels
 from tools.bench.format_costs import Timing, fit
 
 STORED = ((100, 10), (400, 10), (50, 40), (900, 300))
@@ -40,11 +39,11 @@ def test_no_cost_is_negative():
 
 
 def test_a_linear_is_there_several_times_and_gives_the_same():
-    case = bench_kernels.linear_case(16, 32, WeightFormat.ROW_GATHER_4, 0.5, 16, DType.U8, Activation.NONE)
-    program, weights = fit_format_costs.repeated(case, 3)
+    case = kernels.linear_case(16, 32, WeightFormat.ROW_GATHER_4, 0.5, 16, DType.U8, Activation.NONE)
+    program, weights = format_costs.repeated(case, 3)
     library = Library(library_path(get_target("x86")))
     with library.open(program.to_bytes(), weights, threads=1) as model:
-        buffers, batch = bench_kernels.buffers_of(case, 16), bench_kernels.batch_of(16)
+        buffers, batch = kernels.buffers_of(case, 16), kernels.batch_of(16)
         results = []
         for index in range(3):
             buffers[1][:] = 0
@@ -56,7 +55,7 @@ def test_a_linear_is_there_several_times_and_gives_the_same():
 
 def test_every_format_is_measured_with_what_it_stores():
     library = Library(library_path(get_target("x86")))
-    found = fit_format_costs.measure(library, "scalar", rounds=1, shapes=((16, 32),), sparsities=(0.5, 0.75))
+    found = format_costs.measure(library, "scalar", rounds=1, shapes=((16, 32),), sparsities=(0.5, 0.75))
     assert set(found) == set(WeightFormat)
     assert {weight_format: len(timings) for weight_format, timings in found.items()} == {
         weight_format: 1 if weight_format is WeightFormat.DENSE_4 else 2 for weight_format in WeightFormat
@@ -69,8 +68,8 @@ def test_every_format_is_measured_with_what_it_stores():
 
 
 def test_what_is_printed_goes_into_a_target(monkeypatch, capsys):
-    monkeypatch.setattr(fit_format_costs, "measure", _tiny(fit_format_costs.measure))
-    fit_format_costs.main(["--implementation", "scalar", "--rounds", "1"])
+    monkeypatch.setattr(format_costs, "measure", _tiny(format_costs.measure))
+    format_costs.main(["--implementation", "scalar", "--rounds", "1"])
     printed = capsys.readouterr().out
     names: dict = {}
     code = printed.replace("format_costs={", "format_costs = {").replace("\n},", "\n}")
@@ -84,7 +83,7 @@ def test_what_is_printed_goes_into_a_target(monkeypatch, capsys):
 
 def test_kernels_that_do_not_run_here_are_named(capsys):
     with pytest.raises(SystemExit):
-        fit_format_costs.main(["--implementation", "abacus"])
+        format_costs.main(["--implementation", "abacus"])
     assert "abacus does not run here; there are" in capsys.readouterr().err
 
 

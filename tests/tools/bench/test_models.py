@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,12 +11,7 @@ from hypothesis import strategies as st
 import obert_edge
 from obert_edge.errors import UsageError
 from obert_edge.host.compiler import build
-
-_SOURCE = Path(__file__).parents[2] / "tools" / "bench_models.py"
-_SPEC = importlib.util.spec_from_file_location("bench_models", _SOURCE)
-assert _SPEC is not None and _SPEC.loader is not None
-bench_models = sys.modules["bench_models"] = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(bench_models)
+from tools.bench import models
 
 SMALL = {"layers": 2, "hidden": 48, "heads": 4, "intermediate": 96, "positions": 40}
 
@@ -35,14 +26,14 @@ SMALL = {"layers": 2, "hidden": 48, "heads": 4, "intermediate": 96, "positions":
 def test_exactly_the_asked_fraction_of_blocks_is_zero(block, sparsity, rows, columns):
     shape = (rows * block[0], columns * block[1])
     pattern = "unstructured" if block == (1, 1) else f"{block[0]}x{block[1]}"
-    weights = bench_models.sparse_weights(shape, sparsity, pattern).numpy()
+    weights = models.sparse_weights(shape, sparsity, pattern).numpy()
     blocks = (weights.reshape(rows, block[0], columns, block[1]) != 0).sum(axis=(1, 3))
     assert set(np.unique(blocks)) <= {0, block[0] * block[1]}
     assert (blocks == 0).sum() == round(sparsity * rows * columns)
 
 
 def test_no_other_weight_becomes_zero_in_int8():
-    weights = bench_models.sparse_weights((64, 512), 0.5, "4x1")
+    weights = models.sparse_weights((64, 512), 0.5, "4x1")
     scale = weights.abs().amax(dim=1, keepdim=True) / 127
     assert torch.equal(torch.round(weights / scale) == 0, weights == 0)
 
@@ -53,13 +44,13 @@ def test_no_other_weight_becomes_zero_in_int8():
 )
 def test_a_pattern_that_cannot_be_made_is_refused(shape, sparsity, pattern, named):
     with pytest.raises(UsageError, match=named):
-        bench_models.sparse_weights(shape, sparsity, pattern)
+        models.sparse_weights(shape, sparsity, pattern)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "electra"])
 def test_a_model_of_every_architecture_builds_and_takes_texts(tmp_path, architecture):
-    spec = bench_models.Spec(architecture=architecture, sparsity=0.75, pattern="4x1", vocabulary=600, **SMALL)
-    folder = bench_models.make_checkpoint(tmp_path / "model", spec)
+    spec = models.Spec(architecture=architecture, sparsity=0.75, pattern="4x1", vocabulary=600, **SMALL)
+    folder = models.make_checkpoint(tmp_path / "model", spec)
     bundle = build(folder, "x86", tmp_path / "model.oeb")
     with obert_edge.load(str(bundle), threads=1) as session:
         answer = session.predict("some words, 12 of them")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tools.bench import arm_interleaving
+from tests.tools.results import RESULTS, begins_with
 from tools.emulation import count_instructions
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_share_is_of_the_better_of_the_others():
@@ -82,19 +79,5 @@ void call_system(int64_t number) { called(1, 0, number, 0, 0, 0, 0, 0, 0, 0, 0);
 """
 
 
-def test_every_way_of_interleaving_multiplies_what_it_interleaved():
-    for name, loop in arm_interleaving.alternatives():
-        products = [line for line in loop if line.startswith("sdot")]
-        rows = int(name.split()[0])
-        tokens = 8 if "8 tokens" in name else 16
-        assert len(products) * 16 == rows * tokens * 4, name
-        sums = [line.split()[1] for line in products]
-        assert len(set(sums)) == len(sums), name
-        written = {
-            word.strip(",") for line in loop if not line.startswith("sdot") for word in line.split()[1:2]
-        }
-        for line in products:
-            source = line.split()[2].strip(",").split(".")[0]
-            assert any(target in (source + ".16b", source + ".8h", "q" + source[1:]) for target in written), (
-                line
-            )
+def test_the_committed_page_begins_as_the_program_writes_it():
+    assert begins_with((RESULTS / "arm_instructions.md").read_text(), count_instructions.INTRODUCTION)

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests.tools.results import RESULTS, begins_with
 from tools.emulation import model_tiles
 
 
@@ -109,3 +110,7 @@ void access(u64 address, bool store) {
 }
 void call_system(int64_t number) { called(1, 0, number, 0, 0, 0, 0, 0, 0, 0, 0); }
 """
+
+
+def test_the_committed_page_begins_as_the_program_writes_it():
+    assert begins_with((RESULTS / "arm_tiles.md").read_text(), model_tiles.INTRODUCTION)

@@ -12,7 +12,7 @@ import pytest
 from obert_edge.host.stages import describe, plan
 from obert_edge.host.stages.recipe import Recipe
 
-FOLDER = Path(__file__).parents[2] / "tools" / "reproduce" / "paper"
+FOLDER = Path(__file__).parents[3] / "tools" / "reproduce" / "paper"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 #: Training rows; batch of a step.
 TASKS = {"squad": (88524, 16), "mnli": (392702, 32), "qqp": (363846, 32)}

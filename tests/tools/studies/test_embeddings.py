@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 
 import pytest
 
 from obert_edge.host.stages import quantize
 from tests.host.stages.conftest import data, dense, encoder, task  # noqa: F401
-from tools.studies import embeddings as embedding_study
+from tools.studies import embeddings
 
 
-def test_every_variant_is_compared_with_the_int8_bundle(dense, data, task, tmp_path, monkeypatch):  # noqa: F811
+def test_every_variant_is_compared_with_the_int8_bundle(dense, data, task, tmp_path):  # noqa: F811
     quantize(dense, task, tmp_path / "int8", method="calibrate", progress=False)
     more = tmp_path / "more.txt"
     more.write_text("film plot\n")
     arguments = ["--model", tmp_path / "int8", "--task", "text", "--data", data, "--work", tmp_path / "work"]
     arguments += ["--output", tmp_path / "o.json", "--corpus", more, "--reference", dense, "--threads", "1"]
-    monkeypatch.setattr(sys, "argv", ["embedding_study", *map(str, arguments)])
-    embedding_study.main()
+    embeddings.main([*map(str, arguments)])
     rows = json.loads((tmp_path / "o.json").read_text())["rows"]
     assert [row["name"] for row in rows] == [
         "INT8",
@@ -43,6 +41,6 @@ def test_every_variant_is_compared_with_the_int8_bundle(dense, data, task, tmp_p
 def test_changes_are_counted_in_both_directions():
     first = ({"a": "x", "b": "x", "c": "x", "d": "x"}, {"a": True, "b": True, "c": False, "d": False})
     other = ({"a": "x", "b": "y", "c": "y", "d": "z"}, {"a": True, "b": False, "c": True, "d": False})
-    found = embedding_study.paired(first, other)
+    found = embeddings.paired(first, other)
     assert (found["agreement"], found["gained"], found["lost"], found["difference"]) == (25, 1, 1, 0)
     assert found["difference_standard_error"] == pytest.approx(100 * math.sqrt(2) / 4)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
 from tests.host.stages.conftest import data, dense, encoder, task  # noqa: F401
-from tools.studies import frontier
-from tools.studies import gradual as gradual_study
+from tests.tools.results import RESULTS
+from tools import command_line
+from tools.studies import frontier, gradual
 
 _RECIPE = """
 task: {name: text}
@@ -25,7 +25,6 @@ def test_methods_are_compared_by_their_bundles_and_shown_with_size_and_latency(
     dense,  # noqa: F811
     data,  # noqa: F811
     tmp_path,
-    monkeypatch,
     capsys,
 ):
     recipe, output, work = tmp_path / "recipe.yaml", tmp_path / "study.json", tmp_path / "work"
@@ -33,11 +32,8 @@ def test_methods_are_compared_by_their_bundles_and_shown_with_size_and_latency(
 
     def run(*more):
         line = [str(recipe), "--model", str(dense), "--data", str(data), "--work", str(work)]
-        monkeypatch.setattr(
-            sys, "argv", ["study", *line, "--output", str(output), "--cells", "4x1:0.5", *more]
-        )
-        status = gradual_study.main()
-        return status, capsys.readouterr()
+        line += ["--output", str(output), "--cells", "4x1:0.5", *more]
+        return command_line.run(gradual.main, line), capsys.readouterr()
 
     assert run("--methods", "magnitude")[0] == 0
     assert run("--methods", "magnitude", "obert")[0] == 0
@@ -86,10 +82,8 @@ def test_methods_are_compared_by_their_bundles_and_shown_with_size_and_latency(
     )
     page = tmp_path / "page.json"
     line = [str(wanted), "--bundles", str(work), "--output", str(page), "--sequence-length", "16"]
-    monkeypatch.setattr(
-        sys, "argv", ["frontier", *line, "--duration", "0.1", "--rounds", "2", "--threads", "1"]
-    )
-    assert frontier.main() == 0
+    line += ["--duration", "0.1", "--rounds", "2", "--threads", "1"]
+    assert command_line.run(frontier.main, line) == 0
     first, second = json.loads(page.read_text())["rows"]
     assert (first["bytes"], second["score"]) == (dense_row["bytes"], rows[1]["metrics"]["accuracy"])
     assert second["latency_ms"] > 0
@@ -98,6 +92,14 @@ def test_methods_are_compared_by_their_bundles_and_shown_with_size_and_latency(
         assert ">pruned</text>" in (tmp_path / name).read_text()
 
     wanted.write_text(wanted.read_text().replace('"method": "obert"', '"method": "none"'))
-    monkeypatch.setattr(sys, "argv", ["frontier", *line])
-    assert frontier.main() != 0
+    assert command_line.run(frontier.main, line) != 0
     assert "0 rows like" in capsys.readouterr().err
+
+
+PUBLISHED = sorted(RESULTS.glob("gradual_*.json"))
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_a_committed_table_is_what_its_json_file_gives(path):
+    content = json.loads(path.read_text())
+    assert path.with_suffix(".md").read_text() == gradual.table(content["settings"], content["rows"])

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
 from obert_edge.errors import UsageError
 from tests.host.stages.conftest import data, dense, encoder, task  # noqa: F401
-from tools.studies import pruning as pruning_study
+from tests.tools.results import RESULTS
+from tools.studies import pruning
 
 
-def test_a_study_goes_on_where_it_was_stopped(dense, data, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_a_study_goes_on_where_it_was_stopped(dense, data, tmp_path, capsys):  # noqa: F811
     output = tmp_path / "study.json"
 
     def run(methods, **more):
         arguments = {"model": dense, "data": data, "task": "text", "output": output, "gradients": 4, **more}
         line = [f"--{key.replace('_', '-')}={value}" for key, value in arguments.items()]
         line += ["--threads=1", "--sparsities", "0.5", "--patterns", "unstructured", "2:4"]
-        monkeypatch.setattr(sys, "argv", ["pruning_study", *line, "--methods", *methods])
-        pruning_study.main()
+        pruning.main([*line, "--methods", *methods])
         return capsys.readouterr().out.splitlines()
 
     assert len(run(["magnitude", "paper"])) == 4
@@ -38,8 +37,17 @@ def test_a_study_goes_on_where_it_was_stopped(dense, data, tmp_path, monkeypatch
 
 
 def test_cells_that_a_method_cannot_do_are_left_out():
-    assert ("sparsegpt", "2:4", 0.4) not in pruning_study.cells(["sparsegpt"], ["2:4"], [0.4, 0.5, 0.6])
-    assert pruning_study.cells(["joint"], ["2:4"], [0.4, 0.5, 0.6]) == [
+    assert ("sparsegpt", "2:4", 0.4) not in pruning.cells(["sparsegpt"], ["2:4"], [0.4, 0.5, 0.6])
+    assert pruning.cells(["joint"], ["2:4"], [0.4, 0.5, 0.6]) == [
         ("joint", "2:4", 0.4),
         ("joint", "2:4", 0.5),
     ]
+
+
+PUBLISHED = sorted(RESULTS.glob("pruning_study*.json"))
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_a_committed_table_is_what_its_json_file_gives(path):
+    content = json.loads(path.read_text())
+    assert path.with_suffix(".md").read_text() == pruning.table(content["settings"], content["rows"])

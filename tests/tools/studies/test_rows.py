@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from obert_edge.errors import UsageError
-from tools.studies import rows as study_rows
+from tools.studies import rows
 from tools.studies.rows import StudyRows, mcnemar, mcnemar_of
 
 
@@ -23,12 +23,12 @@ def _open(path, **settings):
 
 
 def test_a_row_is_in_both_files_as_soon_as_it_is_added(tmp_path):
-    rows = _open(tmp_path / "new" / "study.json")
-    assert rows.rows == []
-    rows.add({"method": "a", "seed": 1, "value": 3}, {"method": "a", "value": 4})
-    assert rows.has("a", 1)
-    assert rows.has("a", None)
-    assert not rows.has("a", 2)
+    study = _open(tmp_path / "new" / "study.json")
+    assert study.rows == []
+    study.add({"method": "a", "seed": 1, "value": 3}, {"method": "a", "value": 4})
+    assert study.has("a", 1)
+    assert study.has("a", None)
+    assert not study.has("a", 2)
     content = json.loads((tmp_path / "new" / "study.json").read_text())
     assert content["settings"] == {"budget": 1, "machine": "this"}
     assert [row["value"] for row in content["rows"]] == [3, 4]
@@ -49,16 +49,14 @@ def test_a_cell_is_kept_as_first_measured(tmp_path):
 
 def test_processes_that_add_at_once_lose_nothing(tmp_path):
     code = (
-        "import sys; from study_rows import StudyRows\n"
+        "import sys; from tools.studies.rows import StudyRows\n"
         "from pathlib import Path\n"
         "rows = StudyRows(Path(sys.argv[1]), {}, same=(), cell=('n',), table=lambda settings, rows: '')\n"
         "for n in range(20): rows.add({'n': (sys.argv[2], n)})\n"
     )
     path = tmp_path / "study.json"
-    folder = Path(study_rows.__file__).parent  # where the module is imported from
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code, str(path), name], cwd=folder) for name in "abc"
-    ]
+    root = Path(rows.__file__).parents[2]
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(path), name], cwd=root) for name in "abc"]
     assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
     found = [tuple(row["n"]) for row in json.loads(path.read_text())["rows"]]
     assert sorted(found) == [(name, n) for name in "abc" for n in range(20)]
