@@ -63,3 +63,11 @@ def test_python_compiles_and_what_it_imports_is_there(page):
                 for alias in node.names:
                     if not hasattr(module, alias.name):
                         importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_the_page_of_the_c_api_names_every_function():
+    header = (ROOT / "obert_edge" / "engine" / "include" / "obert_edge.h").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "c-api.md").read_text(encoding="utf-8")
+    functions = set(re.findall(r"^OE_API [^(]*?(oe_\w+)\(", header, re.MULTILINE))
+    assert functions
+    assert {function for function in functions if f"`{function}`" not in page} == set()
