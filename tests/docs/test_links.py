@@ -65,6 +65,17 @@ def test_python_compiles_and_what_it_imports_is_there(page):
                         importlib.import_module(f"{node.module}.{alias.name}")
 
 
+def test_pages_named_in_the_source_exist():
+    missing = []
+    for folder in ("obert_edge", "targets", "calibration", "tests", "tools", "examples"):
+        for file in sorted((ROOT / folder).rglob("*")):
+            if file.suffix in (".py", ".h", ".cpp", ".inc", ".yaml") and "docs" not in file.parent.parts[-1:]:
+                for page in re.findall(r"docs/[\w./-]+\.md\b", file.read_text(encoding="utf-8")):
+                    if not (ROOT / page).is_file():
+                        missing.append(f"{file.relative_to(ROOT)}: {page}")
+    assert not missing
+
+
 def test_the_page_of_the_c_api_names_every_function():
     header = (ROOT / "obert_edge" / "engine" / "include" / "obert_edge.h").read_text(encoding="utf-8")
     page = (ROOT / "docs" / "reference" / "c-api.md").read_text(encoding="utf-8")
