@@ -65,27 +65,15 @@ INTRODUCTION = """# ARM inner loops: predicted throughput
 **Predicted, not measured**, by llvm-mca {version}: it models the pipes of a core and assumes that every \
 load hits L1.
 
-*Peak* is what the loop's multiply instructions do alone, on registers; *arithmetic bound* is what the \
-busiest vector pipe takes for the loop's vector instructions, which no better order of them could pass.
-With dotprod, row-gather is bound at two thirds of the SDOT peak on a core of two vector pipes: the 8 zips \
-that put a quad's four columns side by side run on the same pipes as the 16 SDOT of its 4 rows ([other \
-ways](#other-ways-to-interleave)), while dense layers and attention interleave once and use it often.
-With i8mm, row-gather of four rows uses USMMLA, whose 32 multiply-adds need eight columns side by side, so \
-that zips bound it even more (*peak* is USMMLA's there; [more](../guides/arm64.md)).
-Without dotprod the one multiplier is the bottleneck, and the zips run beside it.
-The Cortex-A55, A510 and A53 execute in order: there loops wait for results as much as for pipes.
+*Peak* is what the loop's multiply instructions do alone, on registers.
+*Arithmetic bound* is what the busiest vector pipe takes for the loop's vector instructions, which no better \
+order of them could pass.
+What binds each loop, and what the other ways to interleave say, is in the \
+[design note](../design-notes/2026-11-arm.md).
 """
 OTHER_WAYS = """## Other ways to interleave
 
-The loops of `tools/bench/arm_interleaving.py` on the model of the Neoverse N1.
-Any way that stays in registers needs 8 vector instructions for four arbitrary columns of 16 tokens (the \
-tool says why), so 4x1 ends at 67 % of the SDOT peak and 8x1 at 80 %, and the 85 % that were the floor \
-would take **12 rows** that share their columns.
-TBL of four registers counts as three instructions.
-Ways through memory leave the vector pipes more, but the load pipes and the front end less, and the model \
-lets a load pass a store it waits for.
-None of them is a gain to rely on without a board: the kernel stays with its zips, at 100 % of what they \
-allow.
+The loops of `tools/bench/arm_interleaving.py` on the model of the Neoverse N1; the kernel is the first.
 
 | a quad of columns | instructions | MACs | cycles | busiest vector pipe | of SDOT peak |
 |---|---|---|---|---|---|"""

@@ -20,6 +20,7 @@ from typing import List, Optional, Sequence
 from obert_edge.device.bench.benchmark import benchmark
 from obert_edge.device.bench.report import Report
 from obert_edge.device.roofline.profile import OpTime, Profile
+from obert_edge.device.runtime import machine
 from obert_edge.device.text_table import milliseconds
 from obert_edge.files import atomic_file
 from tools import command_line
@@ -39,12 +40,12 @@ def section(title: str, report: Report) -> List[str]:
     lines = [
         f"## {title}, {report.batch_size} x {report.sequence_length}, {threads}",
         "",
-        f"p50 {milliseconds(report.latency_ms.p50)} ms, p99 {milliseconds(report.latency_ms.p99)}; all ops "
-        f"at their least {milliseconds(least)} ms, at their bounds {milliseconds(bound)} ms.",
+        f"* p50 {milliseconds(report.latency_ms.p50)} ms, p99 {milliseconds(report.latency_ms.p99)}",
+        f"* all ops at their least {milliseconds(least)} ms, at their bounds {milliseconds(bound)} ms",
     ]
     if report.interference is not None:
         repeat = "**Measure this again:** " if report.interference.significant else ""
-        lines.append(f"{repeat}{report.interference.to_text()}.")
+        lines.append(f"* {repeat}{report.interference.to_text()}")
     return [*lines, "", *table(HEADERS, [cells(op) for op in profile.kinds() if op.share >= 0.001]), ""]
 
 
@@ -85,7 +86,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     shown += ["--sparsity", *(f"{value:g}" for value in options.sparsity)]
     shown += ["--pattern", options.pattern, "--sequence-length", *lengths.split()]
     lines = ["# Profiles", "", f"    {shlex.join(shown)}", ""]
-    lines += ["What a bound is: [the roofline](../reference/roofline.md).", ""]
+    lines += [f"{machine.cpu_model()}; what a bound is: [the roofline](../reference/roofline.md).", ""]
     for sparsity in options.sparsity:
         bundle = ensure_bundle(
             options.models, Spec.of_shape(options.shape, sparsity=sparsity, pattern=options.pattern)

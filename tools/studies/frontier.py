@@ -171,7 +171,7 @@ def pages(document: Mapping[str, Any], note: str, rows_name: str, stem: str) -> 
             ],
         ),
         "",
-        "Commands, in the order of the rows:",
+        "## Commands",
         "",
         *[f"* {row['name']}: `{row['command']}`" for row in rows],
         "",

@@ -210,6 +210,10 @@ def table(settings: Dict[str, Any], rows: List[Dict[str, Any]]) -> str:
     lines = [
         f"# Pruning methods at one budget: {settings['task']}",
         "",
+        f"    python -m tools.studies.gradual tools/reproduce/{settings['recipe_file']}"
+        f" --model DENSE --data DATA --work DIR --methods {' '.join(methods)} --output FILE",
+        "",
+        "{cores} x {cpu}, torch {torch}.".format(**settings["machine"]),
         f"{dense['n']} examples of {settings['split']}, each bundle scored once by the engine: {metric}.",
         f"Dense bundle, calibrated without training: {dense['metrics'][metric]:.2f}.",
         f"Every cell has the budget of `{settings['recipe_file']}`: {pruning['training']['max_steps']} steps"

@@ -20,6 +20,7 @@ default is 312 cells.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -210,6 +211,13 @@ def table(settings: Dict[str, Any], rows: List[Dict[str, Any]], reference: str =
     order = list(dict.fromkeys(row["pattern"] for row in rows[1:]))
     lines = [
         f"# One-shot pruning methods: accuracy on {settings['task']}",
+        "",
+        f"    python -m tools.studies.pruning --model DENSE --data DATA --task {settings['task']}"
+        f" --gradients {settings['gradients']} --batch-size {settings['batch_size']}"
+        f" --dampening {settings['dampening']:g} --seed {settings['seed']}"
+        f" --methods {shlex.join(methods)} --patterns {' '.join(order)}"
+        f" --sparsities {' '.join(f'{target:g}' for target in sorted({group[1] for group in groups}))}"
+        " --output FILE",
         "",
         f"Dense: {rows[0]['accuracy']:.2f}.",
         f"{settings['gradients']} gradients of {settings['batch_size']} sentences, dampening"
