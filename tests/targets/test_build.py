@@ -10,7 +10,7 @@ import pytest
 
 from obert_edge.targets import build
 
-SMALL = build.Plan("small", build.plans()["x86_avx"].triple, "libsmall.so", (("engine/status.cpp", ()),))
+SMALL = build.Plan("small", build.plans()["x86_avx"].triple, "libsmall.so", (("engine/base/status.cpp", ()),))
 
 
 def test_a_second_build_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
