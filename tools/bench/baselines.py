@@ -140,7 +140,9 @@ def installed(named: Sequence[Union[str, Comparison]]) -> List[Union[str, Compar
     modules = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert", "openvino": "openvino"}
 
     def there(name: Union[str, Comparison]) -> bool:
-        return isinstance(name, Comparison) or importlib.util.find_spec(modules[name.split("-")[0]]) is not None
+        return (
+            isinstance(name, Comparison) or importlib.util.find_spec(modules[name.split("-")[0]]) is not None
+        )
 
     return [name for name in named if there(name)]
 
