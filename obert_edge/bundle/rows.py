@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from obert_edge.bundle.ops import INT4_GROUP as GROUP
+from obert_edge.bundle.ops import INT4_GROUP
 from obert_edge.errors import UsageError
 
 #: The scales tried for a group, in sixteenths of the one that reaches its largest value.
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float32]
 
 def group_count(channels: int) -> int:
     """Groups in a row."""
-    return -(-channels // GROUP)
+    return -(-channels // INT4_GROUP)
 
 
 def pack_rows(rows: Int8s) -> Int8s:
@@ -42,15 +42,15 @@ def pack_rows(rows: Int8s) -> Int8s:
             hint="quantize them with obert_edge.host.compiler.quantized_rows.quantize_rows_int4",
         )
     n, channels = rows.shape
-    padded = np.zeros((n, group_count(channels) * GROUP), np.uint8)
+    padded = np.zeros((n, group_count(channels) * INT4_GROUP), np.uint8)
     padded[:, :channels] = rows.view(np.uint8) & 15
-    halves = padded.reshape(n, -1, 2, GROUP // 2)
+    halves = padded.reshape(n, -1, 2, INT4_GROUP // 2)
     return (halves[:, :, 0] | halves[:, :, 1] << 4).reshape(n, -1).view(np.int8)
 
 
 def unpack_rows(packed: Int8s, channels: int) -> Int8s:
     """What :func:`pack_rows` packed: int8 ``[n, channels]``."""
-    bytes_ = packed.reshape(len(packed), -1, 1, GROUP // 2)
+    bytes_ = packed.reshape(len(packed), -1, 1, INT4_GROUP // 2)
     # The top bit of a half byte is its sign.
     low, high = ((bytes_ & 15) ^ 8) - 8, bytes_ >> 4
     return np.concatenate([low, high], axis=2).reshape(len(packed), -1)[:, :channels].astype(np.int8)
@@ -66,4 +66,6 @@ def dequantize_rows(packed: Int8s, group_scale: Int8s, row_scale: Floats, channe
         channels: of a row.
     """
     steps = group_scale.astype(np.float32) * row_scale[:, None]
-    return unpack_rows(packed, channels).astype(np.float32) * np.repeat(steps, GROUP, axis=1)[:, :channels]
+    return (
+        unpack_rows(packed, channels).astype(np.float32) * np.repeat(steps, INT4_GROUP, axis=1)[:, :channels]
+    )

@@ -11,7 +11,8 @@ from typing import List, NamedTuple, Optional, Tuple
 import numpy as np
 import numpy.typing as npt
 
-from obert_edge.bundle.rows import GROUP, ROW_STEPS, TRIED_SIXTEENTHS, group_count
+from obert_edge.bundle.ops import INT4_GROUP
+from obert_edge.bundle.rows import ROW_STEPS, TRIED_SIXTEENTHS, group_count
 
 Floats = npt.NDArray[np.float32]
 Int8s = npt.NDArray[np.int8]
@@ -72,9 +73,9 @@ def _quantize(weight: Floats) -> Int4Rows:
     scale = np.abs(weight).max(axis=1, initial=0) / np.float32(ROW_STEPS)
     scale[scale == 0] = 1  # a row of zeros, or so small that its scale is 0 in float32
     # Everything is weighed in steps of the row's scale, so no square overflows or vanishes.
-    padded = np.zeros((n, group_count(k) * GROUP), np.float32)
+    padded = np.zeros((n, group_count(k) * INT4_GROUP), np.float32)
     np.divide(weight, scale[:, None], out=padded[:, :k])
-    y = padded.reshape(n, -1, GROUP)
+    y = padded.reshape(n, -1, INT4_GROUP)
     high, low = y.max(axis=2), y.min(axis=2)
     positive = high >= -low
     full = np.rint(np.where(positive, high, -low) / np.float32(8))
@@ -97,7 +98,7 @@ def _sum(errors: Floats) -> Floats:
 
     Any library can keep this order of additions, so numpy and torch find the same sums.
     """
-    width = GROUP
+    width = INT4_GROUP
     while width > 1:
         width //= 2
         errors = errors[..., :width] + errors[..., width:]

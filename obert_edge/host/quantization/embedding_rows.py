@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from obert_edge.bundle.rows import GROUP, ROW_STEPS, TRIED_SIXTEENTHS
+from obert_edge.bundle.ops import INT4_GROUP
+from obert_edge.bundle.rows import ROW_STEPS, TRIED_SIXTEENTHS
 
 
 @torch.no_grad()
@@ -29,7 +30,7 @@ def int4_rows(weight: torch.Tensor) -> torch.Tensor:
     # Divide by tensors: by a number, a GPU multiplies by its inverse, which rounds twice.
     scale = largest / torch.full_like(largest, ROW_STEPS)
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    y = F.pad(weight / scale, (0, -k % GROUP)).reshape(*weight.shape[:-1], -1, GROUP)
+    y = F.pad(weight / scale, (0, -k % INT4_GROUP)).reshape(*weight.shape[:-1], -1, INT4_GROUP)
     high, low = y.amax(-1), y.amin(-1)
     positive = high >= -low
     full = (torch.where(positive, high, -low) / 8).round_()
@@ -49,7 +50,7 @@ def int4_rows(weight: torch.Tensor) -> torch.Tensor:
 
 def _sum(errors: torch.Tensor) -> torch.Tensor:
     """The sum over each group of 32, in the order of docs/numerics.md: halves are added until one is left."""
-    width = GROUP
+    width = INT4_GROUP
     while width > 1:
         width //= 2
         errors = errors[..., :width] + errors[..., width:]
