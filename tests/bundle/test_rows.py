@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obert_edge.bundle.rows import GROUP, dequantize_rows, group_count, pack_rows, unpack_rows
+from obert_edge.bundle.ops import INT4_GROUP
+from obert_edge.bundle.rows import dequantize_rows, group_count, pack_rows, unpack_rows
 from obert_edge.errors import UsageError
 
 
@@ -16,7 +17,7 @@ from obert_edge.errors import UsageError
 def test_unpacking_gives_the_rows_back(n: int, channels: int, seed: int) -> None:
     rows = np.random.default_rng(seed).integers(-8, 8, (n, channels)).astype(np.int8)
     packed = pack_rows(rows)
-    assert packed.shape == (n, group_count(channels) * GROUP // 2)
+    assert packed.shape == (n, group_count(channels) * INT4_GROUP // 2)
     np.testing.assert_array_equal(unpack_rows(packed, channels), rows)
 
 

@@ -1,11 +1,16 @@
-"""Write the Python and the C++ twin of the op schema: ``python tools/dev/generate_ops.py [--check]``.
+"""Write the Python and the C++ twin of the op schema.
 
-The table is ``obert_edge/bundle/schema.py``. ``--check`` writes nothing and exits with 1 if a file is stale.
+    python -m tools.dev.generate_ops            # writes the files that are stale
+    python -m tools.dev.generate_ops --check    # writes nothing, and exits with 1 if a file is stale
+
+The table is `obert_edge/bundle/schema.py`.
+
+Needs: obert-edge alone.
+Takes: a second.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import textwrap
@@ -13,6 +18,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Sequence, Tuple
 
 from obert_edge.bundle import schema
+from tools import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH = 110
@@ -271,7 +277,7 @@ def stale() -> List[Path]:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the stale files, or with ``--check`` only name them; the exit code."""
-    parser = argparse.ArgumentParser(description="Write the Python and C++ twins of the op schema.")
+    parser = command_line.parser("tools.dev.generate_ops", __doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is stale")
     options = parser.parse_args(arguments)
     found = stale()

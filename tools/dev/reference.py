@@ -1,13 +1,14 @@
-#!/usr/bin/env python3
 """Write the reference of the command line and of recipes from their declarations.
 
-tools/dev/reference.py            # write docs/reference/cli.md and docs/reference/recipe.md
-tools/dev/reference.py --check    # exit with 1 when one of them is not what would be written
+    python -m tools.dev.reference            # writes docs/reference/cli.md and docs/reference/recipe.md
+    python -m tools.dev.reference --check    # exits with 1 when one of them is not what would be written
+
+Needs: the host's packages.
+Takes: a few seconds.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from inspect import getdoc
@@ -21,6 +22,7 @@ from obert_edge.host.options import Option, Settings, help_of, written
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.recipe import STAGES, Recipe
 from obert_edge.host.stages.settings import TaskSettings, Training
+from tools import command_line
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
 #: Parts that several stages have, by the key of a recipe.
@@ -29,7 +31,7 @@ _NOTE = "<!-- Written by tools/dev/reference.py from the declarations: change th
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line.parser("tools.dev.reference", __doc__)
     parser.add_argument(
         "--check", action="store_true", help="only say whether the pages are as they should be"
     )
@@ -51,10 +53,10 @@ def main() -> int:
 
 def pages() -> Dict[str, str]:
     """The pages by their file's name."""
-    return {"cli.md": "\n".join(command_line()) + "\n", "recipe.md": "\n".join(recipe()) + "\n"}
+    return {"cli.md": "\n".join(command_line_page()) + "\n", "recipe.md": "\n".join(recipe()) + "\n"}
 
 
-def command_line() -> Iterator[str]:
+def command_line_page() -> Iterator[str]:
     """Lines of the page about the command line."""
     yield from (_NOTE, "# The command line", "")
     yield "Every verb is called as `obert-edge VERB ...`."

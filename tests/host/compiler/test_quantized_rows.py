@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obert_edge.bundle.rows import GROUP, dequantize_rows, pack_rows
+from obert_edge.bundle.ops import INT4_GROUP
+from obert_edge.bundle.rows import dequantize_rows, pack_rows
 from obert_edge.host.compiler.quantized_rows import quantize_rows, quantize_rows_int4
 
 
@@ -44,12 +45,12 @@ def tables(draw: st.DrawFn) -> np.ndarray:
 def test_a_group_loses_no_more_than_with_the_scale_of_its_largest_value(weight: np.ndarray) -> None:
     found = values_of(weight).astype(np.float64)
     exact = weight.astype(np.float64)
-    for start in range(0, weight.shape[1], GROUP):
-        part = exact[:, start : start + GROUP]
+    for start in range(0, weight.shape[1], INT4_GROUP):
+        part = exact[:, start : start + INT4_GROUP]
         largest = part[np.arange(len(part)), np.abs(part).argmax(axis=1)][:, None]
         step = np.where(largest == 0, 1, -largest / 8)
         plain = np.clip(np.rint(part / step), -8, 7) * step
-        lost = ((found[:, start : start + GROUP] - part) ** 2).sum(axis=1)
+        lost = ((found[:, start : start + INT4_GROUP] - part) ** 2).sum(axis=1)
         # The scales tried are whole multiples of the row's, so none is exactly the one of the largest value:
         # half of the row's scale off, eight steps are four of the row's scales off.
         slack = np.abs(exact).max(axis=1) / 1016 * 4
