@@ -289,6 +289,11 @@ class Settings:
         return {name: kind for name, kind in kinds.items() if issubclass(kind, Settings)}
 
     @classmethod
+    def keys(cls) -> List[str]:
+        """The names of all options, as the sections have them, and of the parts."""
+        return [one.name for _, options in cls.sections() for one in options] + list(cls.parts())
+
+    @classmethod
     def required(cls) -> List[str]:
         """The options and parts that must be given."""
         fields = dataclasses.fields(cast(Any, cls))

@@ -210,7 +210,7 @@ def _make(kind: Type[S], content: Any, where: str) -> S:
             hint=f"write `key: value` lines below {where}",
         )
     options, parts = {one.name: one for one in kind.options()}, kind.parts()
-    names = [field.name for field in dataclasses.fields(cast(Any, kind))]
+    names = kind.keys()
     for key in content:
         if key not in names:
             near = difflib.get_close_matches(str(key), names, n=1)

@@ -66,7 +66,7 @@ def run_stage(
     def run(place: Path, work: Path) -> StageReport:
         figures = stage.apply(StageRun(stage.name, source, task, place, work, limit, progress), settings)
         name = None if task is None else task.name
-        return StageReport(stage.name, name, stage.options(settings), figures, target)
+        return StageReport(stage.name, name, stage.recorded(settings), figures, target)
 
     if stage.writes_file:
         return run(target, target.parent)

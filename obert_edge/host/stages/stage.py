@@ -143,7 +143,7 @@ class Stage(ABC, Generic[S]):
         """
 
     @abstractmethod
-    def options(self, settings: S) -> Dict[str, Any]:
+    def recorded(self, settings: S) -> Dict[str, Any]:
         """The settings as the report has them: plain values by part."""
 
 

@@ -85,8 +85,8 @@ class Build(Stage[BuildSettings]):
         """See :meth:`Stage.plan`."""
         return PlannedStage(self.name, dataclasses.asdict(settings))
 
-    def options(self, settings: BuildSettings) -> Dict[str, Any]:
-        """See :meth:`Stage.options`."""
+    def recorded(self, settings: BuildSettings) -> Dict[str, Any]:
+        """See :meth:`Stage.recorded`."""
         return {"build": dataclasses.asdict(settings)}
 
     def apply(self, run: StageRun, settings: BuildSettings) -> BuildFigures:

@@ -66,8 +66,8 @@ class Drop(Stage[DropSettings]):
             planned = plan_training(training, rows(training), distillation=settings.distillation)
         return PlannedStage(self.name, {"keep": list(settings.keep)}, planned)
 
-    def options(self, settings: DropSettings) -> Dict[str, Any]:
-        """See :meth:`Stage.options`."""
+    def recorded(self, settings: DropSettings) -> Dict[str, Any]:
+        """See :meth:`Stage.recorded`."""
         taught = None if settings.training.none else dataclasses.asdict(settings.distillation)
         return {"training": dataclasses.asdict(settings.training), "distillation": taught}
 

@@ -30,8 +30,8 @@ class Finetune(Stage[Training]):
         """See :meth:`Stage.plan`."""
         return PlannedStage(self.name, {}, plan_training(settings, rows(settings)))
 
-    def options(self, settings: Training) -> Dict[str, Any]:
-        """See :meth:`Stage.options`."""
+    def recorded(self, settings: Training) -> Dict[str, Any]:
+        """See :meth:`Stage.recorded`."""
         return {"training": dataclasses.asdict(settings)}
 
     def apply(self, run: StageRun, settings: Training) -> TrainingFigures:

@@ -94,8 +94,8 @@ class Prune(Stage[PruneSettings]):
         )
         return PlannedStage(self.name, about, planned)
 
-    def options(self, settings: PruneSettings) -> Dict[str, Any]:
-        """See :meth:`Stage.options`."""
+    def recorded(self, settings: PruneSettings) -> Dict[str, Any]:
+        """See :meth:`Stage.recorded`."""
         taught = None if settings.training.none else dataclasses.asdict(settings.distillation)
         return {
             "training": dataclasses.asdict(settings.training),

@@ -87,8 +87,8 @@ class Quantize(Stage[QuantizeSettings]):
                 planned = plan_training(training, rows(training), distillation=settings.distillation)
         return PlannedStage(self.name, about, planned)
 
-    def options(self, settings: QuantizeSettings) -> Dict[str, Any]:
-        """See :meth:`Stage.options`."""
+    def recorded(self, settings: QuantizeSettings) -> Dict[str, Any]:
+        """See :meth:`Stage.recorded`."""
         return {
             "training": dataclasses.asdict(settings.training),
             "quantization": dataclasses.asdict(settings.quantization),

@@ -63,8 +63,8 @@ class Transfer(Stage[TransferSettings]):
         planned = plan_training(training, rows(training), distillation=settings.distillation)
         return PlannedStage(self.name, {}, planned)
 
-    def options(self, settings: TransferSettings) -> Dict[str, Any]:
-        """See :meth:`Stage.options`."""
+    def recorded(self, settings: TransferSettings) -> Dict[str, Any]:
+        """See :meth:`Stage.recorded`."""
         return dataclasses.asdict(settings)
 
     def apply(self, run: StageRun, settings: TransferSettings) -> TransferFigures:

@@ -136,8 +136,8 @@ class Trim(Stage[TrimSettings]):
         """See :meth:`Stage.plan`."""
         return PlannedStage(self.name, {"min_count": settings.min_count, "pieces": settings.keep})
 
-    def options(self, settings: TrimSettings) -> Dict[str, Any]:
-        """See :meth:`Stage.options`."""
+    def recorded(self, settings: TrimSettings) -> Dict[str, Any]:
+        """See :meth:`Stage.recorded`."""
         return {"options": dataclasses.asdict(settings)}
 
     def apply(self, run: StageRun, settings: TrimSettings) -> TrimFigures:
