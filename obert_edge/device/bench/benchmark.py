@@ -91,8 +91,8 @@ def benchmark(
         bundle: the ``.oeb`` file.
         batch_size: sequences per run.
         sequence_length: tokens per sequence, none masked.
-        threads: of every engine; ``None``: as many CPUs as this process may use, but on a board that the
-            bundle knows no more than the bundle says.
+        threads: of every engine; ``None``: as many CPUs as this process may use, and on a board that the
+            bundle knows at most the number it gives.
         implementation: name of our kernels, such as ``"avx2"``; ``None``: the best this CPU runs.
         lengths: tokens of each sequence, in place of ``batch_size`` and ``sequence_length``: all engines get
             the sequences padded to the longest, with the mask that says so.

@@ -71,10 +71,10 @@ class MaskFiller(Pipeline):
 
     def _fill(self, text: str, encoding: Encoding, logits: np.ndarray, mask: int) -> Fillings:
         places = []
-        for column in [c for c, identifier in enumerate(encoding.ids) if identifier == mask]:
-            probabilities = softmax(logits[column])
+        for position in [at for at, identifier in enumerate(encoding.ids) if identifier == mask]:
+            probabilities = softmax(logits[position])
             best = np.argsort(-probabilities, kind="stable")[: self.top_k]
-            start, end = encoding.offsets[column]
+            start, end = encoding.offsets[position]
             candidates = []
             for identifier in map(int, best):
                 token = self.tokenizer.token(identifier)

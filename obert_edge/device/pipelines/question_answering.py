@@ -84,18 +84,18 @@ class QuestionAnswerer(Pipeline):
 
     def _spans(self, window: Encoding, start: np.ndarray, end: np.ndarray, context: str) -> List[_Scored]:
         """The ``top_k`` best spans of one window."""
-        columns = [column for column, sequence in enumerate(window.sequences) if sequence == 1]
-        if not columns:
+        positions = [position for position, sequence in enumerate(window.sequences) if sequence == 1]
+        if not positions:
             return []
-        first, last = columns[0], columns[-1] + 1
+        first, last = positions[0], positions[-1] + 1
         starts, ends = start[first:last].astype(np.float64), end[first:last].astype(np.float64)
         sums = starts[:, None] + ends[None, :]
-        length = np.arange(len(columns))[None, :] - np.arange(len(columns))[:, None]
+        length = np.arange(len(positions))[None, :] - np.arange(len(positions))[:, None]
         sums[(length < 0) | (length >= self.max_answer_tokens)] = -np.inf
         probabilities = softmax(starts), softmax(ends)
         spans: List[_Scored] = []
         for flat in np.argsort(-sums, axis=None, kind="stable")[: self.top_k]:
-            i, j = divmod(int(flat), len(columns))
+            i, j = divmod(int(flat), len(positions))
             if np.isfinite(sums[i, j]):
                 a, b = window.offsets[first + i][0], window.offsets[first + j][1]
                 score = float(probabilities[0][i] * probabilities[1][j])

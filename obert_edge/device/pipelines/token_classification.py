@@ -87,12 +87,12 @@ class EntityFinder(Pipeline):
     def _words(self, window: Encoding, logits: np.ndarray) -> List[Tuple[int, int, _Word]]:
         """``(number, tokens to the nearer edge of the window, word)`` of each word."""
         names = label_names(self.manifest, logits.shape[-1])
-        columns: Dict[int, List[int]] = {}
-        for column, number in enumerate(window.words):
+        positions: Dict[int, List[int]] = {}
+        for position, number in enumerate(window.words):
             if number is not None:
-                columns.setdefault(number, []).append(column)
+                positions.setdefault(number, []).append(position)
         found: List[Tuple[int, int, _Word]] = []
-        for number, own in columns.items():
+        for number, own in positions.items():
             probabilities = softmax(logits[own[0]])
             best = int(probabilities.argmax())
             start, end = window.offsets[own[0]][0], window.offsets[own[-1]][1]

@@ -33,7 +33,7 @@ def test_every_activation_is_translated(make_sample, activation):
     np.testing.assert_allclose(results[0], sample.oracle()[0], atol=2e-4)
 
 
-def test_four_bit_word_rows_are_given_to_peers_as_the_nearest_they_have(make_sample, tmp_path):
+def test_four_bit_word_rows_are_given_to_baselines_as_the_nearest_they_have(make_sample, tmp_path):
     exact = make_sample("bert")
     path = build(exact.bundle.parent, "x86", tmp_path / "int4.oeb", embeddings="int4")
     word = read_dense_model(path).embedding.word
@@ -49,8 +49,8 @@ def test_mean_pooling_leaves_padding_out(make_sample):
     ids, mask, types = sample.inputs
     index = [result.name for result in sample.model.results].index("sentence_embedding")
     pooled = evaluate(sample.model, ids, mask, types)[index]
-    rubbish = np.where(mask == 1, ids, 77)
-    np.testing.assert_array_equal(pooled, evaluate(sample.model, rubbish, mask, types)[index])
+    padded = np.where(mask == 1, ids, 77)
+    np.testing.assert_array_equal(pooled, evaluate(sample.model, padded, mask, types)[index])
     np.testing.assert_allclose(pooled, sample.engine()[index], atol=0.1)
 
 

@@ -26,7 +26,7 @@ def quantized_tensors(folder):
     ]
 
 
-def test_static_input_grids_and_weights_are_taken_over_unchanged(make_sample, tmp_path):
+def test_static_input_parameters_and_weights_are_taken_over_unchanged(make_sample, tmp_path):
     sample = make_sample("bert")
     found = quantized_tensors(prepared(sample, tmp_path))
     linears = [op for op in sample.model.ops if isinstance(op, Dense)]
