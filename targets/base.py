@@ -1,7 +1,8 @@
 """What a target is, and the registry of targets.
 
-A target is a kind of machine a bundle is built for: its engine library, compiled beforehand, and what the
-compiler needs to know to choose weight formats for it. Third parties add their own with an entry point::
+A target is a kind of machine a bundle is built for: the path of its engine library, which was compiled
+beforehand, and what the compiler needs to know to choose a weight format for every layer. Another package
+adds a target of its own with an entry point::
 
     [project.entry-points."obert_edge.targets"]
     my-board = "my_package.target:TARGET"
@@ -22,7 +23,7 @@ from obert_edge.errors import UsageError
 
 ENTRY_POINT_GROUP = "obert_edge.targets"
 
-#: Our own targets: name -> module with a TARGET.
+#: The targets of this package: name -> the module whose ``TARGET`` it is.
 _OWN = {
     "x86": "obert_edge.targets.x86_avx",
     "arm64": "obert_edge.targets.arm_neon",
@@ -36,8 +37,8 @@ class Source:
     """One C++ file of a target's library.
 
     Args:
-        path: relative to ``targets/``, or ``engine/...`` for a file of the engine.
-        flags: compiler flags beyond the common ones, such as the instruction set.
+        path: the file, relative to ``targets/``; ``engine/...`` for a file of the engine.
+        flags: compiler flags of this file alone, such as its instruction set.
     """
 
     path: str
@@ -69,19 +70,26 @@ class Target:
 
     Args:
         name: what ``--target`` takes.
-        description: one line for people.
-        triple: zig's name of the machine, with the oldest glibc the library runs on.
+        description: one line about it, for people.
+        triple: zig's name of the machine, with the oldest glibc that the library runs on.
         library: path of the compiled engine library.
-        sources: what the library is compiled from.
-        implementations: names of its kernel implementations, best first.
-        format_costs: time of each weight format; the packer uses only formats named here.
-        reference: numbers of one thread of the machine the costs were measured on, for estimates: its
-            peaks (``Peaks.to_dict`` of ``device/roofline/peaks.py``, units per nanosecond) and
-            ``reached_KIND``, the part of its bound that an op of that kind reached.
-            ``tools/bench/target.py`` prints them.
-        boards: kinds of boards it may run on, and the threads and the cache to plan for on each; the bundle
-            carries them.
-        outlook: what to tell people of a new bundle, such as what its boards can do at best.
+        sources: the files that the library is compiled from.
+        implementations: names of its kernel implementations (rows of
+            ``engine/kernels/implementations.inc``), the best first.
+        format_costs: what each weight format costs here. The compiler uses only the formats named.
+        reference: what one thread of a reference machine of this target can do, measured. ``inspect``
+            predicts with it how fast a bundle will be, on a machine that need not be at hand: an op takes at
+            least its roofline bound by these peaks, divided by the part of it that such ops reach. The
+            bundle's manifest carries it; empty: no prediction. ``tools/bench/target.py`` prints it. Keys:
+
+            * those of ``Peaks.to_dict`` (``device/roofline/peaks.py``): peak rates, in multiply-adds or
+              bytes per nanosecond;
+            * ``reached_KIND`` for each kind of op, such as ``reached_Linear``: the part of its bound, 0 to 1,
+              that ops of this kind reached in a whole model.
+        boards: the boards it may run on that differ in cores or caches, with the threads and the bytes of
+            cache to plan for on each. The bundle carries them, and the runner looks up its own.
+        outlook: gives the lines that ``build`` prints of a new bundle, such as the least time that each
+            board can need; ``None``: nothing to say.
     """
 
     name: str
@@ -97,15 +105,16 @@ class Target:
 
 
 def available_targets() -> Tuple[str, ...]:
-    """Names of all targets, ours first."""
+    """Names of all targets, those of this package first."""
     return tuple(_OWN) + tuple(sorted(name for name in _entry_points() if name not in _OWN))
 
 
 def get_target(name: str) -> Target:
-    """The target called ``name``.
+    """The target called ``name``, of this package or of an installed one.
 
     Raises:
-        UsageError: there is no such target, or its package does not provide one.
+        UsageError: no target has that name, its package cannot be imported, or the entry point does not give
+            a :class:`Target`.
     """
     if name in _OWN:
         found = importlib.import_module(_OWN[name]).TARGET
@@ -132,10 +141,10 @@ def get_target(name: str) -> Target:
 
 
 def library_path(target: Target) -> Path:
-    """The target's compiled engine library.
+    """The path of a target's compiled engine library, which is there.
 
     Raises:
-        UsageError: it was not compiled.
+        UsageError: the library was not compiled.
     """
     if not target.library.is_file():
         raise UsageError(

@@ -3,8 +3,8 @@
 The compiler is the one in PyPI's ``ziglang`` (it cross-compiles every target with no system compiler),
 or the command in ``$OBERT_EDGE_CXX`` for this machine's own target. ``setup.py`` calls :func:`main`
 before ``obert_edge`` can be imported, so this file uses the standard library only and reads each target's
-``sources.py`` by path. Objects are kept in ``build/`` by a hash of everything they depend on: a second build
-does nothing.
+``sources.py`` by path. Objects are kept in ``build/`` under a hash of everything they depend on, so that a
+second build compiles nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COMPILE_FLAGS = (
     "-std=c++17",
     "-O3",
     "-fPIC",
-    "-ffp-contract=off",  # docs/numerics.md: every fused multiply-add is written out
+    "-ffp-contract=off",  # docs/reference/numerics.md: every fused multiply-add is written out
     "-fno-math-errno",
     "-fno-exceptions",
     "-fno-rtti",
@@ -49,19 +49,19 @@ LINK_LIBRARIES = ("-lpthread", "-lm")
 
 
 class BuildError(Exception):
-    """The library could not be compiled; the message says why and what to do."""
+    """A library could not be compiled; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one target's library is made of.
+    """How one target's library is built.
 
     Args:
         name: the target's folder.
         triple: zig's name of the machine, with the oldest glibc supported.
-        library: file name of the result.
-        sources: (path relative to ``engine/`` or ``targets/``, extra compiler flags).
-        flags: compiler flags of all of them.
+        library: file name of the library.
+        sources: path (:func:`source_path` says relative to what) and compiler flags of each file.
+        flags: compiler flags of every file.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Plan:
 
 
 def plans() -> Dict[str, Plan]:
-    """The build plan of every target that has a ``sources.py`` with a library of its own."""
+    """The build plan of every target whose ``sources.py`` names a library of its own, by folder."""
     common = runpy.run_path(str(TARGETS / "generic" / "sources.py"))["COMMON_SOURCES"]
     found = {}
     for path in sorted(TARGETS.glob("*/sources.py")):
@@ -108,9 +108,12 @@ def source_path(relative: str) -> Path:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Commands that compile one file and link objects.
+    """The commands that compile one file and link objects.
 
-    ``quiet`` are flags against false alarms: GCC 12 warns of its own intrinsics (its bug 105593).
+    Args:
+        compile: the compiler's command.
+        link: the linker's command.
+        quiet: flags against false warnings; GCC 12 warns of its own intrinsics (its bug 105593).
     """
 
     compile: Tuple[str, ...]
@@ -119,10 +122,10 @@ class Toolchain:
 
 
 def toolchain(triple: str) -> Toolchain:
-    """Find a compiler for ``triple``.
+    """The compiler for ``triple``: ``$OBERT_EDGE_CXX`` where that is set, else ziglang.
 
     Raises:
-        BuildError: neither ``$OBERT_EDGE_CXX`` nor ziglang is there.
+        BuildError: ``$OBERT_EDGE_CXX`` is not set and ziglang is not installed.
     """
     system = os.environ.get("OBERT_EDGE_CXX")
     if system:
@@ -142,16 +145,16 @@ def toolchain(triple: str) -> Toolchain:
 def build(
     plan: Plan, output: Optional[Path] = None, *, cache: Optional[Path] = None, sanitize: str = ""
 ) -> Path:
-    """Compile one target's library unless it is up to date.
+    """Compile one target's library unless it is up to date, and return its path.
 
     Args:
-        plan: what to build.
+        plan: how to build it.
         output: where the library goes; the package's ``engine/lib`` by default.
         cache: folder for objects; ``build/`` of the checkout, or a temporary one, by default.
-        sanitize: comma-separated sanitizers for ``-fsanitize=`` (a system compiler only).
+        sanitize: comma-separated sanitizers for ``-fsanitize=``; they need a system compiler.
 
     Raises:
-        BuildError: no compiler, or it refused a source; the compiler's words are in the message.
+        BuildError: there is no compiler, or it refused a file; the message has the compiler's own.
     """
     output = output or LIBRARIES / plan.library
     tools = toolchain(plan.triple)
@@ -192,7 +195,11 @@ def build(
 
 
 def _run_to(result: Path, command: Sequence[str]) -> None:
-    """Run a compiler command and move its output to ``result`` when it succeeds."""
+    """Run a compiler command, and move its output to ``result`` when it has succeeded.
+
+    Raises:
+        BuildError: the compiler failed, or was not found.
+    """
     handle, name = tempfile.mkstemp(prefix=".part.", suffix=result.suffix, dir=result.parent)
     os.close(handle)
     try:
@@ -224,7 +231,7 @@ def _replace(output: Path, content: bytes) -> None:
 
 
 def _forget_stale(folder: Path, current: set[Path]) -> None:
-    """Remove the objects and libraries of earlier states of the sources."""
+    """Remove objects and libraries that other states of the sources left in the cache folder."""
     for path in folder.iterdir():
         if path not in current and not path.name.startswith(".part."):
             path.unlink(missing_ok=True)
@@ -265,7 +272,7 @@ def _user_cache() -> Path:
 
 
 def _compiler_environment() -> Dict[str, str]:
-    """Zig keeps compiled start files and the like in a cache; give it one that can be written."""
+    """Environment of the compiler: zig keeps its own compiled files in a cache, which must be writable."""
     environment = dict(os.environ)
     cache = str(_user_cache() / "zig")
     environment.setdefault("ZIG_GLOBAL_CACHE_DIR", cache)
@@ -274,18 +281,18 @@ def _compiler_environment() -> Dict[str, str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Build the targets named on the command line, or all.
+    """Build the targets named on the command line, or all of them.
 
     Raises:
-        SystemExit: a target is unknown or does not compile; the message is the reason.
+        SystemExit: a target is unknown or does not compile; the message says why.
     """
     available = plans()
     parser = argparse.ArgumentParser(description="Compile the engine library of every target.")
     parser.add_argument(
-        "--target", action="append", choices=sorted(available), help="only this one (repeatable)"
+        "--target", action="append", choices=sorted(available), help="build only this one (repeatable)"
     )
-    parser.add_argument("--out", type=Path, help="write the libraries to this folder")
-    parser.add_argument("--sanitize", default="", help="address,undefined: needs OBERT_EDGE_CXX")
+    parser.add_argument("--out", type=Path, help="write the libraries and their objects to this folder")
+    parser.add_argument("--sanitize", default="", help="such as address,undefined; needs OBERT_EDGE_CXX")
     options = parser.parse_args(arguments)
     names: List[str] = options.target or sorted(available)
     cache = options.out / "objects" if options.out else None

@@ -1,15 +1,21 @@
-// Dot products of four bytes with SDOT or USDOT by element: one weight register holds 4 rows x 4 channels, and an
-// instruction multiplies 4 tokens by one of the rows. Included after vec_neon.h; the kernel file says which:
+// Dot products of four bytes with SDOT or USDOT by element. Included after vec_neon.h.
 //
-//   OE_USDOT         USDOT of i8mm: activations as they are
-//   not defined      SDOT of dotprod, which has no unsigned by signed form: activations minus 128 (their top bit
-//                    turned), and sums that start 128 times the sum of the weights higher. Exact: |x - 128| <= 128.
+//   x   [t0: c0 c1 c2 c3 | t1: .. | t2: .. | t3: ..]       4 tokens
+//   w   [r0: w0 w1 w2 w3 | r1: .. | r2: .. | r3: ..]       4 rows
+//   SDOT sum, x, w[r]:  sum[t] += x[t] . w[r]              16 multiply-adds, 4 tokens by one row
+//
+// The kernel file chooses the instruction:
+//   OE_USDOT      USDOT of i8mm takes activations as they are.
+//   not defined   SDOT of dotprod multiplies signed bytes only. Activations are taken minus 128 (their top bit is
+//                 inverted), and every sum starts 128 times the sum of its weights higher, which is exact.
+//
+// Bound: the SDOTs, 32 multiply-adds a cycle on the two vector pipes of a Cortex-A76, which zips share.
 
 struct Q16 {  // 16 tokens x 4 channels, one dword per token
   uint8x16_t v[4];
 };
 
-// Of the loop over quads of columns: two at a time have registers enough.
+// Stands before the loop over quads of columns: there are registers enough for two at a time.
 #define OE_UNROLL_QUADS OE_UNROLL_2
 
 #if defined(OE_USDOT)
@@ -28,10 +34,12 @@ OE_INLINE int32x4_t dot(int32x4_t sum, uint8x16_t x, int8x16_t w) {
 }
 #endif
 
+// sum += the dot products of 16 tokens with row kLane of w.
 template <int kLane>
 OE_INLINE void dot_element(I16& sum, const Q16& x, int8x16_t w) {
   OE_UNROLL for (int i = 0; i < 4; ++i) sum.v[i] = dot<kLane>(sum.v[i], x.v[i], w);
 }
+// The same for kRows rows.
 template <int kRows>
 OE_INLINE void dot_rows(I16 (&sums)[kRows], const Q16& x, int8x16_t w) {
   dot_element<0>(sums[0], x, w);
@@ -53,9 +61,9 @@ OE_INLINE void add_quad(I16 (&sums)[kRows], const Q16 (&x)[kTile], const int8_t*
   }
 }
 
-OE_INLINE Q16 load_quad(const uint8_t* p) OE_EACH(Q16, vld1q_u8(p + 16 * i))
+OE_INLINE Q16 load_quad(const uint8_t* p) { OE_EACH(Q16, vld1q_u8(p + 16 * i)); }
 
-// The same for four quads in turn, at `x`: a row's 16 weights lie together and are loaded once.
+// The same for the four quads at `x` in turn: the 16 weights of a row are contiguous and loaded once.
 #define OE_HAS_ADD_FOUR_QUADS
 template <int kRows>
 OE_INLINE void add_four_quads(I16 (&sums)[kRows], const uint8_t* x, const int8_t* weights, size_t stride) {
@@ -71,23 +79,23 @@ OE_INLINE void add_four_quads(I16 (&sums)[kRows], const uint8_t* x, const int8_t
   OE_UNROLL for (int r = 0; r < kRows; ++r) dot_element<3>(sums[r], x3, w[r]);
 }
 
-// The sums of four rows' weights, four of each: sum[row] += the sum of the bytes of dword `row`.
+// sum[row] += the sum of the four weights in dword `row` of w.
 OE_INLINE int32x4_t add_weights(int32x4_t sum, int8x16_t w) { return vdotq_s32(sum, w, vdupq_n_s8(1)); }
 
 // acc[token] += the sum of its 4 signed bytes
-OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) {
-  OE_EACH(I16, add_weights(acc.v[i], vld1q_s8(p + 16 * i)))
-}
+OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) { OE_EACH(I16, add_weights(acc.v[i], vld1q_s8(p + 16 * i))); }
 
-// Four channels of 16 tokens, each biased, to one dword per token.
+// Four channels of 16 tokens, biased already, to one dword per token.
 OE_INLINE Q16 interleave_rows(const uint8x16_t (&c)[4]) {
-  const uint16x8_t low_a = vreinterpretq_u16_u8(vzip1q_u8(c[0], c[1])), high_a = vreinterpretq_u16_u8(vzip2q_u8(c[0], c[1]));
-  const uint16x8_t low_b = vreinterpretq_u16_u8(vzip1q_u8(c[2], c[3])), high_b = vreinterpretq_u16_u8(vzip2q_u8(c[2], c[3]));
+  const uint16x8_t low_a = vreinterpretq_u16_u8(vzip1q_u8(c[0], c[1])),
+                   high_a = vreinterpretq_u16_u8(vzip2q_u8(c[0], c[1]));
+  const uint16x8_t low_b = vreinterpretq_u16_u8(vzip1q_u8(c[2], c[3])),
+                   high_b = vreinterpretq_u16_u8(vzip2q_u8(c[2], c[3]));
   return {{vreinterpretq_u8_u16(vzip1q_u16(low_a, low_b)), vreinterpretq_u8_u16(vzip2q_u16(low_a, low_b)),
            vreinterpretq_u8_u16(vzip1q_u16(high_a, high_b)), vreinterpretq_u8_u16(vzip2q_u16(high_a, high_b))}};
 }
 
-// The low bytes of 4 keys x 16 queries, biased, to one dword per query. Bits above 7 are ignored.
+// Stores the low bytes of 4 keys x 16 queries, biased, as one dword per query. Bits above 7 are ignored.
 OE_INLINE void store_quad(uint8_t* out, I16 k0, I16 k1, I16 k2, I16 k3) {
   OE_UNROLL for (int i = 0; i < 4; ++i) {
     const int32x4_t quad = vsliq_n_s32(vsliq_n_s32(vsliq_n_s32(k0.v[i], k1.v[i], 8), k2.v[i], 16), k3.v[i], 24);

@@ -1,22 +1,28 @@
-// Dot products of eight bytes with USMMLA of i8mm, which multiplies 2 tokens x 8 channels by 8 channels x 2 rows: twice the
-// multiply-adds of USDOT in an instruction of the same rate. Included after dot_by_element.h, whose quads (Q16) it takes by
-// twos; what is left over is that header's.
+// Dot products of eight bytes with USMMLA of i8mm, which multiplies 2 tokens x 8 channels by 8 channels x 2 rows: twice
+// the multiply-adds of USDOT, at the same rate. Included after dot_by_element.h, whose quads (Q16) it takes by twos; an
+// odd last quad is left to that header.
 //
 //   x   [t0: c0 .. c7 | t1: c0 .. c7]      weights  [r0: c0 .. c7 | r1: c0 .. c7]
 //   USMMLA                                 sums     [t0 r0 | t0 r1 | t1 r0 | t1 r1]
 //
-// Both are zips of dwords of two quads, so a stripe, the queries, the keys and the probabilities are turned once, in place,
-// and read many times. Unzipping the sums costs 16 instructions for 4 rows of 16 tokens.
+// x and the weights are zips of the dwords of two quads. A stripe, the queries, the keys and the probabilities are
+// turned into such pairs once, in place, and read many times. Turning the sums back takes 16 unzips for 4 rows of 16
+// tokens.
+//
+// Bound: USMMLA, 64 multiply-adds a cycle on two vector pipes (Neoverse N2), which the zips of row-gather share.
 
 #define OE_HAS_PAIRS
 
-struct Pair {  // 16 tokens x 8 channels; register i: tokens 4 i and 4 i + 1, register 4 + i: tokens 4 i + 2 and 4 i + 3
+// 16 tokens x 8 channels: register i holds tokens 4 i and 4 i + 1, register 4 + i holds tokens 4 i + 2 and 4 i + 3.
+struct Pair {
   uint8x16_t v[8];
 };
-struct PairSums {  // of 4 rows: registers as those of a Pair, [0] rows 0 and 1, [1] rows 2 and 3
+// The sums of 4 rows: for each register of a Pair one of rows 0 and 1, and one of rows 2 and 3.
+struct PairSums {
   int32x4_t v[8][2];
 };
-struct PairWeights {  // 8 channels of rows 0 and 1, of rows 2 and 3
+// 8 weights of each of rows 0 and 1, and of each of rows 2 and 3.
+struct PairWeights {
   int8x16_t v[2];
 };
 
@@ -36,7 +42,8 @@ OE_INLINE Pair pair_of(const Q16& first, const Q16& second) {
   return x;
 }
 
-// Two quads of 64 bytes in memory, of activations or of weights (4 registers of 4 rows), to a pair in their place.
+// Turns two quads of 64 bytes in memory into a pair in their place. The quads are of activations or of weights (4
+// registers of 4 rows each).
 OE_INLINE void pair_quads(uint8_t* first, uint8_t* second) {
   const Pair x = pair_of(load_quad(first), load_quad(second));
   OE_UNROLL for (int i = 0; i < 4; ++i) {
@@ -53,13 +60,13 @@ OE_INLINE Pair load_pair(const uint8_t* first, const uint8_t* second) {
   return x;
 }
 
-// The weights of 4 rows for two quads, as a bundle has them.
+// The weights of 4 rows for a pair, from those of its two quads as a bundle stores them.
 OE_INLINE PairWeights pair_weights(int8x16_t first, int8x16_t second) {
   const uint8x16_t a = vreinterpretq_u8_s8(first), b = vreinterpretq_u8_s8(second);
   return {{vreinterpretq_s8_u8(low_dwords(a, b)), vreinterpretq_s8_u8(high_dwords(a, b))}};
 }
 
-// Every token's sums start at `starts`[row].
+// Sums that start at starts[row] for every token.
 OE_INLINE PairSums start_pairs(const int32_t* starts) {
   PairSums sums;
   OE_UNROLL for (int half = 0; half < 2; ++half) {
@@ -69,12 +76,14 @@ OE_INLINE PairSums start_pairs(const int32_t* starts) {
   return sums;
 }
 
+// sums += the dot products of a pair.
 OE_INLINE void add_pair(PairSums& sums, const Pair& x, const PairWeights& w) {
   OE_UNROLL for (int i = 0; i < 8; ++i) {
     OE_UNROLL for (int half = 0; half < 2; ++half) sums.v[i][half] = vusmmlaq_s32(sums.v[i][half], x.v[i], w.v[half]);
   }
 }
 
+// The sums of each row in token order.
 OE_INLINE void unpair(const PairSums& sums, I16 (&rows)[4]) {
   OE_UNROLL for (int i = 0; i < 4; ++i) {
     OE_UNROLL for (int half = 0; half < 2; ++half) {
@@ -84,8 +93,9 @@ OE_INLINE void unpair(const PairSums& sums, I16 (&rows)[4]) {
   }
 }
 
-// rows[r][token] = starts[r] + the dot products of `quads` quads of 64 bytes, the pairs of them turned by pair_quads, with
-// weights that are 16 bytes for each quad at `stride`: turned, too, or (kTurned false) as a bundle has them.
+// rows[r][token] = starts[r] + the dot products of `quads` quads at `x`, which pair_quads has turned into pairs, with
+// the weights of 4 rows. Those are 16 bytes for each quad, `stride` bytes apart: turned, too (kTurned), or as a bundle
+// stores them.
 template <bool kTurned>
 OE_INLINE void dot_pairs(I16 (&rows)[4], const int32_t* starts, const uint8_t* x, const int8_t* weights, size_t stride,
                          size_t quads) {
@@ -99,14 +109,14 @@ OE_INLINE void dot_pairs(I16 (&rows)[4], const int32_t* starts, const uint8_t* x
   if (quads > 0) dot_rows<4>(rows, load_quad(x), vld1q_s8(weights));
 }
 
-// sums[r][token] += the dot products of `fours` fours of turned quads at `x` with 16 bytes of each of kRows rows for each
-// four, `stride` bytes apart.
+// sums[r][token] += the dot products of 4 x `fours` quads at `x`, which pair_quads has turned into pairs, with kRows
+// rows. A row has 16 weights for each four quads, one after the other; rows are `stride` bytes apart.
 template <int kRows>
 OE_INLINE void add_pairs(I16 (&sums)[kRows], const uint8_t* x, const int8_t* weights, size_t stride, int32_t fours) {
   const int32_t zeros[4] = {};
   PairSums products = start_pairs(zeros);
   for (; fours > 0; --fours, x += 256, weights += 16) {
-    uint64x2_t w[4];  // of fewer than 4 rows, the last again
+    uint64x2_t w[4];  // of fewer than 4 rows, the last one is repeated
     OE_UNROLL for (int r = 0; r < 4; ++r) {
       w[r] = vreinterpretq_u64_s8(vld1q_s8(weights + static_cast<size_t>(r < kRows ? r : kRows - 1) * stride));
     }

@@ -1,4 +1,5 @@
-// USMMLA and USDOT (ARMv8.6 i8mm): Cortex-A510, Cortex-A710 and later, Neoverse V1 and N2.
+// USMMLA and USDOT of ARMv8.6's i8mm extension (Cortex-A510, Cortex-A710 and later, Neoverse V1 and N2): the linears of
+// linear_stripes.inc and the templates of engine/simd for the rest.
 #include <arm_neon.h>
 
 #include "kernels/kernels.h"

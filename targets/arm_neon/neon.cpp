@@ -1,4 +1,5 @@
-// NEON alone: every ARMv8 CPU; made for Cortex-A53 and A72, which have nothing better.
+// NEON alone, which every ARMv8 CPU has; made for Cortex-A53 and A72, which have nothing better. Linears are those of
+// linear_stripes.inc, the rest are the templates of engine/simd.
 #include <arm_neon.h>
 
 #include "kernels/kernels.h"

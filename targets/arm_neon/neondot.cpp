@@ -1,4 +1,5 @@
-// SDOT (ARMv8.2 dotprod): Cortex-A55, Cortex-A76 (Raspberry Pi 5) and later, Neoverse N1.
+// SDOT of ARMv8.2's dotprod extension (Cortex-A55, Cortex-A76 as in the Raspberry Pi 5 and later, Neoverse N1): the
+// linears of linear_stripes.inc and the templates of engine/simd for the rest.
 #include <arm_neon.h>
 
 #include "kernels/kernels.h"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Tuple
 
-#: Every 64-bit ARM Linux with glibc 2.17 or newer: zig's `generic` is ARMv8.0 without extensions.
+#: Every 64-bit ARM Linux with glibc 2.17 or newer: zig compiles for ARMv8.0 without extensions by default.
 TRIPLE = "aarch64-linux-gnu.2.17"
 LIBRARY = "libobert_edge.aarch64-linux-gnu.so"
-#: For every file: atomics without the functions that choose LSE at run time (they would be libgcc's).
+#: For every file: plain ARMv8.0 atomics. The default calls functions of libgcc that choose LSE at run time.
 FLAGS: Tuple[str, ...] = ("-mno-outline-atomics",)
 
-#: (path as in generic/sources.py, extra compiler flags): this target's own kernels.
+#: This target's own files: (path as in generic/sources.py, compiler flags).
 SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
     ("arm_neon/crc32.cpp", ("-mcpu=generic+crc",)),
     ("arm_neon/neon.cpp", ()),

@@ -1,5 +1,8 @@
-// 128-bit NEON vectors: 16 tokens are four registers. Included inside an anonymous namespace by a kernel file; see
-// obert_edge/engine/simd/README.md. The products of bytes are in dot_neon.h and dot_by_element.h.
+// 128-bit NEON vectors: 16 tokens are four registers. Included inside an anonymous namespace by a kernel file; the
+// interface is described in obert_edge/engine/simd/README.md. The dot products of bytes are in dot_neon.h,
+// dot_by_element.h and dot_by_matrix.h, one of which the kernel file includes next.
+//
+//   F16, I16   [t0 .. t3] [t4 .. t7] [t8 .. t11] [t12 .. t15]    the sums of 4 rows x 16 tokens are 16 of 32 registers
 
 struct F16 {
   float32x4_t v[4];  // tokens 0-3, 4-7, 8-11, 12-15
@@ -8,61 +11,58 @@ struct I16 {
   int32x4_t v[4];
 };
 
-// One instruction for each of the four registers of the result; `i` counts them.
-#define OE_EACH(Type, expression)                             \
-  {                                                           \
-    Type out;                                                 \
-    OE_UNROLL for (int i = 0; i < 4; ++i) out.v[i] = expression; \
-    return out;                                               \
-  }
+// The body of a function that returns a Type: one instruction for each of its four registers, which `i` counts.
+#define OE_EACH(Type, expression)                              \
+  Type out;                                                    \
+  OE_UNROLL for (int i = 0; i < 4; ++i) out.v[i] = expression; \
+  return out
 
-OE_INLINE F16 load(const float* p) OE_EACH(F16, vld1q_f32(p + 4 * i))
-OE_INLINE void store(float* p, F16 x) {
-  OE_UNROLL for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, x.v[i]);
-}
-OE_INLINE F16 splat(float x) OE_EACH(F16, vdupq_n_f32(x))
-OE_INLINE F16 operator+(F16 x, F16 y) OE_EACH(F16, vaddq_f32(x.v[i], y.v[i]))
-OE_INLINE F16 operator-(F16 x, F16 y) OE_EACH(F16, vsubq_f32(x.v[i], y.v[i]))
-OE_INLINE F16 operator*(F16 x, F16 y) OE_EACH(F16, vmulq_f32(x.v[i], y.v[i]))
-OE_INLINE F16 operator/(F16 x, F16 y) OE_EACH(F16, vdivq_f32(x.v[i], y.v[i]))
-OE_INLINE F16 fma(F16 x, F16 y, F16 z) OE_EACH(F16, vfmaq_f32(z.v[i], x.v[i], y.v[i]))
-OE_INLINE F16 sqrt(F16 x) OE_EACH(F16, vsqrtq_f32(x.v[i]))
-OE_INLINE F16 abs(F16 x) OE_EACH(F16, vabsq_f32(x.v[i]))
-// FMAXNM and FMINNM: of a number and a NaN, the number. y is never a NaN where the kernels call these.
-OE_INLINE F16 max(F16 x, F16 y) OE_EACH(F16, vmaxnmq_f32(x.v[i], y.v[i]))
-OE_INLINE F16 min(F16 x, F16 y) OE_EACH(F16, vminnmq_f32(x.v[i], y.v[i]))
+OE_INLINE F16 load(const float* p) { OE_EACH(F16, vld1q_f32(p + 4 * i)); }
+OE_INLINE void store(float* p, F16 x) { OE_UNROLL for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, x.v[i]); }
+OE_INLINE F16 splat(float x) { OE_EACH(F16, vdupq_n_f32(x)); }
+OE_INLINE F16 operator+(F16 x, F16 y) { OE_EACH(F16, vaddq_f32(x.v[i], y.v[i])); }
+OE_INLINE F16 operator-(F16 x, F16 y) { OE_EACH(F16, vsubq_f32(x.v[i], y.v[i])); }
+OE_INLINE F16 operator*(F16 x, F16 y) { OE_EACH(F16, vmulq_f32(x.v[i], y.v[i])); }
+OE_INLINE F16 operator/(F16 x, F16 y) { OE_EACH(F16, vdivq_f32(x.v[i], y.v[i])); }
+OE_INLINE F16 fma(F16 x, F16 y, F16 z) { OE_EACH(F16, vfmaq_f32(z.v[i], x.v[i], y.v[i])); }
+OE_INLINE F16 sqrt(F16 x) { OE_EACH(F16, vsqrtq_f32(x.v[i])); }
+OE_INLINE F16 abs(F16 x) { OE_EACH(F16, vabsq_f32(x.v[i])); }
+// FMAXNM and FMINNM give the number of a number and a NaN. That is x > y ? x : y also for a NaN in x, because y is
+// never a NaN where the kernels call these.
+OE_INLINE F16 max(F16 x, F16 y) { OE_EACH(F16, vmaxnmq_f32(x.v[i], y.v[i])); }
+OE_INLINE F16 min(F16 x, F16 y) { OE_EACH(F16, vminnmq_f32(x.v[i], y.v[i])); }
 OE_INLINE F16 min_magnitude(F16 x, F16 limit) { return min(abs(x), limit); }
 // x - round(x), exactly, for |x| < 2^22
-OE_INLINE F16 fraction(F16 x) OE_EACH(F16, vsubq_f32(x.v[i], vrndnq_f32(x.v[i])))
+OE_INLINE F16 fraction(F16 x) { OE_EACH(F16, vsubq_f32(x.v[i], vrndnq_f32(x.v[i]))); }
 OE_INLINE F16 copysign(F16 magnitude, F16 x) {
   const uint32x4_t sign = vdupq_n_u32(0x80000000u);
-  OE_EACH(F16, vbslq_f32(sign, x.v[i], magnitude.v[i]))
+  OE_EACH(F16, vbslq_f32(sign, x.v[i], magnitude.v[i]));
 }
 // y where x > 0, else otherwise.
-OE_INLINE F16 if_positive(F16 x, F16 otherwise, F16 y)
-    OE_EACH(F16, vbslq_f32(vcgtzq_f32(x.v[i]), y.v[i], otherwise.v[i]))
-
-OE_INLINE I16 load(const int32_t* p) OE_EACH(I16, vld1q_s32(p + 4 * i))
-OE_INLINE void store(int32_t* p, I16 x) {
-  OE_UNROLL for (int i = 0; i < 4; ++i) vst1q_s32(p + 4 * i, x.v[i]);
+OE_INLINE F16 if_positive(F16 x, F16 otherwise, F16 y) {
+  OE_EACH(F16, vbslq_f32(vcgtzq_f32(x.v[i]), y.v[i], otherwise.v[i]));
 }
-OE_INLINE I16 splat(int32_t x) OE_EACH(I16, vdupq_n_s32(x))
-OE_INLINE I16 operator+(I16 x, I16 y) OE_EACH(I16, vaddq_s32(x.v[i], y.v[i]))
-OE_INLINE I16 operator-(I16 x, I16 y) OE_EACH(I16, vsubq_s32(x.v[i], y.v[i]))
-OE_INLINE I16 operator*(I16 x, I16 y) OE_EACH(I16, vmulq_s32(x.v[i], y.v[i]))
-OE_INLINE I16 max(I16 x, I16 y) OE_EACH(I16, vmaxq_s32(x.v[i], y.v[i]))
-OE_INLINE I16 shift_to_exponent(I16 x) OE_EACH(I16, vshlq_n_s32(x.v[i], 23))
-OE_INLINE F16 to_float(I16 x) OE_EACH(F16, vcvtq_f32_s32(x.v[i]))
-OE_INLINE I16 bits_of(F16 x) OE_EACH(I16, vreinterpretq_s32_f32(x.v[i]))
-OE_INLINE F16 from_bits(I16 x) OE_EACH(F16, vreinterpretq_f32_s32(x.v[i]))
-// FCVTNS rounds ties to even and saturates, but makes a NaN 0: FMAXNM makes it the lowest number before.
+
+OE_INLINE I16 load(const int32_t* p) { OE_EACH(I16, vld1q_s32(p + 4 * i)); }
+OE_INLINE void store(int32_t* p, I16 x) { OE_UNROLL for (int i = 0; i < 4; ++i) vst1q_s32(p + 4 * i, x.v[i]); }
+OE_INLINE I16 splat(int32_t x) { OE_EACH(I16, vdupq_n_s32(x)); }
+OE_INLINE I16 operator+(I16 x, I16 y) { OE_EACH(I16, vaddq_s32(x.v[i], y.v[i])); }
+OE_INLINE I16 operator-(I16 x, I16 y) { OE_EACH(I16, vsubq_s32(x.v[i], y.v[i])); }
+OE_INLINE I16 operator*(I16 x, I16 y) { OE_EACH(I16, vmulq_s32(x.v[i], y.v[i])); }
+OE_INLINE I16 max(I16 x, I16 y) { OE_EACH(I16, vmaxq_s32(x.v[i], y.v[i])); }
+OE_INLINE I16 shift_to_exponent(I16 x) { OE_EACH(I16, vshlq_n_s32(x.v[i], 23)); }
+OE_INLINE F16 to_float(I16 x) { OE_EACH(F16, vcvtq_f32_s32(x.v[i])); }
+OE_INLINE I16 bits_of(F16 x) { OE_EACH(I16, vreinterpretq_s32_f32(x.v[i])); }
+OE_INLINE F16 from_bits(I16 x) { OE_EACH(F16, vreinterpretq_f32_s32(x.v[i])); }
+// FCVTNS rounds ties to even and saturates, but makes a NaN 0. docs/reference/numerics.md makes it the lowest number,
+// as FMAXNM does here.
 OE_INLINE I16 round(F16 x) {
   const float32x4_t lowest = vdupq_n_f32(-2147483648.0f);
-  OE_EACH(I16, vcvtnq_s32_f32(vmaxnmq_f32(x.v[i], lowest)))
+  OE_EACH(I16, vcvtnq_s32_f32(vmaxnmq_f32(x.v[i], lowest)));
 }
 #define OE_HAS_ROUND_NUMBER
-OE_INLINE I16 round_number(F16 x) OE_EACH(I16, vcvtnq_s32_f32(x.v[i]))
-// FMIN keeps a NaN, for round() to make it the lowest number.
+OE_INLINE I16 round_number(F16 x) { OE_EACH(I16, vcvtnq_s32_f32(x.v[i])); }
+// round(min(x, high)). FMIN keeps a NaN, which round() makes the lowest number.
 OE_INLINE I16 round_below(F16 x, F16 high) {
   OE_UNROLL for (int i = 0; i < 4; ++i) x.v[i] = vminq_f32(x.v[i], high.v[i]);
   return round(x);
@@ -73,20 +73,20 @@ OE_INLINE I16 load_s8(const int8_t* p) {
   return {{vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low), vmovl_s16(vget_low_s16(high)), vmovl_high_s16(high)}};
 }
 
-// What was computed before comes before what comes after: several exp2 at a time do not fit the registers.
+// Keeps what was computed before the call before what is computed after it: the steps of several exp2 at a time do not
+// fit the registers.
 #define OE_HAS_IN_ORDER
-OE_INLINE void in_order(I16& x) {
-  __asm__ volatile("" : "+w"(x.v[0]), "+w"(x.v[1]), "+w"(x.v[2]), "+w"(x.v[3]));
-}
+OE_INLINE void in_order(I16& x) { __asm__ volatile("" : "+w"(x.v[0]), "+w"(x.v[1]), "+w"(x.v[2]), "+w"(x.v[3])); }
 
-constexpr int kRegisters = 4;      // of an I16
+constexpr int kRegisters = 4;  // that an I16 takes
 constexpr bool kPipelined = false;
-constexpr int kWidestTile = 1;     // 4 rows of 16 tokens are 16 of 32 registers
+constexpr int kWidestTile = 1;  // units of a row-gather tile: the sums of 4 rows take 16 of 32 registers
 constexpr int kWidestQueries = 1;
 OE_INLINE constexpr bool is_scrambled(int) { return false; }
 OE_INLINE void unscramble(I16 (&)[1]) {}
 
-// ---- int32 to 8 bit: clamp(q + zero_point, lo, hi), by saturation. q may be INT32_MIN, which gives lo.
+// ---- int32 to 8 bit: clamp(q + zero_point, lo, hi), mostly by the saturation of packing. q may be INT32_MIN, which
+// gives lo.
 
 struct ByteRange {
   int16x8_t zero_point;
@@ -111,7 +111,7 @@ OE_INLINE void store_bytes(void* out, const I16 (&q)[1], const ByteRange& range)
   }
 }
 
-// out[c][t] = rows[t][c], by four rounds of zips: each doubles the number of rows that lie side by side.
+// out[c][t] = rows[t][c], by four rounds of zips. Each round doubles the number of rows whose bytes lie side by side.
 OE_INLINE void transpose_16x16(const int8_t* const (&rows)[16], int8_t (&out)[16][16]) {
   int8x16_t x[16], y[16];
   OE_UNROLL for (int i = 0; i < 16; ++i) x[i] = vld1q_s8(rows[i]);
@@ -125,10 +125,7 @@ OE_INLINE void transpose_16x16(const int8_t* const (&rows)[16], int8_t (&out)[16
   OE_UNROLL for (int i = 0; i < 16; ++i) vst1q_s8(out[i], x[i]);
 }
 
-// Four weights of kRows rows, `stride` bytes apart: 4 bytes per row, in one register when they lie together.
-struct Weights {
-  int8x16_t v[4];
-};
+// Four weights of each of kRows rows that lie one after the other, in one register: a dword per row.
 template <int kRows>
 OE_INLINE int8x16_t load_together(const int8_t* p) {
   if (kRows == 4) return vld1q_s8(p);

@@ -17,8 +17,9 @@ TARGET = Target(
     library=Path(obert_edge.engine.__file__).parent / "lib" / LIBRARY,
     sources=tuple(Source(path, flags) for path, flags in (*COMMON_SOURCES, *SOURCES)),
     implementations=("neon", "scalar"),
-    # Instructions for a panel, not measured: 64 tokens are 8 tiles with 2 VMLAL per weight, and 25 others per
-    # quad for its columns (a Dense4 quad reads no list). Only the ratios matter to the packer.
+    # Instructions for a panel, counted and not measured: 64 tokens are 8 tiles, each with 2 VMLAL per weight
+    # and 25 other instructions per quad (18 for Dense4, which reads no list of columns). Only the ratios
+    # matter to the compiler.
     format_costs={
         weight_format: FormatCost(
             ns_per_weight=16.0,

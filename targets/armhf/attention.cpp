@@ -1,13 +1,15 @@
-// INT8 attention of one head of one sequence with NEON of ARMv7 (docs/numerics.md, "Attention").
+// INT8 attention of one head of one sequence with NEON of ARMv7 (docs/reference/numerics.md, "Attention").
 //
-// Four queries at a time. Both products are the same step, 8 bytes of a column times a number of each query:
+// Four queries are computed at a time. Both products are the step of tile.h, 8 bytes times one number of each query:
 //
 //   scores  [query][key]      += key[channel][8 keys]     * query[query][channel]
 //   context [query][channel]  += value[key][8 channels]   * p[query][key]
 //
-// ARMv7's float vectors flush denormals to zero. The probabilities are computed with them all the same, because no denormal
-// reaches a result there: x and what is left of it after rounding only matter beside 1 (fma(.., r, 1)), and a power below
-// 2^-126 times 255 rounds to 0 either way. The context's floats, which a caller may see, are VFP's.
+// ARMv7's float vectors flush denormals to zero. The probabilities are computed with them all the same, because no
+// denormal can change them: x and its fraction are added to numbers near 1, and powers below 2^-126 times 255 round to
+// 0 either way. The context's floats, which may be the output, are computed by VFP.
+//
+// Bound: 32 VMLAL for 128 multiply-adds, as for linears (neon.cpp).
 #include "attention.h"
 
 #include <string.h>
@@ -25,28 +27,33 @@ int32_t up_to(int32_t multiple, int32_t n) { return (n + multiple - 1) / multipl
 size_t size(int32_t n) { return static_cast<size_t>(n); }
 size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// One head of one sequence, laid out for the two products; what is beyond the sequence or the head is zero.
+// One head of one sequence, laid out in scratch for the two products. Keys beyond the sequence and channels beyond the
+// head are zero.
 struct Head {
-  int32_t length, keys, depth, channels;  // keys: length up to a multiple of 8; channels: depth, likewise
-  int8_t* key;                            // [depth up to a multiple of 4][keys]
-  int8_t* value;                          // [keys][channels]
-  int32_t* key_term;                      // [keys]: -zero point * sum of the key
-  int16_t* query;                         // [kQueries][depth up to a multiple of 4]
-  int32_t* score;                         // [kQueries][keys]
-  int16_t* probability;                   // [kQueries][keys]
-  int32_t* context;                       // [kQueries][channels]
+  int32_t length, keys;     // tokens of the sequence; rounded up to a multiple of 8
+  int32_t depth, channels;  // channels of the head; rounded up to a multiple of 8
+  int8_t* key;              // [depth up to a multiple of 4][keys]
+  int8_t* value;            // [keys][channels]
+  int32_t* key_term;        // [keys]: -zero point * sum of the key
+  int16_t* query;           // [kQueries][depth up to a multiple of 4]
+  int32_t* score;           // [kQueries][keys]
+  int16_t* probability;     // [kQueries][keys]
+  int32_t* context;         // [kQueries][channels]
 };
 
-// The bytes of each part, in the order of Head.
+// The bytes of each array of a Head.
 struct Sizes {
   size_t key, value, key_term, query, score, probability, context;
 };
 Sizes sizes_of(int32_t head_dim, int32_t length) {
-  const size_t keys = size(up_to(kTile, length)), channels = size(up_to(kTile, head_dim)), depth = size(up_to(4, head_dim));
-  return {aligned(depth * keys),        aligned(keys * channels),     aligned(keys * 4),           aligned(kQueries * depth * 2),
-          aligned(kQueries * keys * 4), aligned(kQueries * keys * 2), aligned(kQueries * channels * 4)};
+  const size_t keys = size(up_to(kTile, length)), channels = size(up_to(kTile, head_dim)),
+               depth = size(up_to(4, head_dim));
+  return {aligned(depth * keys),           aligned(keys * channels),     aligned(keys * 4),
+          aligned(kQueries * depth * 2),   aligned(kQueries * keys * 4), aligned(kQueries * keys * 2),
+          aligned(kQueries * channels * 4)};
 }
 
+// A head whose arrays lie in scratch.
 Head lay_out(int32_t head_dim, int32_t length, void* scratch) {
   const Sizes sizes = sizes_of(head_dim, length);
   uint8_t* free_bytes = static_cast<uint8_t*>(scratch);
@@ -70,7 +77,7 @@ Head lay_out(int32_t head_dim, int32_t length, void* scratch) {
   return head;
 }
 
-// Copies keys and values out of their panels, and adds the keys up.
+// Copies the keys and values of a head out of their panels, and finds what each key's scores start at.
 void take_keys_and_values(const AttentionArgs& args, const Head& head, int32_t index, int32_t begin) {
   const int32_t channels = args.heads * args.head_dim;
   memset(head.key, 0, size(up_to(4, head.depth)) * size(head.keys));
@@ -78,7 +85,7 @@ void take_keys_and_values(const AttentionArgs& args, const Head& head, int32_t i
   memset(head.key_term, 0, size(head.keys) * 4);
   for (int32_t d = 0; d < head.depth; ++d) {
     int8_t* key = head.key + size(d) * size(head.keys);
-    for (int32_t j = 0; j < head.length;) {  // what lies in one panel
+    for (int32_t j = 0; j < head.length;) {  // the keys of one panel at a time
       const int32_t token = begin + j, in_panel = kPanel - token % kPanel;
       const int32_t count = head.length - j < in_panel ? head.length - j : in_panel;
       const size_t at = generic::element(args.tokens, channels, index * head.depth + d, token);
@@ -92,9 +99,9 @@ void take_keys_and_values(const AttentionArgs& args, const Head& head, int32_t i
   }
 }
 
-// out[query][lane] = starts[lane] + sum over k of columns[k][lane] * numbers[query][k]: `lanes` lanes (a multiple of 8) that
-// are `lanes` bytes apart, `count` columns (a multiple of 4). `starts` may be null: zeros.
-void multiply(const int8_t* columns, int32_t lanes, const int16_t* numbers, int32_t count, const int32_t* starts,
+// out[query][lane] = starts[lane] + sum over k < count of matrix[k][lane] * numbers[query][k], for `lanes` lanes.
+// `lanes` is a multiple of 8, `count` one of 4. `starts` may be nullptr, for zeros.
+void multiply(const int8_t* matrix, int32_t lanes, const int16_t* numbers, int32_t count, const int32_t* starts,
               int32_t* out) {
   for (int32_t lane = 0; lane < lanes; lane += kTile) {
     TileSums<kQueries> sums;
@@ -104,15 +111,15 @@ void multiply(const int8_t* columns, int32_t lanes, const int16_t* numbers, int3
       sums.low[q] = low;
       sums.high[q] = high;
     }
-    const int8_t* x = columns + lane;
+    const int8_t* x = matrix + lane;
     const size_t step = size(lanes);
     for (int32_t k = 0; k < count; k += 4, x += 4 * step) {
       int16x4_t w[kQueries];
       OE_UNROLL for (int q = 0; q < kQueries; ++q) w[q] = vld1_s16(numbers + size(q) * size(count) + k);
-      add_column<kQueries, 0>(sums, x, w);
-      add_column<kQueries, 1>(sums, x + step, w);
-      add_column<kQueries, 2>(sums, x + 2 * step, w);
-      add_column<kQueries, 3>(sums, x + 3 * step, w);
+      add_lanes<kQueries, 0>(sums, x, w);
+      add_lanes<kQueries, 1>(sums, x + step, w);
+      add_lanes<kQueries, 2>(sums, x + 2 * step, w);
+      add_lanes<kQueries, 3>(sums, x + 3 * step, w);
     }
     OE_UNROLL for (int q = 0; q < kQueries; ++q) {
       vst1q_s32(out + size(q) * size(lanes) + lane, sums.low[q]);
@@ -121,6 +128,7 @@ void multiply(const int8_t* columns, int32_t lanes, const int16_t* numbers, int3
   }
 }
 
+// The largest of `length` scores.
 int32_t largest_of(const int32_t* score, int32_t length) {
   int32_t largest = INT32_MIN, j = 0;
   if (length >= 4) {
@@ -133,7 +141,7 @@ int32_t largest_of(const int32_t* score, int32_t length) {
   return largest;
 }
 
-// round(exp2(x) * 255), operation for operation as generic::exp2_of and round_even.
+// round(exp2(x) * 255), operation for operation what generic::exp2_of and round_even compute.
 OE_INLINE int32x4_t probabilities(float32x4_t x) {
   const float32x4_t round = vdupq_n_f32(generic::kRound), least = vdupq_n_f32(-126.0f);
   x = vbslq_f32(vcgtq_f32(x, least), x, least);
@@ -150,7 +158,7 @@ OE_INLINE int32x4_t probabilities(float32x4_t x) {
   return vcvtq_s32_f32(vsubq_f32(vaddq_f32(y, round), round));
 }
 
-// Scores of one query to probabilities; returns their sum. Those of keys beyond the sequence become 0.
+// Turns the scores of one query into probabilities, and returns their sum. Keys beyond the sequence get 0.
 int32_t weigh(const Head& head, const int32_t* score, float score_scale, int16_t* probability) {
   const int32_t largest = largest_of(score, head.length);
   const int32x4_t most = vdupq_n_s32(largest);
@@ -172,6 +180,7 @@ int32_t weigh(const Head& head, const int32_t* score, float score_scale, int16_t
   return vget_lane_s32(vpadd_s32(pair, pair), 0);
 }
 
+// Scales and stores the context of one query.
 void store_context(const AttentionArgs& args, const Head& head, int32_t index, int32_t token, const int32_t* context,
                    float scale) {
   const size_t width = static_cast<size_t>(panel_width(args.tokens, token / kPanel));
@@ -197,9 +206,10 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t index, void*
   memset(head.query, 0, kQueries * size(depth) * 2);
   for (int32_t first = begin; first < end; first += kQueries) {
     const int32_t queries = end - first < kQueries ? end - first : kQueries;
-    for (int32_t q = 0; q < queries; ++q) {  // of fewer than four, the others are of the tile before, or zero
+    for (int32_t q = 0; q < queries; ++q) {  // the queries that are missing to four keep what they were, or zeros
       for (int32_t d = 0; d < head.depth; ++d) {
-        head.query[q * depth + d] = args.query[generic::element(args.tokens, channels, index * head.depth + d, first + q)];
+        head.query[q * depth + d] =
+            args.query[generic::element(args.tokens, channels, index * head.depth + d, first + q)];
       }
     }
     multiply(head.key, head.keys, head.query, depth, head.key_term, head.score);

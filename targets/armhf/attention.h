@@ -1,4 +1,4 @@
-// Attention of the armhf target, beside its linears.
+// Attention of the armhf target (attention.cpp), for its Implementation in neon.cpp.
 #ifndef OBERT_EDGE_ARMHF_ATTENTION_H
 #define OBERT_EDGE_ARMHF_ATTENTION_H
 

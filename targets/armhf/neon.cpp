@@ -1,13 +1,14 @@
-// NEON of ARMv7: the sums of linears here, attention in attention.cpp; everything else is the scalar kernels'.
+// NEON of ARMv7: linears in all formats (docs/reference/numerics.md, "Linear"); attention is in attention.cpp, and
+// everything else is the scalar kernels of targets/generic.
 //
-// Its float vectors flush denormals to zero, so docs/numerics.md cannot be kept with them in general: float steps are VFP's,
-// one token at a time. Integers are exact. A tile is 8 tokens by up to 4 rows (tile.h), and columns may be anywhere, as they
-// need not be put side by side:
+// The float vectors of ARMv7 flush denormals to zero, which docs/reference/numerics.md does not allow: the epilogue is
+// computed by VFP, one token at a time. Integers are exact. A tile is 8 tokens by up to 4 rows (tile.h). Channels are
+// multiplied one at a time, so the columns of a quad need not be interleaved:
 //
-//   VLD1.8 + VMOVL.U8   8 tokens of column c        sums[row][0..3] += x.low  * w[row][c]    VMLAL.S16 by element
+//   VLD1.8 + VMOVL.U8   8 tokens of channel c       sums[row][0..3] += x.low  * w[row][c]    VMLAL.S16 by element
 //                                                   sums[row][4..7] += x.high * w[row][c]
 //
-// A quad of columns and 4 rows: 32 VMLAL and some 19 other instructions for 128 multiply-adds.
+// Bound: a quad with 4 rows and 8 tokens is 32 VMLAL and some 19 other instructions for 128 multiply-adds.
 #include "attention.h"
 #include "generic/linear_epilogue.h"
 #include "generic/scalar.h"
@@ -16,12 +17,12 @@
 namespace oe {
 namespace {
 
-using armhf::add_column;
+using armhf::add_lanes;
 using armhf::kTile;
 using armhf::load_eight;
 using armhf::TileSums;
 
-// sums += four columns times the weights [kRows][4].
+// sums += the four channels at `x` times the weights [kRows][4].
 template <int kRows>
 OE_INLINE void add_quad(TileSums<kRows>& sums, const uint8_t* const (&x)[4], const int8_t* weights) {
   int16x4_t w[kRows];
@@ -35,18 +36,19 @@ OE_INLINE void add_quad(TileSums<kRows>& sums, const uint8_t* const (&x)[4], con
     w[r] = vget_low_s16(pair);
     w[r + 1] = vget_high_s16(pair);
   }
-  add_column<kRows, 0>(sums, x[0], w);
-  add_column<kRows, 1>(sums, x[1], w);
-  add_column<kRows, 2>(sums, x[2], w);
-  add_column<kRows, 3>(sums, x[3], w);
+  add_lanes<kRows, 0>(sums, x[0], w);
+  add_lanes<kRows, 1>(sums, x[1], w);
+  add_lanes<kRows, 2>(sums, x[2], w);
+  add_lanes<kRows, 3>(sums, x[3], w);
 }
 
 alignas(16) constexpr uint8_t kZeros[kTile] = {};
 
-// The sums of a group of rows for one tile, from its quads: columns_of(quad, i) is the i-th channel of a quad.
-template <int kRows, bool kDense, class ColumnsOf>
+// A range of groups of kRows rows for one panel. channel_of(quad, first quad of the group, i) is the i-th channel of a
+// quad.
+template <int kRows, bool kDense, class ChannelOf>
 OE_INLINE void linear(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
-                      const ColumnsOf& columns_of) {
+                      const ChannelOf& channel_of) {
   const size_t width = static_cast<size_t>(panel_width(args.tokens, panel));
   const uint8_t* input = args.input + generic::element(args.tokens, args.k, 0, panel * kPanel);
   const size_t dense_quads = (static_cast<size_t>(args.k) + 3) / 4;
@@ -61,12 +63,12 @@ OE_INLINE void linear(const LinearArgs& args, int32_t panel, int32_t group_begin
       const int8_t* weights = args.weights + first * 4 * kRows;
       const uint8_t* x[4];
       for (size_t quad = first; quad < last; ++quad, weights += 4 * kRows) {
-        OE_UNROLL for (int i = 0; i < 4; ++i) x[i] = input + columns_of(quad, first, i) * width + token;
+        OE_UNROLL for (int i = 0; i < 4; ++i) x[i] = input + channel_of(quad, first, i) * width + token;
         add_quad<kRows>(sums, x, weights);
       }
-      if (kDense && rest > 0) {  // weights of channels beyond the last are zero
+      if (kDense && rest > 0) {  // the channels beyond the last do not exist, and their weights are zero
         OE_UNROLL for (int i = 0; i < 4; ++i) {
-          x[i] = i < rest ? input + columns_of(last, first, i) * width + token : kZeros;
+          x[i] = i < rest ? input + channel_of(last, first, i) * width + token : kZeros;
         }
         add_quad<kRows>(sums, x, weights);
       }

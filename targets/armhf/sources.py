@@ -9,8 +9,8 @@ TRIPLE = "arm-linux-gnueabihf.2.28"
 #: The suffix is the pattern of `device/runtime/library.py`: the architecture as Python says it.
 LIBRARY = "libobert_edge.armv7l-linux-gnu.so"
 #: For every file: ARMv7-A with NEON and VFPv4 (Raspberry Pi 2 and newer). VFPv4 has the fused multiply-add
-#: that docs/numerics.md asks for; without it every one would be a call.
+#: that docs/reference/numerics.md asks for; without it each would be a call of fmaf.
 FLAGS: Tuple[str, ...] = ("-mcpu=cortex_a7",)
 
-#: (path as in generic/sources.py, extra compiler flags): this target's own kernels.
+#: This target's own files: (path as in generic/sources.py, compiler flags).
 SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (("armhf/neon.cpp", ()), ("armhf/attention.cpp", ()))

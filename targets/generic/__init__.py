@@ -1,1 +1,1 @@
-"""The scalar kernels: docs/numerics.md in C++, the reference every other implementation is tested against."""
+"""The scalar kernels: docs/reference/numerics.md in C++, which all other kernels are tested against."""

@@ -1,4 +1,4 @@
-// INT8 attention of one head of one sequence (docs/numerics.md, "Attention").
+// INT8 attention of one head of one sequence (docs/reference/numerics.md, "Attention"), one query after the other.
 #include "functions.h"
 #include "scalar.h"
 
@@ -6,6 +6,7 @@ namespace oe {
 namespace generic {
 namespace {
 
+// Rounded up to a multiple of 64, so that every array in scratch is aligned.
 size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Copies one head of tokens [begin, end) from panels to rows [token][head_dim].

@@ -1,4 +1,4 @@
-// Sum of the word, position and token-type rows (docs/numerics.md, "Embedding, pooling").
+// Sum of the word, position and token-type rows (docs/reference/numerics.md, "Embedding, pooling").
 #include "functions.h"
 #include "scalar.h"
 
@@ -6,7 +6,7 @@ namespace oe {
 namespace generic {
 namespace {
 
-// Channel `c` of an INT4 row: its half of a byte, times the scale of its group.
+// Channel `c` of an INT4 row: its half of a byte times the scale of its group (kInt4Group in kernels.h has the layout).
 float int4_value(const EmbedArgs& args, size_t row, int32_t c) {
   const size_t groups = static_cast<size_t>(groups_of(args.channels));
   const size_t group = row * groups + static_cast<size_t>(c / kInt4Group);

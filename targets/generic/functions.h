@@ -1,6 +1,8 @@
-// The scalar functions of docs/numerics.md: one C++ statement per rounding.
+// The scalar functions of docs/reference/numerics.md ("Quantization", "exp2, tanh", "GELU"), one C++ statement per
+// rounding.
 //
-// Everything is `static`: see the note in kernels.h about objects of different instruction sets.
+// All of them are `static`, because the object files that include them are compiled for different instruction sets
+// (kernels.h).
 #ifndef OBERT_EDGE_GENERIC_FUNCTIONS_H
 #define OBERT_EDGE_GENERIC_FUNCTIONS_H
 
@@ -12,13 +14,13 @@
 namespace oe {
 namespace generic {
 
-// Distance in elements from the start of a buffer to row `channel` of the panel that holds column `column`,
-// at that column: the panel layout of kernels.h.
-static inline size_t element(int32_t columns, int32_t channels, int32_t channel, int32_t column) {
-  const int32_t panel = column / kPanel;
+// The index of element (channel, token) in a buffer of `channels` channels and `tokens` tokens (the panels of
+// kernels.h).
+static inline size_t element(int32_t tokens, int32_t channels, int32_t channel, int32_t token) {
+  const int32_t panel = token / kPanel;
   return static_cast<size_t>(panel) * kPanel * static_cast<size_t>(channels) +
-         static_cast<size_t>(channel) * static_cast<size_t>(panel_width(columns, panel)) +
-         static_cast<size_t>(column % kPanel);
+         static_cast<size_t>(channel) * static_cast<size_t>(panel_width(tokens, panel)) +
+         static_cast<size_t>(token % kPanel);
 }
 
 static inline int32_t bits_of(float x) {
@@ -32,7 +34,7 @@ static inline float from_bits(int32_t bits) {
   return x;
 }
 
-// int32 sums wrap like the vector instructions do, instead of being undefined.
+// int32 sums that wrap around as vector instructions do; signed overflow would be undefined in C++.
 static inline int32_t wrap_add(int32_t a, int32_t b) {
   return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
 }
@@ -43,15 +45,17 @@ static inline int32_t wrap_mul(int32_t a, int32_t b) {
   return static_cast<int32_t>(static_cast<uint32_t>(a) * static_cast<uint32_t>(b));
 }
 
-// A NaN in the first argument gives the second, as in MAXPS and MINPS.
+// A NaN in the first argument gives the second, as MAXPS and MINPS of x86 do.
 static inline float max_of(float a, float b) { return a > b ? a : b; }
 static inline float min_of(float a, float b) { return a < b ? a : b; }
 
 // 1.5 * 2^23: adding and subtracting it rounds |x| < 2^22 to a whole number, ties to even.
 constexpr float kRound = 12582912.0f;
 
+// The nearest whole number, ties to even, for |x| < 2^22.
 static inline int32_t round_even(float x) { return static_cast<int32_t>((x + kRound) - kRound); }
 
+// The byte of t = y / scale: clamped in float, then rounded.
 static inline int32_t quantize_value(float t, int32_t zero_point, int32_t lo, int32_t hi) {
   const float low = static_cast<float>(lo - zero_point);
   const float high = static_cast<float>(hi - zero_point);
@@ -77,10 +81,9 @@ static inline float tanh_of(float x) {
   return copysignf((1.0f - e) / (1.0f + e), x);
 }
 
-constexpr float kGelu[11] = {0.02749713324010372f, -0.13303950428962708f, 0.24659240245819092f,
-                             -0.1472158133983612f, -0.2029682844877243f,  0.43478140234947205f,
-                             -0.20490720868110657f, -0.176315039396286f,  0.17638038098812103f,
-                             0.021782496944069862f, -0.04258676618337631f};
+constexpr float kGelu[11] = {0.02749713324010372f, -0.13303950428962708f, 0.24659240245819092f,  -0.1472158133983612f,
+                             -0.2029682844877243f, 0.43478140234947205f,  -0.20490720868110657f, -0.176315039396286f,
+                             0.17638038098812103f, 0.021782496944069862f, -0.04258676618337631f};
 constexpr float kGeluTanh[11] = {0.02719680778682232f,  -0.13464891910552979f, 0.2493198961019516f,
                                  -0.13996218144893646f, -0.21296827495098114f, 0.42198753356933594f,
                                  -0.18776476383209229f, -0.1660359501838684f,  0.16257815062999725f,

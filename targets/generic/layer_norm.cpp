@@ -1,4 +1,4 @@
-// LayerNorm per token over channels (docs/numerics.md, "LayerNorm").
+// LayerNorm of each token over its channels (docs/reference/numerics.md, "LayerNorm").
 #include "functions.h"
 #include "scalar.h"
 
@@ -8,7 +8,9 @@ namespace generic {
 void layer_norm(const LayerNormArgs& args, int32_t begin, int32_t end) {
   const float inv = 1.0f / static_cast<float>(args.channels);
   for (int32_t t = begin; t < end; ++t) {
-    const auto at = [&args, t](int32_t c) { return element(args.tokens, args.channels, c, t); };
+    const auto at = [&args, t](int32_t c) {
+      return element(args.tokens, args.channels, c, t);
+    };
 
     float s[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     for (int32_t c = 0; c < args.channels; ++c) s[c % 4] = s[c % 4] + args.input[at(c)];

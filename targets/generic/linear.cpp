@@ -1,4 +1,5 @@
-// Linear: exact int32 sums per weight format, then one epilogue for all (docs/numerics.md, "Linear").
+// Linear (docs/reference/numerics.md, "Linear"): exact int32 sums for each weight format, and one epilogue for all.
+// Loops are in the order of the definition; this is the reference, and nothing here is for speed.
 #include "linear_epilogue.h"
 #include "scalar.h"
 
@@ -6,17 +7,17 @@ namespace oe {
 namespace generic {
 namespace {
 
-// The sums of up to four output rows for the tokens of one panel.
+// The sums of up to four rows for the tokens of one panel.
 using Sums = int32_t[4][kPanel];
 
 // sums[token] += weight * input[channel][token]
-void add_channel(const uint8_t* panel_input, int32_t width, int32_t channel, int32_t weight,
-                 int32_t* sums) {
-  if (weight == 0) return;  // padding, and channels beyond k
+void add_channel(const uint8_t* panel_input, int32_t width, int32_t channel, int32_t weight, int32_t* sums) {
+  if (weight == 0) return;  // fills up a quad, whose channel may lie beyond k and must not be read
   const uint8_t* row = panel_input + static_cast<size_t>(channel) * static_cast<size_t>(width);
   for (int32_t t = 0; t < width; ++t) sums[t] += weight * row[t];
 }
 
+// The epilogue of the rows of a group.
 void write_group(const LinearArgs& args, int32_t panel, const uint32_t* rows, int32_t row_count, const Sums& sums) {
   for (int32_t r = 0; r < row_count; ++r) {
     if (rows[r] != kPadRow) write_channel(args, panel, rows[r], sums[r], 0, panel_width(args.tokens, panel));

@@ -1,4 +1,5 @@
-// The float steps of a linear, one token at a time: the scalar kernels', and those of CPUs whose vectors have no IEEE floats.
+// The epilogue of a linear (docs/reference/numerics.md, "Linear"), one token at a time: for the scalar kernels, and for
+// CPUs whose vectors do not keep to IEEE-754 (armhf).
 #ifndef OBERT_EDGE_GENERIC_LINEAR_EPILOGUE_H
 #define OBERT_EDGE_GENERIC_LINEAR_EPILOGUE_H
 
@@ -7,8 +8,7 @@
 namespace oe {
 namespace generic {
 
-// Bias, activation, residual and output type of one output channel, for tokens [begin, end) of one panel. sums[0] is of
-// token `begin`.
+// Computes one output channel from its sums, for tokens [begin, end) of one panel; sums[0] belongs to token `begin`.
 static inline void write_channel(const LinearArgs& args, int32_t panel, uint32_t channel, const int32_t* sums,
                                  int32_t begin, int32_t end) {
   const int32_t width = panel_width(args.tokens, panel);

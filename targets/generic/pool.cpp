@@ -1,4 +1,4 @@
-// From tokens to sequences: the mean, or the first token (docs/numerics.md, "Embedding, pooling").
+// Pooling of the tokens of a sequence to their mean or to the first (docs/reference/numerics.md, "Embedding, pooling").
 #include "functions.h"
 #include "scalar.h"
 

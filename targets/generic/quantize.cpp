@@ -1,4 +1,5 @@
-// Float to 8 bit, with a static scale or one per token (docs/numerics.md, "Quantization").
+// Quantization of floats to U8 with one scale for all tokens, or one per token (docs/reference/numerics.md,
+// "Quantization").
 #include "functions.h"
 #include "scalar.h"
 
@@ -17,7 +18,9 @@ void quantize(const QuantizeArgs& args, int32_t begin, int32_t end) {
 
 void quantize_dynamic(const QuantizeArgs& args, int32_t begin, int32_t end) {
   for (int32_t t = begin; t < end; ++t) {
-    const auto at = [&args, t](int32_t c) { return element(args.tokens, args.channels, c, t); };
+    const auto at = [&args, t](int32_t c) {
+      return element(args.tokens, args.channels, c, t);
+    };
 
     float lo = 0.0f, hi = 0.0f;
     for (int32_t c = 0; c < args.channels; ++c) {

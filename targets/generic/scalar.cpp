@@ -1,4 +1,4 @@
-// The scalar implementation: runs on every CPU, and is what every other one is tested against.
+// The scalar implementation. It runs on every CPU, and is the reference that every other one is tested against.
 #include "scalar.h"
 
 namespace oe {

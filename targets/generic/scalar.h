@@ -1,4 +1,5 @@
-// The scalar kernels, one file per group; scalar.cpp lists them as an Implementation.
+// The scalar kernels: docs/reference/numerics.md in C++, one file per section. scalar.cpp lists them as an
+// Implementation.
 #ifndef OBERT_EDGE_GENERIC_SCALAR_H
 #define OBERT_EDGE_GENERIC_SCALAR_H
 

@@ -1,7 +1,7 @@
-"""The boards there are, and what a bundle can be expected to do on them: modeled, never measured.
+"""The Raspberry Pi boards, and the least time a bundle needs on each: modeled, never measured.
 
-Clocks, cores and memory are of Raspberry Pi's own documentation ("Processors"); cache sizes of the Zero 2 W
-and the 3 are of the Cortex-A53 configuration that Broadcom's BCM2837 is known to have.
+Clocks, cores and memory are those of Raspberry Pi's own documentation ("Processors"). The cache sizes of the
+Zero 2 W and the 3 are those of the Cortex-A53 configuration that Broadcom's BCM2837 is known to have.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Rates:
-    """INT8 multiply-adds per cycle of a core's inner loops: by name of ``WeightFormat``, and attention's.
+    """INT8 multiply-adds per cycle of one core, for the inner loop of each weight format and of attention.
 
-    From docs/results/arm_throughput.md: llvm-mca models, all data in L1, so upper bounds.
+    They are llvm-mca's models with all data in L1 (docs/results/arm_throughput.md), so upper bounds.
     """
 
     row_gather_4: float
@@ -30,7 +30,7 @@ class Rates:
     attention: float
 
     def of(self, weight_format: str) -> float:
-        """The rate of a linear, by ``LinearFacts.format``."""
+        """The rate of a linear of this ``LinearFacts.format``, or of ``"attention"``."""
         return float(getattr(self, weight_format.lower()))
 
 
@@ -44,22 +44,22 @@ class Board:
     """One kind of Raspberry Pi.
 
     Args:
-        name: as people say it.
+        name: what people call it, after "Raspberry Pi".
         model: how ``/proc/device-tree/model`` begins on it.
-        core: what its CPU has, ``cores`` times.
-        gigahertz: of each core, without overclocking.
-        isa: the ARM architecture and what the kernels can use of it.
-        implementation: the kernels it runs.
+        core: the kind of its cores, all of which are equal.
+        gigahertz: the clock of each core, without overclocking.
+        isa: the ARM architecture and the extensions that the kernels can use.
+        implementation: name of the kernels it runs.
         rates: what each core computes per cycle; modeled.
-        l1_data: bytes per core.
-        l1_ways: of it.
-        l2: bytes of the second cache.
-        l2_ways: of it.
-        l2_cores: how many cores share it.
-        last_level: bytes of the largest cache, shared by the cores.
-        memory: bytes, by variant.
+        l1_data: bytes of the first-level data cache of each core.
+        l1_ways: ways of that cache.
+        l2: bytes of the second-level cache.
+        l2_ways: ways of that cache.
+        l2_cores: the number of cores that share it.
+        last_level: bytes of the largest cache, which all cores share.
+        memory: bytes of memory, one number per variant of the board.
         bandwidth: bytes per second that all cores together can read from memory; estimated.
-        cores: of the CPU; all are equal.
+        cores: the number of cores.
     """
 
     name: str
@@ -83,23 +83,23 @@ class Board:
     def threads(self) -> int:
         """Threads of a session: one per core.
 
-        The cores are equal, so that none holds the others up, and the work is bound by multiplying, which
-        grows with them, or by memory, which more cores do not make slower.
+        All cores are equal, so none keeps the others waiting. What binds the work is multiplying, whose rate
+        grows with the cores, or memory, which more cores do not slow down.
         """
         return self.cores
 
     @property
     def cache(self) -> int:
-        """Bytes of the second cache that a core can count on while all work.
+        """Bytes of the second-level cache that each core can count on while all of them work.
 
-        The engine cuts linears into tiles for it, so that weights come from memory once for a panel of
-        tokens, not once for each of its stripes (docs/results/arm_tiles.md).
+        The engine cuts linears into tiles of this size, so that weights come from memory once for a panel of
+        tokens and not once for each of its stripes (docs/results/arm_tiles.md).
         """
         return self.l2 // self.l2_cores
 
     @property
     def facts(self) -> BoardFacts:
-        """What a bundle says of it."""
+        """What a bundle carries of this board."""
         return BoardFacts(self.model, self.threads, self.cache)
 
 
@@ -211,7 +211,12 @@ def least_milliseconds(board: Board, manifest: Manifest, sequence_length: int) -
 
 
 def outlook(manifest: Manifest, sequence_length: int = 128) -> str:
-    """Lines for people: what each board can do at best with a bundle."""
+    """Lines for people: the least time that each board needs for one sequence with a bundle.
+
+    Args:
+        manifest: the manifest of the bundle.
+        sequence_length: tokens; cut to the model's maximum.
+    """
     length = min(sequence_length, manifest.model.max_length)
     lines = [
         f"at best, 1 x {length} tokens (modeled from the cores' inner loops, not measured; bench tells):"

@@ -17,8 +17,9 @@ TARGET = Target(
     library=Path(obert_edge.engine.__file__).parent / "lib" / LIBRARY,
     sources=tuple(Source(path, flags) for path, flags in (*COMMON_SOURCES, *SOURCES)),
     implementations=("avx512vnni", "avx512vnni_ymm", "avxvnni", "avx2", "scalar"),
-    # tools/bench/format_costs.py, avx512vnni on Cascade Lake at 2.5 GHz: dense within 2 %, row-gather within
-    # 12 to 23 %, 1x4 (which passes over wide inputs several times) within 50 %.
+    # Fitted by tools/bench/format_costs.py with avx512vnni on Cascade Lake at 2.5 GHz. The fit is within 2 %
+    # of the measured times of dense layers, 12 to 23 % of row-gather, and 50 % of 1x4, which passes over wide
+    # inputs several times. ns_per_weight is 0 because the weights of a quad are part of ns_per_quad here.
     format_costs={
         WeightFormat.ROW_GATHER_1: FormatCost(ns_per_weight=0.0, ns_per_quad=3.63, ns_per_group=6.3),
         WeightFormat.ROW_GATHER_2: FormatCost(ns_per_weight=0.0, ns_per_quad=4.33, ns_per_group=15.5),
@@ -26,7 +27,7 @@ TARGET = Target(
         WeightFormat.DENSE_4: FormatCost(ns_per_weight=0.0, ns_per_quad=4.75, ns_per_group=13.0),
         WeightFormat.BLOCK_1X4: FormatCost(ns_per_weight=0.0, ns_per_quad=2.55, ns_per_group=11.9),
     },
-    # tools/bench/target.py on the same machine, BERT-base 80 % 4x1 at 128 and 384 tokens.
+    # Printed by tools/bench/target.py on the same machine, with BERT-base at 80 % 4x1 and 128 and 384 tokens.
     reference={
         "multiply_add": 307.2,
         "shuffle": 172.8,

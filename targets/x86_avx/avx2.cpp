@@ -1,4 +1,5 @@
-// AVX2 and FMA, without VNNI: Haswell to Comet Lake, Zen 1 to 3.
+// AVX2 and FMA without VNNI (Haswell to Comet Lake, Zen 1 to 3). There is no instruction that multiplies u8 by s8 and
+// adds in int32, so the linears and attention have kernels of their own; the rest are the templates of engine/simd.
 #include <immintrin.h>
 
 #include "kernels/kernels.h"

@@ -1,4 +1,5 @@
-// AVX-512-VNNI with 512-bit vectors: Cascade Lake, Ice Lake, Sapphire Rapids, Zen 4 and later.
+// AVX-512-VNNI with 512-bit vectors (Cascade Lake, Ice Lake, Sapphire Rapids, Zen 4 and later): the templates of
+// engine/simd on vec_avx512.h.
 #include <immintrin.h>
 
 #include "kernels/kernels.h"

@@ -1,4 +1,5 @@
-// AVX-512-VNNI with 256-bit vectors: for CPUs that lower their clock for 512 bits, and to test what avxvnni.cpp shares.
+// AVX-512-VNNI with 256-bit vectors, for CPUs that lower their clock for 512-bit ones. It also tests the code that
+// avxvnni.cpp shares with it, on machines without AVX-VNNI.
 #include <immintrin.h>
 
 #include "kernels/kernels.h"

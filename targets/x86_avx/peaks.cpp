@@ -1,4 +1,6 @@
-// What this CPU can do at most, with the instructions of one implementation: oe_measure_peak of obert_edge.h.
+// oe_measure_peak (obert_edge.h): the most work per nanosecond that this CPU does with the instructions of one
+// implementation. The loops are those of peaks.inc, included once per vector width. docs/reference/roofline.md says
+// what the peaks are for.
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -40,7 +42,7 @@ namespace ymm {
 #undef OE_DOT
 }  // namespace ymm
 
-// 16 registers instead of 32
+// The instruction sets below have 16 vector registers instead of 32, so fewer sums fit beside the rest.
 #undef OE_SUMS
 #define OE_SUMS 10
 
@@ -53,8 +55,8 @@ namespace vex {
 #undef OE_DOT_WORK
 }  // namespace vex
 
-// Without VNNI a multiply-add of bytes is a product of pairs and, at the very least, an addition in 16 bit: kernels that
-// widen to 32 bit more or less often stay below.
+// Without VNNI a multiply-add of bytes is a product of pairs and at the very least an addition in 16 bits. Kernels have
+// to widen to 32 bits now and then, so they stay below this peak.
 namespace avx2 {
 #define OE_TARGET "avx2,fma"
 #define OE_DOT "vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
@@ -65,8 +67,9 @@ namespace avx2 {
 #undef OE_DOT_WORK
 }  // namespace avx2
 
-constexpr size_t kSmall = 16 * 1024;  // half an L1
+constexpr size_t kSmall = 16 * 1024;  // bytes that surely lie in L1: half of 32 KB
 
+// Memory of whole pages that has been written to, so that reading it does not fault.
 struct Buffer {
   explicit Buffer(size_t bytes) : data(static_cast<char*>(aligned_alloc(4096, (bytes + 4095) / 4096 * 4096))) {
     if (data) memset(data, 1, bytes);
@@ -75,16 +78,18 @@ struct Buffer {
   char* data;
 };
 
+// Nanoseconds of the monotonic clock.
 double now() {
   timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return static_cast<double>(t.tv_sec) * 1e9 + static_cast<double>(t.tv_nsec);
 }
 
-// Work per nanosecond of `loop(rounds)`: rounds for about half a millisecond, the best of several.
+// Work per nanosecond of loop(rounds), which returns the work it did. The number of rounds is doubled until they take
+// half a millisecond, so that the clock's own time does not count; then the best of 16 repeats is taken.
 template <class Loop>
 double best_rate(const Loop& loop) {
-  constexpr double kLong = 5e5;
+  constexpr double kLong = 5e5;  // nanoseconds
   constexpr int kRepeats = 16;
   int64_t rounds = 1;
   double best = 0;
@@ -102,25 +107,30 @@ double best_rate(const Loop& loop) {
   return best;
 }
 
-#define OE_MEASURE(space)                                                                                     \
-  double measure_##space(int32_t what, int64_t parameter) {                                                   \
-    const bool large = what == OE_PEAK_READ || what == OE_PEAK_WRITE;                                         \
-    const size_t bytes = large ? static_cast<size_t>(parameter) / 512 * 512 : kSmall;                         \
-    const Buffer buffer(bytes);                                                                               \
-    if (!buffer.data || bytes == 0) return 0;                                                                 \
-    char* data = buffer.data;                                                                                 \
-    switch (what) {                                                                                           \
-      case OE_PEAK_MULTIPLY_ADD: return best_rate([](int64_t n) { return space::multiply_add(n); });          \
-      case OE_PEAK_SHUFFLE: return best_rate([](int64_t n) { return space::shuffle(n); });                    \
-      case OE_PEAK_FLOAT: return best_rate([](int64_t n) { return space::float_multiply_add(n); });           \
-      case OE_PEAK_READ: return best_rate([=](int64_t n) { return space::read(n, data, bytes); });            \
-      case OE_PEAK_WRITE: return best_rate([=](int64_t n) { return space::write(n, data, bytes); });          \
-      case OE_PEAK_ROW_GATHER:                                                                                \
+#define OE_MEASURE(space)                                                                                      \
+  double measure_##space(int32_t what, int64_t parameter) {                                                    \
+    const bool large = what == OE_PEAK_READ || what == OE_PEAK_WRITE;                                          \
+    const size_t bytes = large ? static_cast<size_t>(parameter) / 512 * 512 : kSmall;                          \
+    const Buffer buffer(bytes);                                                                                \
+    if (!buffer.data || bytes == 0) return 0;                                                                  \
+    char* data = buffer.data;                                                                                  \
+    switch (what) {                                                                                            \
+      case OE_PEAK_MULTIPLY_ADD:                                                                               \
+        return best_rate([](int64_t n) { return space::multiply_add(n); });                                    \
+      case OE_PEAK_SHUFFLE:                                                                                    \
+        return best_rate([](int64_t n) { return space::shuffle(n); });                                         \
+      case OE_PEAK_FLOAT:                                                                                      \
+        return best_rate([](int64_t n) { return space::float_multiply_add(n); });                              \
+      case OE_PEAK_READ:                                                                                       \
+        return best_rate([=](int64_t n) { return space::read(n, data, bytes); });                              \
+      case OE_PEAK_WRITE:                                                                                      \
+        return best_rate([=](int64_t n) { return space::write(n, data, bytes); });                             \
+      case OE_PEAK_ROW_GATHER:                                                                                 \
         if (parameter == 1) return best_rate([=](int64_t n) { return space::row_gather<1>(n, data, bytes); }); \
         if (parameter == 2) return best_rate([=](int64_t n) { return space::row_gather<2>(n, data, bytes); }); \
         if (parameter == 4) return best_rate([=](int64_t n) { return space::row_gather<4>(n, data, bytes); }); \
-    }                                                                                                         \
-    return 0;                                                                                                 \
+    }                                                                                                          \
+    return 0;                                                                                                  \
   }
 OE_MEASURE(zmm)
 OE_MEASURE(ymm)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Tuple
 
-#: Debian's and zig's spelling; the suffix is the oldest glibc the library runs on.
+#: zig's name of the machine; the suffix is the oldest glibc that the library runs on.
 TRIPLE = "x86_64-linux-gnu.2.17"
 LIBRARY = "libobert_edge.x86_64-linux-gnu.so"
 
-# PREFETCHW does nothing on CPUs with AVX2 that lack it.
+# PREFETCHW is a no-op on CPUs with AVX2 that lack it, so every one of them may execute it.
 _AVX2 = ("-mavx2", "-mfma", "-mprfchw")
 _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 
-#: (path as in generic/sources.py, extra compiler flags): this target's own kernels.
+#: This target's own files: (path as in generic/sources.py, compiler flags).
 SOURCES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
     ("x86_avx/crc32.cpp", ("-mpclmul",)),
     ("x86_avx/peaks.cpp", ()),

@@ -1,9 +1,15 @@
-// 256-bit vectors: 16 tokens are two ymm registers. Included inside an anonymous namespace by a kernel file; see
-// obert_edge/engine/simd/README.md. The kernel file says what the dot product is made of:
+// 256-bit vectors: 16 tokens are two ymm registers. Included inside an anonymous namespace by a kernel file; the
+// interface is described in obert_edge/engine/simd/README.md. The kernel file chooses the instructions of the dot
+// product:
 //
-//   OE_DPBUSD(acc, u8, s8)   VPDPBUSD of AVX-VNNI or AVX-512-VNNI: the instruction
+//   OE_DPBUSD(acc, u8, s8)   VPDPBUSD, as AVX-VNNI or AVX-512-VNNI encodes it
 //   not defined              AVX2: bytes are widened to int16 and multiplied by VPMADDWD, which is exact; VPMADDUBSW
-//                            would saturate where two products of 255 * 127 meet
+//                            would saturate where two products of 255 * 127 are added
+//
+//   F16, I16   [t0 .. t7] [t8 .. t15]            Q16   [t0: c0 c1 c2 c3 | .. | t7: ..] [t8: c0 c1 c2 c3 | .. | t15: ..]
+//
+// Bound: 3 ports execute 256-bit instructions and only one of them shuffles on Cascade Lake; there are 16 registers, or
+// 32 where the kernel file is compiled for AVX-512VL.
 
 struct F16 {
   __m256 a, b;  // tokens 0-7, 8-15
@@ -22,9 +28,7 @@ OE_INLINE F16 operator+(F16 x, F16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_
 OE_INLINE F16 operator-(F16 x, F16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 OE_INLINE F16 operator*(F16 x, F16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 OE_INLINE F16 operator/(F16 x, F16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
-OE_INLINE F16 fma(F16 x, F16 y, F16 z) {
-  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
-}
+OE_INLINE F16 fma(F16 x, F16 y, F16 z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
 OE_INLINE F16 max(F16 x, F16 y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }  // x > y ? x : y
 OE_INLINE F16 min(F16 x, F16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
 OE_INLINE F16 sqrt(F16 x) { return {_mm256_sqrt_ps(x.a), _mm256_sqrt_ps(x.b)}; }
@@ -32,7 +36,7 @@ OE_INLINE F16 abs(F16 x) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
 }
-// 1.5 * 2^23: adding it rounds to a whole number, ties to even.
+// x - round(x), exactly, for |x| < 2^22: adding 1.5 * 2^23 rounds to a whole number, ties to even.
 OE_INLINE F16 fraction(F16 x) { return x - ((x + splat(12582912.0f)) - splat(12582912.0f)); }
 // min(|x|, limit) for a positive limit; a NaN gives the limit
 OE_INLINE F16 min_magnitude(F16 x, F16 limit) { return min(abs(x), limit); }
@@ -48,7 +52,7 @@ OE_INLINE F16 if_positive(F16 x, F16 otherwise, F16 y) {
           _mm256_blendv_ps(otherwise.b, y.b, _mm256_cmp_ps(x.b, zero, _CMP_GT_OQ))};
 }
 
-#if !defined(__AVX512VL__)  // 16 registers: a coefficient is broadcast once for four vectors
+#if !defined(__AVX512VL__)  // with 16 registers, a coefficient is broadcast once for all vectors of a step
 #define OE_HAS_IN_STEP
 template <int kCount>
 OE_INLINE void in_step(F16 (&x)[kCount]) {
@@ -72,8 +76,10 @@ OE_INLINE I16 operator*(I16 x, I16 y) { return {_mm256_mullo_epi32(x.a, y.a), _m
 OE_INLINE I16 max(I16 x, I16 y) { return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
 OE_INLINE I16 shift_to_exponent(I16 x) { return {_mm256_slli_epi32(x.a, 23), _mm256_slli_epi32(x.b, 23)}; }
 OE_INLINE F16 to_float(I16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
-OE_INLINE I16 round(F16 x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }  // out of range: INT32_MIN
-// `high` first: a NaN stays one, and becomes INT32_MIN
+OE_INLINE I16 round(F16 x) {
+  return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)};
+}  // what does not fit becomes INT32_MIN
+// round(min(x, high)). `high` comes first in MINPS, so that a NaN stays a NaN and becomes INT32_MIN.
 OE_INLINE I16 round_below(F16 x, F16 high) { return round(min(high, x)); }
 OE_INLINE I16 bits_of(F16 x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
 OE_INLINE F16 from_bits(I16 x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
@@ -84,13 +90,13 @@ OE_INLINE I16 load_s8(const int8_t* p) {
 
 // ---- bytes
 
-constexpr int32_t kBias = 0;       // what load_quad takes off activations
-constexpr int kRegisters = 2;     // of an I16
-constexpr int kWidestTile = 1;    // units of 16 tokens a row-gather tile may have: 4 rows are 8 of 16 registers
-constexpr int kWidestQueries = 1;  // units of queries of an attention tile
+constexpr int32_t kBias = 0;       // what a Q16 holds less than the activations
+constexpr int kRegisters = 2;      // that an I16 takes
+constexpr int kWidestTile = 1;     // units of a row-gather tile: with one, the sums of 4 rows take 8 of 16 registers
+constexpr int kWidestQueries = 1;  // units of an attention tile
 OE_INLINE constexpr bool is_scrambled(int) { return true; }
 #if defined(__AVX512VL__)
-constexpr bool kPipelined = true;  // 32 registers: room for quads in flight
+constexpr bool kPipelined = true;  // 32 registers have room for the quads of a pipeline
 #else
 constexpr bool kPipelined = false;
 #endif
@@ -116,11 +122,13 @@ OE_INLINE void add_quad(I16 (&sums)[kRows * kTile], const Q16 (&x)[kTile], const
     sums[r].b = OE_DPBUSD(sums[r].b, x[0].b, w);
   }
 #else
-  // As words: first channels 0 and 2 of all rows, then channels 1 and 3, so that only one of the two is in registers.
+  // Channels 0 and 2 are widened to words and multiplied for all rows, then channels 1 and 3, so that only one of the
+  // two halves is in registers at a time.
   const __m256i even = _mm256_set1_epi16(0xFF);
   const __m256i even_a = _mm256_and_si256(x[0].a, even), even_b = _mm256_and_si256(x[0].b, even);
   OE_UNROLL for (int r = 0; r < kRows; ++r) {
-    const __m256i w = _mm256_srai_epi16(_mm256_slli_epi16(load_weights(weights + static_cast<size_t>(r) * stride), 8), 8);
+    const __m256i w =
+        _mm256_srai_epi16(_mm256_slli_epi16(load_weights(weights + static_cast<size_t>(r) * stride), 8), 8);
     sums[r].a = _mm256_add_epi32(sums[r].a, _mm256_madd_epi16(even_a, w));
     sums[r].b = _mm256_add_epi32(sums[r].b, _mm256_madd_epi16(even_b, w));
   }
@@ -139,7 +147,8 @@ OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) {
           _mm256_add_epi32(acc.b, _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, load_32(p + 32)), words))};
 }
 
-// Four channels of one unit, as loaded: tokens 0-7 and 8-15 in the low halves of the two lanes.
+// Four channels of one unit as loaded: tokens 0-7 in the low half of the first 128-bit lane, 8-15 in that of the
+// second.
 template <int kTile>
 struct Rows {
   __m256i v[4];
@@ -147,8 +156,7 @@ struct Rows {
 OE_INLINE __m256i load_halves(const uint8_t* p) {
   int64_t high;
   __builtin_memcpy(&high, p + 8, 8);
-  return _mm256_blend_epi32(_mm256_castsi128_si256(_mm_loadl_epi64((const __m128i*)p)), _mm256_set1_epi64x(high),
-                            0xF0);
+  return _mm256_blend_epi32(_mm256_castsi128_si256(_mm_loadl_epi64((const __m128i*)p)), _mm256_set1_epi64x(high), 0xF0);
 }
 OE_INLINE void load_rows(Rows<1>& rows, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
   rows.v[0] = load_halves(c0);
@@ -163,14 +171,15 @@ OE_INLINE void interleave_rows(Q16 (&out)[1], const Rows<1>& rows) {
 }
 OE_INLINE void pin(Q16 (&)[1], Rows<1>&) {}
 
-// The scrambled order to token order, and back.
+// Turns the scrambled order into token order, and back.
 OE_INLINE void swap_lanes(__m256i& a, __m256i& b) {
   const __m256i low = _mm256_permute2x128_si256(a, b, 0x20), high = _mm256_permute2x128_si256(a, b, 0x31);
   a = low;
   b = high;
 }
 OE_INLINE void unscramble(I16 (&x)[1]) { swap_lanes(x[0].a, x[0].b); }
-// Of two units, unpacked from 32 tokens at once: tokens 0-3 and 16-19, 4-7 and 20-23, 8-11 and 24-27, 12-15 and 28-31.
+// The same for two units that were unpacked from 32 tokens at once. The four registers hold tokens 0-3 and 16-19, 4-7
+// and 20-23, 8-11 and 24-27, 12-15 and 28-31.
 OE_INLINE void unscramble(I16 (&x)[2]) {
   swap_lanes(x[0].a, x[0].b);
   swap_lanes(x[1].a, x[1].b);
@@ -189,13 +198,14 @@ OE_INLINE void interleave(uint8_t* out, const uint8_t* c0, const uint8_t* c1, co
   store_32(out, quad[0].a);
   store_32(out + 32, quad[0].b);
 }
-// The same of signed bytes: what add_quad takes as weights.
+// The same for signed bytes, which add_quad takes as weights.
 OE_INLINE void interleave_weights(uint8_t* out, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2,
                                   const uint8_t* c3) {
   interleave(out, c0, c1, c2, c3);
 }
 
-// ---- int32 to 8 bit: clamp(q + zero_point, lo, hi), by saturation. q may be INT32_MIN, which gives lo.
+// ---- int32 to 8 bit: clamp(q + zero_point, lo, hi), mostly by the saturation of packing. q may be INT32_MIN, which
+// gives lo.
 
 struct ByteRange {
   __m256i zero_point;  // int16
@@ -211,20 +221,18 @@ OE_INLINE void store_bytes(void* out, const I16 (&q)[1], const ByteRange& range)
   if (!kScrambled) words = _mm256_permute4x64_epi64(words, 0xD8);
   words = _mm256_adds_epi16(words, range.zero_point);
   const __m128i low = _mm256_castsi256_si128(words), high = _mm256_extracti128_si256(words, 1);
-  const __m128i bytes = range.is_signed
-                            ? _mm_min_epi8(_mm_max_epi8(_mm_packs_epi16(low, high), range.lo), range.hi)
-                            : _mm_min_epu8(_mm_max_epu8(_mm_packus_epi16(low, high), range.lo), range.hi);
+  const __m128i bytes = range.is_signed ? _mm_min_epi8(_mm_max_epi8(_mm_packs_epi16(low, high), range.lo), range.hi)
+                                        : _mm_min_epu8(_mm_max_epu8(_mm_packus_epi16(low, high), range.lo), range.hi);
   _mm_storeu_si128((__m128i*)out, bytes);
 }
-// Two units: the packs put scrambled ones in order.
+// The same for two units, whose scrambled order the packs turn into token order.
 template <bool kScrambled>
 OE_INLINE void store_bytes(void* out, const I16 (&q)[2], const ByteRange& range) {
   const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(q[0].a, q[0].b), range.zero_point);
   const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(q[1].a, q[1].b), range.zero_point);
   const __m256i lo = _mm256_broadcastsi128_si256(range.lo), hi = _mm256_broadcastsi128_si256(range.hi);
-  __m256i bytes = range.is_signed
-                      ? _mm256_min_epi8(_mm256_max_epi8(_mm256_packs_epi16(low, high), lo), hi)
-                      : _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(low, high), lo), hi);
+  __m256i bytes = range.is_signed ? _mm256_min_epi8(_mm256_max_epi8(_mm256_packs_epi16(low, high), lo), hi)
+                                  : _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(low, high), lo), hi);
   if (!kScrambled) bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   store_32(out, bytes);
 }

@@ -1,11 +1,14 @@
-// AVX-512-VNNI vectors: 16 tokens are one zmm register. Included inside an anonymous namespace by a kernel file;
-// see obert_edge/engine/simd/README.md.
+// AVX-512-VNNI vectors: 16 tokens are one zmm register. Included inside an anonymous namespace by a kernel file; the
+// interface is described in obert_edge/engine/simd/README.md.
 //
-// Two ports (p0, p5) execute 512-bit instructions; VPDPBUSD runs on both, every shuffle only on p5. So the quad
-// gathers below count the instructions on both: per quad of channels, 16 tokens cost
-//     4 units: 2   (8 unpacks for 64 tokens)       2 units: 3   (2 inserts, 2 VPERMT2D, 2 VPSHUFB for 32)
-//     1 unit:  5   (3 inserts, VPERMD, VPSHUFB)
-// and R = 4 rows cost 4 VPDPBUSD.
+//   F16, I16   [t0 t1 .. t15]                       Q16   [t0: c0 c1 c2 c3 | t1: c0 c1 c2 c3 | .. | t15: c0 c1 c2 c3]
+//
+// Bound (Cascade Lake): two ports, p0 and p5, execute 512-bit instructions. VPDPBUSD runs on both, every shuffle on p5
+// alone. To interleave a quad of channels takes, for 16 tokens,
+//     in tiles of 4 units   2 instructions   (8 unpacks for 64 tokens)
+//     in tiles of 2 units   3 instructions   (2 inserts, 2 VPERMT2D, 2 VPSHUFB for 32 tokens)
+//     in tiles of 1 unit    5 instructions   (3 inserts, VPERMD, VPSHUFB)
+// on these ports, beside one VPDPBUSD for each row.
 
 struct F16 {
   __m512 v;
@@ -57,8 +60,8 @@ OE_INLINE I16 operator*(I16 a, I16 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 OE_INLINE I16 max(I16 a, I16 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 OE_INLINE I16 shift_to_exponent(I16 a) { return {_mm512_slli_epi32(a.v, 23)}; }
 OE_INLINE F16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
-OE_INLINE I16 round(F16 a) { return {_mm512_cvtps_epi32(a.v)}; }  // out of range: INT32_MIN
-// `high` first: a NaN stays one, and becomes INT32_MIN
+OE_INLINE I16 round(F16 a) { return {_mm512_cvtps_epi32(a.v)}; }  // what does not fit becomes INT32_MIN
+// round(min(x, high)). `high` comes first in VMINPS, so that a NaN stays a NaN and becomes INT32_MIN.
 OE_INLINE I16 round_below(F16 x, F16 high) { return round(min(high, x)); }
 OE_INLINE I16 bits_of(F16 a) { return {_mm512_castps_si512(a.v)}; }
 OE_INLINE F16 from_bits(I16 a) { return {_mm512_castsi512_ps(a.v)}; }
@@ -84,14 +87,14 @@ OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) {
   return {_mm512_dpbusd_epi32(acc.v, _mm512_set1_epi8(1), _mm512_loadu_si512(p))};
 }
 
-constexpr int32_t kBias = 0;       // what load_quad takes off activations
-constexpr int kRegisters = 1;      // of an I16
-constexpr bool kPipelined = true;  // 32 registers: room for quads in flight
-constexpr int kWidestTile = 4;     // units of 16 tokens a row-gather tile may have: 4 rows x 4 units = 16 registers
-constexpr int kWidestQueries = 4;  // units of queries an attention tile may have
+constexpr int32_t kBias = 0;       // what a Q16 holds less than the activations
+constexpr int kRegisters = 1;      // that an I16 takes
+constexpr bool kPipelined = true;  // 32 registers have room for the quads of a pipeline
+constexpr int kWidestTile = 4;     // units of a row-gather tile: the sums of 4 rows x 4 units take 16 registers
+constexpr int kWidestQueries = 4;  // units of an attention tile
 OE_INLINE constexpr bool is_scrambled(int units) { return units == 4; }
 
-// Hides how a vector was made: clang would merge the shuffles of a gather into others that cost more.
+// Hides from clang how a vector was made. It would merge the chosen shuffles into others that take more instructions.
 OE_INLINE __m512i opaque(__m512i x) {
   __asm__("" : "+v"(x));
   return x;
@@ -107,13 +110,13 @@ OE_INLINE __m512i transpose_bytes(__m512i x) {
   return _mm512_shuffle_epi8(x, _mm512_broadcast_i32x4(order));
 }
 
-// Four channels of kTile units, as loaded.
+// Four channels of kTile units as loaded, before they are interleaved.
 template <int kTile>
 struct Rows {
   __m512i v[kTile];
 };
 
-// One unit. One register holds all four channels:
+// One unit: one register holds all four channels.
 //   c0 [t0 .. t15]                 lane 0 (tokens 0-3)   lane 1 (4-7)   ...
 //   c1 [t0 .. t15]   --VPERMD-->   c0 c1 c2 c3 dwords    ...            --VPSHUFB--> token-major
 OE_INLINE void load_rows(Rows<1>& rows, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
@@ -127,7 +130,7 @@ OE_INLINE void interleave_rows(Q16 (&out)[1], const Rows<1>& rows) {
   out[0].v = transpose_bytes(opaque(_mm512_permutexvar_epi32(lanes, rows.v[0])));
 }
 
-// Two units: two registers of two channels each.
+// Two units: two registers hold two channels each.
 OE_INLINE void load_rows(Rows<2>& rows, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
   rows.v[0] = opaque(_mm512_inserti64x4(_mm512_castsi256_si512(load_half(c0)), load_half(c1), 1));
   rows.v[1] = opaque(_mm512_inserti64x4(_mm512_castsi256_si512(load_half(c2)), load_half(c3), 1));
@@ -158,7 +161,7 @@ OE_INLINE void interleave_rows(Q16 (&out)[4], const Rows<4>& rows) {
   out[3].v = _mm512_unpackhi_epi16(ab_high, cd_high);
 }
 
-// Keeps what is written before it before it: the order of a software pipeline.
+// Keeps the order of a software pipeline: what is written before this call is computed before what is written after it.
 OE_INLINE void pin(Q16 (&x)[1], Rows<1>& rows) { __asm__ volatile("" : "+v"(x[0].v), "+v"(rows.v[0])); }
 OE_INLINE void pin(Q16 (&x)[2], Rows<2>& rows) {
   __asm__ volatile("" : "+v"(x[0].v), "+v"(x[1].v), "+v"(rows.v[0]), "+v"(rows.v[1]));
@@ -169,9 +172,12 @@ OE_INLINE void pin(Q16 (&x)[4], Rows<4>& rows) {
                      "+v"(rows.v[2]), "+v"(rows.v[3]));
 }
 
-// ---- the same in two halves, woven into the dot products of a software pipeline:
-//   load_half    quad i + 2 from memory, the first shuffle of each register (4 units: pairs of channels)
-//   add_woven    dot products of quad i in x; unit by unit the second shuffle takes quad i + 1 from `half` to x; load_half
+// ---- Interleaving in two halves, woven into the dot products of a software pipeline. While quad i is in x:
+//   add_woven   multiplies quad i and, unit by unit, takes quad i + 1 from `half` to x by the second round of shuffles;
+//   load_half   then loads quad i + 2 to `half` and does the first round (with 4 units: of pairs of channels).
+//
+//   R = 4, 4 units, 12 cycles:   p0   dot   dot   dot   dot   dot   dot   ...   12 dot products
+//                                p5   shuf  shuf  dot   shuf  shuf  dot   ...    4 dot products and 8 shuffles
 #define OE_HAS_ADD_WOVEN
 
 OE_INLINE void load_half(Rows<1>& half, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
@@ -195,14 +201,15 @@ OE_INLINE void load_half(Rows<4>& half, const uint8_t* c0, const uint8_t* c1, co
   half.v[3] = _mm512_unpackhi_epi8(c, d);
 }
 
-// sums += x . the weights of row r, for unit u. The instruction takes weights from memory or from a register `w`.
+// sum += the dot products of x with four weights that the instruction itself broadcasts from memory.
 OE_INLINE void add_from_memory(I16& sum, Q16 x, const int8_t* weights) {
   using Four = const int32_t __attribute__((may_alias, aligned(1)));
   __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.v) : "v"(x.v), "m"(*reinterpret_cast<Four*>(weights)));
 }
 
-// Narrow tiles are bound by the 4 instructions a cycle that can be issued: weights that are used once or twice come
-// from memory (an instruction less each); with two units only 3 rows' do, as many as the load ports bear.
+// Narrow tiles are bound by the 4 instructions a cycle that can be issued. Weights that are used only once or twice
+// come from memory, which saves an instruction each; with two units those of 3 rows do, as many as the load ports have
+// time for.
 template <int kRows>
 OE_INLINE void add_woven(I16 (&sums)[kRows], Q16 (&x)[1], Rows<1>& half, const int8_t* weights, const uint8_t* c0,
                          const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
@@ -229,8 +236,8 @@ OE_INLINE void add_woven(I16 (&sums)[kRows * 2], Q16 (&x)[2], Rows<2>& half, con
   __asm__ volatile("" : "+v"(half.v[0]), "+v"(half.v[1]), "+v"(x[1].v));
 }
 
-// The CPU assigns ports in the order instructions come in: if all dot products came first, half of them would go to
-// port 5, and the shuffles would wait behind them.
+// The CPU assigns instructions to ports in program order. If all dot products came first, half of them would be queued
+// on p5, and the shuffles would wait behind them.
 template <int kRows>
 OE_INLINE void add_woven(I16 (&sums)[kRows * 4], Q16 (&x)[4], Rows<4>& half, const int8_t* weights, const uint8_t* c0,
                          const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
@@ -245,7 +252,7 @@ OE_INLINE void add_woven(I16 (&sums)[kRows * 4], Q16 (&x)[4], Rows<4>& half, con
       sums[r * 4 + u].v = _mm512_dpbusd_epi32(sums[r * 4 + u].v, x[u].v, w[r]);
     }
   };
-  const auto keep_order = [&](int u) OE_INLINE_LAMBDA {  // of what was written before this and what comes after
+  const auto keep_order = [&](int u) OE_INLINE_LAMBDA {  // as pin() does
     __asm__ volatile("" : "+v"(sums[u].v), "+v"(sums[(kRows - 1) * 4 + u].v), "+v"(x[u].v));
   };
   const __m512i a = load_bytes(c0), b = load_bytes(c1);
@@ -280,13 +287,13 @@ OE_INLINE void interleave(uint8_t* out, const uint8_t* c0, const uint8_t* c1, co
   interleave_rows(quad, rows);
   _mm512_storeu_si512(out, quad[0].v);
 }
-// The same of signed bytes: what add_quad takes as weights.
+// The same for signed bytes, which add_quad takes as weights.
 OE_INLINE void interleave_weights(uint8_t* out, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2,
                                   const uint8_t* c3) {
   interleave(out, c0, c1, c2, c3);
 }
 
-// The scrambled order of interleave_rows to token order, and back: a transposition of the 4 x 4 lanes.
+// Turns the scrambled order of interleave_rows into token order, and back: a transposition of 4 x 4 lanes of 128 bits.
 OE_INLINE void unscramble(I16 (&)[1]) {}
 OE_INLINE void unscramble(I16 (&)[2]) {}
 OE_INLINE void unscramble(I16 (&x)[4]) {
@@ -298,7 +305,8 @@ OE_INLINE void unscramble(I16 (&x)[4]) {
   x[3].v = _mm512_shuffle_i32x4(b, d, 0xDD);
 }
 
-// ---- int32 to 8 bit: clamp(q + zero_point, lo, hi), by saturation. q may be INT32_MIN, which gives lo.
+// ---- int32 to 8 bit: clamp(q + zero_point, lo, hi), mostly by the saturation of packing. q may be INT32_MIN, which
+// gives lo.
 
 struct ByteRange {
   __m512i zero_point;  // int16
@@ -318,8 +326,7 @@ OE_INLINE __m512i words_to_bytes(__m512i low, __m512i high, const ByteRange& ran
 }
 template <bool kScrambled>
 OE_INLINE void store_bytes(void* out, const I16 (&q)[4], const ByteRange& range) {
-  __m512i bytes =
-      words_to_bytes(_mm512_packs_epi32(q[0].v, q[1].v), _mm512_packs_epi32(q[2].v, q[3].v), range);
+  __m512i bytes = words_to_bytes(_mm512_packs_epi32(q[0].v, q[1].v), _mm512_packs_epi32(q[2].v, q[3].v), range);
   if (!kScrambled) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     bytes = _mm512_permutexvar_epi32(order, bytes);

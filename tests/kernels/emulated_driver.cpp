@@ -1,15 +1,18 @@
-// Runs the engine for tests/kernels/emulation.py: requests come on standard input, answers go to standard output.
+// Drives the C ABI of an engine library (obert_edge.h) on an emulated CPU, for tests/kernels/emulation.py: requests
+// come on standard input, answers go to standard output. The only argument is the path of the library.
 //
-//   argument: path of the engine library
-//   request:  one letter and its fields           answer: int64 status, a message, and what is listed
-//     I                                             names of the implementations
-//     O  implementation, program, weights, threads, bytes of cache
-//     R  op, batch, buffers                         the buffers
-//     C  bytes                                      their CRC-32, as 4 bytes; none where the CPU has no instruction for it
-//     X  batch, buffers (sized, content ignored)    the buffers: one per output
+//   request: a letter and its fields                   answer: int64 status, a message, and
+//     I                                                  a blob: the names of the implementations
+//     O  implementation, program, weights (blobs),       nothing; the model stays open until the next O
+//        threads, cache bytes (numbers)
+//     R  op (number), batch, buffers                     the buffers after that op has run
+//     X  batch, buffers (sized, content ignored)         the buffers, one per output, after the whole graph has run
+//     C  bytes (blob)                                    a blob: their CRC-32, 4 bytes, or empty where the CPU has no
+//                                                        instructions for it
 //
-// A number is an int64, a blob an int64 length (-1: a null pointer) and its bytes. A batch is two numbers (sequences,
-// tokens) and four blobs (starts, ids, positions, token types); buffers are a number of blobs.
+// A number is an int64; a blob is an int64 length (-1: a null pointer) and its bytes. A batch is two numbers
+// (sequences, tokens) and four blobs of int32 (starts, ids, positions, token types). Buffers are their number and as
+// many blobs.
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,15 +23,26 @@
 
 namespace {
 
-#define API(name) decltype(&name) name##_;
+// The functions of obert_edge.h that the driver calls, looked up by name because the library is loaded at run time.
+#define FOR_EACH_FUNCTION(DO) \
+  DO(oe_implementations)      \
+  DO(oe_last_error)           \
+  DO(oe_model_open)           \
+  DO(oe_model_close)          \
+  DO(oe_model_run)            \
+  DO(oe_model_run_op)         \
+  DO(oe_model_set_cache)      \
+  DO(oe_crc32)
+
 struct Functions {
-  API(oe_implementations) API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op) API(oe_crc32)
-  API(oe_model_set_cache)
+#define DECLARE(name) decltype(&name) name##_;
+  FOR_EACH_FUNCTION(DECLARE)
+#undef DECLARE
 };
-#undef API
 
 constexpr int kMostBuffers = 64;
 
+// Bytes of a request, in memory aligned to 64 bytes as the engine's buffers must be.
 struct Blob {
   void* data = nullptr;
   int64_t bytes = -1;
@@ -57,6 +71,7 @@ int64_t read_number() {
   read_bytes(&value, sizeof value);
   return value;
 }
+// Reads a blob. 64 zero bytes follow it, so that a kernel may load a vector that starts inside it.
 void read_blob(Blob& blob) {
   blob.clear();
   blob.bytes = read_number();
@@ -75,7 +90,7 @@ void write_status(int64_t status, const char* message) {
   write_blob(message, static_cast<int64_t>(strlen(message)));
 }
 
-// Reads a batch and buffers, runs them, and answers with the buffers.
+// Answers a request R, or X where `whole` is set.
 void run(const Functions& engine, oe_model* model, bool whole) {
   const int64_t op = whole ? 0 : read_number();
   oe_batch batch;
@@ -96,7 +111,8 @@ void run(const Functions& engine, oe_model* model, bool whole) {
   }
   int32_t status;
   if (whole) {
-    status = engine.oe_model_run_(model, &batch, reinterpret_cast<float* const*>(addresses), static_cast<int32_t>(count));
+    status =
+        engine.oe_model_run_(model, &batch, reinterpret_cast<float* const*>(addresses), static_cast<int32_t>(count));
   } else {
     status = engine.oe_model_run_op_(model, static_cast<int32_t>(op), &batch, addresses, 1, nullptr);
   }
@@ -111,10 +127,9 @@ int main(int argc, char** argv) {
   void* library = dlopen(argv[1], RTLD_NOW);
   if (!library) fail(dlerror());
   Functions engine;
-#define API(name) engine.name##_ = reinterpret_cast<decltype(&name)>(dlsym(library, #name));
-  API(oe_implementations) API(oe_last_error) API(oe_model_open) API(oe_model_close) API(oe_model_run) API(oe_model_run_op) API(oe_crc32)
-  API(oe_model_set_cache)
-#undef API
+#define LOOK_UP(name) engine.name##_ = reinterpret_cast<decltype(&name)>(dlsym(library, #name));
+  FOR_EACH_FUNCTION(LOOK_UP)
+#undef LOOK_UP
   oe_model* model = nullptr;
   Blob program, weights;
   for (int letter; (letter = getchar()) != EOF;) {
@@ -143,7 +158,7 @@ int main(int argc, char** argv) {
       write_status(0, "");
       write_blob(&crc, status == OE_OK ? sizeof crc : 0);
     } else {
-      fail("a request that is none");
+      fail("the request starts with none of the letters I, O, R, X and C, or no model is open");
     }
     fflush(stdout);
   }

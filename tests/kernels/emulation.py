@@ -1,8 +1,9 @@
-"""The engine of another machine, run by qemu's user emulation: a stand-in for ``runtime.native.Library``.
+"""The engine of another machine, run by qemu's user emulation, in place of ``runtime.native.Library``.
 
-Python itself would take minutes under emulation, so only a small driver (``emulated_driver.cpp``) runs there
-and takes requests through a pipe. It is compiled by the project's own compiler; qemu and the C library of the
-other machine are Debian's packages, found on this machine or fetched into a cache folder.
+Python itself would take minutes under emulation, so only a small driver (``emulated_driver.cpp``, which
+describes the requests) runs there and takes requests through a pipe. It is compiled by the project's own
+compiler; qemu and the C library of the other machine are Debian's packages, found on this machine or fetched
+into a cache folder.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ DRIVER = Path(__file__).with_name("emulated_driver.cpp")
 
 
 class Machine:
-    """What an emulated machine is made of.
+    """What it takes to emulate a kind of machine.
 
     Args:
-        target: folder of the target, for its compiler triple.
+        target: folder of the target whose compiler triple the driver is compiled for.
         emulator: qemu's command.
         package: Debian's package of its C library, for this machine's dpkg.
         root: folder of that package that is the emulated root.
@@ -39,7 +40,7 @@ class Machine:
         self.target, self.emulator, self.package, self.root = target, emulator, package, root
 
     def command(self, cpu: str, folder: Path) -> List[str]:
-        """What to put before a program; ``folder`` keeps the compiled driver.
+        """The command that runs the driver on the emulated ``cpu``; ``folder`` keeps the compiled driver.
 
         Raises:
             UnavailableError: qemu or the C library cannot be had here.
@@ -90,7 +91,7 @@ class EmulatedLibrary:
             the emulated library are called ``emulated scalar``.
     """
 
-    #: Thread counts worth their time here.
+    #: The only thread count to run on, as emulation is slow.
     threads = (2,)
 
     def __init__(self, path: Path, command: Sequence[str], host: Library) -> None:

@@ -1,4 +1,8 @@
-"""The kernels' functions in numpy float64, written from their definitions and not from docs/numerics.md."""
+"""The kernels' functions in numpy float64.
+
+They are written from the definitions of the functions and not from ``docs/reference/numerics.md``, so that a
+mistake there does not repeat here.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Any, Dict, Sequence
 
 import numpy as np
 import pytest
@@ -28,12 +28,27 @@ def check(
     value_scale: float = 0.02,
     extreme: bool = False,
 ) -> None:
+    """Run attention everywhere: equal bits, and the right numbers.
+
+    Args:
+        library: the engine.
+        lengths: tokens of each sequence of the batch.
+        heads: the number of heads.
+        head_dim: channels of a head.
+        out: type of the output.
+        sharpness: how far the scores of a query spread, in powers of two.
+        seed: of the random queries, keys and values.
+        threads: the counts to run on.
+        query_zero_point: zero point of the queries.
+        value_scale: scale of the values, for a float output.
+        extreme: bytes are as large as they can be, and most of one sign.
+    """
     rng = np.random.default_rng(seed)
     channels, tokens = heads * head_dim, sum(lengths)
     query = rng.integers(0, 256, (channels, tokens)).astype(np.uint8)
     key = rng.integers(-127, 128, (channels, tokens)).astype(np.int8)
     value = rng.integers(-127, 128, (channels, tokens)).astype(np.int8)
-    if extreme:  # as large as bytes are, most of one sign: multiply-adds of bytes in 16 bits would saturate
+    if extreme:  # where products of bytes are added in 16 bits, these saturate
         query = np.where(query > 50, 255, 0).astype(np.uint8)
         key, value = (np.where(x > -80, 127, -127).astype(np.int8) for x in (key, value))
     # Scores of random vectors spread by about 74 * 73 * sqrt(head_dim); sharpness is the spread in bits.
@@ -70,16 +85,27 @@ def check(
         assert np.abs(found - expected).mean() < 1e-4 * context_scale * 127
 
 
+every_output = pytest.mark.parametrize("out", [DType.U8, DType.F32], ids=lambda x: x.name)
+
+
+@every_output
 @pytest.mark.parametrize("length", [1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 200])
-def test_lengths(library: Library, length: int) -> None:
-    check(library, [length])
-    check(library, [length], out=DType.F32)
+def test_lengths(library: Library, length: int, out: DType) -> None:
+    check(library, [length], out=out)
 
 
-def test_numbers_too_small_for_a_normal_float(library: Library) -> None:
-    check(library, [30], sharpness=1e-37)  # score differences times the scale
-    check(library, [30], sharpness=3e5)  # powers of two from 2^-126 down
-    check(library, [30], out=DType.F32, value_scale=1e-36)  # the scale over the sum of the probabilities
+#: What becomes a denormal: score differences times the scale; powers of two from 2^-126 down; the scale over
+#: the sum of the probabilities.
+DENORMALS: Dict[str, Dict[str, Any]] = {
+    "scaled-scores": {"sharpness": 1e-37},
+    "powers": {"sharpness": 3e5},
+    "context-scale": {"out": DType.F32, "value_scale": 1e-36},
+}
+
+
+@pytest.mark.parametrize("what", DENORMALS)
+def test_numbers_too_small_for_a_normal_float(library: Library, what: str) -> None:
+    check(library, [30], **DENORMALS[what])
 
 
 @pytest.mark.parametrize("length", [384, 512])
@@ -87,7 +113,7 @@ def test_long_sequences(library: Library, length: int) -> None:
     check(library, [length], heads=1, head_dim=64, threads=(1,))
 
 
-@pytest.mark.parametrize("out", [DType.U8, DType.F32], ids=lambda x: x.name)
+@every_output
 @pytest.mark.parametrize("head_dim", [1, 2, 4, 6, 16, 26, 32, 48, 64, 80, 96, 128])
 def test_head_sizes(library: Library, head_dim: int, out: DType) -> None:
     check(library, [41, 7], heads=3, head_dim=head_dim, out=out)
@@ -98,10 +124,14 @@ def test_head_sizes(library: Library, head_dim: int, out: DType) -> None:
     [[1] * 20, [5, 60, 3], [64, 64], [63, 2, 65, 1], [100, 1, 30, 64, 17], [16, 16, 16, 16, 16]],
     ids=str,
 )
-def test_packed_sequences(library: Library, lengths: Sequence[int]) -> None:
+@pytest.mark.parametrize(
+    "head",
+    [{"heads": 2, "out": DType.U8}, {"heads": 1, "head_dim": 64, "out": DType.F32}],
+    ids=["2-heads-of-32-U8", "1-head-of-64-F32"],
+)
+def test_packed_sequences(library: Library, lengths: Sequence[int], head: Dict[str, Any]) -> None:
     """Sequences begin and end anywhere in a panel, and write only their own lanes."""
-    check(library, lengths)
-    check(library, lengths, head_dim=64, heads=1, out=DType.F32)
+    check(library, lengths, **head)
 
 
 @pytest.mark.parametrize("sharpness", [1e-6, 0.1, 30.0, 3000.0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import Dict, List
 
 import numpy as np
 import pytest
@@ -12,31 +12,103 @@ from obert_edge.bundle.rows import dequantize_rows, group_count, pack_rows
 from obert_edge.device.runtime.native import Library, PackedBatch
 from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
 
+POSITIONS, TYPES = 512, 2
+with_or_without_types = pytest.mark.parametrize("types", [0, TYPES], ids=["no-types", "types"])
 
-@pytest.mark.parametrize("types", [0, 2])
-@pytest.mark.parametrize("lengths", [[1], [16], [5, 30, 4], [64, 64], [65], [200]], ids=str)
-@pytest.mark.parametrize("channels", [1, 3, 16, 50, 128])
-def test_embed(library: Library, channels: int, lengths: List[int], types: int) -> None:
-    rng = np.random.default_rng(3)
+
+def int8_table(rng: np.random.Generator, rows: int, channels: int) -> np.ndarray:
+    return rng.integers(-127, 128, (rows, channels)).astype(np.int8)
+
+
+def scales_of(rng: np.random.Generator, rows: int) -> np.ndarray:
+    return rng.uniform(0.001, 0.01, rows).astype(np.float32)
+
+
+def batch_of(rng: np.random.Generator, lengths: List[int], vocabulary: int, types: int) -> PackedBatch:
+    """Random ids; positions count up in each sequence; types only where the model has them."""
     tokens = sum(lengths)
-    tables = {name: rng.integers(-127, 128, (rows, channels)).astype(np.int8)
-              for name, rows in (("word", 60), ("position", 512), ("type", 2))}  # fmt: skip
-    scales = {name: rng.uniform(0.001, 0.01, len(table)).astype(np.float32) for name, table in tables.items()}
+    ids = rng.integers(0, vocabulary, tokens).astype(np.int32)
+    ids[0] = vocabulary - 1  # the last row, beyond which nothing may be read
+    positions = np.concatenate([np.arange(length) for length in lengths]).astype(np.int32)
+    kinds = rng.integers(0, TYPES, tokens).astype(np.int32) if types else None
+    return PackedBatch(starts_of(lengths), ids, positions, kinds)
+
+
+def run(
+    library: Library,
+    batch: PackedBatch,
+    word: Dict[str, np.ndarray],
+    others: List[Dict[str, np.ndarray]],
+    channels: int,
+    vocabulary: int,
+) -> np.ndarray:
+    """The scalar kernels' output [tokens, channels], when all others have given its bits.
+
+    Args:
+        library: the engine.
+        batch: the tokens.
+        word: ``rows`` and ``scale``, and of INT4 rows ``group_scale``.
+        others: the same of positions and, where there are any, of token types.
+        channels: of the output.
+        vocabulary: the number of word rows.
+    """
     builder = ProgramBuilder()
     output = builder.buffer(DType.F32, channels)
-    names = ("word", "position", "type") if types else ("word", "position")
-    constants = [builder.const(values[name]) for name in names for values in (tables, scales)]
+    constants = [builder.const(table[name]) for table in (word, *others) for name in ("rows", "scale")]
     constants += [ABSENT] * (6 - len(constants))
-    builder.add(Embed("embed", output, *constants, 60, 512, types, channels))
-    ids = rng.integers(0, 60, tokens).astype(np.int32)
-    positions = np.concatenate([np.arange(length) for length in lengths]).astype(np.int32)
-    kinds = rng.integers(0, 2, tokens).astype(np.int32) if types else None
-    batch = PackedBatch(starts_of(lengths), ids, positions, kinds)
+    types = TYPES if len(others) == 2 else 0
+    int4 = {}
+    if "group_scale" in word:
+        int4 = {"word_format": RowFormat.INT4, "word_group_scale": builder.const(word["group_scale"])}
+    builder.add(Embed("embed", output, *constants, vocabulary, POSITIONS, types, channels, **int4))
     (found,) = run_everywhere(library, builder, batch, {}, [output])
+    return found.T
 
-    parts = [("word", ids), ("position", positions)] + ([("type", kinds)] if types else [])
-    expected = sum(tables[name][at].astype(np.float64) * scales[name][at, None] for name, at in parts)
-    np.testing.assert_allclose(found.T, expected, atol=1e-6)
+
+def expected(batch: PackedBatch, words: np.ndarray, others: List[Dict[str, np.ndarray]]) -> np.ndarray:
+    """The sum in float64 of dequantized word rows and of the other tables' rows: [tokens, channels]."""
+    total = words.astype(np.float64)
+    for table, at in zip(others, (batch.positions, batch.token_types)):
+        total = total + table["rows"][at] * table["scale"][at, None].astype(np.float64)
+    return total
+
+
+def other_tables(rng: np.random.Generator, channels: int, types: int) -> List[Dict[str, np.ndarray]]:
+    sizes = (POSITIONS, TYPES) if types else (POSITIONS,)
+    return [{"rows": int8_table(rng, rows, channels), "scale": scales_of(rng, rows)} for rows in sizes]
+
+
+@with_or_without_types
+@pytest.mark.parametrize("lengths", [[1], [16], [5, 30, 4], [64, 64], [65], [200]], ids=str)
+@pytest.mark.parametrize("channels", [1, 3, 16, 50, 128], ids=lambda n: f"{n}-channels")
+def test_int8_word_rows(library: Library, channels: int, lengths: List[int], types: int) -> None:
+    rng, vocabulary = np.random.default_rng(3), 60
+    word = {"rows": int8_table(rng, vocabulary, channels), "scale": scales_of(rng, vocabulary)}
+    others = other_tables(rng, channels, types)
+    batch = batch_of(rng, lengths, vocabulary, types)
+    found = run(library, batch, word, others, channels, vocabulary)
+
+    words = word["rows"][batch.ids] * word["scale"][batch.ids, None].astype(np.float64)
+    np.testing.assert_allclose(found, expected(batch, words, others), atol=1e-6)
+
+
+@with_or_without_types
+@pytest.mark.parametrize("lengths", [[1], [5, 30, 4], [64, 65]], ids=str)
+@pytest.mark.parametrize("channels", [1, 16, 31, 32, 33, 50, 128], ids=lambda n: f"{n}-channels")
+def test_int4_word_rows(library: Library, channels: int, lengths: List[int], types: int) -> None:
+    """Groups of 32 channels share a scale; a row may end inside a group."""
+    rng, vocabulary = np.random.default_rng(4), 61
+    word = {
+        "rows": pack_rows(rng.integers(-8, 8, (vocabulary, channels)).astype(np.int8)),
+        "scale": rng.uniform(1e-4, 1e-3, vocabulary).astype(np.float32),
+        "group_scale": int8_table(rng, vocabulary, group_count(channels)),
+    }
+    others = other_tables(rng, channels, types)
+    batch = batch_of(rng, lengths, vocabulary, types)
+    found = run(library, batch, word, others, channels, vocabulary)
+
+    words = dequantize_rows(word["rows"], word["group_scale"], word["scale"], channels)[batch.ids]
+    np.testing.assert_allclose(found, expected(batch, words, others), atol=1e-6)
 
 
 def test_token_types_default_to_zero(library: Library) -> None:
@@ -49,39 +121,3 @@ def test_token_types_default_to_zero(library: Library) -> None:
     at = np.array([1, 2, 3], np.int32)
     (found,) = run_everywhere(library, builder, PackedBatch(starts_of([3]), at, at), {}, [output])
     np.testing.assert_array_equal(found.T, [[4, 7], [8, 11], [12, 15]])
-
-
-@pytest.mark.parametrize("types", [0, 2])
-@pytest.mark.parametrize("lengths", [[1], [5, 30, 4], [64, 65]], ids=str)
-@pytest.mark.parametrize("channels", [1, 16, 31, 32, 33, 50, 128])
-def test_int4_word_rows(library: Library, channels: int, lengths: List[int], types: int) -> None:
-    rng = np.random.default_rng(4)
-    tokens, vocabulary = sum(lengths), 61
-    word = pack_rows(rng.integers(-8, 8, (vocabulary, channels)).astype(np.int8))
-    group_scale = rng.integers(-127, 128, (vocabulary, group_count(channels))).astype(np.int8)
-    tables = {name: rng.integers(-127, 128, (rows, channels)).astype(np.int8)
-              for name, rows in (("position", 512), ("type", 2))}  # fmt: skip
-    scales = {name: rng.uniform(0.001, 0.01, len(table)).astype(np.float32) for name, table in tables.items()}
-    scales["word"] = rng.uniform(1e-4, 1e-3, vocabulary).astype(np.float32)
-    builder = ProgramBuilder()
-    output = builder.buffer(DType.F32, channels)
-    constants = [builder.const(word), builder.const(scales["word"])]
-    for name in ("position", "type") if types else ("position",):
-        constants += [builder.const(tables[name]), builder.const(scales[name])]
-    constants += [ABSENT] * (6 - len(constants))
-    builder.add(
-        Embed("embed", output, *constants, vocabulary, 512, types, channels,
-              word_format=RowFormat.INT4, word_group_scale=builder.const(group_scale))
-    )  # fmt: skip
-    ids = rng.integers(0, vocabulary, tokens).astype(np.int32)
-    ids[0] = vocabulary - 1
-    positions = np.concatenate([np.arange(length) for length in lengths]).astype(np.int32)
-    kinds = rng.integers(0, 2, tokens).astype(np.int32) if types else None
-    batch = PackedBatch(starts_of(lengths), ids, positions, kinds)
-    (found,) = run_everywhere(library, builder, batch, {}, [output])
-
-    expected = dequantize_rows(word, group_scale, scales["word"], channels)[ids].astype(np.float64)
-    expected += tables["position"][positions] * scales["position"][positions, None].astype(np.float64)
-    if kinds is not None:
-        expected += tables["type"][kinds] * scales["type"][kinds, None].astype(np.float64)
-    np.testing.assert_allclose(found.T, expected, atol=1e-6)

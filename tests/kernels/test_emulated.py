@@ -8,20 +8,19 @@ instruction ends the emulator with SIGILL, and the test with it.
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
 import pytest
 
-from obert_edge.bundle.program import Activation, Domain, DType, MeanPool, SelectFirst, WeightFormat
+from obert_edge.bundle.program import Activation, DType, MeanPool, SelectFirst, WeightFormat
 from obert_edge.device.runtime.native import Library
 from obert_edge.targets import get_target, library_path
 from tests.emulation.debian import UnavailableError
 from tests.engine.models import EncoderBuilder, batch_of
 from tests.kernels import test_attention, test_embed, test_layer_norm, test_linear, test_pool, test_quantize
 from tests.kernels.emulation import ARM64, ARMHF, EmulatedLibrary
-from tests.kernels.test_linear import Case
+from tests.kernels.linear_case import a_linear, check
 
 #: qemu's name of a core -> the implementations it can run, best first.
 CORES: Dict[str, Tuple[str, ...]] = {
@@ -31,7 +30,7 @@ CORES: Dict[str, Tuple[str, ...]] = {
     "max": ("i8mm", "neondot", "neon"),
     "cortex-a7": ("neon",),
 }
-FORMATS = list(WeightFormat)
+every_format = pytest.mark.parametrize("weight_format", list(WeightFormat), ids=lambda x: x.name)
 
 
 @pytest.fixture(scope="module")
@@ -65,23 +64,22 @@ def test_crc32_of_every_length_where_there_are_instructions_for_it(
         assert emulated.crc32(data) is None
 
 
-@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+@every_format
 def test_linears_of_every_width(emulated: EmulatedLibrary, weight_format: WeightFormat) -> None:
-    for columns in (1, 16, 17, 33, 63, 64, 65, 130):
-        case = Case(weight_format, columns=columns, out=DType.U8, activation=Activation.GELU)
-        test_linear.check(emulated, case)
-        test_linear.check(emulated, replace(case, out=DType.F32, residual=True, in_place=columns % 2 == 0))
+    for tokens in (1, 16, 17, 33, 63, 64, 65, 130):
+        linear = a_linear(weight_format).over(tokens=tokens).after(Activation.GELU)
+        check(emulated, linear.into(DType.U8))
+        check(emulated, linear.into(DType.F32).with_residual(in_place=tokens % 2 == 0))
 
 
-@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+@every_format
 def test_linears_of_every_size(emulated: EmulatedLibrary, weight_format: WeightFormat) -> None:
     for n, k in [(1, 4), (2, 8), (3, 12), (5, 16), (7, 20), (33, 100), (130, 64), (9, 772)]:
-        test_linear.check(emulated, Case(weight_format, n=n, k=k, columns=70, out=DType.S8))
-    for k in (1, 2, 3, 5, 13):
-        if weight_format is not WeightFormat.BLOCK_1X4:
-            test_linear.check(emulated, Case(weight_format, n=6, k=k, columns=20))
+        check(emulated, a_linear(weight_format).sized(n=n, k=k).over(tokens=70).into(DType.S8))
+    for k in (1, 2, 3, 5, 13) if weight_format is not WeightFormat.BLOCK_1X4 else ():
+        check(emulated, a_linear(weight_format).sized(n=6, k=k).over(tokens=20))
     for density in (0.0, 0.02, 1.0):
-        test_linear.check(emulated, Case(weight_format, n=40, k=64, columns=50, density=density))
+        check(emulated, a_linear(weight_format).sized(n=40, k=64).over(tokens=50).keeping(density))
 
 
 @pytest.mark.parametrize(
@@ -92,19 +90,20 @@ def test_linears_of_every_size(emulated: EmulatedLibrary, weight_format: WeightF
 def test_every_epilogue_of_linears(emulated: EmulatedLibrary, weight_format: WeightFormat) -> None:
     for out in DType:
         for activation in Activation:
-            for dynamic, residual in ((False, False), (True, False), (True, True)):
-                test_linear.check(
-                    emulated,
-                    Case(weight_format, out=out, activation=activation, dynamic=dynamic, residual=residual),
-                )
-    test_linear.check(emulated, Case(weight_format, columns=19, domain=Domain.SEQUENCES))
+            linear = a_linear(weight_format).after(activation).into(out)
+            check(emulated, linear)
+            check(emulated, linear.of_dynamic_input())
+            check(emulated, linear.of_dynamic_input().with_residual())
+    check(emulated, a_linear(weight_format).over_sequences(19))
 
 
-@pytest.mark.parametrize("weight_format", FORMATS, ids=lambda x: x.name)
+@pytest.mark.parametrize("activation", [255, 0])
+@pytest.mark.parametrize("weight", [127, -127])
+@every_format
 def test_linear_sums_are_exact_at_the_extremes(
-    emulated: EmulatedLibrary, weight_format: WeightFormat
+    emulated: EmulatedLibrary, weight_format: WeightFormat, weight: int, activation: int
 ) -> None:
-    test_linear.test_sums_are_exact_at_the_extremes(emulated, weight_format)
+    test_linear.test_sums_are_exact_at_the_extremes(emulated, weight_format, weight, activation)
 
 
 def test_attention_of_every_length(emulated: EmulatedLibrary) -> None:
@@ -121,19 +120,20 @@ def test_attention_of_every_head_size(emulated: EmulatedLibrary) -> None:
         test_attention.check(emulated, [30], query_zero_point=zero_point)
     for sharpness in (1e-6, 30.0, 3000.0):
         test_attention.check(emulated, [130], heads=1, sharpness=sharpness, out=DType.F32)
-    test_attention.test_numbers_too_small_for_a_normal_float(emulated)
+    for what in test_attention.DENORMALS:
+        test_attention.test_numbers_too_small_for_a_normal_float(emulated, what)
 
 
-@pytest.mark.parametrize("channels, columns", [(1, 17), (2, 1), (5, 64), (127, 65), (312, 50)])
-def test_layer_norm_of_odd_shapes(emulated: EmulatedLibrary, channels: int, columns: int) -> None:
-    test_layer_norm.check(emulated, channels, columns, quantized=channels > 1)
-    test_layer_norm.check(emulated, channels, columns, quantized=channels > 1, in_place=True)
+@pytest.mark.parametrize("channels, tokens", [(1, 17), (2, 1), (5, 64), (127, 65), (312, 50)])
+def test_layer_norm_of_odd_shapes(emulated: EmulatedLibrary, channels: int, tokens: int) -> None:
+    test_layer_norm.check(emulated, channels, tokens, quantized=channels > 1)
+    test_layer_norm.check(emulated, channels, tokens, quantized=channels > 1, in_place=True)
 
 
 def test_quantization(emulated: EmulatedLibrary) -> None:
-    for channels, columns in ((1, 1), (4, 17), (64, 65), (313, 48)):
-        test_quantize.test_static(emulated, channels, columns, 120)
-        test_quantize.test_dynamic(emulated, channels, columns, -5.0)
+    for channels, tokens in ((1, 1), (4, 17), (64, 65), (313, 48)):
+        test_quantize.test_static(emulated, channels, tokens, 120)
+        test_quantize.test_dynamic(emulated, channels, tokens, -5.0)
     test_quantize.test_ties_round_to_even(emulated)
     test_quantize.test_what_is_no_number_has_its_place(emulated)
     test_quantize.test_dynamic_of_what_is_no_number(emulated)
@@ -144,7 +144,7 @@ def test_quantization(emulated: EmulatedLibrary) -> None:
 def test_embedding(emulated: EmulatedLibrary, types: int) -> None:
     for channels in (1, 3, 50, 128):
         for lengths in ([1], [5, 30, 4], [65]):
-            test_embed.test_embed(emulated, channels, lengths, types)
+            test_embed.test_int8_word_rows(emulated, channels, lengths, types)
             test_embed.test_int4_word_rows(emulated, channels, lengths, types)
 
 

@@ -14,15 +14,15 @@ from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
 def check(
     library: Library,
     channels: int,
-    columns: int,
+    tokens: int,
     *,
     normal: bool = True,
     quantized: bool = True,
     in_place: bool = False,
     offset: float = 0.0,
 ) -> None:
-    rng = np.random.default_rng(channels * 1000 + columns)
-    x = (rng.normal(0, 2, (channels, columns)) + offset).astype(np.float32)
+    rng = np.random.default_rng(channels * 1000 + tokens)
+    x = (rng.normal(0, 2, (channels, tokens)) + offset).astype(np.float32)
     gamma = rng.uniform(0.5, 1.5, channels).astype(np.float32)
     beta = rng.normal(0, 0.3, channels).astype(np.float32)
     builder = ProgramBuilder()
@@ -35,7 +35,7 @@ def check(
         LayerNorm("norm", source, output, narrow, *constants, channels, zero_point, epsilon, inv_scale)
     )
     wanted = [index for index in (output, narrow) if index != ABSENT]
-    found = run_everywhere(library, builder, PackedBatch(starts_of([columns])), {source: x}, wanted)
+    found = run_everywhere(library, builder, PackedBatch(starts_of([tokens])), {source: x}, wanted)
 
     expected = reference.layer_norm(x, gamma, beta, epsilon)
     if normal:
@@ -48,16 +48,18 @@ def check(
         assert (steps > 0).mean() < 0.01
 
 
-@pytest.mark.parametrize("columns", [1, 16, 17, 50, 64, 65, 100, 128, 200])
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 64, 127, 312])
-def test_shapes(library: Library, channels: int, columns: int) -> None:
+@pytest.mark.parametrize("tokens", [1, 16, 17, 50, 64, 65, 100, 128, 200], ids=lambda n: f"{n}-tokens")
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 64, 127, 312], ids=lambda n: f"{n}-channels")
+def test_shapes(library: Library, channels: int, tokens: int) -> None:
     if channels == 1:  # its variance is 0, and every output is beta
-        check(library, channels, columns, quantized=False)
+        check(library, channels, tokens, quantized=False)
     else:
-        check(library, channels, columns)
+        check(library, channels, tokens)
 
 
-@pytest.mark.parametrize("normal, quantized", [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(
+    "normal, quantized", [(True, False), (False, True), (True, True)], ids=["F32", "U8", "F32-and-U8"]
+)
 def test_outputs(library: Library, normal: bool, quantized: bool) -> None:
     check(library, 96, 90, normal=normal, quantized=quantized)
 

@@ -1,4 +1,4 @@
-"""From tokens to sequences: the mean, and the first token."""
+"""Pooling: the mean of a sequence's tokens, and the first of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
 LENGTHS = [[1], [2], [3], [5], [64], [65], [200], [5, 60, 3], [1] * 40, [63, 2, 130, 17, 64]]
 
 
-@pytest.mark.parametrize("channels", [1, 5, 16, 70])
+@pytest.mark.parametrize("channels", [1, 5, 16, 70], ids=lambda channels: f"{channels}-channels")
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 @pytest.mark.parametrize("op", [MeanPool, SelectFirst])
 def test_pool(

@@ -1,4 +1,4 @@
-"""Float to 8 bit: static, and with a scale and zero point per token."""
+"""Quantization of floats to U8: with one scale for all tokens (static), or one per token (dynamic)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from tests.kernels import reference
 from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
 
 SHAPES = [(1, 1), (3, 16), (4, 17), (5, 64), (64, 65), (100, 200), (313, 48)]
+every_shape = pytest.mark.parametrize(
+    "channels, tokens", SHAPES, ids=[f"{channels}-channels-{tokens}-tokens" for channels, tokens in SHAPES]
+)
 
 
-@pytest.mark.parametrize("channels, columns", SHAPES)
-@pytest.mark.parametrize("zero_point", [0, 120, 255])
-def test_static(library: Library, channels: int, columns: int, zero_point: int) -> None:
-    x = np.random.default_rng(1).normal(0, 2, (channels, columns)).astype(np.float32)
+@every_shape
+@pytest.mark.parametrize("zero_point", [0, 120, 255], ids=lambda value: f"zero-point-{value}")
+def test_static(library: Library, channels: int, tokens: int, zero_point: int) -> None:
+    x = np.random.default_rng(1).normal(0, 2, (channels, tokens)).astype(np.float32)
     x.flat[:: max(1, x.size // 5)] = 1e30  # far beyond the clamp
     builder = ProgramBuilder()
     source, output = builder.buffer(DType.F32, channels), builder.buffer(DType.U8, channels)
     builder.add(Quantize("quantize", source, output, channels, zero_point, 30.0))
-    (found,) = run_everywhere(library, builder, PackedBatch(starts_of([columns])), {source: x}, [output])
+    (found,) = run_everywhere(library, builder, PackedBatch(starts_of([tokens])), {source: x}, [output])
     expected = reference.quantize(x.astype(np.float64) * 30.0, zero_point, 0, 255)
     assert np.abs(found - expected).max() <= 1
     assert (found != expected).mean() < 0.01
@@ -52,20 +55,20 @@ def test_what_is_no_number_has_its_place(library: Library) -> None:
 
 
 def quantize_dynamic(library: Library, x: np.ndarray) -> tuple:
-    channels, columns = x.shape
+    channels, tokens = x.shape
     builder = ProgramBuilder()
     source = builder.buffer(DType.F32, channels)
     output, params = builder.buffer(DType.U8, channels), builder.buffer(DType.F32, 2)
     builder.add(QuantizeDynamic("quantize", source, output, params, channels))
-    batch = PackedBatch(starts_of([columns]))
+    batch = PackedBatch(starts_of([tokens]))
     return tuple(run_everywhere(library, builder, batch, {source: x}, [output, params]))
 
 
-@pytest.mark.parametrize("channels, columns", SHAPES)
-@pytest.mark.parametrize("offset", [-5.0, 0.0, 5.0])
-def test_dynamic(library: Library, channels: int, columns: int, offset: float) -> None:
+@every_shape
+@pytest.mark.parametrize("offset", [-5.0, 0.0, 5.0], ids=lambda value: f"around-{value:g}")
+def test_dynamic(library: Library, channels: int, tokens: int, offset: float) -> None:
     rng = np.random.default_rng(2)
-    x = (rng.normal(0, 1, (channels, columns)) * rng.uniform(0.1, 10, columns) + offset).astype(np.float32)
+    x = (rng.normal(0, 1, (channels, tokens)) * rng.uniform(0.1, 10, tokens) + offset).astype(np.float32)
     found, params = quantize_dynamic(library, x)
     scale, zero_point = reference.dynamic_scale(x)
     np.testing.assert_allclose(params[0], scale, rtol=1e-6)

@@ -1,15 +1,30 @@
-// The contract between the executor and the kernels of an implementation.
+// The contract between the executor and the kernels: the layouts they share and the arguments of every kernel.
 //
-// Activations live in token panels [N/T][K][T]: N packed tokens are cut into panels of T = 64; the last
-// panel is 16, 32, 48 or 64 wide (N rounded up to 16; the extra lanes hold finite rubbish nobody reads).
+// What a kernel computes is docs/reference/numerics.md, bit for bit; the scalar kernels of targets/generic are that
+// page in C++, and tests/kernels holds every other implementation to their bits. What each part of a layout is called:
 //
-//        token  0  1  2 ... T-1
-//   channel 0 [ .  .  .      . ]      one row = T consecutive elements, so a vector register
-//   channel 1 [ .  .  .      . ]      holds one channel of 16 (or 64) tokens
-//       ...
+//   tokens     packed tokens: the sequences of a batch one after the other, without padding. Ops after pooling have
+//              one "token" per sequence; the layout is the same.
+//   panel      64 consecutive tokens of a buffer, [channels][tokens]. The last panel of a buffer is 16, 32, 48 or 64
+//              tokens wide: the number of tokens is rounded up to 16.
+//   padding    lanes of the last panel beyond the last token. They hold finite numbers that no result depends on, so
+//   lanes      kernels may compute with them instead of treating the end of a batch apart.
+//   unit       16 tokens of a panel, from a multiple of 16 on: what one vector type of a kernel holds.
+//   row        an output channel of a linear; a group of R rows shares its list of columns.
+//   column     an input channel that a sparse weight matrix keeps.
+//   quad       four columns of a group with their 4 x R weights: what one step of a dot-product instruction takes.
+//   block      four neighboring input channels of one row (the 1x4 pattern).
 //
-// Element (c, t) of a buffer with C channels is at base + 64*(t/64)*C + c*width(t/64) + t%64.
-// Every kernel computes exactly what docs/numerics.md says; the scalar ones are the reference.
+// A buffer of C channels is a sequence of panels:
+//
+//         panel 0 (64 tokens wide)       panel 1 (here 32 wide)
+//   token    0   1   2 ...  63              64  65 ...  95
+//   c = 0  [ .   .   .       . ]          [  .   .       . ]     A channel of a panel is contiguous: a vector
+//   c = 1  [ .   .   .       . ]          [  .   .       . ]     register holds one channel of 16 or 64 tokens,
+//     ...                                                        and no sum ever crosses the lanes of a register.
+//   c = C-1[ .   .   .       . ]          [  .   .       . ]
+//
+// Element (c, t) lies 64 * (t / 64) * C + c * panel_width(tokens, t / 64) + t % 64 elements after the first.
 #ifndef OBERT_EDGE_KERNELS_H
 #define OBERT_EDGE_KERNELS_H
 
@@ -20,10 +35,10 @@
 
 namespace oe {
 
-// Inline functions of this header are `static`: each object file is compiled for its own instruction set,
-// and one merged copy could hold instructions the baseline code must not run.
+// The inline functions of this header are `static` because each object file is compiled for its own instruction set:
+// the linker would merge their copies into one, which could hold instructions that the CPU at hand does not have.
 
-// Width of panel `panel` when `tokens` tokens (or sequences) are packed.
+// Width in tokens of panel `panel` of a buffer of `tokens` tokens (or sequences).
 static inline int32_t panel_width(int32_t tokens, int32_t panel) {
   const int32_t padded = (tokens + kStep - 1) / kStep * kStep;
   const int32_t left = padded - panel * kPanel;
@@ -31,132 +46,147 @@ static inline int32_t panel_width(int32_t tokens, int32_t panel) {
 }
 static inline int32_t panel_count(int32_t tokens) { return (tokens + kPanel - 1) / kPanel; }
 
-// Columns and weights of a sparse linear as one stream of records, each four columns (U16, shifted left by
-// column_shift(k)), then their weights, [rows][4]. After the last are kRecordsBeyond records of zeros, so that a kernel may
-// load ahead. Row-gather: a record is a quad, with the weights of its R rows. 1x4: a record is one block of each of four
-// consecutive groups (the column: the first of the block), with 4 x 4 weights; where a row has no more blocks than the
-// others, it has zeros. Paired, the columns of a row-gather group are in another order, in which VPMADDUBSW does not
-// saturate (pairing.h).
-enum class Records : uint8_t { None, All, PairedRowGather };  // the sparse linears that read them
-constexpr size_t kColumnsOfRecord = 8;
+// Records: the columns and the weights of a sparse linear as one stream, which the hardware prefetches better than two.
+// A record is four columns (U16 each, shifted left by column_shift(k)), followed by their weights, S8 [rows][4]:
+//
+//   row-gather   a record is one quad              [c0 c1 c2 c3 | row 0: w0 w1 w2 w3 | ... | row R-1: w0 w1 w2 w3]
+//   1x4          a record is one block of each of  [b0 b1 b2 b3 | row 0: block of 4  | ... | row 3: block of 4   ]
+//                four consecutive groups; a column is the first input channel of its block. A row that has fewer blocks
+//                than the others of its four is filled up with weights of zero.
+//
+// After the last record follow kRecordsBeyond records of zeros, so that a kernel may load ahead without a check.
+// PairedRowGather: the columns of each row-gather group are in an order in which VPMADDUBSW does not saturate
+// (pairing.h).
+enum class Records : uint8_t { None, All, PairedRowGather };  // which sparse linears an implementation reads as records
+constexpr size_t kColumnsOfRecord = 8;                        // bytes of the four columns
 constexpr uint64_t kRecordsBeyond = 2;
-// A column times 8 bytes is the distance of rows of 8 tokens, which addresses can multiply by 2, 4 or 8.
+// Shifted left by 3, a column is the byte distance of rows of 8 tokens, and the addressing modes of x86 multiply that
+// by 2, 4 or 8: panels of 16, 32 and 64 tokens then need no multiplication. Beyond k = 8192 the shifted columns do not
+// fit 16 bits.
 static inline int column_shift(int32_t k) { return k <= 8192 ? 3 : 0; }
 
+// Arguments of the linear kernels: docs/reference/numerics.md, "Linear".
 struct LinearArgs {
-  const uint8_t* input;         // U8 panels [k]
-  const float* params;          // F32 panels [2]: per-token scale, zero point; nullptr: static input
-  const float* residual;        // F32 panels [n], or nullptr; may alias output
-  void* output;                 // panels [n] of out_type
-  DType out_type;
-  Activation activation;
-  int32_t tokens;               // packed tokens (or sequences)
-  int32_t k, n, groups;
-  const uint32_t* rows;         // [groups * R]
-  const uint32_t* offsets;      // [groups + 1]: first quad (row-gather) or block (1x4) of each group;
-                                // Dense4: do not read it, group g owns quads [g * q, (g + 1) * q), q = ceil(k / 4)
-  const uint16_t* columns;      // row-gather: [4 * quads] input channels, all < k (padding: weight 0, any channel);
-                                // 1x4: [blocks] the FIRST input channel of each block, channel + 3 < k;
-                                // Dense4: nullptr, quad q of a group is channels 4q .. 4q+3; weights of channels
-                                // >= k are zero and those channels must not be loaded
-  const int8_t* weights;        // [quads][R][4], or [blocks][4] (R = 1)
-  const uint8_t* records;       // where Implementation::records says so, in place of columns and weights; else nullptr
-  const uint32_t* record_offsets;  // 1x4 with records: [ceil(groups / 4) + 1], the first record of each four groups;
-                                   // paired: [groups][2], PairedQuads
-  const float* scale;           // [n]; every output channel is in `rows` exactly once; arithmetic on sums wraps
-  const float* bias;            // [n]
-  const int32_t* correction;    // [n]
-  int32_t zero_point, lo, hi;   // of an 8-bit output
-  float inv_scale;
-  bool rounds_to_int32;         // every result of a static input before it is clamped, whatever the sums
-  bool rows_are_neighbors;     // the rows of each group (1x4: of each four) follow each other, and none is padding
+  const uint8_t* input;     // U8 panels [k]
+  const float* params;      // F32 panels [2]: per-token scale and zero point of a dynamic input; nullptr: static input
+  const float* residual;    // F32 panels [n], or nullptr; may alias output
+  void* output;             // panels [n] of out_type
+  DType out_type;           // of output
+  Activation activation;    // of the epilogue
+  int32_t tokens;           // packed tokens (or sequences)
+  int32_t k, n, groups;     // input channels, output channels, groups of rows
+  const uint32_t* rows;     // [groups * R] output channels; every one of the n channels is there exactly once
+  const uint32_t* offsets;  // [groups + 1]: first quad (row-gather) or block (1x4) of each group.
+                            // Dense4: must not be read; group g owns quads [g * q, (g + 1) * q) with q = ceil(k / 4)
+  const uint16_t* columns;  // row-gather: [4 * quads] input channels, all < k (padding: weight 0, any channel).
+                            // 1x4: [blocks] the FIRST input channel of each block, channel + 3 < k.
+                            // Dense4: nullptr; quad q of a group is channels 4q .. 4q + 3. Weights of channels
+                            // >= k are zero, and those channels must not be loaded
+  const int8_t* weights;    // [quads][R][4], or [blocks][4] (R = 1)
+  const uint8_t* records;   // in place of columns and weights where Implementation::records says so; else nullptr
+  const uint32_t* record_offsets;  // 1x4 with records: [ceil(groups / 4) + 1], first record of every four groups.
+                                   // Paired row-gather: [groups][2], the two counts of PairedQuads
+  const float* scale;              // [n]
+  const float* bias;               // [n]
+  const int32_t* correction;       // [n]; sums and what is added to them wrap around in int32
+  int32_t zero_point, lo, hi;      // of an 8-bit output
+  float inv_scale;                 // of an 8-bit output: 1 / scale
+  bool rounds_to_int32;            // linear_traits.h: every result of a static input fits an int32 before it is clamped
+  bool rows_are_neighbors;  // linear_traits.h: the rows of each group (1x4: of every four groups) follow each other
 };
-// Computes the rows of groups [group_begin, group_end) for one panel; 1x4 with records: both multiples of 4, or group_end
-// is args.groups. `scratch` is this thread's own,
-// 64-byte aligned, at least Implementation::linear_scratch(args) bytes.
-using LinearFn = void (*)(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
-                          void* scratch);
+// Computes the rows of groups [group_begin, group_end) for the tokens of one panel. 1x4 with records: both ends are
+// multiples of 4, or group_end is args.groups. `scratch` belongs to the calling thread, is aligned to 64 bytes and
+// holds at least Implementation::linear_scratch(args) bytes.
+using LinearFn = void (*)(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void* scratch);
 
+// Arguments of attention: docs/reference/numerics.md, "Attention".
 struct AttentionArgs {
-  const uint8_t* query;         // U8 panels [heads * head_dim]
-  const int8_t* key;            // S8 panels
-  const int8_t* value;          // S8 panels
-  void* output;                 // U8 or F32 panels
-  DType out_type;
-  int32_t tokens;               // packed tokens
-  const int32_t* starts;        // [sequences + 1]
+  const uint8_t* query;   // U8 panels [heads * head_dim]
+  const int8_t* key;      // S8 panels [heads * head_dim]
+  const int8_t* value;    // S8 panels [heads * head_dim]
+  void* output;           // U8 or F32 panels [heads * head_dim]
+  DType out_type;         // of output
+  int32_t tokens;         // packed tokens
+  const int32_t* starts;  // [sequences + 1]: first token of each sequence, and the end of the last
   int32_t heads, head_dim, query_zero_point, zero_point;
   float score_scale, context_scale;
 };
-// One head of one sequence. Writes only the lanes of its own tokens. `scratch` as above,
+// Computes one head of one sequence and writes the lanes of that sequence's tokens alone, because another thread may be
+// writing those beside them. `scratch` is as for LinearFn, and holds
 // Implementation::attention_scratch(head_dim, longest sequence of the batch) bytes.
 using AttentionFn = void (*)(const AttentionArgs& args, int32_t sequence, int32_t head, void* scratch);
 
-// Kernels over tokens compute tokens [begin, end): begin is a multiple of 16, the range lies inside one
-// panel, and end is a multiple of 16 (rubbish lanes included).
+// The kernels below compute tokens [begin, end). Both are multiples of 16 (padding lanes are computed like any other),
+// and the range lies inside one panel.
+
+// Arguments of LayerNorm: docs/reference/numerics.md, "LayerNorm".
 struct LayerNormArgs {
-  const float* input;
-  float* output;                // or nullptr; may alias input
-  uint8_t* quantized;           // or nullptr
-  const float* gamma;
-  const float* beta;
+  const float* input;  // F32 panels [channels]
+  float* output;       // F32 panels [channels], or nullptr; may alias input
+  uint8_t* quantized;  // U8 panels [channels], or nullptr
+  const float* gamma;  // [channels]
+  const float* beta;   // [channels]
   int32_t tokens, channels, zero_point;
   float epsilon, inv_scale;
 };
 using LayerNormFn = void (*)(const LayerNormArgs& args, int32_t begin, int32_t end);
 
+// Arguments of static and dynamic quantization: docs/reference/numerics.md, "Quantization".
 struct QuantizeArgs {
-  const float* input;
-  uint8_t* output;
-  float* params;                // F32 panels [2] when dynamic, else nullptr
+  const float* input;  // F32 panels [channels]
+  uint8_t* output;     // U8 panels [channels]
+  float* params;       // dynamic: F32 panels [2], the scale and zero point found for each token; static: nullptr
   int32_t tokens, channels, zero_point;
   float inv_scale;
 };
 using QuantizeFn = void (*)(const QuantizeArgs& args, int32_t begin, int32_t end);
 
-// INT4 rows: 32 channels to a group of 16 bytes, channel i in the low half of byte i, channel 16 + i in the high one.
+// A row of INT4 word embeddings is cut into groups of 32 channels of 16 bytes each: channel i of a group is the low
+// half of byte i, channel 16 + i the high half.
 constexpr int32_t kInt4GroupBytes = kInt4Group / 2;
 static inline int32_t groups_of(int32_t channels) { return (channels + kInt4Group - 1) / kInt4Group; }
 
+// Arguments of the embedding: docs/reference/numerics.md, "Embedding, pooling".
 struct EmbedArgs {
-  const int32_t* ids;           // [tokens] real tokens only
-  const int32_t* positions;
-  const int32_t* token_types;   // or nullptr: all zero
-  const int8_t* word;
-  const int8_t* word_group_scale;  // [rows][groups] when the word rows are INT4, else nullptr
-  const float* word_scale;
-  const int8_t* position;
-  const float* position_scale;
-  const int8_t* token_type;     // or nullptr
-  const float* token_type_scale;
-  float* output;                // rubbish lanes are set to 0
+  const int32_t* ids;              // [tokens], without the padding lanes
+  const int32_t* positions;        // [tokens]
+  const int32_t* token_types;      // [tokens]; nullptr: all are type 0
+  const int8_t* word;              // [vocabulary][channels], or INT4 rows
+  const int8_t* word_group_scale;  // [vocabulary][groups_of(channels)] where the word rows are INT4, else nullptr
+  const float* word_scale;         // [vocabulary]
+  const int8_t* position;          // [positions][channels]
+  const float* position_scale;     // [positions]
+  const int8_t* token_type;        // [types][channels]; nullptr: the model has no token types
+  const float* token_type_scale;   // [types]
+  float* output;                   // F32 panels [channels]; padding lanes are set to 0
   int32_t tokens, channels;
 };
 using EmbedFn = void (*)(const EmbedArgs& args, int32_t begin, int32_t end);
 
+// Arguments of pooling: docs/reference/numerics.md, "Embedding, pooling".
 struct PoolArgs {
-  const float* input;           // F32 panels over tokens
-  float* output;                // F32 panels over sequences
-  const int32_t* starts;
+  const float* input;     // F32 panels [channels] over tokens
+  float* output;          // F32 panels [channels] over sequences
+  const int32_t* starts;  // [sequences + 1]: first token of each sequence, and the end of the last
   int32_t tokens, sequences, channels;
 };
-// Pools (or selects the first token of) sequence `sequence`.
+// Writes the mean (or the first token) of sequence `sequence`.
 using PoolFn = void (*)(const PoolArgs& args, int32_t sequence);
 
-// One implementation of every kernel: a row of implementations.inc.
+// One implementation of every kernel; implementations.inc lists them all.
 struct Implementation {
   const char* name;
-  Records records;              // LinearArgs::records
-  LinearFn linear[kLastFormat + 1];  // by Format; index 0 unused
+  Records records;                   // which linears are given LinearArgs::records
+  LinearFn linear[kLastFormat + 1];  // by Format; index 0 is unused
   AttentionFn attention;
   LayerNormFn layer_norm;
-  QuantizeFn quantize;          // static
+  QuantizeFn quantize;  // with one scale for all tokens
   QuantizeFn quantize_dynamic;
   EmbedFn embed;
   PoolFn mean_pool;
   PoolFn select_first;
-  size_t (*linear_scratch)(const LinearArgs& args);                    // bytes per thread
-  size_t (*attention_scratch)(int32_t head_dim, int32_t longest);     // bytes per thread
+  size_t (*linear_scratch)(const LinearArgs& args);                // bytes per thread
+  size_t (*attention_scratch)(int32_t head_dim, int32_t longest);  // bytes per thread; `longest`: tokens
 };
 
 }  // namespace oe

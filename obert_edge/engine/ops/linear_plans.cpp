@@ -71,7 +71,7 @@ int32_t LinearPlans::make(const Program& program, const Implementation& implemen
     plan.groups = groups;
     groups += kGrains + 1;
   }
-  return prepacked_.expand(program, implementation, pool);
+  return prepacked_.prepack(program, implementation, pool);
 }
 
 // Every tile reads the panel again (a quarter of it at a time, from all its lines), so the panel has to stay in the

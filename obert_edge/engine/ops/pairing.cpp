@@ -7,23 +7,25 @@
 namespace oe {
 namespace {
 
-constexpr int kFits = 128;
-constexpr size_t kMaxColumns = 4096;  // of a group, those of a larger one are left as they are
-constexpr size_t kTries = 20;         // other sets a set's columns are tried in: more find little more
-constexpr size_t kKeys = 64;
+constexpr int kFits = 128;            // what the weights of one sign may add up to in a lane: 255 * 128 < 2^15
+constexpr size_t kMaxColumns = 4096;  // a larger group keeps its order, and its quads count as those that may saturate
+constexpr size_t kTries = 20;         // sets to try exchanges with, for each set that does not fit
+constexpr size_t kKeys = 64;          // sizes that deal() tells apart
 
-// What a column, or a set of them, adds up to: of each of up to four rows the positive weights, then the negative ones.
+// What the weights of a column, or of a set of columns, add up to: lanes 0 to 3 hold the sum of the positive weights of
+// rows 0 to 3, lanes 4 to 7 the sum of the magnitudes of their negative weights.
 using Parts = int16_t __attribute__((vector_size(16)));
-using Weights = int8_t __attribute__((vector_size(16)));  // of four columns
+using Weights = int8_t __attribute__((vector_size(16)));  // 4 columns x 4 rows
 using FourColumns = uint32_t __attribute__((vector_size(16)));
 
-uint32_t sum(Parts parts) {  // of what is not negative
+// The sum of all lanes, none of which may be negative.
+uint32_t sum(Parts parts) {
   uint64_t halves[2];
   memcpy(halves, &parts, sizeof halves);
   return static_cast<uint32_t>((halves[0] + halves[1]) * 0x0001000100010001u >> 48);
 }
 
-// By how much each sum is too large.
+// How far each lane exceeds kFits; 0 where it does not. A set fits its lane of int16 when all of these are 0.
 Parts over(Parts sums) {
   const Parts by = sums - static_cast<int16_t>(kFits);
   return by & (by > 0);
@@ -36,9 +38,12 @@ bool fits(Parts sums) {
   return (halves[0] | halves[1]) == 0;
 }
 
-// [4][4] to [4][4].
-Weights transpose(Weights x) { return __builtin_shufflevector(x, x, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15); }
+// Weights [row][column] to [column][row], and back.
+Weights transpose(Weights x) {
+  return __builtin_shufflevector(x, x, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+}
 
+// The parts of one column, from its weights for the four rows.
 Parts parts_of(uint32_t four) {
   using FourBytes = int8_t __attribute__((vector_size(4)));
   using FourWords = int16_t __attribute__((vector_size(8)));
@@ -49,6 +54,7 @@ Parts parts_of(uint32_t four) {
   return both & (both > 0);
 }
 
+// One group of kRows rows, whose columns are dealt to sets of four and written back as records.
 template <int kRows>
 class Group {
  public:
@@ -79,8 +85,9 @@ class Group {
     }
   }
 
-  // Large columns to one set each, small ones beside them: sorted by size, and dealt to and fro. Of an odd number of quads
-  // the one of the smallest columns is left over.
+  // Deals columns to sets so that their sums are about equal: columns are sorted by size and dealt to and fro, so that
+  // every set gets one of the largest and one of the smallest. Sets come in pairs (two quads make two sets); of an odd
+  // number of quads, the four smallest columns stay out and make the last quad.
   void deal() {
     const size_t columns = 4 * quads_;
     uint32_t begin[kKeys + 1] = {};
@@ -101,14 +108,15 @@ class Group {
     }
   }
 
-  // The largest first.
+  // The sorting key of a column, smallest for the largest column: one of kKeys steps of the sum of its magnitudes.
   uint8_t key(size_t column) const {
     const uint32_t size = sum(parts_[column]) * static_cast<uint32_t>(kKeys) / (128 * kRows + 1);
     return static_cast<uint8_t>(kKeys - 1 - size);
   }
 
-  // Exchanges columns with other sets while that takes from what is too much: with each of them the best of four exchanges,
-  // chosen without branches, which nothing could predict.
+  // Exchanges columns of a set that does not fit with those of up to kTries other sets, as long as that lowers the
+  // total excess over kFits. For each other set, four exchanges are tried and the best is taken, without branches
+  // because which one wins is as good as random.
   void mend(size_t set) {
     if (fits(sums_[set])) return;
     const size_t tries = sets_ - 1 < kTries ? sets_ - 1 : kTries;
@@ -116,7 +124,7 @@ class Group {
       if (++other == sets_) other = 0;
       const Parts own = sums_[set], theirs = sums_[other];
       const uint32_t now = sum(over(own) + over(theirs)) << 2;
-      uint32_t best = now;  // what is too much, and in its low bits which exchange leaves that
+      uint32_t best = now;  // the least excess so far, and in its two low bits the exchange that leads there
       Parts changes[4];
       for (uint32_t at = 0; at < 4; ++at) {
         changes[at] = parts_[members_[other][(at + i) % 4]] - parts_[members_[set][at]];
@@ -137,17 +145,18 @@ class Group {
 
   bool fit(const uint16_t* pair) const { return fits(parts_[pair[0]] + parts_[pair[1]]); }
 
-  // Orders a set of four so that both pairs fit, if they can.
+  // Orders the four columns of a set so that each of its two pairs fits a lane alone, where some order does.
   void pair_set(Set& set) const {
-    for (int swaps = 0; swaps < 2 && !(fit(set) && fit(set + 2)); ++swaps) {  // 01 23, then 02 13, then 03 12
+    for (int swaps = 0; swaps < 2 && !(fit(set) && fit(set + 2)); ++swaps) {  // 01 23, 02 13, 03 12
       const uint16_t column = set[1];
       set[1] = set[2 + swaps];
       set[2 + swaps] = column;
     }
   }
 
+  // Writes one record from two pairs of columns. It is put together in registers, because a wide load after narrow
+  // stores to the same bytes stalls until those have left the store buffer.
   void put(uint8_t* record, const uint16_t* pair, const uint16_t* other) const {
-    // Put together in registers: a wide load of narrow stores would wait for them.
     const size_t quad[4] = {pair[0], pair[1], other[0], other[1]};
     uint64_t columns = 0;
     FourColumns weights = {};
@@ -160,8 +169,10 @@ class Group {
     memcpy(record + kColumnsOfRecord, &transposed, 4 * kRows);
   }
 
+  // Writes all records: the sets that fit by twos, then from the front the quads that fit alone and from the back the
+  // others.
   PairedQuads write() {
-    size_t good = 0;  // sets that fit, to the front
+    size_t good = 0;  // sets that fit; they are moved to the front
     for (size_t set = 0; set < sets_; ++set) {
       if (!fits(sums_[set])) continue;
       Set kept;
@@ -195,7 +206,7 @@ class Group {
   uint8_t* records_;
   size_t quads_, sets_ = 0;
   uint16_t columns_[kMaxColumns];
-  uint32_t weights_[kMaxColumns];  // a byte of each row
+  uint32_t weights_[kMaxColumns];  // of each column: one byte per row
   Parts parts_[kMaxColumns];
   uint8_t keys_[kMaxColumns];
   uint16_t sorted_[kMaxColumns];

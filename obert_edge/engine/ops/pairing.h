@@ -1,12 +1,15 @@
-// The order of the columns of a row-gather group that VPMADDUBSW can take.
+// Orders the columns of a row-gather group so that AVX2's VPMADDUBSW can multiply them exactly.
 //
-// It multiplies u8 by s8, and adds the products of two neighboring columns in int16, where it saturates. A row's weights
-// of one sign may add up to kFits before activations of 255 get there (255 * 128 < 2^15): those of two neighbors where
-// each quad is widened to int32 by itself, those of four where two quads are added in int16 first. Which columns are
-// neighbors is free: sums are exact in int32. So columns are exchanged until (nearly) all quads fit by twos.
+// VPMADDUBSW multiplies u8 activations by s8 weights and adds the products of two neighboring columns in int16, where
+// it saturates. With activations of at most 255, a lane stays exact as long as the weights of one sign that a row has
+// in it add up to at most 128 (255 * 128 < 2^15). Two columns share a lane where each quad is widened to int32 by
+// itself; four do where two quads are added in int16 first, which saves instructions:
 //
-//   quad A   a0 a1 | a2 a3      set 0: a0 a1 b0 b1     set 1: a2 a3 b2 b3     one set per lane of int16
+//   quad A   a0 a1 | a2 a3      lane 0 adds a0 a1 b0 b1 (set 0)      lane 1 adds a2 a3 b2 b3 (set 1)
 //   quad B   b0 b1 | b2 b3
+//
+// Sums are exact in int32, so the order of a group's columns does not change a result. Columns are therefore exchanged
+// between sets until (nearly) all sets fit their lanes.
 #ifndef OBERT_EDGE_PAIRING_H
 #define OBERT_EDGE_PAIRING_H
 
@@ -15,13 +18,14 @@
 
 namespace oe {
 
-// How the quads of a group follow each other.
+// The kinds of quads of a group, in the order in which they follow each other. What is left after these two kinds are
+// quads that may saturate even alone, and must be multiplied another way.
 struct PairedQuads {
-  uint32_t by_twos;  // quads of which each two, from the first on, can be added in int16; even
-  uint32_t alone;    // then quads that cannot saturate alone; those after them may
+  uint32_t by_twos;  // an even number of quads; each two of them, from the first on, can be added in int16
+  uint32_t alone;    // quads that cannot saturate when each is widened to int32 by itself
 };
 
-// Orders the columns of the `quads` records (kernels.h) of one group of 1, 2 or 4 rows.
+// Orders the columns of the `quads` records (kernels.h) of one group of `rows` (1, 2 or 4) rows, in place.
 PairedQuads pair_columns(uint8_t* records, size_t quads, int rows);
 
 }  // namespace oe

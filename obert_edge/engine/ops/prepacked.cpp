@@ -11,17 +11,17 @@ namespace {
 
 Format format_of(const Op& op) { return static_cast<Format>(op.ints[linear_op::kFormat]); }
 
-bool is_row_gather(const Op& op) { return format_of(op) != Format::Dense4 && format_of(op) != Format::Block1x4; }
+bool is_row_gather(const Op& op) { return is_sparse(format_of(op)) && block_of(format_of(op)) == 1; }
 
 bool has_masks(const Op& op) {
   return static_cast<ColumnCoding>(op.ints[linear_op::kColumnCoding]) == ColumnCoding::Masks;
 }
 
-// Of one record.
+// Bytes of the weights of one record, and of a whole record.
 size_t weight_bytes(const Op& op) { return is_row_gather(op) ? 4 * static_cast<size_t>(rows_of(format_of(op))) : 16; }
 size_t record_bytes(const Op& op) { return kColumnsOfRecord + weight_bytes(op); }
 
-// The blocks of the longest of the four groups from `group` on.
+// The number of blocks of the longest of the four groups from `group` on: as many records hold all four.
 uint32_t longest_of_four(const uint32_t* offsets, int32_t groups, int32_t group) {
   uint32_t longest = 0;
   for (int32_t g = group; g < group + 4 && g < groups; ++g) {
@@ -31,14 +31,15 @@ uint32_t longest_of_four(const uint32_t* offsets, int32_t groups, int32_t group)
   return longest;
 }
 
-// Quads, or blocks.
+// The number of quads (row-gather) or blocks (1x4) that a linear stores.
 uint64_t stored_of(const Program& program, const Op& op) {
   return program.constant<uint32_t>(op.consts[linear_op::kOffsets])[op.ints[linear_op::kGroups]];
 }
 
-// The places of the bits that are set in a byte: no branch for each bit, which nothing could predict.
+// For every value of a byte, the positions of the bits that are set in it. A table replaces a branch per bit of a mask,
+// which would be mispredicted about as often as not.
 struct BitsOfBytes {
-  static constexpr size_t kMost = 8;  // of one byte
+  static constexpr size_t kMost = 8;  // positions of one byte
   uint16_t places[256][kMost] = {};
   uint8_t count[256] = {};
 
@@ -52,11 +53,12 @@ struct BitsOfBytes {
 };
 constexpr BitsOfBytes kBits;
 
-// Writes the places of a mask's bits, each times 2^shift, and returns the end. Up to BitsOfBytes::kMost beyond it are
-// written too.
+// Writes the positions of the bits set in a mask of `bytes` bytes, each times 2^shift, and returns the end of what
+// counts. Because the positions of a byte are stored eight at a time, up to BitsOfBytes::kMost entries beyond the end
+// are written.
 uint16_t* list_mask(const uint8_t* mask, size_t bytes, int shift, uint16_t* out) {
   using Places = uint16_t __attribute__((vector_size(2 * BitsOfBytes::kMost)));
-  Places before = {};  // the bits of earlier bytes
+  Places before = {};  // the number of bits in the bytes before this one, which its positions start from
   for (size_t at = 0; at < bytes; ++at) {
     Places places;
     memcpy(&places, kBits.places[mask[at]], sizeof places);
@@ -68,17 +70,18 @@ uint16_t* list_mask(const uint8_t* mask, size_t bytes, int shift, uint16_t* out)
   return out;
 }
 
-// The columns of one group after the other, as lists.
+// Reads the columns of one group after the other as lists, whether a bundle stores them as lists or as masks.
 class Lists {
  public:
   Lists(const Program& program, const Op& op)
       : listed_(program.constant<uint16_t>(op.consts[linear_op::kColumns])),
         mask_(program.constant<uint8_t>(op.consts[linear_op::kColumns])),
         bytes_(mask_bytes(format_of(op), op.ints[linear_op::kK])),
-        shift_(format_of(op) == Format::Block1x4 ? 2 : 0),
+        shift_(block_of(format_of(op)) == 4 ? 2 : 0),
         masks_(has_masks(op)) {}
 
-  // The next `count` columns, those that fill up a quad included, to out, and what list_mask writes beyond them.
+  // Copies the next `count` columns to `out`. Those that fill up a group's last quad are 0, as their weights are. `out`
+  // needs room for BitsOfBytes::kMost more, which list_mask may write.
   void take(size_t count, uint16_t* out) {
     if (!masks_) {
       if (count > 0) memcpy(out, listed_, count * sizeof *out);
@@ -98,13 +101,13 @@ class Lists {
   bool masks_;
 };
 
-// One group: quads [0, count) from `columns` and `weights` to records.
+// Writes the records of the `count` quads of one row-gather group, from its columns and its weights.
 template <size_t kWeights>
 void write_records(const uint16_t* columns, const int8_t* weights, size_t count, int shift, uint8_t* record) {
   for (size_t quad = 0; quad < count; ++quad, columns += 4, weights += kWeights) {
     uint64_t four;
     memcpy(&four, columns, sizeof four);
-    four <<= shift;  // no column reaches into the next
+    four <<= shift;  // all four at once: shifted columns still fit 16 bits (column_shift), so none reaches the next
     memcpy(record, &four, sizeof four);
     memcpy(record + kColumnsOfRecord, weights, kWeights);
     record += kColumnsOfRecord + kWeights;
@@ -119,7 +122,7 @@ WriteRecordsFn write_records_of(size_t weights) {
 }  // namespace
 
 Prepacked::Made Prepacked::made_of(const Op& op) const {
-  if (op.kind != OpKind::Linear || format_of(op) == Format::Dense4) return Made::Nothing;
+  if (op.kind != OpKind::Linear || !is_sparse(format_of(op))) return Made::Nothing;
   if (kinds_ == Records::All || (kinds_ == Records::PairedRowGather && is_row_gather(op))) return Made::Records;
   return has_masks(op) ? Made::Columns : Made::Nothing;
 }
@@ -129,7 +132,7 @@ uint64_t Prepacked::bytes_of(const Op& op, const Place& place) const {
   if (place.made == Made::Records) {
     return (place.records + kRecordsBeyond) * record_bytes(op) + offsets_of(op) * sizeof(uint32_t);
   }
-  return stored_of(*program_, op) * (is_row_gather(op) ? 4 : 1) * sizeof(uint16_t);
+  return stored_of(*program_, op) * static_cast<uint64_t>(numbers_of_quad(format_of(op))) * sizeof(uint16_t);
 }
 
 // The numbers in LinearArgs::record_offsets.
@@ -148,7 +151,7 @@ uint64_t Prepacked::records_of(const Op& op) const {
   return records;
 }
 
-int32_t Prepacked::expand(const Program& program, const Implementation& implementation, ThreadPool& pool) {
+int32_t Prepacked::prepack(const Program& program, const Implementation& implementation, ThreadPool& pool) {
   program_ = &program;
   kinds_ = implementation.records;
   if (!places_.allocate(program.ops.size())) return fail(OE_OUT_OF_MEMORY, "no memory for the places of weights");
@@ -184,7 +187,7 @@ void Prepacked::fill(const Op& op) {
   Lists lists(*program_, op);
   const uint32_t* offsets = program_->constant<uint32_t>(op.consts[linear_op::kOffsets]);
   const int8_t* weights = program_->constant<int8_t>(op.consts[linear_op::kWeights]);
-  const size_t bytes = weight_bytes(op), listed = is_row_gather(op) ? 4 : 1;
+  const size_t bytes = weight_bytes(op), listed = static_cast<size_t>(numbers_of_quad(format_of(op)));
   const int shift = column_shift(op.ints[linear_op::kK]);
   const WriteRecordsFn write_records = write_records_of(bytes);
   uint32_t* paired = const_cast<uint32_t*>(record_offsets(op));
@@ -204,7 +207,7 @@ void Prepacked::fill(const Op& op) {
       *paired++ = quads.alone;
     }
     weights += stored * bytes;
-    out += stored * record_bytes(op);  // those beyond the last stay zero
+    out += stored * record_bytes(op);  // the kRecordsBeyond records after the last group stay zero
   }
 }
 

@@ -1,6 +1,7 @@
-// What is made of the weights once, at load: the layouts that kernels read and a bundle does not store. Columns stored as
-// masks become lists, and where an implementation reads records, columns and weights of sparse linears become one stream
-// of those.
+// Prepacked weights: layouts that kernels read and a bundle does not store, made once when a model is loaded. A bundle
+// stores the columns of a sparse linear as bit masks where those are smaller than lists; kernels read lists. And where
+// an implementation reads records (kernels.h), the columns and the weights of its sparse linears become one stream of
+// them.
 #ifndef OBERT_EDGE_PREPACKED_H
 #define OBERT_EDGE_PREPACKED_H
 
@@ -16,22 +17,25 @@ namespace oe {
 
 class Prepacked {
  public:
-  // The program must outlive it. OE_OUT_OF_MEMORY when there is no room.
-  int32_t expand(const Program& program, const Implementation& implementation, ThreadPool& pool);
+  // Prepacks every linear of `program`, which must outlive this object. Returns OE_OK, or OE_OUT_OF_MEMORY when there
+  // is no room for the bytes needed.
+  int32_t prepack(const Program& program, const Implementation& implementation, ThreadPool& pool);
 
-  // LinearArgs::columns of a linear: nullptr where it has none, or has records.
+  // LinearArgs::columns of a linear; nullptr for Dense4, which has no columns, and where records hold them.
   const uint16_t* columns(const Op& op) const;
-  // LinearArgs::records of a linear, or nullptr.
+  // LinearArgs::records of a linear; nullptr where the implementation does not read records of its format.
   const uint8_t* records(const Op& op) const;
-  // LinearArgs::record_offsets of a linear, or nullptr.
+  // LinearArgs::record_offsets of a linear; nullptr where there are no records, or where the offsets of its groups do.
   const uint32_t* record_offsets(const Op& op) const;
 
+  // Bytes of memory that all prepacked weights take.
   uint64_t bytes() const { return memory_.bytes(); }
 
  private:
-  enum class Made : uint8_t { Nothing, Columns, Records };
+  enum class Made : uint8_t { Nothing, Columns, Records };  // what an op's weights are prepacked to
   struct Place {
-    uint64_t at, records;  // where it is in memory_; how many, those beyond left out
+    uint64_t at;       // byte offset into memory_
+    uint64_t records;  // number of records, without the kRecordsBeyond at their end
     Made made;
   };
 
@@ -39,13 +43,13 @@ class Prepacked {
   uint64_t bytes_of(const Op& op, const Place& place) const;
   const Place& place_of(const Op& op) const { return places_[static_cast<size_t>(&op - program_->ops.data())]; }
   uint64_t records_of(const Op& op) const;
-  uint64_t offsets_of(const Op& op) const;
+  uint64_t offsets_of(const Op& op) const;  // number of record_offsets
   void fill(const Op& op);
   void fill_blocks(const Op& op, uint8_t* records, uint32_t* record_offsets);
 
   const Program* program_ = nullptr;
   Records kinds_ = Records::None;
-  Array<Place> places_;  // of every op
+  Array<Place> places_;  // one per op of the program
   Memory memory_;
 };
 

@@ -43,9 +43,7 @@ def make_cases(
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
     cases: List[Case] = []
     engine = Library(library)
-    with engine.open(
-        program.to_bytes(), weights, threads=threads, implementation="scalar"
-    ) as native:
+    with engine.open(program.to_bytes(), weights, threads=threads, implementation="scalar") as native:
         for lengths in CASE_LENGTHS:
             starts = np.cumsum([0, *(min(length, limit) for length in lengths)]).astype(np.int32)
             tokens = int(starts[-1])
