@@ -56,8 +56,8 @@ class Target:
         triple: zig's name of the machine, with the oldest glibc that the library runs on.
         library: path of the compiled engine library.
         sources: the files that the library is compiled from.
-        implementations: names of its kernel implementations (rows of ``engine/implementations.inc``), the
-            best first.
+        implementations: names of its kernel implementations (rows of
+            ``engine/kernels/implementations.inc``), the best first.
         format_costs: what each weight format costs here. The compiler uses only the formats named.
         reference: what one thread of a reference machine of this target can do, measured. ``inspect``
             predicts with it how fast a bundle will be, on a machine that need not be at hand: an op takes at

@@ -16,7 +16,7 @@ Layout of the blob (little endian)::
                            i32 ints[12], f32 floats[8], 64s name }
 
 ``-1`` stands for "absent" wherever a buffer or constant is optional. What each op computes, bit for bit,
-is in ``docs/numerics.md``.
+is in ``docs/reference/numerics.md``.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from obert_edge.bundle.ops import INT4_GROUP
 from obert_edge.errors import UsageError
 
+#: Channels that share a scale.
+GROUP = INT4_GROUP
 #: The scales tried for a group, in sixteenths of the one that reaches its largest value.
 TRIED_SIXTEENTHS = range(12, 19)
 #: A row's scale is its largest value over this: eight steps of at most 127 row scales each.

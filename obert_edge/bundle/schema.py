@@ -8,8 +8,8 @@
 
 A record of the op table has a fixed number of places for inputs, outputs, constants, ints and floats
 (:data:`RECORD`). A field's place is its position in the row below, so a new field goes to the **end** of its
-list: files that exist keep their meaning. What each op computes, bit for bit, is in ``docs/numerics.md``;
-how to add an op or a weight format is in ``docs/adding/``.
+list: files that exist keep their meaning. What each op computes, bit for bit, is in
+``docs/reference/numerics.md``; how to add an op or a weight format is in ``docs/adding/``.
 """
 
 from __future__ import annotations

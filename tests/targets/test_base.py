@@ -47,7 +47,7 @@ def test_every_target_is_complete(name: str) -> None:
 def test_the_rows_of_the_table_are_the_target_s_implementations(name: str, machine: str) -> None:
     """In the table's order, and each defined in one of the target's sources."""
     engine = Path(obert_edge.engine.__file__).parent
-    table = (engine / "implementations.inc").read_text()
+    table = (engine / "kernels" / "implementations.inc").read_text()
     own = re.search(rf"if defined\({machine}\)\n((?:OE_IMPLEMENTATION.*\n)+)", table)
     assert own is not None
     common = table[table.index("#endif") :]

@@ -261,8 +261,7 @@ class Packer:
 class Packed:
     """A packed batch, and where its tokens came from; made by :meth:`Packer.pack`.
 
-    :meth:`NativeModel.run` takes it as it is. A short text runs in 2 ms, so no array is made that nobody asks
-    for.
+    :meth:`NativeModel.run` takes it as it is: a short text runs in 2 ms, so no array is made for nothing.
 
     Attributes:
         shape: ``(rows, columns)`` of the padded arrays.

@@ -53,7 +53,7 @@ int32_t GrainCut::grain_at(uint64_t part, uint64_t parts) const {
 }
 
 TaskSizes::TaskSizes(int32_t threads, uint64_t work) {
-  constexpr uint64_t kSmallestTask = 512;  // units of a full panel: some microseconds
+  constexpr uint64_t kSmallestTask = 512;  // quads of a full panel: some microseconds
   const uint64_t most = work / kSmallestTask + 1;
   const uint64_t wanted = static_cast<uint64_t>(threads);
   levels_ = threads > 1 && most >= 8 * wanted ? kLevels : 1;

@@ -18,11 +18,11 @@ bool panels_balance(int32_t tokens, int32_t threads);
 // equal distances are about equal work.
 class GrainCut {
  public:
-  // `work`: of one panel through each of the `count` linears, in units (four columns of a group).
+  // `work`: of one panel through each of the `count` linears, in quads (four columns of a group).
   GrainCut(const uint64_t* work, int32_t count, int32_t tokens);
 
   int32_t grains() const { return panels_ * count_ * kGrains; }
-  // The work of all panels, in units of a full panel.
+  // The work of all panels, in quads of a full panel.
   uint64_t work() const;
   // The grain that has part / parts of the work before it.
   int32_t grain_at(uint64_t part, uint64_t parts) const;

@@ -84,9 +84,7 @@ class Packing {
       ++tokens;
     }
     starts[row + 1] = tokens;
-    if (tokens > before) return OE_OK;
-    return advise(fail(OE_INVALID_INPUT, "row %d of attention_mask has no token", row),
-                  "leave empty texts out of the batch");
+    return tokens > before ? OE_OK : refuse_empty(row);
   }
 
   int32_t *starts, *ids, *positions, *types, *places;
@@ -100,9 +98,23 @@ class Packing {
     return type == 0 || (type > 0 && type < rules_.type_vocabulary);
   }
 
+  int32_t refuse_empty(int32_t row) const {
+    return advise(fail(OE_INVALID_INPUT, "row %d of attention_mask has no token", row),
+                  "leave empty texts out of the batch");
+  }
+
+  bool is_empty(int32_t row) const {
+    const size_t first = static_cast<size_t>(row) * static_cast<size_t>(columns_);
+    for (int32_t column = 0; column < columns_; ++column) {
+      if (mask_[first + static_cast<size_t>(column)] != 0) return false;
+    }
+    return true;
+  }
+
   // Says what is wrong with a token.
   int32_t refuse(int32_t row, int32_t column, int64_t mask, int64_t id, int64_t type) const {
     const auto number = [](int64_t value) { return static_cast<long long>(value); };
+    if (mask == 0 && is_empty(row)) return refuse_empty(row);
     if (mask == 0) {
       return advise(fail(OE_INVALID_INPUT,
                          "attention_mask[%d][0] is 0, but the model's result is taken from column 0", row),

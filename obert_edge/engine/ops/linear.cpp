@@ -55,9 +55,9 @@ int32_t check_dense_weights(const OpCheck& check, const LinearFields& op) {
   return OE_OK;
 }
 
-// The masks of a group have as many bits as its offsets say units; none is beyond k.
+// The masks of a group have as many bits as its offsets say quads; none is beyond k.
 int32_t check_masks(const OpCheck& check, const LinearFields& op) {
-  const int32_t numbers = numbers_of_unit(op.format);
+  const int32_t numbers = numbers_of_quad(op.format);
   const size_t bytes = mask_bytes(op.format, op.k), bits = static_cast<size_t>(op.k / block_of(op.format));
   OE_CHECK(check.constant("columns", op.columns, static_cast<uint64_t>(op.groups) * bytes));
   const uint8_t* mask = check.program.constant<uint8_t>(op.columns);
@@ -71,9 +71,9 @@ int32_t check_masks(const OpCheck& check, const LinearFields& op) {
       set += static_cast<uint32_t>(__builtin_popcountll(word));
     }
     for (; i < bytes; ++i) set += static_cast<uint32_t>(__builtin_popcount(mask[i]));
-    const uint32_t units = (set + static_cast<uint32_t>(numbers) - 1) / static_cast<uint32_t>(numbers);
+    const uint32_t quads = (set + static_cast<uint32_t>(numbers) - 1) / static_cast<uint32_t>(numbers);
     const uint32_t stored = offsets[group + 1] - offsets[group];
-    if (units != stored) {
+    if (quads != stored) {
       OE_REFUSE(check, "the mask of group %d has %u bits set; its offsets say %u blocks of four columns", group, set,
                 stored);
     }
@@ -84,8 +84,8 @@ int32_t check_masks(const OpCheck& check, const LinearFields& op) {
   return OE_OK;
 }
 
-int32_t check_list(const OpCheck& check, const LinearFields& op, uint64_t units) {
-  const uint64_t listed = units * static_cast<uint64_t>(numbers_of_unit(op.format));
+int32_t check_list(const OpCheck& check, const LinearFields& op, uint64_t quads) {
+  const uint64_t listed = quads * static_cast<uint64_t>(numbers_of_quad(op.format));
   OE_CHECK(check.constant("columns", op.columns, listed * 2));
   const uint16_t* columns = check.program.constant<uint16_t>(op.columns);
   const int32_t last = op.k - block_of(op.format);
@@ -113,11 +113,11 @@ int32_t check_sparse_weights(const OpCheck& check, const LinearFields& op) {
                 offsets[group + 1] - offsets[group], kMost);
     }
   }
-  const uint64_t units = offsets[op.groups];
-  OE_CHECK(check.constant("weights", op.weights, units * static_cast<uint64_t>(rows_of(op.format)) * 4));
+  const uint64_t quads = offsets[op.groups];
+  OE_CHECK(check.constant("weights", op.weights, quads * static_cast<uint64_t>(rows_of(op.format)) * 4));
   OE_CHECK(check.in_range("column_coding", static_cast<int32_t>(op.column_coding), kFirstColumnCoding,
                           kLastColumnCoding));
-  return op.column_coding == ColumnCoding::Masks ? check_masks(check, op) : check_list(check, op, units);
+  return op.column_coding == ColumnCoding::Masks ? check_masks(check, op) : check_list(check, op, quads);
 }
 
 int32_t check_epilogue(const OpCheck& check, const LinearFields& op) {

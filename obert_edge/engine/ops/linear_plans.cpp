@@ -6,28 +6,28 @@
 namespace oe {
 namespace {
 
-constexpr uint64_t kGroupWork = 8;  // what the epilogue of a group takes, in units
+constexpr uint64_t kGroupWork = 8;  // what the epilogue of a group takes, in quads
 
-// Units (quads or blocks) of the groups before a group.
-class UnitsBefore {
+// Quads (1x4: blocks) of the groups before a group.
+class QuadsBefore {
  public:
-  UnitsBefore(const Program& program, const LinearFields& op)
+  QuadsBefore(const Program& program, const LinearFields& op)
       : offsets_(is_sparse(op.format) ? program.constant<uint32_t>(op.offsets) : nullptr),
-        dense_units_((static_cast<uint64_t>(op.k) + 3) / 4) {}
+        dense_quads_((static_cast<uint64_t>(op.k) + 3) / 4) {}
 
   uint64_t operator()(int32_t group) const {
-    return offsets_ ? offsets_[group] : static_cast<uint64_t>(group) * dense_units_;
+    return offsets_ ? offsets_[group] : static_cast<uint64_t>(group) * dense_quads_;
   }
 
  private:
   const uint32_t* offsets_;
-  uint64_t dense_units_;
+  uint64_t dense_quads_;
 };
 
 // Sets groups[i] to the first group that has at least i / kGrains of the work before it; they are multiples of `step`.
 // Returns the work of all groups.
-uint64_t cut(const UnitsBefore& units, int32_t group_count, int32_t step, int32_t* groups) {
-  const auto before = [&](int32_t group) { return static_cast<uint64_t>(group) * kGroupWork + units(group); };
+uint64_t cut(const QuadsBefore& quads, int32_t group_count, int32_t step, int32_t* groups) {
+  const auto before = [&](int32_t group) { return static_cast<uint64_t>(group) * kGroupWork + quads(group); };
   const uint64_t work = before(group_count);
   int32_t group = 0;
   for (int32_t i = 0; i < kGrains; ++i) {
@@ -40,9 +40,9 @@ uint64_t cut(const UnitsBefore& units, int32_t group_count, int32_t step, int32_
   return work;
 }
 
-// Bytes of one unit: the weights of four columns of R rows, and its columns as U16.
-uint64_t bytes_of_unit(Format format) {
-  return 4 * static_cast<uint64_t>(rows_of(format)) + 2 * static_cast<uint64_t>(numbers_of_unit(format));
+// Bytes of one quad: the weights of four columns of R rows, and its columns as U16.
+uint64_t bytes_of_quad(Format format) {
+  return 4 * static_cast<uint64_t>(rows_of(format)) + 2 * static_cast<uint64_t>(numbers_of_quad(format));
 }
 
 // Groups that a kernel can only take together, because one record holds them.
@@ -62,11 +62,11 @@ int32_t LinearPlans::make(const Program& program, const Implementation& implemen
   for (size_t i = 0; i < program.ops.size(); ++i) {
     if (program.ops[i].kind != OpKind::Linear) continue;
     const LinearFields op = linear_fields(program.ops[i]);
-    const UnitsBefore units(program, op);
+    const QuadsBefore quads(program, op);
     LinearPlan& plan = plans_[i];
     plan.traits = linear_traits(program, program.ops[i]);
-    plan.work = cut(units, op.groups, groups_of_record(implementation, op.format), groups);
-    plan.bytes = units(op.groups) * bytes_of_unit(op.format);
+    plan.work = cut(quads, op.groups, groups_of_record(implementation, op.format), groups);
+    plan.bytes = quads(op.groups) * bytes_of_quad(op.format);
     plan.panel_bytes = static_cast<uint64_t>(op.k) * kPanel;
     plan.groups = groups;
     groups += kGrains + 1;

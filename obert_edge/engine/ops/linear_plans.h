@@ -15,7 +15,7 @@ namespace oe {
 
 struct LinearPlan {
   LinearTraits traits;
-  uint64_t work;          // of one panel, in units (four columns of a group) of multiply-adds
+  uint64_t work;          // of one panel, in quads (four columns of a group), epilogues included
   uint64_t bytes;         // of weights and columns, as kernels read them
   uint64_t panel_bytes;   // of a panel of the input
   const int32_t* groups;  // [kGrains + 1]: the first group of each grain

@@ -30,7 +30,7 @@ bool rounds_to_int32(const Program& program, const Op& op) {
 // record of 1x4 blocks holds.
 bool rows_are_neighbors(const Program& program, const Op& op) {
   const Format format = static_cast<Format>(op.ints[linear_op::kFormat]);
-  const int32_t together = format == Format::Block1x4 ? 4 : rows_of(format);
+  const int32_t together = block_of(format) == 4 ? 4 : rows_of(format);
   const int32_t count = op.ints[linear_op::kGroups] * rows_of(format);
   const uint32_t* rows = program.constant<uint32_t>(op.consts[linear_op::kRows]);
   if (count % together != 0) return false;

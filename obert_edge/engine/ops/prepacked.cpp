@@ -11,7 +11,7 @@ namespace {
 
 Format format_of(const Op& op) { return static_cast<Format>(op.ints[linear_op::kFormat]); }
 
-bool is_row_gather(const Op& op) { return format_of(op) != Format::Dense4 && format_of(op) != Format::Block1x4; }
+bool is_row_gather(const Op& op) { return is_sparse(format_of(op)) && block_of(format_of(op)) == 1; }
 
 bool has_masks(const Op& op) {
   return static_cast<ColumnCoding>(op.ints[linear_op::kColumnCoding]) == ColumnCoding::Masks;
@@ -77,7 +77,7 @@ class Lists {
       : listed_(program.constant<uint16_t>(op.consts[linear_op::kColumns])),
         mask_(program.constant<uint8_t>(op.consts[linear_op::kColumns])),
         bytes_(mask_bytes(format_of(op), op.ints[linear_op::kK])),
-        shift_(format_of(op) == Format::Block1x4 ? 2 : 0),
+        shift_(block_of(format_of(op)) == 4 ? 2 : 0),
         masks_(has_masks(op)) {}
 
   // Copies the next `count` columns to `out`. Those that fill up a group's last quad are 0, as their weights are. `out`
@@ -122,7 +122,7 @@ WriteRecordsFn write_records_of(size_t weights) {
 }  // namespace
 
 Prepacked::Made Prepacked::made_of(const Op& op) const {
-  if (op.kind != OpKind::Linear || format_of(op) == Format::Dense4) return Made::Nothing;
+  if (op.kind != OpKind::Linear || !is_sparse(format_of(op))) return Made::Nothing;
   if (kinds_ == Records::All || (kinds_ == Records::PairedRowGather && is_row_gather(op))) return Made::Records;
   return has_masks(op) ? Made::Columns : Made::Nothing;
 }
@@ -132,7 +132,7 @@ uint64_t Prepacked::bytes_of(const Op& op, const Place& place) const {
   if (place.made == Made::Records) {
     return (place.records + kRecordsBeyond) * record_bytes(op) + offsets_of(op) * sizeof(uint32_t);
   }
-  return stored_of(*program_, op) * (is_row_gather(op) ? 4 : 1) * sizeof(uint16_t);
+  return stored_of(*program_, op) * static_cast<uint64_t>(numbers_of_quad(format_of(op))) * sizeof(uint16_t);
 }
 
 // The numbers in LinearArgs::record_offsets.
@@ -187,7 +187,7 @@ void Prepacked::fill(const Op& op) {
   Lists lists(*program_, op);
   const uint32_t* offsets = program_->constant<uint32_t>(op.consts[linear_op::kOffsets]);
   const int8_t* weights = program_->constant<int8_t>(op.consts[linear_op::kWeights]);
-  const size_t bytes = weight_bytes(op), listed = is_row_gather(op) ? 4 : 1;
+  const size_t bytes = weight_bytes(op), listed = static_cast<size_t>(numbers_of_quad(format_of(op)));
   const int shift = column_shift(op.ints[linear_op::kK]);
   const WriteRecordsFn write_records = write_records_of(bytes);
   uint32_t* paired = const_cast<uint32_t*>(record_offsets(op));

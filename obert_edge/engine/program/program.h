@@ -59,8 +59,9 @@ static inline bool is_sparse(Format format) { return kFormatIsSparse[static_cast
 // Consecutive columns that one number of the list stands for.
 static inline int32_t block_of(Format format) { return kFormatBlock[static_cast<int32_t>(format)]; }
 
-// Numbers of the list that belong to one unit (four columns of a group, with their weights).
-static inline int32_t numbers_of_unit(Format format) { return is_sparse(format) ? 4 / block_of(format) : 0; }
+// Numbers of the list that belong to one quad: four columns of a group with their weights, which for the 1x4 format is
+// one block.
+static inline int32_t numbers_of_quad(Format format) { return is_sparse(format) ? 4 / block_of(format) : 0; }
 
 // Bytes of the mask of one group of `k` input channels, where columns are stored as masks: a bit for each block.
 static inline size_t mask_bytes(Format format, int32_t k) {

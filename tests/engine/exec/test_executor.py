@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obert_edge.bundle.program import ColumnCoding, DType, Linear
+from obert_edge.bundle.program import ABSENT, ColumnCoding, Domain, DType, Linear
 from obert_edge.device.runtime.native import Library, PackedBatch
 from obert_edge.errors import BundleError, InputError
 from tests.engine.models import HIDDEN, INTERMEDIATE, LABELS, EncoderBuilder, batch_of, split
@@ -83,6 +83,26 @@ def test_columns_stored_as_masks_give_the_bits_of_lists(library: Library) -> Non
             blobs = compact.program.to_bytes(), compact.weights
             with library.open(*blobs, implementation=name, threads=threads) as model:
                 assert same_bits(model.run(batch), expected), (name, threads)
+
+
+def test_linears_over_sequences_that_run_together_run_once(library: Library) -> None:
+    """The second adds to its output in place, so that running it again would show."""
+
+    def embedding(residual: bool, extra: bool = True) -> np.ndarray:
+        builder = EncoderBuilder(layers=1)
+        ops = {op.name: op for op in builder.program.ops}
+        source, mean = ops["classifier"].input, ops["mean"].output
+        if extra:
+            outputs = [builder.program.ops.pop() for _ in range(3)][::-1]
+            target = builder.buffer(DType.F32, LABELS, Domain.SEQUENCES)
+            builder.add_linear("first of two", source, target)
+            builder.add_linear("second", source, mean, residual=mean if residual else ABSENT)
+            builder.program.ops += outputs
+        with library.open(builder.program.to_bytes(), builder.weights, threads=2) as model:
+            return model.run(batch_of([5, 9, 2]))[1]
+
+    expected = embedding(False, extra=False) + embedding(False)
+    np.testing.assert_allclose(embedding(True), expected, atol=1e-5)
 
 
 def test_buffers_of_one_slot_may_differ_in_width(library: Library) -> None:
