@@ -5,7 +5,7 @@ A group takes 16 bytes: byte ``i`` holds channel ``i`` of the group in its low h
 
     channels   c0 c1 .. c15 | c16 .. c31        byte i = (c[i] & 15) | (c[16 + i] & 15) << 4
 
-What the values stand for is in ``docs/numerics.md``: ``q * (group_scale * row_scale)``.
+What the values stand for is in ``docs/reference/numerics.md``: ``q * (group_scale * row_scale)``.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 
 
 def round_trip(weights: torch.Tensor) -> torch.Tensor:
-    """Per row to INT8 and back, by the rule of docs/numerics.md."""
+    """Per row to INT8 and back, by the rule of docs/reference/numerics.md."""
     scale = weights.abs().amax(dim=1, keepdim=True) / 127
     scale[scale == 0] = 1
     return torch.clamp(torch.round(weights / scale), -127, 127) * scale

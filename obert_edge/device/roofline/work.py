@@ -1,6 +1,6 @@
 """What each op has to do at least, counted from the compiled program.
 
-``docs/performance.md`` derives the numbers. Nothing here knows how fast a machine or a kernel is. A new kind
+``docs/reference/roofline.md`` derives the numbers. Nothing here knows how fast a machine or a kernel is. A new kind
 of op is one function and one row of :data:`WORK`; a new weight format is one row of :data:`_FORMATS`.
 """
 

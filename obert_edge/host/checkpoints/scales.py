@@ -30,7 +30,7 @@ _HINT = (
 
 @dataclass(frozen=True)
 class QuantParams:
-    """8-bit quantization parameters (docs/numerics.md, Quantization).
+    """8-bit quantization parameters (docs/reference/numerics.md, Quantization).
 
     The real value of code ``q`` is ``scale * (q - zero_point)``.
 
@@ -66,7 +66,7 @@ class Scales:
         prefix: of the encoder's modules in its full model (``"bert."``).
         source: what to call the file in errors.
         weights: the scale of all weights of a linear, by module path, where it is not by the rule of
-            docs/numerics.md (max |w| / 127 of each row).
+            docs/reference/numerics.md (max |w| / 127 of each row).
         embeddings: one of :data:`~obert_edge.host.checkpoints.quantization_format.EMBEDDINGS`.
     """
 
@@ -146,7 +146,7 @@ class Scales:
         return QuantParams(np.float32(scale), zero_point)
 
     def weight(self, module: str) -> Optional[np.float32]:
-        """The scale a linear's weights were trained with; None: the rule of docs/numerics.md."""
+        """The scale a linear's weights were trained with; None: the rule of docs/reference/numerics.md."""
         for name in self._names(module):
             if name in self.weights:
                 return np.float32(self.weights[name])

@@ -15,7 +15,7 @@ key                                                            here
 ``*.output_quant_stubs.*``, ``context_layer_matmul...0.*``     nothing: the engine has no such quantizer
 =============================================================  ==============================================
 
-The softmax is the one input that is quantized by a rule of the engine's own (``docs/numerics.md``):
+The softmax is the one input that is quantized by a rule of the engine's own (``docs/reference/numerics.md``):
 its scale, and those of outputs that no linear of ours quantizes, have no counterpart.
 """
 

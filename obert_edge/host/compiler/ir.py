@@ -7,7 +7,7 @@ A kind of node is one class here, and the compiler lists them nowhere else: the 
 computes, in which form it reads its inputs (:meth:`Node.reads`), and which ops it becomes
 (:meth:`Node.lower`). To add an op to the compiler, add its class, and let the importer make one.
 
-Scales and weights are folded exactly as ``docs/numerics.md`` says: in float64, from float32 scales, and
+Scales and weights are folded exactly as ``docs/reference/numerics.md`` says: in float64, from float32 scales, and
 rounded once.
 """
 
@@ -188,7 +188,7 @@ class Linear(Node):
         return Unscaled.PER_TOKEN if scales.dynamic else scales.linear_input(self.module)
 
     def lower(self, lowering: Lowering) -> None:
-        """One op, with the scales folded as docs/numerics.md (Linear) says.
+        """One op, with the scales folded as docs/reference/numerics.md (Linear) says.
 
         It writes 8 bits if all readers want the same quantization parameters, else float.
         """
@@ -289,7 +289,7 @@ class SelfAttention(Node):
         return [(getattr(self, operand), operands[operand]) for operand in OPERANDS]
 
     def lower(self, lowering: Lowering) -> None:
-        """One op, with the scales folded as docs/numerics.md (Attention) says.
+        """One op, with the scales folded as docs/reference/numerics.md (Attention) says.
 
         It writes 8 bits if all readers want the same quantization parameters, else float.
         """

@@ -1,7 +1,7 @@
 """Pruning with oBERT: the encoder's weights become zeros that cost as little accuracy as possible.
 
 Source of the method: Kurtic et al., "The Optimal BERT Surgeon" (EMNLP 2022, arXiv 2203.07259).
-See ``docs/pruning.md`` for what follows the paper and what goes beyond it. In short::
+See ``docs/guides/pruning.md`` for what follows the paper and what goes beyond it. In short::
 
     from obert_edge.host import pruning
 

@@ -18,7 +18,7 @@ A typical quantization-aware run::
     trainer.train()
     save_quantized(model, tokenizer, folder, method="qat")
 
-The numbers computed are those of ``docs/numerics.md``.
+The numbers computed are those of ``docs/reference/numerics.md``.
 """
 
 from __future__ import annotations

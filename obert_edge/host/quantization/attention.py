@@ -2,7 +2,7 @@
 
 ``AttentionInterface.register`` makes ``obert_edge_int8`` an attention implementation like ``sdpa``;
 models call it with float queries, keys and values. It computes the Attention section of
-``docs/numerics.md``; in training with ``torch.exp``, which is 4e-6 from the engine's polynomial.
+``docs/reference/numerics.md``; in training with ``torch.exp``, which is 4e-6 from the engine's polynomial.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class _Attention(torch.autograd.Function):
 def _probabilities(scores: torch.Tensor, params: _Params) -> torch.Tensor:
     """``rne(255 * exp(scale * (score - max)))`` of whole-number scores; float32, of the same shape.
 
-    The scores may be overwritten. ``max`` is each row's largest score (docs/numerics.md, Attention).
+    The scores may be overwritten. ``max`` is each row's largest score (docs/reference/numerics.md, Attention).
     """
     scale = params.query_scale * params.key_scale * params.scaling
     largest = scores.amax(-1, keepdim=True)
@@ -133,7 +133,7 @@ def int8_attention(
     dropout: float = 0.0,
     **_: Any,
 ) -> Tuple[torch.Tensor, None]:
-    """Self-attention on 8-bit queries, keys, values and probabilities (docs/numerics.md, Attention).
+    """Self-attention on 8-bit queries, keys, values and probabilities (docs/reference/numerics.md, Attention).
 
     Args:
         module: the self-attention module; ``quantize_model`` gave it ``quantizers``.

@@ -27,7 +27,7 @@ from obert_edge.host.quantization.modules import (
 )
 from obert_edge.host.quantization.polynomials import swap_gelus
 
-#: Half the bytes of the default: two values of four bits in a byte (docs/numerics.md).
+#: Half the bytes of the default: two values of four bits in a byte (docs/reference/numerics.md).
 INT4 = RowFormat.INT4.name.lower()
 
 

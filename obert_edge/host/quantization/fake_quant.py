@@ -1,4 +1,4 @@
-"""The arithmetic of ``docs/numerics.md`` in float32 torch, with straight-through gradients.
+"""The arithmetic of ``docs/reference/numerics.md`` in float32 torch, with straight-through gradients.
 
 A quantized activation is carried as *codes*: a float tensor of whole numbers ``q - zero_point``,
 and the scale that turns codes into values. Products of codes are then exact in float32 (sums stay
@@ -39,7 +39,7 @@ class Codes(NamedTuple):
 
 
 def row_scales(weight: torch.Tensor) -> torch.Tensor:
-    """The scale of every row (docs/numerics.md, Weights): ``max |w| / 127``, 1 for a row of zeros.
+    """The scale of every row (docs/reference/numerics.md, Weights): ``max |w| / 127``, 1 for a row of zeros.
 
     Args:
         weight: float ``[..., k]``.
@@ -138,7 +138,7 @@ def static_codes(x: torch.Tensor, scale: float, zero_point: int, *, signed: bool
 
 
 def dynamic_codes(x: torch.Tensor) -> Codes:
-    """Quantize with a scale and zero point of each token's own (``docs/numerics.md``, Dynamic).
+    """Quantize with a scale and zero point of each token's own (``docs/reference/numerics.md``, Dynamic).
 
     Args:
         x: float ``[..., channels]``.
@@ -166,7 +166,7 @@ def fake_quant_rows(rows: torch.Tensor, int4: bool = False) -> torch.Tensor:
 
     Args:
         rows: float ``[..., k]``.
-        int4: four bits (docs/numerics.md, INT4 word embeddings) instead of INT8 by the weights' rule.
+        int4: four bits (docs/reference/numerics.md, INT4 word embeddings) instead of INT8 by the weights' rule.
 
     Returns:
         float32 of the same shape; the gradient is the identity's.
@@ -226,7 +226,7 @@ class _Linear(torch.autograd.Function):
 def quantized_linear(
     x: Codes, weight: torch.Tensor, bias: Optional[torch.Tensor], weight_scale: Optional[float] = None
 ) -> torch.Tensor:
-    """``x W^T + bias`` with INT8 weights per output channel and exact sums (docs/numerics.md, Linear).
+    """``x W^T + bias`` with INT8 weights per output channel and exact sums (docs/reference/numerics.md, Linear).
 
     Args:
         x: codes ``[..., k]``.

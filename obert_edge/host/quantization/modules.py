@@ -220,7 +220,7 @@ class QuantEmbedding(nn.Embedding):
 
     Attributes:
         quantize_weight: as in :class:`QuantLinear`.
-        int4: rows of four bits (``docs/numerics.md``); for word embeddings.
+        int4: rows of four bits (``docs/reference/numerics.md``); for word embeddings.
     """
 
     quantize_weight: bool

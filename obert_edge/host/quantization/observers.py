@@ -10,7 +10,7 @@ from torch import nn
 
 from obert_edge.errors import ObertEdgeError
 
-#: Largest code of an unsigned and of a symmetric signed activation (``docs/numerics.md``).
+#: Largest code of an unsigned and of a symmetric signed activation (``docs/reference/numerics.md``).
 U8_MAX = 255
 S8_MAX = 127
 

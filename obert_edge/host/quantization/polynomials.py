@@ -1,4 +1,4 @@
-"""The engine's polynomials for exp2 and GELU (``docs/numerics.md``), for models in eval mode.
+"""The engine's polynomials for exp2 and GELU (``docs/reference/numerics.md``), for models in eval mode.
 
 Torch's own functions differ from them by 1e-5: too little to matter to training, but enough to flip
 an 8-bit code here and there, and flipped codes spread. With the same polynomials an evaluated model

@@ -1,4 +1,4 @@
-"""What a node is lowered to: scales and biases folded as docs/numerics.md says."""
+"""What a node is lowered to: scales and biases folded as docs/reference/numerics.md says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/numerics.md in plain numpy, with real integers: what the fake-quantized modules must equal."""
+"""docs/reference/numerics.md in plain numpy, with real integers: what the fake-quantized modules must equal."""
 
 from __future__ import annotations
 

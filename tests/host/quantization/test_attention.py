@@ -1,4 +1,4 @@
-"""INT8 self-attention equals the integer model of docs/numerics.md, and can be trained."""
+"""INT8 self-attention equals the integer model of docs/reference/numerics.md, and can be trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every fake-quantized operation equals the integer model of docs/numerics.md, and has the gradient
+"""Every fake-quantized operation equals the integer model of docs/reference/numerics.md, and has the gradient
 of the clipped straight-through estimator.
 """
 
