@@ -1,8 +1,8 @@
 """``manifest.json``: what a bundle says about itself, typed and checked.
 
-The fields are documented in ``docs/reference/bundle-format.md``; a field's Python type is its JSON type. Unknown fields
-are ignored, so that a later writer can add facts without locking out this reader; a change that this reader
-cannot cope with raises ``minimum_reader``.
+The fields are documented in ``docs/reference/bundle-format.md``; a field's Python type is its JSON type.
+Unknown fields are ignored, so that a later writer can add facts without locking out this reader; a change
+that this reader cannot cope with raises ``minimum_reader``.
 """
 
 from __future__ import annotations

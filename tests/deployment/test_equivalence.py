@@ -1,7 +1,7 @@
 """What is trained is what is deployed: the engine's answers are those of the fake-quantized model.
 
-Both compute docs/reference/numerics.md. Torch adds in another order inside LayerNorm and does not fold scales,
-so now and then a value lands on the other side of a rounding edge; the sequence it belongs to then
+Both compute docs/reference/numerics.md. Torch adds in another order inside LayerNorm and does not fold
+scales, so now and then a value lands on the other side of a rounding edge; the sequence it belongs to then
 differs a little, and the others are equal to float precision.
 """
 

@@ -29,8 +29,7 @@ class OpTime:
             included.
         gmacs: 10^9 multiply-adds per second in the fastest run.
         bytes_moved: per run, between the first-level cache and what is behind it (``Work.moved``).
-        bound: the kind of work that bounds its time (see docs/reference/roofline.md); empty where no peaks are
-            known.
+        bound: the kind of work that bounds its time (docs/reference/roofline.md); empty without peaks.
         bound_ms: milliseconds it would take at the machine's peaks.
         reached: share of the bound that the fastest run reached, ``bound_ms / least_ms``.
     """

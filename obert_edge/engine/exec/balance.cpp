@@ -33,9 +33,7 @@ GrainCut::GrainCut(const uint64_t* work, int32_t count, int32_t tokens)
   last_ = panel_work_ * panel_cost(tokens, panels_ - 1);
 }
 
-uint64_t GrainCut::work() const {
-  return (static_cast<uint64_t>(panels_ - 1) * full_ + last_) / panel_cost(kPanel, 0);
-}
+uint64_t GrainCut::work() const { return (static_cast<uint64_t>(panels_ - 1) * full_ + last_) / panel_cost(kPanel, 0); }
 
 int32_t GrainCut::grain_at(uint64_t part, uint64_t parts) const {
   if (part == parts) return grains();

@@ -30,8 +30,8 @@ class GrainCut {
  private:
   const uint64_t* work_;
   int32_t count_, panels_;
-  uint64_t panel_work_ = 0;        // of one panel through all linears
-  uint64_t full_ = 0, last_ = 0;   // time of a full panel, and of the last one
+  uint64_t panel_work_ = 0;       // of one panel through all linears
+  uint64_t full_ = 0, last_ = 0;  // time of a full panel, and of the last one
 };
 
 // How much of the work each task takes. Every thread gets a large task, then ever smaller ones. They are in the order

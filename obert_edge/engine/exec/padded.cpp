@@ -94,9 +94,7 @@ class Packing {
   bool is_known(int64_t id) const {
     return rules_.vocabulary ? id >= 0 && id < rules_.vocabulary : id >= INT32_MIN && id <= INT32_MAX;
   }
-  bool is_known_type(int64_t type) const {
-    return type == 0 || (type > 0 && type < rules_.type_vocabulary);
-  }
+  bool is_known_type(int64_t type) const { return type == 0 || (type > 0 && type < rules_.type_vocabulary); }
 
   int32_t refuse_empty(int32_t row) const {
     return advise(fail(OE_INVALID_INPUT, "row %d of attention_mask has no token", row),
@@ -113,26 +111,30 @@ class Packing {
 
   // Says what is wrong with a token.
   int32_t refuse(int32_t row, int32_t column, int64_t mask, int64_t id, int64_t type) const {
-    const auto number = [](int64_t value) { return static_cast<long long>(value); };
+    const auto number = [](int64_t value) {
+      return static_cast<long long>(value);
+    };
     if (mask == 0 && is_empty(row)) return refuse_empty(row);
     if (mask == 0) {
-      return advise(fail(OE_INVALID_INPUT,
-                         "attention_mask[%d][0] is 0, but the model's result is taken from column 0", row),
-                    "pad on the right, so that column 0 holds the first special token");
+      return advise(
+          fail(OE_INVALID_INPUT, "attention_mask[%d][0] is 0, but the model's result is taken from column 0", row),
+          "pad on the right, so that column 0 holds the first special token");
     }
     if (mask != 1) {
-      return advise(fail(OE_INVALID_INPUT, "attention_mask[%d][%d] is %lld; it must be 0 or 1", row, column,
-                         number(mask)),
-                    "pass 1 for real tokens and 0 for padding");
+      return advise(
+          fail(OE_INVALID_INPUT, "attention_mask[%d][%d] is %lld; it must be 0 or 1", row, column, number(mask)),
+          "pass 1 for real tokens and 0 for padding");
     }
     if (!is_known(id)) {
       const char* fix = "use the tokenizer the model was trained with";
       if (!rules_.vocabulary) {
-        return advise(fail(OE_INVALID_INPUT, "input_ids[%d][%d] is %lld, which is no 32-bit integer", row, column,
-                           number(id)), fix);
+        return advise(
+            fail(OE_INVALID_INPUT, "input_ids[%d][%d] is %lld, which is no 32-bit integer", row, column, number(id)),
+            fix);
       }
       return advise(fail(OE_INVALID_INPUT, "input_ids[%d][%d] is %lld; it must be 0 to %d", row, column, number(id),
-                         rules_.vocabulary - 1), fix);
+                         rules_.vocabulary - 1),
+                    fix);
     }
     if (rules_.type_vocabulary) {
       return advise(fail(OE_INVALID_INPUT, "token_type_ids[%d][%d] is %lld; it must be 0 to %d", row, column,

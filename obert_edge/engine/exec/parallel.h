@@ -13,8 +13,7 @@ namespace oe {
 template <class Body>
 void parallel(ThreadPool& pool, int32_t tasks, const Body& body) {
   pool.parallel_for(
-      tasks,
-      [](void* context, int32_t task, int32_t thread) { (*static_cast<const Body*>(context))(task, thread); },
+      tasks, [](void* context, int32_t task, int32_t thread) { (*static_cast<const Body*>(context))(task, thread); },
       const_cast<Body*>(&body));
 }
 

@@ -22,10 +22,10 @@ struct Run {
   const Scratch& scratch;
 
   oe_batch batch = {};
-  int32_t longest = 0;                // tokens of the longest sequence of the batch
-  void* const* addresses = nullptr;   // of every buffer of the program
-  float* const* outputs = nullptr;    // the caller's arrays, one per Output op
-  uint64_t cache_bytes = 0;           // second-level cache a thread has while all work; 0: not known
+  int32_t longest = 0;               // tokens of the longest sequence of the batch
+  void* const* addresses = nullptr;  // of every buffer of the program
+  float* const* outputs = nullptr;   // the caller's arrays, one per Output op
+  uint64_t cache_bytes = 0;          // second-level cache a thread has while all work; 0: not known
 
   const Op& op(int32_t index) const { return program.ops[static_cast<size_t>(index)]; }
 

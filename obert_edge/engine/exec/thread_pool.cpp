@@ -27,9 +27,7 @@ void pause_briefly() {
 void futex_wait(uint32_t* word, uint32_t expected) {
   syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
 }
-void futex_wake_all(uint32_t* word) {
-  syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
-}
+void futex_wake_all(uint32_t* word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0); }
 
 template <class T>
 T load(const T* value) {
@@ -80,8 +78,8 @@ bool ThreadPool::claim(int32_t thread, int32_t* task) {
   Unclaimed now = unclaimed();
   while (now.any()) {
     const int32_t first = now.first(), last = now.last();
-    const Unclaimed left = from_the_end ? Unclaimed(now.number(), first, last - 1)
-                                        : Unclaimed(now.number(), first + 1, last);
+    const Unclaimed left =
+        from_the_end ? Unclaimed(now.number(), first, last - 1) : Unclaimed(now.number(), first + 1, last);
     if (__atomic_compare_exchange_n(&state_, &now.word, left.word, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
       *task = first_task_ + (from_the_end ? last - 1 : first);
       return true;

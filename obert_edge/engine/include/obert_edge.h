@@ -96,8 +96,8 @@ typedef struct oe_model oe_model;
  *
  * Returns the model, or NULL: OE_INVALID_PROGRAM, OE_INVALID_INPUT (threads), OE_UNSUPPORTED (implementation) or
  * OE_OUT_OF_MEMORY. Where the implementation reads the weights in another order, a copy of them is made. */
-OE_API oe_model* oe_model_open(const void* program, uint64_t program_bytes, const void* weights,
-                               uint64_t weights_bytes, int32_t threads, const char* implementation);
+OE_API oe_model* oe_model_open(const void* program, uint64_t program_bytes, const void* weights, uint64_t weights_bytes,
+                               int32_t threads, const char* implementation);
 
 /* Ends the model's threads and frees its memory. NULL is allowed. No call may be using the model. */
 OE_API void oe_model_close(oe_model* model);

@@ -115,8 +115,8 @@ int32_t check_sparse_weights(const OpCheck& check, const LinearFields& op) {
   }
   const uint64_t quads = offsets[op.groups];
   OE_CHECK(check.constant("weights", op.weights, quads * static_cast<uint64_t>(rows_of(op.format)) * 4));
-  OE_CHECK(check.in_range("column_coding", static_cast<int32_t>(op.column_coding), kFirstColumnCoding,
-                          kLastColumnCoding));
+  OE_CHECK(
+      check.in_range("column_coding", static_cast<int32_t>(op.column_coding), kFirstColumnCoding, kLastColumnCoding));
   return op.column_coding == ColumnCoding::Masks ? check_masks(check, op) : check_list(check, op, quads);
 }
 
@@ -204,9 +204,7 @@ LinearArgs args_of(const Run& run, int32_t index) {
   return args;
 }
 
-LinearFn kernel_of(const Run& run, int32_t index) {
-  return run.kernels.linear[run.op(index).ints[linear_op::kFormat]];
-}
+LinearFn kernel_of(const Run& run, int32_t index) { return run.kernels.linear[run.op(index).ints[linear_op::kFormat]]; }
 
 size_t scratch(const Run& run, int32_t index) { return run.kernels.linear_scratch(args_of(run, index)); }
 
@@ -245,8 +243,8 @@ void run_batch(const Run& run, int32_t first, int32_t count) {
     while (grain < end) {
       const int32_t piece = grain / kGrains, linear = piece % count;  // a piece: one panel of one linear
       const int32_t stop = end < (piece + 1) * kGrains ? end : (piece + 1) * kGrains;
-      run_tiles(run, run.linears[first + linear], kernels[linear], args[linear], piece / count,
-                grain - piece * kGrains, stop - piece * kGrains, thread);
+      run_tiles(run, run.linears[first + linear], kernels[linear], args[linear], piece / count, grain - piece * kGrains,
+                stop - piece * kGrains, thread);
       grain = stop;
     }
   });

@@ -27,7 +27,9 @@ class QuadsBefore {
 // Sets groups[i] to the first group that has at least i / kGrains of the work before it; they are multiples of `step`.
 // Returns the work of all groups.
 uint64_t cut(const QuadsBefore& quads, int32_t group_count, int32_t step, int32_t* groups) {
-  const auto before = [&](int32_t group) { return static_cast<uint64_t>(group) * kGroupWork + quads(group); };
+  const auto before = [&](int32_t group) {
+    return static_cast<uint64_t>(group) * kGroupWork + quads(group);
+  };
   const uint64_t work = before(group_count);
   int32_t group = 0;
   for (int32_t i = 0; i < kGrains; ++i) {

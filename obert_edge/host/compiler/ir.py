@@ -7,8 +7,8 @@ A kind of node is one class here, and the compiler lists them nowhere else: the 
 computes, in which form it reads its inputs (:meth:`Node.reads`), and which ops it becomes
 (:meth:`Node.lower`). To add an op to the compiler, add its class, and let the importer make one.
 
-Scales and weights are folded exactly as ``docs/reference/numerics.md`` says: in float64, from float32 scales, and
-rounded once.
+Scales and weights are folded exactly as ``docs/reference/numerics.md`` says: in float64, from float32 scales,
+and rounded once.
 """
 
 from __future__ import annotations

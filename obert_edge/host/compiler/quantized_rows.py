@@ -1,4 +1,4 @@
-"""Rows of weights and embeddings in INT8 and INT4, exactly as docs/reference/numerics.md (Quantization) says; numpy.
+"""Rows of weights and embeddings in INT8 and INT4 as docs/reference/numerics.md (Quantization) says; numpy.
 
 Training uses the twins of these functions in torch: ``row_codes`` of ``host/quantization/fake_quant.py`` for
 INT8, and ``host/quantization/embedding_rows.py`` for INT4, which gives the same bits.

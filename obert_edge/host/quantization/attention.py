@@ -112,7 +112,7 @@ class _Attention(torch.autograd.Function):
 def _probabilities(scores: torch.Tensor, params: _Params) -> torch.Tensor:
     """``rne(255 * exp(scale * (score - max)))`` of whole-number scores; float32, of the same shape.
 
-    The scores may be overwritten. ``max`` is each row's largest score (docs/reference/numerics.md, Attention).
+    The scores may be overwritten; ``max`` is each row's largest (docs/reference/numerics.md, Attention).
     """
     scale = params.query_scale * params.key_scale * params.scaling
     largest = scores.amax(-1, keepdim=True)
@@ -133,7 +133,9 @@ def int8_attention(
     dropout: float = 0.0,
     **_: Any,
 ) -> Tuple[torch.Tensor, None]:
-    """Self-attention on 8-bit queries, keys, values and probabilities (docs/reference/numerics.md, Attention).
+    """Self-attention on 8-bit queries, keys, values and probabilities.
+
+    The rule is in docs/reference/numerics.md (Attention).
 
     Args:
         module: the self-attention module; ``quantize_model`` gave it ``quantizers``.

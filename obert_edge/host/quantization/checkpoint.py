@@ -1,7 +1,8 @@
 """Saving and loading a quantized model folder: what transformers writes, plus ``quantization.json``.
 
 The format is in ``docs/architecture.md``. The weights stay float under their usual names: any tool that reads
-the folder finds the master weights, and the INT8 ones follow from them by the rule of ``docs/reference/numerics.md``.
+the folder finds the master weights, and the INT8 ones follow from them by the rule of
+``docs/reference/numerics.md``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Four-bit rows of the word-embedding table in torch, for training.
 
 They are those the compiler makes in numpy (``quantize_rows_int4`` of ``host/compiler/quantized_rows.py``), to
-the bit. The rule is in ``docs/reference/numerics.md`` (Quantization, INT4 word embeddings). Only element-wise float32
-operations are used, in one order, so that any device and numpy choose the same scales and the same values.
+the bit. The rule is in ``docs/reference/numerics.md`` (Quantization, INT4 word embeddings). Only element-wise
+float32 operations are used, in one order, so that any device and numpy choose the same scales and
+values.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def int4_rows(weight: torch.Tensor) -> torch.Tensor:
 
 
 def _sum(errors: torch.Tensor) -> torch.Tensor:
-    """The sum over each group of 32, in the order of docs/reference/numerics.md: halves are added until one is left."""
+    """The sum over each group of 32: halves are added until one is left (docs/reference/numerics.md)."""
     width = INT4_GROUP
     while width > 1:
         width //= 2

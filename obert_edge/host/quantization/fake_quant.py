@@ -166,7 +166,7 @@ def fake_quant_rows(rows: torch.Tensor, int4: bool = False) -> torch.Tensor:
 
     Args:
         rows: float ``[..., k]``.
-        int4: four bits (docs/reference/numerics.md, INT4 word embeddings) instead of INT8 by the weights' rule.
+        int4: four bits (docs/reference/numerics.md, INT4 word embeddings) instead of eight.
 
     Returns:
         float32 of the same shape; the gradient is the identity's.
@@ -226,7 +226,9 @@ class _Linear(torch.autograd.Function):
 def quantized_linear(
     x: Codes, weight: torch.Tensor, bias: Optional[torch.Tensor], weight_scale: Optional[float] = None
 ) -> torch.Tensor:
-    """``x W^T + bias`` with INT8 weights per output channel and exact sums (docs/reference/numerics.md, Linear).
+    """``x W^T + bias`` with INT8 weights per output channel and exact sums.
+
+    The rule is in docs/reference/numerics.md (Linear).
 
     Args:
         x: codes ``[..., k]``.

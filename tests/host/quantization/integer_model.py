@@ -1,4 +1,4 @@
-"""docs/reference/numerics.md in plain numpy, with real integers: what the fake-quantized modules must equal."""
+"""docs/reference/numerics.md in plain numpy, with real integers; the fake-quantized modules must equal it."""
 
 from __future__ import annotations
 
