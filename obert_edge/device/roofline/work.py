@@ -1,7 +1,7 @@
 """What each op has to do at least, counted from the compiled program.
 
 ``docs/reference/roofline.md`` derives the numbers. Nothing here knows how fast a machine or a kernel is. A
-new kind of op is one function and one row of :data:`WORK`; a new weight format is one row of :data:`_FORMATS`.
+new kind of op is one function and one row of :data:`WORK`; a new weight format one row of :data:`_FORMATS`.
 """
 
 from __future__ import annotations
