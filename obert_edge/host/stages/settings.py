@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Optional, Tuple
 
+from obert_edge.host.checkpoints.quantization_format import ACTIVATIONS, EMBEDDINGS
 from obert_edge.host.options import Settings, option, refusal
 
 if TYPE_CHECKING:
     from obert_edge.host.data import Task
-
-#: Bits of word embeddings.
-EMBEDDINGS = ("int8", "int4")
 
 _NOT_SCORED = "a single stage is not scored, which `obert-edge evaluate` does"
 
@@ -166,7 +164,7 @@ class Quantization(Settings):
         help="Train with the engine's arithmetic, or find ranges without training.",
     )
     activations: str = option(
-        "static", choices=("static", "dynamic"), help="Scales that are fixed, or made anew for every token."
+        ACTIVATIONS[0], choices=ACTIVATIONS, help="Scales that are fixed, or made anew for every token."
     )
     observe: float = option(
         0.5, above=0, maximum=1, help="QAT: share of the steps in which ranges are still updated."

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, ClassVar, Dict, Optional
 
+from obert_edge.host.checkpoints.quantization_format import EMBEDDINGS
 from obert_edge.host.options import Settings, option
 from obert_edge.host.stages.reports import Figures
-from obert_edge.host.stages.settings import EMBEDDINGS, Training
+from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.stage import PlannedStage, Stage, StageRun
 from obert_edge.progress import shown
 

@@ -182,18 +182,16 @@ def _permute(
 
     A run that goes on from a checkpoint has the permuted weights in it, and the shares in its work folder.
     """
-    import torch
-
     from obert_edge.host.pruning import Surgeon, permute_channels
     from obert_edge.host.stages.resume import CHECKPOINTS, last_complete_checkpoint
+    from obert_edge.host.stages.training import flushed_denormals
 
     if not settings.channel_permutation or not isinstance(criterion, Surgeon):
         return None
     record = run.work / _PERMUTATION
     if last_complete_checkpoint(run.work / CHECKPOINTS) is None:
-        # As in training, which may have run in this process or not: the same groups either way.
-        torch.set_flush_denormal(True)
-        with shown(run.progress) as progress:
+        # Training flushes denormals, too: a run that goes on from there must find the same groups.
+        with flushed_denormals(), shown(run.progress) as progress:
             permuted = permute_channels(
                 network,
                 _gradient_batches(run, settings, features),

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Union
 
 from obert_edge.errors import UsageError
+from obert_edge.host.checkpoints.quantization_format import EMBEDDINGS
 from obert_edge.host.options import part
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
-from obert_edge.host.stages.settings import EMBEDDINGS, Quantization, Training
+from obert_edge.host.stages.settings import Quantization, Training
 from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
 from obert_edge.host.stages.timing import TrainingPlan, plan_training
 

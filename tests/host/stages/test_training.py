@@ -10,7 +10,7 @@ from obert_edge.errors import UsageError
 from obert_edge.host.stages.models import load_model
 from obert_edge.host.stages.recipe import Training
 from obert_edge.host.stages.timing import total_steps
-from obert_edge.host.stages.training import training_mode
+from obert_edge.host.stages.training import flushed_denormals, training_mode
 
 
 def test_dropout_and_frozen_embeddings_last_only_while_training(encoder, task):
@@ -60,3 +60,17 @@ def test_half_precision_without_a_gpu_is_refused(encoder, task, tmp_path):
         pytest.skip("there is a GPU")
     with pytest.raises(UsageError, match="fp16 needs a GPU"):
         finetune(encoder, task, tmp_path / "o", training=Training(precision="fp16"), progress=False)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_denormals_are_flushed_only_while_training(before):
+    def flushes() -> bool:
+        return (torch.tensor(torch.finfo(torch.float32).tiny) / 2).item() == 0
+
+    torch.set_flush_denormal(before)
+    try:
+        with flushed_denormals():
+            assert flushes()
+        assert flushes() is before
+    finally:
+        torch.set_flush_denormal(False)
