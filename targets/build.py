@@ -21,7 +21,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 TARGETS = Path(__file__).resolve().parent
 #: ``engine/`` lies in ``obert_edge/`` of a checkout, and beside ``targets/`` in an installed package.
@@ -79,20 +79,10 @@ def plans() -> Dict[str, Plan]:
         values = runpy.run_path(str(path))
         if "LIBRARY" in values:
             name = path.parent.name
-            sources = _expand(common) + tuple(values["SOURCES"])
+            sources = tuple(common) + tuple(values["SOURCES"])
             flags = tuple(values.get("FLAGS", ()))
             found[name] = Plan(name, values["TRIPLE"], values["LIBRARY"], sources, flags)
     return found
-
-
-def _expand(sources: Iterable[Tuple[str, Tuple[str, ...]]]) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
-    """Sources with every pattern replaced by the files that match it, in the order of their names."""
-    found: List[Tuple[str, Tuple[str, ...]]] = []
-    for pattern, flags in sources:
-        folder, _, name = pattern.rpartition("/")
-        paths = sorted(path.name for path in source_path(folder).glob(name))
-        found += [(f"{folder}/{path}", flags) for path in paths]
-    return tuple(found)
 
 
 def include_flags() -> Tuple[str, ...]:
