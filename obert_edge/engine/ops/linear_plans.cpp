@@ -64,6 +64,10 @@ int32_t LinearPlans::make(const Program& program, const Implementation& implemen
   for (size_t i = 0; i < program.ops.size(); ++i) {
     if (program.ops[i].kind != OpKind::Linear) continue;
     const LinearFields op = linear_fields(program.ops[i]);
+    if (!implementation.linear[static_cast<int32_t>(op.format)]) {
+      return fail(OE_UNSUPPORTED, "op %zu (%s): the implementation '%s' has no kernel for the weight format %s", i,
+                  program.ops[i].name, implementation.name, kFormatNames[static_cast<int32_t>(op.format)]);
+    }
     const QuadsBefore quads(program, op);
     LinearPlan& plan = plans_[i];
     plan.traits = linear_traits(program, program.ops[i]);

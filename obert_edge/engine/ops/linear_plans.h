@@ -26,7 +26,8 @@ struct LinearPlan {
 
 class LinearPlans {
  public:
-  // The program must outlive the plans. OE_OUT_OF_MEMORY when there is no room.
+  // The program must outlive the plans. OE_OUT_OF_MEMORY when there is no room, OE_UNSUPPORTED when the implementation
+  // is without a kernel for one of the weight formats.
   int32_t make(const Program& program, const Implementation& implementation, ThreadPool& pool);
 
   // The plan of the op with this index, which is a linear.
