@@ -17,6 +17,8 @@ import click
 
 from obert_edge import __version__
 from obert_edge.cli_options import HeadedCommand, declared, read
+from obert_edge.device.commands.command_line import JSON, VERBS
+from obert_edge.device.commands.command_line import Option as CommandOption
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.host.stages.recipe import STAGES, BuildSettings, Recipe, TaskSettings
 from obert_edge.host.stages.stage import Stage
@@ -79,14 +81,15 @@ def _together(*decorators: Callable[[Function], Function]) -> Callable[[Function
     return decorate
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+def _click(option: CommandOption) -> Callable[[Function], Function]:
+    """A click option of an option of the device verbs."""
+    flags, settings = option.for_click()
+    return click.option(*flags, **settings)
+
+
+_json = _click(JSON)
 _model = click.argument("model", type=click.Path(path_type=Path))
-_bundle = click.argument("bundle", type=click.Path(path_type=Path))
 _limit = click.option("--limit", type=int, help="Use only the first rows of train.")
-_engine = _together(
-    click.option("--threads", type=int, help="Threads.  [default: as many as this process may use]"),
-    click.option("--implementation", help="Kernels to force, such as avx2 or scalar.  [default: the best]"),
-)
 
 
 def _output(help: str) -> Callable[[Function], Function]:
@@ -200,16 +203,28 @@ def build(model: Path, output: Path, as_json: bool, tflite: bool, **values: Any)
     _print("\n".join(lines), data, as_json)
 
 
-@cli.command()
-@_bundle
-@_json
+def _device_verb(name: str, *decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A verb that the device knows as well: its help and options are those of ``python3 model.oeb``."""
+    verb = VERBS[name]
+
+    def decorate(function: Any) -> Any:
+        function = _together(*decorators, *map(_click, verb.options), _json)(function)
+        if verb.texts:
+            function = click.argument("texts", nargs=-1)(function)
+        bundle = click.argument("bundle", type=click.Path(path_type=Path), required=verb.needs_bundle)
+        return cli.command(name, help=verb.help)(bundle(function))
+
+    return decorate
+
+
+@_device_verb("inspect")
 def inspect(bundle: Path, as_json: bool) -> int:
-    """Show what BUNDLE holds: layers, sparsity, formats, bytes."""
+    """Show what BUNDLE holds, and what its target has to say of it."""
     from obert_edge.bundle import Bundle
-    from obert_edge.device.commands import verbs as commands
+    from obert_edge.device.commands import verbs
     from obert_edge.targets import available_targets
 
-    outcome = commands.inspect(bundle)
+    outcome = verbs.inspect(bundle)
     with Bundle.open(bundle, "header") as opened:
         target = opened.manifest.target
     # A third party's target may not be installed here.
@@ -218,69 +233,47 @@ def inspect(bundle: Path, as_json: bool) -> int:
     return _outcome(outcome._replace(text="\n".join([outcome.text, *outlook]), data=data), as_json)
 
 
-@cli.command()
-@_bundle
-@_engine
-@_json
+@_device_verb("verify")
 def verify(bundle: Path, as_json: bool, **options: Any) -> int:
-    """Check hashes, and that the embedded cases reproduce bit for bit."""
-    from obert_edge.device.commands import verbs as commands
+    """Check BUNDLE on this machine."""
+    from obert_edge.device.commands import verbs
 
     with Bar() as bar:
-        outcome = commands.verify(bundle, progress=bar.show, **options)
+        outcome = verbs.verify(bundle, progress=bar.show, **options)
     return _outcome(outcome, as_json)
 
 
-@cli.command()
-@_bundle
-@click.argument("text", nargs=-1)
-@click.option(
-    "--input", "input_file", type=click.Path(path_type=Path), help="One input per line (.jsonl: JSON)."
+@_device_verb("run")
+def run(bundle: Path, texts: Tuple[str, ...], as_json: bool, **options: Any) -> int:
+    """Answer for texts."""
+    from obert_edge.device.commands import verbs
+
+    return _outcome(verbs.run(bundle, texts, **options), as_json)
+
+
+@_device_verb(
+    "bench",
+    click.option("--device", "devices", multiple=True, help="Run there: ssh://user@host[:path]; repeatable."),
 )
-@_engine
-@_json
-def run(bundle: Path, text: Tuple[str, ...], as_json: bool, **options: Any) -> int:
-    """Answer for TEXT (two texts: a pair, or question and context)."""
-    from obert_edge.device.commands import verbs as commands
-
-    return _outcome(commands.run(bundle, text, **options), as_json)
-
-
-@cli.command()
-@_bundle
-@click.option("--batch-size", default=1, show_default=True, help="Sequences at once.")
-@click.option("--sequence-length", default=128, show_default=True, help="Tokens of each.")
-@click.option(
-    "--baseline", "baselines", multiple=True, help="onnxruntime, litert, openvino, or a variant; repeatable."
-)
-@click.option("--duration", default=3.0, show_default=True, help="Seconds of timed runs per engine.")
-@click.option("--iterations", type=int, help="Timed runs per engine, in place of --duration.")
-@click.option("--min-speedup", type=float, help="Exit with 1 below this speed-up over the first baseline.")
-@click.option("--profile", is_flag=True, help="Time of every op.")
-@click.option("--device", "devices", multiple=True, help="Run there: ssh://user@host[:path]; repeatable.")
-@_engine
-@_json
 def bench(bundle: Path, as_json: bool, devices: Tuple[str, ...], **options: Any) -> int:
-    """Measure BUNDLE, and baselines beside it; with --device on other machines."""
-    from obert_edge.device.commands import verbs as commands
+    """Measure BUNDLE here, or with --device on other machines."""
+    from obert_edge.device.commands import verbs
     from obert_edge.host.remote import bench_devices
 
     with Bar() as bar:
         if devices:
             outcome = bench_devices(bundle, devices, progress=bar.show, **options)
         else:
-            outcome = commands.bench(bundle, progress=bar.show, **options)
+            outcome = verbs.bench(bundle, progress=bar.show, **options)
     return _outcome(outcome, as_json)
 
 
-@cli.command()
-@click.argument("bundle", type=click.Path(path_type=Path), required=False)
-@_json
+@_device_verb("doctor")
 def doctor(bundle: Optional[Path], as_json: bool) -> int:
-    """What this machine can run, and the fix for each finding."""
-    from obert_edge.device.commands import verbs as commands
+    """Say what this machine can run."""
+    from obert_edge.device.commands import verbs
 
-    return _outcome(commands.doctor(bundle), as_json)
+    return _outcome(verbs.doctor(bundle), as_json)
 
 
 def _outlook(path: Path, target: str) -> List[str]:
