@@ -55,15 +55,6 @@ from tools import command_line
 from tools.markdown import table
 
 HIDDEN, INTERMEDIATE, HEADS = 768, 3072, 12
-#: Output channels that share their columns in each weight format, so that zeros come in blocks of as many
-#: rows.
-BLOCK_ROWS = {
-    WeightFormat.ROW_GATHER_1: 1,
-    WeightFormat.ROW_GATHER_2: 2,
-    WeightFormat.ROW_GATHER_4: 4,
-    WeightFormat.DENSE_4: 4,
-    WeightFormat.BLOCK_1X4: 1,
-}
 
 
 @dataclass(frozen=True)
@@ -124,9 +115,8 @@ def linear_case(
     # Values are spread as in a trained matrix, and only the pattern makes zeros.
     weights = np.clip(np.rint(rng.normal(0, 32, (n, k))), -127, 127)
     weights[weights == 0] = 1
-    rows = BLOCK_ROWS[weight_format]
-    columns = 4 if weight_format is WeightFormat.BLOCK_1X4 else 1
-    density = 1.0 if weight_format is WeightFormat.DENSE_4 else 1.0 - sparsity
+    rows, columns = weight_format.rows, weight_format.block
+    density = 1.0 - sparsity if weight_format.is_sparse else 1.0
     keep = rng.random((n // rows, k // columns)) < density
     weights = (weights * keep.repeat(rows, axis=0).repeat(columns, axis=1)).astype(np.int8)
     packed = pack_linear(weights, weight_format)

@@ -1,13 +1,13 @@
 """What each op has to do at least, counted from the compiled program.
 
 ``docs/reference/roofline.md`` derives the numbers. Nothing here knows how fast a machine or a kernel is. A
-new kind of op is one function and one row of :data:`WORK`; a new weight format one row of :data:`_FORMATS`.
+new kind of op is one function and one row of :data:`WORK`; a new weight format has its facts in the schema.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Set, Type, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Set, Type, Union
 
 from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import (
@@ -128,69 +128,52 @@ def weight_bytes(program: Program) -> int:
     return stored + sum(_bytes_of_lists(program, op) for op in program.ops)
 
 
-class _Format(NamedTuple):
-    """How the kernel of a weight format reads activations.
-
-    Args:
-        rows: output rows that share one load of the activations.
-        gathers: whether it shuffles listed columns anew for each group of rows, instead of interleaving a
-            panel once for all of them.
-        weights_per_column: stored weights that one entry of the column list stands for.
-    """
-
-    rows: int
-    gathers: bool
-    weights_per_column: int
-
-
-_FORMATS = {
-    WeightFormat.ROW_GATHER_1: _Format(rows=1, gathers=True, weights_per_column=1),
-    WeightFormat.ROW_GATHER_2: _Format(rows=2, gathers=True, weights_per_column=2),
-    WeightFormat.ROW_GATHER_4: _Format(rows=4, gathers=True, weights_per_column=4),
-    WeightFormat.DENSE_4: _Format(rows=4, gathers=False, weights_per_column=4),
-    WeightFormat.BLOCK_1X4: _Format(rows=1, gathers=False, weights_per_column=4),
-}
-#: What is assumed of a format newer than this table.
-_UNKNOWN_FORMAT = _FORMATS[WeightFormat.BLOCK_1X4]
-
-
-def _format(op: Linear) -> _Format:
+def _format(op: Linear) -> WeightFormat:
+    """The weight format of an op; one that is newer than this reader is taken for 1x4 blocks."""
     try:
-        return _FORMATS.get(WeightFormat(op.format), _UNKNOWN_FORMAT)
+        return WeightFormat(op.format)
     except ValueError:
-        return _UNKNOWN_FORMAT
+        return WeightFormat.BLOCK_1X4
+
+
+def _gathers(weight_format: WeightFormat) -> bool:
+    """Whether kernels shuffle the listed columns anew for every group of rows.
+
+    The kernels of the other formats interleave a panel once for all groups.
+    """
+    return weight_format.is_sparse and weight_format.block == 1
 
 
 def _bytes_of_lists(program: Program, op: Op) -> int:
     """How many more bytes the column lists of an op take than the masks it stores them as."""
     if not isinstance(op, Linear) or op.column_coding != ColumnCoding.MASKS:
         return 0
-    listed = program.consts[op.weights].bytes // _format(op).weights_per_column
+    listed = program.consts[op.weights].bytes // (_format(op).rows * _format(op).block)
     return 2 * listed - program.consts[op.columns].bytes
 
 
 def _linear(program: Program, op: Linear, lengths: Sequence[int]) -> Work:
     tokens = _padded(_tokens(program, op.output, lengths))
     stored = program.consts[op.weights].bytes
-    kernel = _format(op)
+    weights = _format(op)
     results = tokens * op.n * program.buffers[op.output].dtype.bytes
     floats = _EPILOGUE[Activation(op.activation)] * tokens * op.n
     residual = 0 if op.residual == ABSENT else 4 * tokens * op.n
     panel = op.k * min(tokens, PANEL_TOKENS)
-    if kernel.gathers:
+    if _gathers(weights):
         # Per quad: four rows of activations, and a broadcast of a full register for each row of weights.
-        quads = stored / (4 * kernel.rows)
-        loads, shuffled = quads * (4 + kernel.rows) * tokens, 0.0
+        quads = stored / (4 * weights.rows)
+        loads, shuffled = quads * (4 + weights.rows) * tokens, 0.0
         # Of what is gathered from a panel larger than L1, this much is not there when it is wanted.
         missed = quads * 4 * tokens * max(0.0, 1 - _L1 / panel)
     else:
         # A panel is interleaved once; then every group of rows (dense) or every block loads it again.
-        loads = stored * tokens * (1 / kernel.rows + 0.25)
+        loads = stored * tokens * (1 / weights.rows + 0.25)
         shuffled = 2.0 * op.k * tokens
-        missed = stored / kernel.rows * tokens * max(0.0, 1 - _L1 / panel)
+        missed = stored / weights.rows * tokens * max(0.0, 1 - _L1 / panel)
     return Work(
         multiply_adds=float(stored) * tokens,
-        gathered_rows=kernel.rows if kernel.gathers else 0,
+        gathered_rows=weights.rows if _gathers(weights) else 0,
         shuffled=shuffled,
         floats=floats,
         l1=loads + residual,
