@@ -20,7 +20,7 @@ from typing import Any
 import texts
 import torch
 import transformers
-from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch.nn import functional
 
 import obert_edge
@@ -178,16 +178,21 @@ def forget_words(text: str) -> str:
 
 
 def make_tokenizer(corpus: list[str]) -> Tokenizer:
-    """A WordPiece tokenizer with the words of a corpus, as BERT's: lower case, [CLS] and [SEP] around."""
+    """A WordPiece tokenizer with the words of a corpus, as BERT's: lower case, [CLS] and [SEP] around.
+
+    Other words are spelled with letters. The vocabulary is sorted, so that every run trains the same model.
+    """
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    letters = list(string.ascii_lowercase)
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=2000, special_tokens=special, initial_alphabet=letters, show_progress=False
+    text = tokenizer.normalizer.normalize_str(" ".join(corpus))
+    words = {word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)}
+    letters = sorted({*string.ascii_lowercase, *"".join(words)})
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    pieces += sorted(words - set(letters))
+    tokenizer.model = models.WordPiece(
+        {piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"
     )
-    tokenizer.train_from_iterator(corpus, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
