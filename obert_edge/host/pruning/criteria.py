@@ -121,7 +121,7 @@ CRITERIA: Dict[str, CriterionRow] = {
         "surgeon:Surgeon", "least rise of the loss by the Fisher matrix (equation 3)", SurgeonOptions
     ),
     "magnitude": CriterionRow("magnitude:Magnitude", "smallest weights"),
-    "movement": CriterionRow("movement:Movement", "weights that training moves towards zero"),
+    "movement": CriterionRow("movement:Movement", "weights that training moves toward zero"),
     "soft-movement": CriterionRow(
         "soft_movement:SoftMovement", "lowest trained scores; weights may come back", SoftMovementOptions
     ),

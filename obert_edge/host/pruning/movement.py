@@ -1,4 +1,4 @@
-"""Movement pruning (Sanh et al. 2020, arXiv 2005.07683): what training pushes towards zero goes."""
+"""Movement pruning (Sanh et al. 2020, arXiv 2005.07683): what training pushes toward zero goes."""
 
 from __future__ import annotations
 

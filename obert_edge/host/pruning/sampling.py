@@ -1,4 +1,4 @@
-"""Batches for gradient estimates, drawn beside a training run without disturbing it."""
+"""Batches for gradient estimates, drawn beside a training run without a change to what it computes."""
 
 from __future__ import annotations
 
