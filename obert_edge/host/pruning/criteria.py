@@ -106,7 +106,7 @@ class CriterionRow(NamedTuple):
 
     Attributes:
         home: ``module:class``, the module in this package.
-        help: which weights go.
+        help: which weights it removes, for the command line and the reference.
         options: what its constructor takes; None: nothing.
     """
 

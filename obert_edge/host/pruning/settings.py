@@ -1,4 +1,4 @@
-"""What is pruned, how and when, and what is learnt from a teacher meanwhile. Nothing here imports torch."""
+"""What is pruned, how and when, and what is learned from a teacher meanwhile. Nothing here imports torch."""
 
 from __future__ import annotations
 

@@ -87,8 +87,8 @@ class TrimFigures(Figures):
     """What trimming came to.
 
     Attributes:
-        pieces: of the vocabulary before.
-        kept: of them.
+        pieces: how many pieces the vocabulary had.
+        kept: how many of them stayed.
         needed: special tokens and single characters, which stay whatever the corpus.
         corpus_tokens: tokens of the corpus, special ones left out.
         unchanged: percent of them that keep their piece.

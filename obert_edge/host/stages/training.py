@@ -267,7 +267,7 @@ def make_distillation(
     Args:
         plan: teacher, hardness, temperature, hidden states.
         source: the folder the stage starts from; the teacher unless the plan names one.
-        task: of both.
+        task: the task of teacher and student.
         layers: the teacher's layer for each of the student's; default: evenly spaced.
 
     Raises:
