@@ -150,12 +150,12 @@ def compress(recipe: Path, dry_run: bool, as_json: bool, **options: Optional[str
 @cli.command(cls=HeadedCommand)
 @_model
 @declared(TaskSettings, below=_TASK)
-@click.option("--split", default="dev", show_default=True, help="Rows to score.")
-@click.option("--max-length", type=int, help="Tokens per example.  [default: the task's]")
+@click.option("--split", default="dev", show_default=True, help="The split to score.")
+@click.option("--max-length", type=int, help="Tokens per feature.  [default: the task's]")
 @click.option("--batch-size", default=32, show_default=True, help="Features at once.")
-@click.option("--limit", type=int, help="Only the first rows.")
+@click.option("--limit", type=int, help="Score only the first rows.")
 @click.option(
-    "--against", type=click.Path(path_type=Path), help="Another model: how often both answer alike."
+    "--against", type=click.Path(path_type=Path), help="Another model; say how often both answer alike."
 )
 @click.option("--min-agreement", type=float, help="Exit with 1 below this agreement, in percent.")
 @click.option("--predictions", type=click.Path(path_type=Path), help="JSON Lines file to write answers to.")
@@ -253,7 +253,12 @@ def run(bundle: Path, texts: Tuple[str, ...], as_json: bool, **options: Any) -> 
 
 @_device_verb(
     "bench",
-    click.option("--device", "devices", multiple=True, help="Run there: ssh://user@host[:path]; repeatable."),
+    click.option(
+        "--device",
+        "devices",
+        multiple=True,
+        help="Measure there, not here: ssh://user@host[:path]; repeatable.",
+    ),
 )
 def bench(bundle: Path, as_json: bool, devices: Tuple[str, ...], **options: Any) -> int:
     """Measure BUNDLE here, or with --device on other machines."""

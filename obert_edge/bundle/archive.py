@@ -21,16 +21,16 @@ PREFIX = b"#!/usr/bin/env python3\n"
 #: Data of members that are mapped starts at multiples of this many bytes.
 ALIGNMENT = 64
 MAX_MEMBERS = 256
-#: ZIP without the 64-bit extension, which some readers lack.
+#: What a ZIP holds without its 64-bit extension, which some readers lack; 1 MiB is left for headers.
 MAX_BYTES = 2**32 - 2**20
 
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
-_VERSION = 20
-_UTF8 = 0x800
+_VERSION = 20  # of ZIP: 2.0, which stored members need at most
+_UTF8 = 0x800  # the flag for names in UTF-8
 _DATE, _TIME = (1 << 5) | 1, 0  # 1980-01-01 00:00, the earliest a ZIP can say
-_UNIX_FILE = 0o100644 << 16
+_UNIX_FILE = 0o100644 << 16  # a regular file, rw-r--r--
 _ALIGNED_SUFFIXES = (".bin", ".so")
 _PADDING_ID = 0xD935  # the extra field that Android's zipalign uses for the same purpose
 

@@ -29,7 +29,7 @@ MAIN = "__main__.py"
 REQUIRED = {MANIFEST: 1 << 24, PROGRAM: 1 << 26, WEIGHTS: 1 << 32, CASES: 1 << 28}
 #: Members that a bundle may lack, with the most bytes each may have.
 OPTIONAL = {TOKENIZER: 1 << 28, ENGINE: 1 << 28, MAIN: 1 << 20}
-#: Every other member is Python source of the runner, with a name that starts so.
+#: Every other member is Python source of the runner (the device wing); its name starts with this.
 RUNNER_PREFIX = "obert_edge/"
 MAX_SOURCE_BYTES = 1 << 20
 
@@ -44,14 +44,14 @@ def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, Data]) ->
 
     Args:
         path: where to; replaced only when everything has been written.
-        manifest: the facts; its ``members`` are filled in here.
+        manifest: the facts; its ``members`` are written here.
         members: name -> data, without the manifest.
 
     Returns:
         ``path``.
 
     Raises:
-        UsageError: a member's name is not one a bundle has, one is missing, or all are too big.
+        UsageError: a member's name is not one a bundle has, one is missing, or they do not fit a ZIP file.
         ObertEdgeError: the file cannot be written.
     """
     for name, data in members.items():
@@ -99,9 +99,9 @@ class Bundle:
 
         Args:
             path: the ``.oeb`` file.
-            verify: ``"header"`` checks the archive, the manifest, and the CRC-32 that the archive has of
-                every member, but not of the weights; ``"checksums"`` that of the weights too; ``"full"``
-                the cryptographic hash that the manifest has of every member, in place of it.
+            verify: ``"header"`` checks the archive, the manifest, and every member but the weights against
+                its CRC-32 in the archive; ``"checksums"`` the weights too; ``"full"`` every member against
+                its SHA-256 in the manifest instead.
 
         Raises:
             UsageError: ``verify`` is none of these.

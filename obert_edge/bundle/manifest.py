@@ -142,7 +142,7 @@ class BoardFacts:
 
     Attributes:
         model: how ``/proc/device-tree/model`` begins on it.
-        threads: to start where the user does not say.
+        threads: how many threads to start where the user names no number.
         cache: bytes of second-level cache that each of them has, which linears are cut into tiles for; 0: no
             tiles.
     """

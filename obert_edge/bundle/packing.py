@@ -8,7 +8,7 @@ output channel each packed row is. R and the kind of unit of each format are fac
 
 **Row-gather** (sparse, block 1; R = 1, 2, 4: unstructured, 2x1, 4x1). The R rows of a group share one
 list of input columns, those where any of them is not zero, ascending. A unit is a *quad*: any four listed
-columns. The last quad of a group is filled up with column 0 and zero weights::
+columns. The last quad of a group is padded with column 0 and zero weights::
 
     group g, R = 4, columns c0 c1 c2 c3 | c4 c5 -- --
     columns  [4 * quads]   c0 c1 c2 c3 c4 c5  0  0
@@ -27,12 +27,12 @@ inputs of one output row, stored where any of the four is not zero, ascending::
     columns  [blocks]     first input channel of the block (a multiple of 4)
     weights  [blocks][4]  offsets  counts blocks
 
-Rows that fill up the last group are ``PAD_ROW`` and have zero weights.
+Rows that pad the last group are ``PAD_ROW`` and have zero weights.
 
 A bundle stores the columns as they are (``ColumnCoding.LIST``), or, where that is smaller, as **masks**:
 for every group ``ceil(k / 8)`` bytes in which bit ``c % 8`` of byte ``c // 8`` is set for each column
 ``c`` it lists (1x4: a bit for each of its ``k / 4`` blocks). The engine makes the list again at load, the
-filling columns included.
+padding included.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def pack_linear(
 
     Args:
         weights: int8 [n, k], one row per output channel.
-        weight_format: layout; see the module's diagrams.
+        weight_format: the layout; see the module's diagrams.
         row_order: a permutation of the rows; rows ``row_order[R * g : R * (g + 1)]``
             form one group. Default: as they come, which keeps trained RxK blocks together.
 
@@ -156,7 +156,7 @@ def unpack_linear(packed: Dict[str, np.ndarray], weight_format: WeightFormat, n:
     else:
         quads = stored.reshape(-1, size, 4)
         columns = packed["columns"].reshape(-1, 4).astype(np.int64)
-        used = quads.any(axis=1)  # the filling repeats column 0: it must not overwrite it
+        used = quads.any(axis=1)  # the padding repeats column 0 and must not overwrite it
         quad, lane = np.nonzero(used)
         grouped[group_of[quad], :, columns[quad, lane]] = quads[quad, :, lane]
     matrix = np.zeros((n, k), np.int8)
@@ -199,7 +199,7 @@ def _numbers_of_unit(weight_format: WeightFormat) -> int:
 
 
 def _listed(packed: Dict[str, np.ndarray], weight_format: WeightFormat) -> Tuple[np.ndarray, np.ndarray]:
-    """For every number of the column list: its group, and whether it is more than filling."""
+    """For every number of the column list: its group, and whether it is a column and not padding."""
     ends = packed["offsets"].astype(np.int64)
     counts: np.ndarray = ends[1:] - ends[:-1]
     groups = np.repeat(np.arange(len(counts)), _numbers_of_unit(weight_format) * counts)
@@ -272,7 +272,7 @@ def _check(weights: np.ndarray, weight_format: WeightFormat) -> tuple[int, int]:
 
 
 def _by_size(rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Order groups by units, most first: (permutation, rows in that order, offsets)."""
+    """Groups ordered by their units, most first: (permutation, rows in that order, offsets)."""
     order = np.argsort(-counts, kind="stable")
     offsets = np.zeros(len(counts) + 1, np.uint32)
     np.cumsum(counts[order], out=offsets[1:])

@@ -1,7 +1,7 @@
 """How INT4 rows of the word-embedding table are stored: groups of 32 channels, two values a byte.
 
 A group takes 16 bytes: byte ``i`` holds channel ``i`` of the group in its low half and channel
-``16 + i`` in its high one, as two's complement. A row's last group is filled up with zeros::
+``16 + i`` in its high one, as two's complement. A row's last group is padded with zeros::
 
     channels   c0 c1 .. c15 | c16 .. c31        byte i = (c[i] & 15) | (c[16 + i] & 15) << 4
 
@@ -18,9 +18,11 @@ from obert_edge.errors import UsageError
 
 #: Channels that share a scale.
 GROUP = INT4_GROUP
-#: The scales tried for a group, in sixteenths of the one that reaches its largest value.
+#: The scales tried for a group, in sixteenths of the one with which -8 just reaches its largest value: a
+#: smaller scale clips that value and rounds the others more finely.
 TRIED_SIXTEENTHS = range(12, 19)
-#: A row's scale is its largest value over this: eight steps of at most 127 row scales each.
+#: A row's scale is its largest absolute value divided by this, so that the largest value is 8 steps of the
+#: largest group scale, 127 row scales.
 ROW_STEPS = 8 * 127
 
 Int8s = npt.NDArray[np.int8]
@@ -65,7 +67,7 @@ def dequantize_rows(packed: Int8s, group_scale: Int8s, row_scale: Floats, channe
         packed: int8 ``[n, groups * 16]``.
         group_scale: int8 ``[n, groups]``.
         row_scale: float32 ``[n]``.
-        channels: of a row.
+        channels: channels of a row, without the padding.
     """
     steps = group_scale.astype(np.float32) * row_scale[:, None]
     return (

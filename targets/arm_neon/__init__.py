@@ -17,9 +17,9 @@ TARGET = Target(
     library=Path(obert_edge.engine.__file__).parent / "lib" / LIBRARY,
     sources=tuple(Source(path, flags) for path, flags in (*COMMON_SOURCES, *SOURCES)),
     implementations=("i8mm", "neondot", "neon", "scalar"),
-    # Modeled, not measured (docs/results/arm_throughput.md): neondot on a Cortex-A76 or Neoverse N1 at
-    # 2.4 GHz, whose two vector pipes take 16 SDOT and 8 zips for a quad of 4 rows and 16 tokens. Only the
-    # ratios matter to the compiler.
+    # The costs are modeled, not measured (docs/results/arm_throughput.md): neondot on a Cortex-A76 or
+    # Neoverse N1 at 2.4 GHz, whose two vector pipes take 16 SDOT and 8 zips for a quad of 4 rows and 16
+    # tokens. Only the ratios matter to the compiler.
     format_costs={
         WeightFormat.ROW_GATHER_1: FormatCost(ns_per_weight=0.83, ns_per_quad=7.1, ns_per_group=25.0),
         WeightFormat.ROW_GATHER_2: FormatCost(ns_per_weight=0.83, ns_per_quad=7.1, ns_per_group=50.0),

@@ -17,9 +17,9 @@ TARGET = Target(
     library=Path(obert_edge.engine.__file__).parent / "lib" / LIBRARY,
     sources=tuple(Source(path, flags) for path, flags in (*COMMON_SOURCES, *SOURCES)),
     implementations=("neon", "scalar"),
-    # Instructions for a panel, counted and not measured: 64 tokens are 8 tiles, each with 2 VMLAL per weight
-    # and 25 other instructions per quad (18 for Dense4, which reads no list of columns). Only the ratios
-    # matter to the compiler.
+    # The fields hold instructions for a panel, counted, and not nanoseconds: only the ratios matter to the
+    # compiler. The 64 tokens of a panel are 8 vectors, each with 2 VMLAL per weight and 25 other instructions
+    # per quad (18 for Dense4, which reads no list of columns).
     format_costs={
         weight_format: FormatCost(
             ns_per_weight=16.0,

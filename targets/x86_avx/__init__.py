@@ -12,13 +12,13 @@ from obert_edge.targets.x86_avx.sources import LIBRARY, SOURCES, TRIPLE
 
 TARGET = Target(
     name="x86",
-    description="64-bit x86 Linux: AVX-512 VNNI, AVX-VNNI, AVX2 or plain",
+    description="64-bit x86 Linux: AVX-512 VNNI, AVX-VNNI, AVX2 or scalar",
     triple=TRIPLE,
     library=Path(obert_edge.engine.__file__).parent / "lib" / LIBRARY,
     sources=tuple(Source(path, flags) for path, flags in (*COMMON_SOURCES, *SOURCES)),
     implementations=("avx512vnni", "avx512vnni_ymm", "avxvnni", "avx2", "scalar"),
     # Fitted by tools/bench/format_costs.py with avx512vnni on Cascade Lake at 2.5 GHz. The fit is within 2 %
-    # of the measured times of dense layers, 12 to 23 % of row-gather, and 50 % of 1x4, which passes over wide
+    # of the measured times of Dense4, 12 to 23 % of row-gather, and 50 % of Block1x4, which passes over wide
     # inputs several times. ns_per_weight is 0 because the weights of a quad are part of ns_per_quad here.
     format_costs={
         WeightFormat.ROW_GATHER_1: FormatCost(ns_per_weight=0.0, ns_per_quad=3.63, ns_per_group=6.3),

@@ -27,7 +27,7 @@ def _columns(register: str) -> List[str]:
 
 
 def _products(rows: int, registers: List[int], weights: List[int]) -> List[str]:
-    """Loads of the rows' weights and their SDOT with the interleaved ``registers``; sums are v0 upwards."""
+    """Loads of the rows' weights and their SDOT with the interleaved ``registers``; sums are v0 upward."""
     lines = [f"ldr q{register}, [x10, #{16 * i}]" for i, register in enumerate(weights)]
     lines.append(f"add x10, x10, #{16 * len(weights)}")
     for row in range(rows):

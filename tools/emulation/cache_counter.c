@@ -74,7 +74,7 @@ static bool make_cache(struct cache* cache, const char* size) {
   return cache->lines;
 }
 
-// Returns whether the cache held the line. It holds it afterwards, and `replaced` is the line that made room.
+// Returns whether the cache held the line. It holds it afterward, and `replaced` is the line that made room.
 static bool touch(struct cache* cache, uint64_t address, bool store, struct line* replaced) {
   struct line* set = cache->lines + address % cache->sets * (uint64_t)cache->ways;
   const uint64_t wanted = address << 1 | 1;

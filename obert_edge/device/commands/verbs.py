@@ -22,7 +22,7 @@ class Outcome(NamedTuple):
 
     Args:
         exit_code: what the command returns.
-        text: for people.
+        text: the result as people read it.
         data: the same for ``--json``.
     """
 

@@ -24,7 +24,7 @@ class OpTime:
         kind: its kind, with the weight format of a linear.
         ms: milliseconds of a run, the median of all runs.
         least_ms: milliseconds of the fastest run.
-        share: of the time of the whole run, 0..1.
+        share: its part of the time of the whole run, 0..1.
         multiply_adds: per run, of the weights that are stored (zeros left out are not counted), padding lanes
             included.
         gmacs: 10^9 multiply-adds per second in the fastest run.

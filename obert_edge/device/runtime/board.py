@@ -1,6 +1,6 @@
 """What a bundle's target knows of the board it runs on: how many threads suit it, and how large its cache is.
 
-The table is the packager's (``targets/raspberry_pi/boards.py``) and travels in the manifest; the board gives
+The table is the target's (``targets/raspberry_pi/boards.py``) and travels in the manifest; the board gives
 its name in its device tree. A machine that is no board of the table gets the defaults below.
 """
 
@@ -27,12 +27,12 @@ def default_threads(board: Optional[BoardFacts]) -> int:
     """Threads to start where nobody said how many: the board's, but no more than this process may use.
 
     Args:
-        board: of :func:`find_board`; ``None``: every CPU this process may use.
+        board: what :func:`find_board` found; ``None``: as many as this process may use.
     """
     available = machine.available_threads()
     return available if board is None else min(available, board.threads)
 
 
 def default_cache_bytes(board: Optional[BoardFacts]) -> int:
-    """Bytes of second-level cache that each thread has, which linears are cut into tiles for; 0: no tiles."""
+    """Bytes of second-level cache that each thread has, so that tiles of weights fit it; 0: no tiles."""
     return 0 if board is None else board.cache

@@ -66,12 +66,17 @@ def architecture() -> str:
 
 
 def _bits() -> str:
-    """``platform.architecture()[0]`` of this Python, which would start the program ``file`` at every load."""
+    """What ``platform.architecture()[0]`` would say; it would start the program ``file`` at every load."""
     return "64bit" if sys.maxsize > 2**32 else "32bit"
 
 
 def architecture_of(machine: str, bits: str) -> str:
-    """The architecture of a Python that says ``platform.machine()`` and ``platform.architecture()[0]``."""
+    """The architecture a Python was built for.
+
+    Args:
+        machine: its ``platform.machine()``, which is the kernel's.
+        bits: its ``platform.architecture()[0]``, ``"64bit"`` or ``"32bit"``.
+    """
     if machine == "aarch64" and bits == "32bit":
         return "armv7l"
     return {"AMD64": "x86_64", "arm64": "aarch64", "armv8l": "armv7l"}.get(machine, machine)
@@ -110,14 +115,14 @@ def memory_limit() -> Optional[int]:
     names += [f"{folder}/memory.limit_in_bytes" for folder in _cgroup_folders("memory")]
     for name in names:
         text = read_text(name)
-        # cgroup v1 says "no limit" with a number near 2**63
+        # cgroup v1 says "no limit" by a number near 2**63.
         if text is not None and text.isdigit() and int(text) < 1 << 60:
             limits.append(int(text))
     return min(limits, default=None)
 
 
 def available_threads() -> int:
-    """Threads worth starting: the CPUs this process may use, no more than the container pays for."""
+    """Threads worth starting: the CPUs this process may use, but no more than the container's quota."""
     quota = cpu_quota()
     count = affinity()
     return count if quota is None else max(1, min(count, int(quota)))
@@ -139,7 +144,7 @@ def peak_memory() -> Optional[int]:
 
 
 def board_model() -> Optional[str]:
-    """What a board calls itself in its device tree, as ``Raspberry Pi 4 Model B Rev 1.4``."""
+    """What a board calls itself in its device tree, such as ``Raspberry Pi 4 Model B Rev 1.4``."""
     return read_text("/proc/device-tree/model")
 
 
@@ -175,7 +180,7 @@ def governor() -> Optional[str]:
 
 
 def temperature() -> Optional[float]:
-    """The hottest thermal zone in degrees Celsius."""
+    """The temperature of the hottest thermal zone, in degrees Celsius; ``None`` without one."""
     readings = [read_text(f"{zone}/temp") for zone in _glob("sys/class/thermal/thermal_zone*")]
     degrees = [int(text) / 1000 for text in readings if text and text.lstrip("-").isdigit()]
     return max(degrees, default=None)
@@ -184,7 +189,7 @@ def temperature() -> Optional[float]:
 def throttled() -> Optional[str]:
     """A Raspberry Pi's throttling word (``0x0``: never), ``None`` elsewhere.
 
-    Bits: 0 under-voltage now, 1 frequency capped, 2 throttled, 3 too hot; 16-19 the same since boot.
+    What its bits mean is in ``preflight.py``.
     """
     text = read_text("/sys/devices/platform/soc/soc:firmware/get_throttled")
     if text is None and "Raspberry Pi" in (board_model() or ""):
@@ -196,11 +201,11 @@ def throttled() -> Optional[str]:
 
 
 def emulation() -> Optional[str]:
-    """Why timings mean nothing here: another CPU is being imitated. ``None`` on a real one.
+    """Why timings mean nothing here: another CPU is being emulated. ``None`` on a real one.
 
     User-mode QEMU answers for ``/proc/self/exe`` but not for ``/proc/thread-self/exe``, and (before
-    version 8) lets the host's ``/proc/cpuinfo`` show through. ``$OBERT_EDGE_ASSUME_EMULATED`` says so where
-    nothing can be seen.
+    version 8) lets the host's ``/proc/cpuinfo`` show through. Where neither shows,
+    ``$OBERT_EDGE_ASSUME_EMULATED`` says it.
     """
     if os.environ.get("OBERT_EDGE_ASSUME_EMULATED"):
         return "OBERT_EDGE_ASSUME_EMULATED is set"

@@ -162,7 +162,7 @@ class Library:
         Args:
             implementation: whose instructions to use.
             what: one of the header's ``OE_PEAK_...``.
-            parameter: of some of them.
+            parameter: what some of these rates depend on, as ``oe_measure_peak`` says; else 0.
 
         Returns:
             Units per nanosecond; 0 where this library does not know.
@@ -450,7 +450,7 @@ class NativeModel:
         """Run one op alone on buffers of the caller, for tests and microbenchmarks.
 
         Args:
-            index: which op.
+            index: the op's place in the program, from 0.
             batch: lengths (and ids, for an embedding).
             buffers: per buffer of the program an array in panel layout, 64-byte aligned
                 (:func:`aligned_empty`), large enough for the batch; None where the op has no use for it.

@@ -11,7 +11,7 @@ from obert_edge.device.text_table import megabytes
 from obert_edge.errors import UnsupportedDeviceError
 
 #: Bits of a Raspberry Pi's throttling word that say what limits it now. Bits 16 places higher say the same of
-#: any time since it was started.
+#: any time since the board was started.
 _THROTTLING = (
     (0, "under-voltage"),
     (1, "clock capped"),
@@ -23,9 +23,9 @@ _THROTTLING = (
 def needed_memory(bundle: Bundle) -> int:
     """About how many bytes a bundle needs to run its longest sequence.
 
-    The weights; those of sparse linears once more in the layout that kernels read, at most 1.4 times what
-    they take in the bundle; and the activations of the longest sequence: hidden state, Q, K, V, context and
-    intermediate, float at worst.
+    It needs the weights, and the embedded cases to verify it; those of sparse linears once more in the layout
+    that kernels read, at most 1.4 times what they take in the bundle; and the activations of the longest
+    sequence: hidden state, Q, K, V, context and intermediate, at worst 4 bytes each (float32).
     """
     model = bundle.manifest.model
     channels = 5 * model.hidden + model.intermediate
@@ -42,7 +42,7 @@ def free_memory() -> Optional[int]:
 
 
 def require_memory(bundle: Bundle) -> None:
-    """Refuse a bundle this machine has no memory for: better than being killed half-way.
+    """Refuse a bundle this machine has no memory for: a refusal says why, and a killed process does not.
 
     Raises:
         UnsupportedDeviceError: it needs more than there is.

@@ -1,4 +1,4 @@
-// CRC-32 as ZIP and zlib define it, by instructions of the CPU: what damage to a bundle is found by.
+// CRC-32 as ZIP and zlib define it, by instructions of the CPU. It finds damage to a bundle.
 #ifndef OBERT_EDGE_CRC32_H
 #define OBERT_EDGE_CRC32_H
 

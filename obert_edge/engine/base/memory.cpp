@@ -18,7 +18,7 @@ bool Memory::reserve(size_t bytes, bool huge) {
   bytes_ = 0;
   void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (block == MAP_FAILED) return false;
-  if (huge) madvise(block, bytes, MADV_HUGEPAGE);  // a wish: it is as well without
+  if (huge) madvise(block, bytes, MADV_HUGEPAGE);  // a hint: without huge pages a run is slower, not wrong
   data_ = static_cast<uint8_t*>(block);
   bytes_ = bytes;
   return true;

@@ -14,7 +14,8 @@ constexpr uint64_t kSize[kLevels] = {9, 4, 2, 1};
 
 }  // namespace
 
-// With as many panels as threads they would, but then nothing levels out what one thread is held up by.
+// One panel per thread would balance as well, but then nothing could make up for a thread that is held up: so at least
+// two are asked for.
 bool panels_balance(int32_t tokens, int32_t thread_count) {
   constexpr uint64_t kWorthwhile = 85;  // percent of the threads' time
   if (panel_count(tokens) < 2 * thread_count) return false;

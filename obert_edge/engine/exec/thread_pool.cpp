@@ -12,9 +12,9 @@
 namespace oe {
 namespace {
 
-constexpr uint64_t kSpinNanoseconds = 200000;
-constexpr int32_t kSpinsPerClockRead = 32;
-constexpr int32_t kSpinsBeforeYield = 4000;  // some 200 us: longer than a task of a balanced loop is late
+constexpr uint64_t kSpinNanoseconds = 200000;  // a worker spins so long before it sleeps
+constexpr int32_t kSpinsPerClockRead = 32;     // reading the clock costs more than a spin
+constexpr int32_t kSpinsBeforeYield = 4000;    // some 200 us: longer than a task of a balanced loop is late
 
 void pause_briefly() {
 #if defined(__x86_64__) || defined(__i386__)

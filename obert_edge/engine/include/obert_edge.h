@@ -261,7 +261,7 @@ OE_API double oe_measure_peak(const char* implementation, int32_t what, int64_t 
 
 /* ---- Checksums -------------------------------------------------------------------------------------------------- */
 
-/* The CRC-32 of some bytes, as ZIP and zlib define it, at the speed of memory: what damage to a bundle is found by.
+/* The CRC-32 of some bytes, as ZIP and zlib define it, at the speed of memory. It finds damage to a bundle.
  *
  *   crc   receives it
  *

@@ -73,7 +73,7 @@ class Checkpoint:
         """A tensor as float32.
 
         Args:
-            name: as in the file.
+            name: the tensor's name in the file.
             shape: what it must have.
 
         Raises:

@@ -183,7 +183,7 @@ class Scales:
 
 
 def _parse_quantizer(name: str, value: Any, source: str) -> Tuple[float, int]:
-    """The scale and zero point of one entry of ``sites``."""
+    """The scale and zero point of one quantizer, an entry of ``sites``."""
     scale = value.get("scale") if isinstance(value, Mapping) else None
     zero_point = value.get("zero_point") if isinstance(value, Mapping) else None
     good_scale = isinstance(scale, (int, float)) and math.isfinite(scale) and np.float32(scale) > 0

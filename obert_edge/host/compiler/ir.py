@@ -194,7 +194,7 @@ class Linear(Node):
         """
         form = self._input_form(lowering.scales)
         matrix, weight_scale = quantize_rows(self.weight, lowering.scales.weight(self.module))
-        # The engine multiplies codes without taking the zero point away, and corrects the sums afterwards.
+        # The engine multiplies codes without taking the zero point away, and corrects the sums afterward.
         correction = matrix.sum(axis=1, dtype=np.int64)
         scale = weight_scale.astype(np.float64)
         fields: Dict[str, Any] = {}

@@ -28,7 +28,7 @@ class LoweredOp:
             they are packed.
         numbers: integer and float fields.
         overwrites: the field of ``values`` whose memory the float output may take over, where nothing reads
-            it afterwards; "": none.
+            it afterward; "": none.
     """
 
     op_type: Type[Op]

@@ -91,8 +91,8 @@ class Lowering:
         """Append an op.
 
         Args:
-            op_type: which.
-            name: of the node.
+            op_type: the kind of op.
+            name: the node's name, for messages.
             overwrites: see :class:`LoweredOp`.
             fields: by name, activations (:class:`Value`), constants (numpy arrays) and numbers.
         """

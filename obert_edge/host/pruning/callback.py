@@ -171,9 +171,9 @@ class PruningCallback(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self.masks is not None and state.is_world_process_zero and folder.is_dir():
             self.masks.save(folder / MASK_FILE)
-            learnt = {key: value.contiguous() for key, value in self.criterion.state().items()}
-            if learnt:
-                save_file(learnt, str(folder / SCORE_FILE))
+            learned = {key: value.contiguous() for key, value in self.criterion.state().items()}
+            if learned:
+                save_file(learned, str(folder / SCORE_FILE))
             (folder / HISTORY_FILE).write_text(json.dumps(self.history), encoding="utf-8")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -106,7 +106,7 @@ class CriterionRow(NamedTuple):
 
     Attributes:
         home: ``module:class``, the module in this package.
-        help: which weights go.
+        help: which weights it removes, for the command line and the reference.
         options: what its constructor takes; None: nothing.
     """
 
@@ -121,7 +121,7 @@ CRITERIA: Dict[str, CriterionRow] = {
         "surgeon:Surgeon", "least rise of the loss by the Fisher matrix (equation 3)", SurgeonOptions
     ),
     "magnitude": CriterionRow("magnitude:Magnitude", "smallest weights"),
-    "movement": CriterionRow("movement:Movement", "weights that training moves towards zero"),
+    "movement": CriterionRow("movement:Movement", "weights that training moves toward zero"),
     "soft-movement": CriterionRow(
         "soft_movement:SoftMovement", "lowest trained scores; weights may come back", SoftMovementOptions
     ),

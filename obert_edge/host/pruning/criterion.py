@@ -79,7 +79,7 @@ class Criterion(ABC):
     """Decides in every pruning step which weights go, and what happens to the others.
 
     A criterion may learn from training: :meth:`watch` hooks it into the backward passes, and
-    what it has learnt travels in checkpoints (:meth:`state`, :meth:`restore`). To add one, write its
+    what it has learned travels in checkpoints (:meth:`state`, :meth:`restore`). To add one, write its
     class in a file of its own and its row in :data:`obert_edge.host.pruning.criteria.CRITERIA`.
     """
 
@@ -100,7 +100,7 @@ class Criterion(ABC):
         return []
 
     def state(self) -> Dict[str, Tensor]:
-        """What was learnt from training, for a checkpoint; empty where nothing is."""
+        """What was learned from training, for a checkpoint; empty where nothing is."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:

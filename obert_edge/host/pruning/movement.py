@@ -1,4 +1,4 @@
-"""Movement pruning (Sanh et al. 2020, arXiv 2005.07683): what training pushes towards zero goes."""
+"""Movement pruning (Sanh et al. 2020, arXiv 2005.07683): what training pushes toward zero goes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Movement(Criterion):
     every criterion here. Before any training (in one shot, or where the first pruning step is
     before the first training step) the sum is over the given batches at fixed weights.
 
-    The scores are learnt in the backward passes, gradients unclipped; under data-parallel training
+    The scores are learned in the backward passes, gradients unclipped; under data-parallel training
     every process has those of its own batches, and they are averaged when pruning.
     """
 
@@ -127,7 +127,7 @@ class Movement(Criterion):
         )
 
     def _parts(self) -> Dict[str, Dict[str, Tensor]]:
-        """What is learnt, by kind and module."""
+        """What is learned, by kind and module."""
         return {"scores": self._scores}
 
     def _learn(self, name: str, gradient: Tensor, weight: nn.Parameter) -> None:

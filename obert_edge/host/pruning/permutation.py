@@ -106,11 +106,11 @@ def permute_channels(
 
     Args:
         model: a Bert, DistilBert, Roberta or Electra model that is not pruned yet.
-        batches: with labels, for gradients.
+        batches: batches with labels, from which gradients are computed.
         pattern: the blocks; with one row each there is nothing to choose.
         sparsity: what will be removed in the end.
         surgeon: how saliencies are computed.
-        rounds: of exchange.
+        rounds: rounds of exchange.
         loss_fn: replaces the model's own label loss.
         progress: told about the work done.
 
@@ -196,7 +196,7 @@ def exchange(
         found: saliencies [units, in] of each set.
         start: groups of each set, int64 [groups, rows].
         sparsity: sets t, anew in every round, as the global threshold over all sets.
-        rounds: of exchange.
+        rounds: rounds of exchange.
         progress: told about each round.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Batches for gradient estimates, drawn beside a training run without disturbing it."""
+"""Batches for gradient estimates, drawn beside a training run without a change to what it computes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def draw_batches(
             ``count * batch_size`` is gone through again in another order.
         count: batches over all processes.
         batch_size: examples in a batch.
-        seed: of the order.
+        seed: the seed of the order of batches.
         rank: this process; it draws every ``world_size``-th batch.
         world_size: number of processes.
 

@@ -124,7 +124,7 @@ class RewindingLearningRate:
     Attributes:
         initial: rate at the start of a cycle.
         final: rate a cycle ends at.
-        rewinds: when the rate starts again, rising; a rewind at 0 changes nothing.
+        rewinds: when the rate starts again, ascending; a rewind at 0 changes nothing.
         end: end of training.
         unit: "epochs" or "steps", of rewinds, end and warmup.
         warmup: linear rise from 0 at the very start, within the first cycle.

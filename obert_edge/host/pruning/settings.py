@@ -1,4 +1,4 @@
-"""What is pruned, how and when, and what is learnt from a teacher meanwhile. Nothing here imports torch."""
+"""What is pruned, how and when, and what is learned from a teacher meanwhile. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Pruning(CriterionOptions):
         above=0,
         absent="what rewind says",
         example=(2, 6, 10),
-        help="Epochs at which the learning rate starts again, rising; in place of rewind.",
+        help="Epochs at which the learning rate starts again, ascending; in place of rewind.",
     )
     gradients: int = option(
         256, minimum=1, help="m, the mini-batches that gradients or inputs are taken of in a pruning step."
@@ -121,7 +121,7 @@ class Distillation(Settings):
     temperature: float = option(
         2.0,
         above=0,
-        help="T of the softmax of teacher and student; the paper has 2 downstream, 5.5 upstream.",
+        help="T of the softmax of teacher and student; the oBERT paper has 2 downstream, 5.5 upstream.",
     )
     hidden_states: float = option(
         0.0,

@@ -17,10 +17,13 @@ from transformers.activations import FastGELUActivation, GELUActivation, GELUTan
 #: Elements worked on at a time: a dozen passes over what fits a core's cache, not over memory.
 _CHUNK = 1 << 16
 
+#: Coefficients of 2 ** x on [-0.5, 0.5], the highest power first.
 _EXP2 = (0.00968571100383997, 0.05592202767729759, 0.2402186542749405, 0.6931210160255432, 1.0)
-
+#: From this |x| on, h(|x|) of GELU = relu(x) - h(|x|) is constant.
 _GELU_LIMIT = 4.5
+#: Takes |x| from [0, 4.5] to [-1, 1], with -1 added: 2 / 4.5 as float32.
 _GELU_SCALE = 0.4444444477558136
+#: Coefficients of h over that interval, the constant term first, for the two kinds of GELU.
 _GELU = (
     *(0.02749713324010372, -0.13303950428962708, 0.24659240245819092, -0.1472158133983612),
     *(-0.2029682844877243, 0.43478140234947205, -0.20490720868110657, -0.176315039396286),

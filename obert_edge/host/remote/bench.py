@@ -22,10 +22,10 @@ class Result:
     """What one device answered.
 
     Args:
-        address: which.
+        address: the device.
         status: exit code of its ``bench``, or of the error.
         report: the report as ``bench --json`` prints it; ``None`` when there is none.
-        error: what went wrong, a speed-up below the least included.
+        error: what went wrong; a speed-up below ``min_speedup`` counts as that.
     """
 
     address: Address
@@ -55,7 +55,7 @@ def bench_devices(
     Args:
         bundle: the ``.oeb`` file here.
         devices: addresses, ``ssh://user@host[:path]``.
-        progress: told about each step.
+        progress: told the device that is next, and the end.
         options: those of ``bench``, such as ``batch_size`` or ``baselines``; one that is ``None`` or left out
             has its default on the device.
 

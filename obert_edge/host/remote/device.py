@@ -1,4 +1,4 @@
-"""A device at the other end of a connection: what it is, and putting a bundle there whole or not at all."""
+"""A device at the other end of a connection: what it is, and how a bundle gets there whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from obert_edge.host.remote.ssh import Connection
 
 _OLDEST_PYTHON = (3, 9)
 
-#: Runs on whatever Python 3 the device has, and prints what it is as JSON. Argument: where the bundle is to
-#: go.
+#: The program runs on whatever Python 3 the device has, so its syntax is old, and prints the device's facts
+#: as JSON. Its argument is where the bundle is to go.
 _PROBE = """
 import hashlib, json, os, platform, sys
 facts = {"machine": platform.machine(), "bits": platform.architecture()[0]}
@@ -48,9 +48,9 @@ except OSError:
 print("obert-edge:" + json.dumps(facts))
 """
 
-#: Runs on the device and reads the bundle from stdin. Arguments: folder, name, bytes. Whatever goes wrong,
-#: only a `.part` file of a dead process can stay behind, and the next copy removes it. `_explain_copy` knows
-#: the statuses.
+#: The script runs on the device and reads the bundle from stdin. Its arguments are folder, name and bytes.
+#: Whatever goes wrong, only a `.part` file of a dead process can stay behind, and the next copy removes it.
+#: It ends with 41 where it may not write, 42 where writing failed, and 43 where the stream was cut short.
 _RECEIVE = """
 umask 022
 mkdir -p -- "$1" && cd -- "$1" || exit 41
@@ -74,7 +74,7 @@ class Device:
     """What a device says of itself.
 
     Args:
-        architecture: that its Python was built for: ``aarch64``, ``armv7l``, ``x86_64``...
+        architecture: what its Python was built for: ``aarch64``, ``armv7l``, ``x86_64``...
         free_bytes: free space on the disk the bundle goes to; ``None`` where it does not say.
         sha256: hash of the file that is already at the bundle's place; ``None`` when there is none.
     """
@@ -88,7 +88,7 @@ def probe(connection: Connection, path: str) -> Device:
     """Ask a device what it is.
 
     Args:
-        connection: to it.
+        connection: to the device.
         path: where the bundle is to go.
 
     Raises:

@@ -25,7 +25,7 @@ KILLED = 128 + 9
 
 _ADDRESS = re.compile(r"ssh://(?P<login>(?:[^\s@:/]+@)?[^\s@:/]+)(?::(?P<path>[^\0\n]*))?")
 _READY = "obert-edge: connected"
-#: A device that falls silent is given up after 4 x 5 seconds.
+#: A device that stays silent for 4 x 5 seconds is given up.
 _OPTIONS = (
     *("-o", "ConnectTimeout=15"),
     *("-o", "ServerAliveInterval=5"),
@@ -39,7 +39,7 @@ class Address:
 
     Args:
         login: ``[user@]host``, as ``ssh`` takes it; the host may be an alias of ``~/.ssh/config``.
-        path: the bundle's place there, relative to the home folder; ends with ``/``: a folder.
+        path: the bundle's place there, relative to the home folder; one that ends with ``/`` is a folder.
     """
 
     login: str
@@ -47,10 +47,10 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """``ssh://[user@]host[:path]``.
+        """Read an address of the form ``ssh://[user@]host[:path]``.
 
         Raises:
-            UsageError: it is not of that form.
+            UsageError: it has another form.
         """
         match = _ADDRESS.fullmatch(text)
         if match is None or match["login"].startswith("-"):
@@ -132,7 +132,7 @@ class Connection:
         return Answer(status, done.stdout.decode("utf-8", "replace"), errors)
 
     def _lives(self) -> bool:
-        """Whether the connection outlived a command that failed."""
+        """Whether the connection outlived a command that failed; its own end may show a moment later."""
         try:
             self._master.wait(timeout=1)
         except subprocess.TimeoutExpired:
@@ -194,7 +194,7 @@ def ssh_command() -> List[str]:
 
 
 def quote(words: Sequence[str]) -> str:
-    """One line of shell for a command."""
+    """A command as one line that a shell splits into the same words."""
     return " ".join(shlex.quote(word) for word in words)
 
 

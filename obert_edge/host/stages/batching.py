@@ -13,18 +13,21 @@ from torch.utils.data import Dataset, Sampler
 
 from obert_edge.host.data import Answer, Feature
 
-#: Answers with one value per token; the others have one row per sequence.
+#: Outputs [batch, tokens], with one value per token; any other output of two axes has one row per sequence.
 _PER_TOKEN = ("start_logits", "end_logits")
+#: Labels of padding, which torch's cross entropy passes over.
 _IGNORED_LABEL = -100
+#: Rows of so many batches are sorted by length together: enough for batches of like lengths, few enough that
+#: the order stays random.
 _BATCHES_SORTED_TOGETHER = 50
 
 
 class FeatureDataset(Dataset):  # type: ignore[type-arg]
-    """Features as a map-style data set; keys that stay with the task are dropped.
+    """Features as a map-style data set; keys of the task's own, which start with ``_``, are dropped.
 
     Args:
         features: the rows.
-        augment: makes of a row what the model is to see this time; see :meth:`Task.augment`.
+        augment: turns a row into what the model sees of it in one epoch; see :meth:`Task.augment`.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class FeatureDataset(Dataset):  # type: ignore[type-arg]
         return len(self._features)
 
     def __getitem__(self, index: int) -> Feature:
-        """Row ``index % len``; the whole ``index``, in which the epoch counts rounds, seeds ``augment``."""
+        """Row ``index % len``; ``augment`` gets the whole ``index``, so that it can differ between epochs."""
         feature = self._features[index % len(self._features)]
         return feature if self._augment is None else self._augment(feature, index)
 
@@ -53,8 +56,8 @@ class LengthGroupedSampler(Sampler[int]):
 
     Args:
         lengths: tokens of each row.
-        group: rows that go into one batch.
-        seed: of the order.
+        group: rows of one batch.
+        seed: seed of the order, together with the epoch.
     """
 
     def __init__(self, lengths: Sequence[int], group: int, seed: int) -> None:
@@ -71,7 +74,7 @@ class LengthGroupedSampler(Sampler[int]):
         return len(self._lengths)
 
     def __iter__(self) -> Iterator[int]:
-        """Indices, to which ``epoch * rows`` is added."""
+        """Indices plus ``epoch * rows``, by which :class:`FeatureDataset` tells epochs apart."""
         chance = np.random.default_rng((self._seed, self._epoch))
         order = chance.permutation(len(self._lengths))
         pool = self._group * _BATCHES_SORTED_TOGETHER

@@ -36,7 +36,7 @@ def evaluate(
         model: a float model folder, a quantized one (run with fake quantization in PyTorch), or a
             bundle (run by the engine).
         task: from :func:`obert_edge.host.data.load_task`.
-        split: which rows.
+        split: the split of the task to score.
         max_length: tokens per feature; default: the task's.
         batch_size: features at once.
         limit: only the first rows.

@@ -43,8 +43,8 @@ _TOKENIZER_FILES = (
 def load_model(folder: Path, task: Task, *, seed: int = 42) -> nn.Module:
     """Load a checkpoint with the head of ``task``; a missing head is initialized from ``seed``.
 
-    Any folder that ``build`` takes will do (one importer serves both); of a quantized checkpoint of
-    SparseML these are the float weights. A head whose labels come in another order than the task's is
+    Any folder that ``build`` takes will do, since one importer serves both. From a quantized checkpoint of
+    SparseML the float weights are loaded. A head whose labels come in another order than the task's is
     put in the task's order.
 
     Raises:
@@ -105,7 +105,10 @@ def has_head(config: Mapping[str, Any], task: Task) -> bool:
 
 
 def _check_complete(folder: Path, model: Any, missing: Iterable[str]) -> None:
-    """A new head is trained; an encoder that was filled with random numbers must not pass for one."""
+    """Refuse a checkpoint that lacks weights of the encoder, which loading has filled with random numbers.
+
+    A head may be new, and so may a pooler: fine-tuning trains them from there.
+    """
     prefix = f"{model.base_model_prefix}."
     lost = sorted(key for key in missing if key.startswith(prefix) and ".pooler." not in key)
     if lost:
@@ -116,7 +119,7 @@ def _check_complete(folder: Path, model: Any, missing: Iterable[str]) -> None:
 
 
 def _label_order(folder: Path, config: Mapping[str, Any], task: Task) -> Optional[List[int]]:
-    """For each label of the task its row in the checkpoint's head; None: the names do not tell.
+    """For each label of the task its row in the checkpoint's head; ``None`` where the names do not tell.
 
     Raises:
         CheckpointError: the number of labels differs.

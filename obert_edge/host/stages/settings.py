@@ -97,19 +97,21 @@ class Training(Settings):
     max_length: Optional[int] = option(
         None, minimum=8, absent="the task's", example=128, help="Tokens per feature."
     )
-    weight_decay: float = option(0.01, minimum=0, help="AdamW's, on weights only.")
+    weight_decay: float = option(0.01, minimum=0, help="Weight decay of AdamW, on weights and not on biases.")
     accumulate: int = option(
         1, minimum=1, help="Batches whose gradients are added up before a step of the optimizer."
     )
     precision: str = option(
-        "fp32", choices=("fp32", "bf16", "fp16"), help="Of activations (autocast); fp16 needs a GPU."
+        "fp32",
+        choices=("fp32", "bf16", "fp16"),
+        help="Precision of activations (autocast); fp16 needs a GPU.",
     )
     gradient_checkpointing: bool = option(
         False,
         help="Compute activations again in the backward pass: less memory, about a third more time, the same "
         "weights.",
     )
-    seed: int = option(42, help="Of the order of the data, of dropout and of new heads.")
+    seed: int = option(42, help="Seed of the order of the data, of dropout and of new heads.")
     dropout: Optional[float] = option(
         None,
         minimum=0,

@@ -28,8 +28,8 @@ class DropSettings(Settings):
     keep: Tuple[int, ...] = option(
         minimum=0,
         example=(0, 2, 4, 6, 8, 11),
-        help="Layers that stay, counted from 0, rising. The paper does not say which its models keep; "
-        "recipes of its authors keep 0,2,4,6,8,11 and 0,6,11 of twelve.",
+        help="Layers that stay, counted from 0, ascending. The oBERT paper does not say which its models "
+        "keep; recipes of its authors keep 0,2,4,6,8,11 and 0,6,11 of twelve.",
     )
     training: Training = part(Training, help="How to train what is left; 0 epochs: not at all.")
     distillation: Distillation = part(
@@ -40,7 +40,7 @@ class DropSettings(Settings):
         super().__post_init__()
         if not self.keep or list(self.keep) != sorted(set(self.keep)):
             raise refusal(
-                "keep", self.keep, "layers counted from 0, rising", hint="write such as 0,2,4,6,8,11"
+                "keep", self.keep, "layers counted from 0, ascending", hint="write such as 0,2,4,6,8,11"
             )
 
 
@@ -103,7 +103,7 @@ def drop_layers(
         model: folder of the model, with the task's head where a teacher is needed.
         task: from :func:`obert_edge.host.data.load_task`.
         output: folder to write; appears only when everything is in it.
-        keep: layers to keep, counted from 0, rising.
+        keep: layers to keep, counted from 0, ascending.
         training: steps and rates; of 0 epochs: only drop.
         distillation: default: hardness 1, ``model`` itself is the teacher. With hidden states, each layer
             learns from the one it was.
@@ -132,7 +132,7 @@ def keep_layers(model: Any, keep: Sequence[int]) -> None:
 
     Args:
         model: a Bert, DistilBert, Roberta or Electra model of transformers.
-        keep: layers counted from 0, rising.
+        keep: layers counted from 0, ascending.
 
     Raises:
         UsageError: it names a layer there is not.
@@ -145,7 +145,7 @@ def keep_layers(model: Any, keep: Sequence[int]) -> None:
     if keep[-1] >= count:
         raise UsageError(
             f"layers {list(keep)} cannot be kept of {count}",
-            hint=f"name layers from 0 to {count - 1}, each once, rising",
+            hint=f"name layers from 0 to {count - 1}, each once, ascending",
         )
     holder.layer = nn.ModuleList([holder.layer[index] for index in keep])
     field = "n_layers" if hasattr(model.config, "n_layers") else "num_hidden_layers"

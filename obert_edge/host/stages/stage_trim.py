@@ -72,13 +72,13 @@ class TrimSettings(Settings):
         help="Files to count pieces in, beside a task's train split: .txt (a text per line), .jsonl, .tsv or "
         ".csv, also compressed (.gz).",
     )
-    min_count: int = option(1, minimum=1, help="Pieces that occur less often go.")
+    min_count: int = option(1, minimum=1, help="Least count of a piece that stays.")
     keep: Optional[int] = option(
         None,
         minimum=1,
         absent="no limit",
         example=8000,
-        help="At most so many pieces stay, the most frequent ones.",
+        help="The most pieces that stay; the rarest go.",
     )
 
 
@@ -87,8 +87,8 @@ class TrimFigures(Figures):
     """What trimming came to.
 
     Attributes:
-        pieces: of the vocabulary before.
-        kept: of them.
+        pieces: how many pieces the vocabulary had.
+        kept: how many of them stayed.
         needed: special tokens and single characters, which stay whatever the corpus.
         corpus_tokens: tokens of the corpus, special ones left out.
         unchanged: percent of them that keep their piece.

@@ -122,7 +122,7 @@ def training_mode(model: nn.Module, options: Training) -> Iterator[None]:
 def flushed_denormals() -> Iterator[None]:
     """Treat denormal floats as zero within the ``with`` block: they slow pruned models several-fold on x86.
 
-    The CPU's mode is given back afterwards, so that what runs later in the process computes as it does in a
+    The CPU's mode is given back afterward, so that what runs later in the process computes as it does in a
     process of its own.
     """
     smallest = torch.tensor(torch.finfo(torch.float32).tiny)
@@ -267,7 +267,7 @@ def make_distillation(
     Args:
         plan: teacher, hardness, temperature, hidden states.
         source: the folder the stage starts from; the teacher unless the plan names one.
-        task: of both.
+        task: the task of teacher and student.
         layers: the teacher's layer for each of the student's; default: evenly spaced.
 
     Raises:

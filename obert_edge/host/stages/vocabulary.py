@@ -6,8 +6,8 @@ earlier merge than the one that was taken. Every other text is cut into smaller 
 characters (bytes, for RoBERTa), which all stay: nothing that had pieces becomes unknown.
 
 The one exception is a WordPiece vocabulary that lacks the piece of a character it uses inside other
-pieces (no usual trainer makes one): all pieces with such a character stay, but a word that has one beside
-pieces that went may become unknown.
+pieces (no usual trainer makes one). All pieces with such a character stay, but a word that needs one of
+them beside a removed piece may become unknown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Choice(NamedTuple):
     """Pieces to keep.
 
     Attributes:
-        ids: their old ids, rising; the new id of each is its place here.
+        ids: their old ids, ascending; the new id of each is its place here.
         needed: how many of them have to stay whatever the corpus: special tokens, characters.
     """
 
@@ -50,7 +50,7 @@ def choose_pieces(
     Args:
         description: a parsed ``tokenizer.json``.
         counts: how often each id occurs in the corpus; int64 ``[vocabulary]``.
-        minimum: pieces that occur less often go.
+        minimum: pieces that occur less often are removed.
         keep: at most so many pieces stay, the most frequent ones; ``None``: no limit.
         required: further ids that stay.
 
@@ -85,7 +85,7 @@ def choose_pieces(
 
 
 def trim_tokenizer(description: Mapping[str, Any], ids: Sequence[int]) -> Dict[str, Any]:
-    """A ``tokenizer.json`` of some of its pieces, with ids counted anew.
+    """A ``tokenizer.json`` of some of its pieces, with its ids counted anew from 0.
 
     Args:
         description: the parsed file.
@@ -137,7 +137,7 @@ def parse_tokenizer(text: str, source: str) -> Dict[str, Any]:
 
 
 def special_ids(description: Mapping[str, Any]) -> Set[int]:
-    """Ids of tokens that are not made of text: special ones, and those that are matched whole."""
+    """Ids that WordPiece or BPE does not make: special tokens, and added ones, which are matched whole."""
     vocabulary = _vocabulary(description)
     named = _named(description.get("post_processor"))
     added = {int(token["id"]) for token in description.get("added_tokens") or []}
@@ -188,18 +188,19 @@ def _indispensable(vocabulary: Mapping[str, int], prefix: str, special: Set[int]
 
 
 def _pair(merge: Any) -> Tuple[str, str]:
-    """A merge is ``"a b"`` in older files, ``["a", "b"]`` in newer ones."""
+    """Both pieces of a merge, which is ``"a b"`` in older files and ``["a", "b"]`` in newer ones."""
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return str(left), str(right)
 
 
 def _joined(model: Mapping[str, Any], left: str, right: str) -> str:
+    """The piece that a merge makes; the right part loses its ``continuing_subword_prefix``."""
     prefix = str(model.get("continuing_subword_prefix") or "")
     return left + (right[len(prefix) :] if prefix and right.startswith(prefix) else right)
 
 
 def _parts(description: Mapping[str, Any], vocabulary: Mapping[str, int]) -> Dict[int, Set[int]]:
-    """The pieces that BPE makes each piece of; WordPiece makes none of others."""
+    """For each piece that BPE merges, what it merges it from; empty for WordPiece, which merges none."""
     model = description["model"]
     parts: Dict[int, Set[int]] = {}
     for merge in model.get("merges") or []:
@@ -211,7 +212,7 @@ def _parts(description: Mapping[str, Any], vocabulary: Mapping[str, int]) -> Dic
 
 
 def _with_parts(id_: int, parts: Mapping[int, Set[int]], kept: Set[int]) -> Set[int]:
-    """A piece and all it is made of, directly or not, but for what is kept already."""
+    """A piece and all pieces it is merged from, directly or not, without those that are kept already."""
     found: Set[int] = set()
     todo = [id_]
     while todo:
