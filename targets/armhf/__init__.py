@@ -26,6 +26,12 @@ TARGET = Target(
             ns_per_quad=144.0 if weight_format is WeightFormat.DENSE_4 else 200.0,
             ns_per_group=64.0,
         )
-        for weight_format in WeightFormat
+        for weight_format in (
+            WeightFormat.ROW_GATHER_1,
+            WeightFormat.ROW_GATHER_2,
+            WeightFormat.ROW_GATHER_4,
+            WeightFormat.DENSE_4,
+            WeightFormat.BLOCK_1X4,
+        )
     },
 )

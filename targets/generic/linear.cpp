@@ -30,6 +30,7 @@ const uint8_t* panel_of_input(const LinearArgs& args, int32_t panel) {
 
 template <int32_t R>
 void row_gather(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end) {
+  static_assert(R <= static_cast<int32_t>(sizeof(Sums) / sizeof(int32_t[kPanel])), "every row of a group has sums");
   const uint8_t* input = panel_of_input(args, panel);
   const int32_t width = panel_width(args.tokens, panel);
   for (int32_t group = group_begin; group < group_end; ++group) {

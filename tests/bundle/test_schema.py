@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from obert_edge.bundle import ops, schema
+from obert_edge.bundle.manifest import FORMAT_VERSION
 from obert_edge.bundle.packing import count_units, supports
 from obert_edge.bundle.program import Embed, Linear, Program
 from tools.dev import generate_ops
@@ -31,6 +32,12 @@ def test_an_op_fits_a_record(op: schema.OpRow) -> None:
     enums = {enum.name for enum in schema.ENUMS}
     assert all(field.enum in enums for field in op.fields if field.enum)
     assert not any(field.optional for field in op.ints + op.floats)  # 0 is a value of its own
+
+
+def test_nothing_needs_a_reader_newer_than_this_one() -> None:
+    """A bundle that this version writes must be one that it reads."""
+    newest = max(entry.reader for op in schema.OPS for entry in (op, *op.fields))
+    assert newest <= FORMAT_VERSION
 
 
 def test_kinds_and_members_are_numbered_without_holes() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Optional, Sequence, Set, Type, Union
 
 from obert_edge.bundle.manifest import Manifest
-from obert_edge.bundle.program import (
+from obert_edge.bundle.ops import (
     ABSENT,
     PANEL_STEP,
     PANEL_TOKENS,
@@ -24,13 +24,13 @@ from obert_edge.bundle.program import (
     MeanPool,
     Op,
     Output,
-    Program,
     Quantize,
     QuantizeDynamic,
     RowFormat,
     SelectFirst,
     WeightFormat,
 )
+from obert_edge.bundle.program import Program
 
 #: Bytes of a first-level cache, and of one of its lines.
 _L1 = 32 << 10

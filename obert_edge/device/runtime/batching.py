@@ -113,7 +113,8 @@ def _integers(value: Any, name: str, *, or_bool: bool = False) -> np.ndarray:
         if array.dtype == np.uint64:  # larger values stay as out of range as they were
             array = np.minimum(array, np.uint64(2**63 - 1))
         array = array.astype(np.int64)
-    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    # The engine reads whole numbers in place: an array of bytes cut at an odd offset is copied, too.
+    return np.require(array, requirements=["C_CONTIGUOUS", "ALIGNED"])
 
 
 def _alike(array: np.ndarray, ids: np.ndarray, name: str) -> np.ndarray:

@@ -570,11 +570,12 @@ def _address(array: np.ndarray) -> int:
 
 def _as_int32(what: str, values: np.ndarray) -> np.ndarray:
     """Contiguous int32 values; never a silent wrap."""
-    if type(values) is np.ndarray and values.dtype is _INT32 and values.flags.c_contiguous:
+    flags = values.flags if type(values) is np.ndarray else None
+    if flags is not None and values.dtype is _INT32 and flags.c_contiguous and flags.aligned:
         return values
     array = np.asarray(values)
     if array.dtype == np.int32:
-        return np.ascontiguousarray(array)
+        return np.require(array, requirements=["C_CONTIGUOUS", "ALIGNED"])
     if array.dtype.kind not in "iu":
         raise InputError(
             f"{what} has dtype {array.dtype}; it must be an integer type", hint="pass int32 or int64"

@@ -22,8 +22,8 @@ from typing import Any, ClassVar, Dict, List, Optional, Tuple, Type
 import numpy as np
 import numpy.typing as npt
 
-from obert_edge.bundle import program
-from obert_edge.bundle.program import Activation, Domain, RowFormat
+from obert_edge.bundle import ops
+from obert_edge.bundle.ops import Activation, Domain, RowFormat
 from obert_edge.bundle.rows import pack_rows
 from obert_edge.host.checkpoints.quantization_format import OPERANDS
 from obert_edge.host.checkpoints.scales import QuantParams, Scales
@@ -101,7 +101,7 @@ class Embedding(Node):
             rows["word"], rows["word_scale"] = pack_rows(int4.values), int4.scale
             rows["word_group_scale"] = int4.group_scale
         lowering.emit(
-            program.Embed,
+            ops.Embed,
             self.name,
             output=lowering.as_float(self.output),
             **rows,
@@ -144,7 +144,7 @@ class LayerNorm(Node):
         if lowering.only_params(self.output) is None:
             fields["output"] = lowering.as_float(self.output)
         lowering.emit(
-            program.LayerNorm,
+            ops.LayerNorm,
             self.name,
             overwrites="input",
             input=lowering.as_float(self.input),
@@ -218,7 +218,7 @@ class Linear(Node):
             else:
                 inv_scale = params.inv_scale
         lowering.emit(
-            program.Linear,
+            ops.Linear,
             self.name,
             overwrites="residual",
             input=lowering.as_eight_bit(self.input, form),
@@ -302,7 +302,7 @@ class SelfAttention(Node):
         if params is not None:
             output = lowering.as_eight_bit(self.output, params)
         lowering.emit(
-            program.Attention,
+            ops.Attention,
             self.name,
             query=lowering.as_eight_bit(self.query, operands["query"]),
             key=lowering.as_eight_bit(self.key, operands["key"]),
@@ -323,7 +323,7 @@ class SelfAttention(Node):
 class _Pool(Node):
     """A node that makes one value of each sequence's tokens."""
 
-    OP: ClassVar[Type[program.Op]]
+    OP: ClassVar[Type[ops.Op]]
 
     input: Tensor
     output: Tensor
@@ -345,14 +345,14 @@ class _Pool(Node):
 class SelectFirst(_Pool):
     """The first token of each sequence."""
 
-    OP: ClassVar[Type[program.Op]] = program.SelectFirst
+    OP: ClassVar[Type[ops.Op]] = ops.SelectFirst
 
 
 @dataclass(frozen=True)
 class MeanPool(_Pool):
     """The mean over the tokens of each sequence."""
 
-    OP: ClassVar[Type[program.Op]] = program.MeanPool
+    OP: ClassVar[Type[ops.Op]] = ops.MeanPool
 
 
 @dataclass(frozen=True)
@@ -364,7 +364,7 @@ class Result(Node):
     def lower(self, lowering: Lowering) -> None:
         """One op, which hands the float value to the caller."""
         lowering.emit(
-            program.Output, self.name, input=lowering.as_float(self.input), channels=self.input.channels
+            ops.Output, self.name, input=lowering.as_float(self.input), channels=self.input.channels
         )
 
 

@@ -12,7 +12,8 @@ from transformers.models.roberta.modeling_roberta import RobertaEmbeddings
 
 import obert_edge
 from obert_edge.bundle.container import Bundle
-from obert_edge.device.runtime.batching import Packer
+from obert_edge.device.runtime.batching import Packer, _integers
+from obert_edge.device.runtime.native import _as_int32
 from obert_edge.errors import BundleError, InputError, UnsupportedDeviceError, UsageError
 from tests.device.bundles import MAX_LENGTH
 
@@ -227,3 +228,14 @@ def test_public_names_are_imported_when_first_used():
     assert {"load", "build", "prune", "quantize"} <= set(eval(printed))
     with pytest.raises(AttributeError, match="nothing"):
         obert_edge.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_arrays_at_an_odd_address_are_copied_before_the_engine_reads_them(session, dtype):
+    """ARMv7 faults on a read of a number that is not at a multiple of its size."""
+    tokens = ids(2, 9).astype(dtype)
+    odd = np.frombuffer(b"\0" + tokens.tobytes(), dtype, offset=1).reshape(tokens.shape)
+    assert not odd.flags.aligned
+    assert all(array.flags.aligned for array in (_integers(odd, "input_ids"), _as_int32("ids", odd)))
+    for name, expected in session.run(tokens).items():
+        np.testing.assert_array_equal(session.run(odd, np.ones_like(odd))[name], expected)
