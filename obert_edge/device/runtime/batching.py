@@ -13,7 +13,8 @@ import numpy as np
 
 from obert_edge.bundle.manifest import ModelFacts
 from obert_edge.device.runtime import native
-from obert_edge.device.runtime.native import InputRules, Library, Packed
+from obert_edge.device.runtime.abi import InputRules
+from obert_edge.device.runtime.native import Library, Packed
 from obert_edge.errors import InputError
 
 #: The types that the engine reads as they are.

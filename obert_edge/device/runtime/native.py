@@ -10,88 +10,20 @@ import ctypes
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, Union, cast
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union, cast
 
 import numpy as np
 
 from obert_edge.bundle.program import Domain, Program
-from obert_edge.errors import BundleError, InputError, ObertEdgeError, UnsupportedDeviceError
+from obert_edge.device.runtime import abi
+from obert_edge.errors import InputError, UnsupportedDeviceError
 
-ABI_VERSION = 1
+#: Bytes that the addresses of weights and of panels are multiples of.
 ALIGNMENT = 64
-
-_OK = 0
-_INVALID_PROGRAM = 1
-_INVALID_INPUT = 2
-_OUT_OF_MEMORY = 3
-_UNSUPPORTED = 4
-
-_ERRORS: Dict[int, Tuple[Type[ObertEdgeError], str]] = {
-    _INVALID_PROGRAM: (BundleError, "rebuild the bundle with `obert-edge build`"),
-    _INVALID_INPUT: (InputError, "correct the arrays; see `obert-edge inspect` for what the model takes"),
-    _OUT_OF_MEMORY: (UnsupportedDeviceError, "use a smaller batch, shorter sequences or fewer threads"),
-    _UNSUPPORTED: (
-        UnsupportedDeviceError,
-        "unset OBERT_EDGE_IMPLEMENTATION, or name one that `obert-edge doctor` lists",
-    ),
-}
-
 _INT32 = np.dtype(np.int32)
 #: Shapes whose room a :class:`Packer` remembers.
 _MOST_ROOMS = 1024
 Weights = Union[bytes, bytearray, memoryview, np.ndarray]
-
-
-class _Batch(ctypes.Structure):
-    """``oe_batch`` of ``obert_edge.h``."""
-
-    _fields_ = [
-        ("sequences", ctypes.c_int32),
-        ("tokens", ctypes.c_int32),
-        ("starts", ctypes.c_void_p),
-        ("ids", ctypes.c_void_p),
-        ("positions", ctypes.c_void_p),
-        ("token_types", ctypes.c_void_p),
-    ]
-
-
-class InputRules(ctypes.Structure):
-    """What a model says about its inputs: ``oe_input_rules`` of ``obert_edge.h``, with its fields."""
-
-    _fields_ = [
-        ("vocabulary", ctypes.c_int32),
-        ("max_length", ctypes.c_int32),
-        ("type_vocabulary", ctypes.c_int32),
-        ("position_offset", ctypes.c_int32),
-        ("pad_id", ctypes.c_int32),
-        ("uses_first_token", ctypes.c_int32),
-    ]
-
-
-class _Padded(ctypes.Structure):
-    """``oe_padded`` of ``obert_edge.h``."""
-
-    _fields_ = [
-        ("rows", ctypes.c_int32),
-        ("columns", ctypes.c_int32),
-        ("input_ids", ctypes.c_void_p),
-        ("attention_mask", ctypes.c_void_p),
-        ("token_type_ids", ctypes.c_void_p),
-        ("id_bytes", ctypes.c_int32),
-        ("mask_bytes", ctypes.c_int32),
-        ("type_bytes", ctypes.c_int32),
-    ]
-
-
-class _Packed(ctypes.Structure):
-    """``oe_packed`` of ``obert_edge.h``."""
-
-    _fields_ = [
-        ("batch", _Batch),
-        ("places", ctypes.c_void_p),
-        ("rows", ctypes.c_int32),
-        ("columns", ctypes.c_int32),
-    ]
 
 
 @dataclass(frozen=True)
@@ -134,16 +66,17 @@ class Library:
     def __init__(self, path: Union[str, Path]) -> None:
         self.path = Path(path)
         try:
-            self._functions = _declare(ctypes.CDLL(str(self.path)))
+            self._functions = abi.declare(ctypes.CDLL(str(self.path)))
         except (OSError, AttributeError) as error:
             raise UnsupportedDeviceError(
                 f"the engine library {self.path} cannot be loaded: {error}",
                 hint="use a bundle built for this machine (`obert-edge build --target`), on Linux with glibc",
             ) from error
         version = self._functions.oe_abi_version()
-        if version != ABI_VERSION:
+        if version != abi.ABI_VERSION:
             raise UnsupportedDeviceError(
-                f"the engine library {self.path} has ABI version {version}; this runner knows {ABI_VERSION}",
+                f"the engine library {self.path} has ABI version {version}; "
+                f"this runner knows {abi.ABI_VERSION}",
                 hint="use the obert-edge the library came with",
             )
 
@@ -182,7 +115,7 @@ class Library:
         if hasattr(self._functions, "oe_crc32"):
             array = np.frombuffer(data, np.uint8) if len(data) else np.zeros(0, np.uint8)
             result = ctypes.c_uint32()
-            if self._functions.oe_crc32(_address(array), array.nbytes, ctypes.byref(result)) == _OK:
+            if self._functions.oe_crc32(_address(array), array.nbytes, ctypes.byref(result)) == abi.OK:
                 return result.value
         return zlib.crc32(data)
 
@@ -212,7 +145,7 @@ class Packer:
         UnsupportedDeviceError: the library is older than this function.
     """
 
-    def __init__(self, library: Library, rules: InputRules) -> None:
+    def __init__(self, library: Library, rules: abi.InputRules) -> None:
         self._functions = _with_packing(library)
         self._rules = rules
         self._rooms: Dict[Tuple[int, int], int] = {}
@@ -233,7 +166,7 @@ class Packer:
         shape = rows, columns = ids.shape
         room = self._rooms.get(shape) or self._room(shape)
         memory = np.empty(room, np.int32)
-        padded = _Padded(
+        padded = abi.Padded(
             rows,
             columns,
             _address(ids),
@@ -243,16 +176,16 @@ class Packer:
             0 if mask is None else mask.itemsize,
             0 if types is None else types.itemsize,
         )
-        packed = _Packed()
+        packed = abi.Packed()
         status = self._functions.oe_pack(self._rules, padded, _address(memory), packed)
-        if status != _OK:
-            _raise(self._functions, status)
+        if status != abi.OK:
+            abi.raise_last_error(self._functions, status)
         return Packed(self._functions, packed, memory, shape)
 
     def _room(self, shape: Tuple[int, int]) -> int:
         room = int(self._functions.oe_pack_room(*shape))
         if room == 0:
-            _raise(self._functions, self._functions.oe_last_status())
+            abi.raise_last_error(self._functions, self._functions.oe_last_status())
         if len(self._rooms) < _MOST_ROOMS:
             self._rooms[shape] = room
         return room
@@ -268,7 +201,7 @@ class Packed:
     """
 
     def __init__(
-        self, functions: ctypes.CDLL, packed: _Packed, memory: np.ndarray, shape: Tuple[int, int]
+        self, functions: ctypes.CDLL, packed: abi.Packed, memory: np.ndarray, shape: Tuple[int, int]
     ) -> None:
         self._functions = functions
         self._packed = packed
@@ -310,7 +243,7 @@ class Packed:
         return result
 
 
-def count_positions(library: Library, rules: InputRules, starts: np.ndarray) -> np.ndarray:
+def count_positions(library: Library, rules: abi.InputRules, starts: np.ndarray) -> np.ndarray:
     """The positions of sequences of which every token counts: ``oe_count_positions`` of ``obert_edge.h``.
 
     Args:
@@ -387,7 +320,7 @@ class NativeModel:
             None if implementation is None else implementation.encode(),
         )
         if not handle:
-            _raise(self._functions, self._functions.oe_last_status())
+            abi.raise_last_error(self._functions, self._functions.oe_last_status())
         self._handle = handle
         if cache and hasattr(self._functions, "oe_model_set_cache"):
             self._functions.oe_model_set_cache(handle, cache)
@@ -502,16 +435,8 @@ class NativeModel:
         return self._handle
 
     def _check(self, status: int) -> None:
-        if status != _OK:
-            _raise(self._functions, status)
-
-
-def _raise(functions: ctypes.CDLL, status: int) -> NoReturn:
-    """Raise what the library says of the last failure on this thread."""
-    error, hint = _ERRORS.get(status, (ObertEdgeError, ""))
-    if hasattr(functions, "oe_last_hint"):
-        hint = functions.oe_last_hint().decode() or hint
-    raise error(functions.oe_last_error().decode(errors="replace"), hint=hint)
+        if status != abi.OK:
+            abi.raise_last_error(self._functions, status)
 
 
 def aligned_empty(shape: Union[int, Sequence[int]], dtype: Any) -> np.ndarray:
@@ -532,7 +457,7 @@ def _aligned(blob: np.ndarray) -> np.ndarray:
     return copy
 
 
-def _native_batch(batch: PackedBatch) -> Tuple[_Batch, List[np.ndarray]]:
+def _native_batch(batch: PackedBatch) -> Tuple[abi.Batch, List[np.ndarray]]:
     """The batch for C, and the arrays that must stay alive while C uses it."""
     keep: List[np.ndarray] = []
 
@@ -552,7 +477,7 @@ def _native_batch(batch: PackedBatch) -> Tuple[_Batch, List[np.ndarray]]:
     if starts.ndim != 1 or len(starts) < 2:
         raise InputError("the batch is empty", hint="pass at least one sequence")
     tokens = int(starts[-1])
-    native = _Batch(
+    native = abi.Batch(
         len(starts) - 1,
         tokens,
         address("starts", starts, len(starts)),
@@ -584,39 +509,3 @@ def _as_int32(what: str, values: np.ndarray) -> np.ndarray:
     if array.size and (array.max() > limits.max or array.min() < limits.min):
         raise InputError(f"{what} holds {array.max()}, which is no 32-bit integer", hint="check the array")
     return np.ascontiguousarray(array, np.int32)
-
-
-def _declare(functions: ctypes.CDLL) -> ctypes.CDLL:
-    """Set argument and result types of the C ABI; ``AttributeError`` when the library is not an engine."""
-    i32, i64, u64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p
-    rules, padded, packed = map(ctypes.POINTER, (InputRules, _Padded, _Packed))
-    signatures: Dict[str, Tuple[Any, List[Any]]] = {
-        "oe_abi_version": (i32, []),
-        "oe_last_error": (ctypes.c_char_p, []),
-        "oe_last_status": (i32, []),
-        "oe_implementations": (ctypes.c_char_p, []),
-        "oe_model_open": (pointer, [ctypes.c_char_p, u64, pointer, u64, i32, ctypes.c_char_p]),
-        "oe_model_close": (None, [pointer]),
-        "oe_model_implementation": (ctypes.c_char_p, [pointer]),
-        "oe_model_run": (i32, [pointer, pointer, pointer, i32]),
-        "oe_model_arena_bytes": (u64, [pointer]),
-        "oe_model_profile": (i32, [pointer, i32]),
-        "oe_model_profile_read": (i32, [pointer, pointer, i32, pointer]),
-        "oe_model_run_op": (i32, [pointer, i32, pointer, pointer, i32, pointer]),
-    }
-    added_later: Dict[str, Tuple[Any, List[Any]]] = {
-        "oe_last_hint": (ctypes.c_char_p, []),
-        "oe_model_set_cache": (None, [pointer, u64]),
-        "oe_crc32": (i32, [pointer, u64, pointer]),
-        "oe_measure_peak": (ctypes.c_double, [ctypes.c_char_p, i32, i64]),
-        "oe_pack_room": (i64, [i64, i64]),
-        "oe_pack": (i32, [rules, padded, pointer, packed]),
-        "oe_unpack": (None, [packed, i32, pointer, pointer]),
-        "oe_count_positions": (None, [rules, i32, pointer, pointer]),
-    }
-    signatures.update({name: types for name, types in added_later.items() if hasattr(functions, name)})
-    for name, (result, arguments) in signatures.items():
-        function = getattr(functions, name)
-        function.restype = result
-        function.argtypes = arguments
-    return functions

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obert_edge.device.runtime.native import InputRules, Library, Packed, Packer, count_positions
+from obert_edge.device.runtime.abi import InputRules
+from obert_edge.device.runtime.native import Library, Packed, Packer, count_positions
 from obert_edge.errors import InputError, UnsupportedDeviceError
 
 BERT = {"vocabulary": 50, "max_length": 12, "type_vocabulary": 2}
