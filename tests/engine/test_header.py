@@ -45,6 +45,7 @@ def test_the_library_has_every_function(library: Library) -> None:
 
 
 def test_python_calls_no_function_that_the_header_is_without() -> None:
-    native = Path(build.ENGINE.parent / "device" / "runtime" / "abi.py").read_text()
-    called = set(re.findall(r'\boe_[a-z0-9_]+(?="|\()', native))
+    runtime = Path(build.ENGINE.parent / "device" / "runtime")
+    texts = (runtime / "abi.py").read_text() + (runtime / "native.py").read_text()
+    called = set(re.findall(r'\boe_[a-z0-9_]+(?="|\()', texts))
     assert called and called <= FUNCTIONS
