@@ -12,11 +12,10 @@ from torch import nn
 from torch.utils.data import Dataset, Sampler
 
 from obert_edge.host.data import Answer, Feature
+from obert_edge.host.data.base import IGNORED
 
 #: Outputs [batch, tokens], with one value per token; any other output of two axes has one row per sequence.
 _PER_TOKEN = ("start_logits", "end_logits")
-#: Labels of padding, which torch's cross entropy passes over.
-_IGNORED_LABEL = -100
 #: Rows of so many batches are sorted by length together: enough for batches of like lengths, few enough that
 #: the order stays random.
 _BATCHES_SORTED_TOGETHER = 50
@@ -117,7 +116,7 @@ class PadCollator:
         return batch
 
     def _fill(self, key: str) -> int:
-        return {"input_ids": self.pad_token_id, "labels": _IGNORED_LABEL}.get(key, 0)
+        return {"input_ids": self.pad_token_id, "labels": IGNORED}.get(key, 0)
 
 
 def answer_features(
