@@ -354,6 +354,10 @@ class Attention(Op):
         zero_point: zero point of the 8-bit output.
         score_scale: ``s_q * s_k / sqrt(head_dim) * log2(e)``.
         context_scale: ``s_v * inv_scale`` for a U8 output, ``s_v`` for a F32 one.
+        bias: F32[heads, 2 * distances - 1]: added to a score, by how far the key is behind the query, times
+            ``log2(e)``; or ABSENT.
+        distances: D: the bias of key j to query i is number ``min(max(j - i, 1 - D), D - 1) + D - 1`` of its
+            head; 0: there is none.
     """
 
     query: int
@@ -366,12 +370,16 @@ class Attention(Op):
     zero_point: int
     score_scale: float
     context_scale: float
+    bias: int = ABSENT
+    distances: int = 0
 
     KIND = 6
     INPUTS = ("query", "key", "value")
     OUTPUTS = ("output",)
-    INTS = ("heads", "head_dim", "query_zero_point", "zero_point")
+    CONSTS = ("bias",)
+    INTS = ("heads", "head_dim", "query_zero_point", "zero_point", "distances")
     FLOATS = ("score_scale", "context_scale")
+    FIELD_READERS: ClassVar[Mapping[str, int]] = {"bias": 3, "distances": 3}
 
 
 @dataclass(frozen=True)

@@ -361,11 +361,28 @@ OPS = (
             Field("value", "S8[heads * head_dim]"),
         ),
         outputs=(Field("output", "U8 or F32 [heads * head_dim]"),),
+        consts=(
+            Field(
+                "bias",
+                "F32[heads, 2 * distances - 1]: added to a score, by how far the key is behind the query, "
+                "times ``log2(e)``",
+                optional=True,
+                default="ABSENT",
+                reader=3,
+            ),
+        ),
         ints=(
             Field("heads", "number of heads"),
             Field("head_dim", "channels of one head"),
             Field("query_zero_point", "zero point of the query"),
             Field("zero_point", _ZERO_POINT),
+            Field(
+                "distances",
+                "D: the bias of key j to query i is number ``min(max(j - i, 1 - D), D - 1) + D - 1`` of its "
+                "head; 0: there is none",
+                default="0",
+                reader=3,
+            ),
         ),
         floats=(
             Field("score_scale", "``s_q * s_k / sqrt(head_dim) * log2(e)``"),

@@ -39,18 +39,19 @@ struct Head {
   int32_t* score;           // [kQueries][keys]
   int16_t* probability;     // [kQueries][keys]
   int32_t* context;         // [kQueries][channels]
+  float* biases;            // [2 * keys - 1], where there is a bias: number j - i + keys - 1 is that of query i to key j
 };
 
 // The bytes of each array of a Head.
 struct Sizes {
-  size_t key, value, key_term, query, score, probability, context;
+  size_t key, value, key_term, query, score, probability, context, biases;
 };
 Sizes sizes_of(int32_t head_dim, int32_t length) {
   const size_t keys = size(up_to(kTile, length)), channels = size(up_to(kTile, head_dim)),
                depth = size(up_to(4, head_dim));
   return {aligned(depth * keys),           aligned(keys * channels),     aligned(keys * 4),
           aligned(kQueries * depth * 2),   aligned(kQueries * keys * 4), aligned(kQueries * keys * 2),
-          aligned(kQueries * channels * 4)};
+          aligned(kQueries * channels * 4), aligned(2 * keys * 4)};
 }
 
 // A head whose arrays lie in scratch.
@@ -74,6 +75,7 @@ Head lay_out(int32_t head_dim, int32_t length, void* scratch) {
   head.score = reinterpret_cast<int32_t*>(take(sizes.score));
   head.probability = reinterpret_cast<int16_t*>(take(sizes.probability));
   head.context = reinterpret_cast<int32_t*>(take(sizes.context));
+  head.biases = reinterpret_cast<float*>(take(sizes.biases));
   return head;
 }
 
@@ -158,15 +160,13 @@ OE_INLINE int32x4_t probabilities(float32x4_t x) {
   return vcvtq_s32_f32(vsubq_f32(vaddq_f32(y, round), round));
 }
 
-// Turns the scores of one query into probabilities, and returns their sum. Keys beyond the sequence get 0.
-int32_t weigh(const Head& head, const int32_t* score, float score_scale, int16_t* probability) {
-  const int32_t largest = largest_of(score, head.length);
-  const int32x4_t most = vdupq_n_s32(largest);
-  const float32x4_t scale = vdupq_n_f32(score_scale);
+// Turns the exponents of one query, of which exponents_from(j) gives four, into probabilities, and returns their sum.
+// Keys beyond the sequence get 0.
+template <class Exponents>
+OE_INLINE int32_t weigh(const Head& head, int16_t* probability, const Exponents& exponents_from) {
   int32x4_t total = vdupq_n_s32(0);
   for (int32_t j = 0; j < head.keys; j += 4) {
-    const float32x4_t x = vmulq_f32(vcvtq_f32_s32(vsubq_s32(vld1q_s32(score + j), most)), scale);
-    int32x4_t p = probabilities(x);
+    int32x4_t p = probabilities(exponents_from(j));
     if (j + 4 > head.length) {
       int32_t lanes[4];
       vst1q_s32(lanes, p);
@@ -178,6 +178,32 @@ int32_t weigh(const Head& head, const int32_t* score, float score_scale, int16_t
   }
   const int32x2_t pair = vadd_s32(vget_low_s32(total), vget_high_s32(total));
   return vget_lane_s32(vpadd_s32(pair, pair), 0);
+}
+
+int32_t weigh_scores(const Head& head, const int32_t* score, float score_scale, int16_t* probability) {
+  const int32x4_t most = vdupq_n_s32(largest_of(score, head.length));
+  const float32x4_t scale = vdupq_n_f32(score_scale);
+  return weigh(head, probability, [&](int32_t j) {
+    return vmulq_f32(vcvtq_f32_s32(vsubq_s32(vld1q_s32(score + j), most)), scale);
+  });
+}
+
+// The same with biases, of which the first belongs to the first key. The float32 scores take the place of the others.
+// The compiler writes no bias that ARMv7's vectors would flush to 0.
+int32_t weigh_biased(const Head& head, int32_t* score, float score_scale, const float* biases, int16_t* probability) {
+  float* biased = reinterpret_cast<float*>(score);
+  const float32x4_t scale = vdupq_n_f32(score_scale);
+  float32x4_t most = vdupq_n_f32(-INFINITY);
+  for (int32_t j = 0; j < head.keys; j += 4) {
+    const float32x4_t x = vfmaq_f32(vld1q_f32(biases + j), vcvtq_f32_s32(vld1q_s32(score + j)), scale);
+    vst1q_f32(biased + j, x);
+    if (j + 4 <= head.length) most = vmaxq_f32(most, x);
+  }
+  const float32x2_t pair = vpmax_f32(vget_low_f32(most), vget_high_f32(most));
+  float largest = vget_lane_f32(vpmax_f32(pair, pair), 0);
+  for (int32_t j = head.length / 4 * 4; j < head.length; ++j) largest = biased[j] > largest ? biased[j] : largest;
+  most = vdupq_n_f32(largest);
+  return weigh(head, probability, [&](int32_t j) { return vsubq_f32(vld1q_f32(biased + j), most); });
 }
 
 // Scales and stores the context of one query.
@@ -204,6 +230,7 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t index, void*
   const int32_t depth = up_to(4, head.depth), channels = args.heads * args.head_dim;
   take_keys_and_values(args, head, index, begin);
   memset(head.query, 0, kQueries * size(depth) * 2);
+  if (args.bias) spread_biases(args, index, head.keys - 1, false, head.biases);
   for (int32_t first = begin; first < end; first += kQueries) {
     const int32_t queries = end - first < kQueries ? end - first : kQueries;
     for (int32_t q = 0; q < queries; ++q) {  // the queries that are missing to four keep what they were, or zeros
@@ -216,7 +243,12 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t index, void*
     float scale[kQueries];
     for (int32_t q = 0; q < kQueries; ++q) {
       const size_t row = size(q) * size(head.keys);
-      const int32_t total = weigh(head, head.score + row, args.score_scale, head.probability + row);
+      int32_t* score = head.score + row;
+      int16_t* probability = head.probability + row;
+      const int32_t query = first - begin + (q < queries ? q : 0);  // of those that are missing, the first one's biases
+      const float* biases = head.biases + (head.keys - 1 - query);
+      const int32_t total = args.bias ? weigh_biased(head, score, args.score_scale, biases, probability)
+                                      : weigh_scores(head, score, args.score_scale, probability);
       scale[q] = args.context_scale / static_cast<float>(total);
     }
     multiply(head.value, head.channels, head.probability, head.keys, nullptr, head.context);
@@ -228,7 +260,7 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t index, void*
 
 size_t attention_scratch(int32_t head_dim, int32_t longest) {
   const Sizes s = sizes_of(head_dim, longest);
-  return s.key + s.value + s.key_term + s.query + s.score + s.probability + s.context;
+  return s.key + s.value + s.key_term + s.query + s.score + s.probability + s.context + s.biases;
 }
 
 }  // namespace armhf

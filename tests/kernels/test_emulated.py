@@ -113,6 +113,15 @@ def test_attention_of_every_length(emulated: EmulatedLibrary) -> None:
         test_attention.check(emulated, lengths, out=DType.F32)
 
 
+def test_attention_with_biases(emulated: EmulatedLibrary) -> None:
+    for length in (1, 3, 15, 16, 17, 64, 65, 130):
+        test_attention.check(emulated, [length], heads=2, distances=20)
+    for lengths in ([5, 60, 3], [63, 2, 65, 1], [1] * 20):
+        test_attention.check(emulated, lengths, out=DType.F32, distances=9)
+    for sharpness in (1e-6, 30.0, 3000.0):
+        test_attention.check(emulated, [70], heads=1, sharpness=sharpness, out=DType.F32, distances=64)
+
+
 def test_attention_of_every_head_size(emulated: EmulatedLibrary) -> None:
     for head_dim in (1, 2, 6, 16, 26, 32, 64, 80):
         test_attention.check(emulated, [41, 7], heads=2, head_dim=head_dim)

@@ -110,7 +110,19 @@ struct AttentionArgs {
   const int32_t* starts;  // [sequences + 1]: first token of each sequence, and the end of the last
   int32_t heads, head_dim, query_zero_point, zero_point;
   float score_scale, context_scale;
+  const float* bias;  // [heads][2 * distances - 1], finite: added to the scores; nullptr: there is none
+  int32_t distances;  // key j has the bias number clamp(j - i, 1 - distances, distances - 1) + distances - 1 of query i
 };
+// The numbers of a head's biases for how far keys are behind a query: -reach .. reach, of which those beyond the table
+// are its ends. In that order, or in the other one.
+static inline void spread_biases(const AttentionArgs& args, int32_t head, int32_t reach, bool reversed, float* out) {
+  const int32_t last = 2 * args.distances - 2;
+  const float* table = args.bias + static_cast<size_t>(head) * static_cast<size_t>(last + 1);
+  for (int32_t i = 0; i <= 2 * reach; ++i) {
+    const int32_t number = i - reach + args.distances - 1;
+    out[reversed ? 2 * reach - i : i] = table[number < 0 ? 0 : number > last ? last : number];
+  }
+}
 // Computes one head of one sequence and writes the lanes of that sequence's tokens alone, because another thread may be
 // writing those beside them. `scratch` is as for LinearFn, and holds
 // Implementation::attention_scratch(head_dim, longest sequence of the batch) bytes.

@@ -49,7 +49,7 @@ constexpr OpShape kOpShapes[] = {
     {"Quantize", 1, 1, 0, 2, 1},
     {"QuantizeDynamic", 1, 2, 0, 1, 0},
     {"Linear", 3, 1, 7, 9, 1},
-    {"Attention", 3, 1, 0, 4, 2},
+    {"Attention", 3, 1, 1, 5, 2},
     {"SelectFirst", 1, 1, 0, 1, 0},
     {"MeanPool", 1, 1, 0, 1, 0},
     {"Output", 1, 0, 0, 1, 0},
@@ -245,7 +245,8 @@ static inline LinearFields linear_fields(const Op& op) {
 namespace attention_op {  // places
 enum { kQuery, kKey, kValue };  // inputs
 enum { kOutput };  // outputs
-enum { kHeads, kHeadDim, kQueryZeroPoint, kZeroPoint };  // ints
+enum { kBias };  // consts
+enum { kHeads, kHeadDim, kQueryZeroPoint, kZeroPoint, kDistances };  // ints
 enum { kScoreScale, kContextScale };  // floats
 }  // namespace attention_op
 struct AttentionFields {
@@ -253,10 +254,12 @@ struct AttentionFields {
   int32_t key;  // S8[heads * head_dim]
   int32_t value;  // S8[heads * head_dim]
   int32_t output;  // U8 or F32 [heads * head_dim]
+  int32_t bias;  // F32[heads, 2 * distances - 1]: added to a score, by how far the key is behind the query, times log2(e); or kAbsent
   int32_t heads;  // number of heads
   int32_t head_dim;  // channels of one head
   int32_t query_zero_point;  // zero point of the query
   int32_t zero_point;  // zero point of the 8-bit output
+  int32_t distances;  // D: the bias of key j to query i is number min(max(j - i, 1 - D), D - 1) + D - 1 of its head; 0: there is none
   float score_scale;  // s_q * s_k / sqrt(head_dim) * log2(e)
   float context_scale;  // s_v * inv_scale for a U8 output, s_v for a F32 one
 };
@@ -266,10 +269,12 @@ static inline AttentionFields attention_fields(const Op& op) {
       op.inputs[attention_op::kKey],
       op.inputs[attention_op::kValue],
       op.outputs[attention_op::kOutput],
+      op.consts[attention_op::kBias],
       op.ints[attention_op::kHeads],
       op.ints[attention_op::kHeadDim],
       op.ints[attention_op::kQueryZeroPoint],
       op.ints[attention_op::kZeroPoint],
+      op.ints[attention_op::kDistances],
       op.floats[attention_op::kScoreScale],
       op.floats[attention_op::kContextScale],
   };

@@ -11,9 +11,12 @@ from typing import Any, Dict
 from obert_edge.errors import CheckpointError
 from obert_edge.host.architectures.base import CLASS_SUFFIXES, Architecture
 from obert_edge.host.architectures.bert import BERT
+from obert_edge.host.architectures.camembert import CAMEMBERT
 from obert_edge.host.architectures.distilbert import DISTILBERT
 from obert_edge.host.architectures.electra import ELECTRA
+from obert_edge.host.architectures.mpnet import MPNET
 from obert_edge.host.architectures.roberta import ROBERTA
+from obert_edge.host.architectures.xlm_roberta import XLM_ROBERTA
 
 #: Every architecture by its ``model_type`` in ``config.json``. Adding one: its file, and its row here.
 ARCHITECTURES: Dict[str, Architecture] = {
@@ -23,6 +26,9 @@ ARCHITECTURES: Dict[str, Architecture] = {
         DISTILBERT,
         ROBERTA,
         ELECTRA,
+        XLM_ROBERTA,
+        CAMEMBERT,
+        MPNET,
     )
 }
 

@@ -150,6 +150,9 @@ class Architecture:
         projection: linear from the embeddings to the hidden width, where the widths may differ.
         pooler: linear (then tanh) on the first token; ``None``: the architecture has none.
         positions_after_padding: whether positions count from ``pad_token_id + 1`` instead of 0.
+        padding_id: the id of padding, whatever the configuration says; ``None``: its ``pad_token_id``.
+        relative_bias: path of the table [buckets, heads] of what is added to the scores of every layer, by
+            T5's buckets of how far the key is behind the query; ``None``: nothing is.
         epsilon: added to the variance in every LayerNorm; ``None``: ``layer_norm_eps`` of the configuration.
         class_tasks: the task of a class whose name does not end in one of :data:`CLASS_SUFFIXES`.
         other_heads: paths of modules that belong to heads; their tensors may be left over when another
@@ -171,6 +174,8 @@ class Architecture:
     projection: Optional[str] = None
     pooler: Optional[str] = None
     positions_after_padding: bool = False
+    padding_id: Optional[int] = None
+    relative_bias: Optional[str] = None
     epsilon: Optional[float] = None
     class_tasks: Dict[str, str] = field(default_factory=dict)
     other_heads: Tuple[str, ...] = ()

@@ -115,7 +115,7 @@ def read_config(
         )
     class_name = _class_name(checkpoint, architecture)
     chosen = _task(checkpoint, architecture, class_name, task)
-    pad_id = config.get("pad_token_id")
+    pad_id = config.get("pad_token_id") if architecture.padding_id is None else architecture.padding_id
     if not isinstance(pad_id, int):
         pad_id = 1 if architecture.positions_after_padding else 0
     pooled = _pooling(checkpoint, architecture, pooling) if chosen == "encoder" else ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import List, Optional, Set
 
+import numpy as np
+
 from obert_edge.bundle.program import Activation, Domain
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures.base import Decoder, Dense, Norm
@@ -12,6 +14,7 @@ from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig
 from obert_edge.host.compiler import ir
 from obert_edge.host.compiler.ir import Floats
+from obert_edge.host.compiler.relative_bias import BUCKETS, RelativeBias, relative_bias
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +50,13 @@ class _Importer:
         self.config = config
         self.graph = ir.Graph(max_length, config.position_offset)
         self.used: Set[str] = set()
+        self.bias: Optional[RelativeBias] = None
 
     def run(self) -> ir.Graph:
         config, architecture = self.config, self.config.architecture
         hidden = self._embed()
+        if architecture.relative_bias is not None:
+            self.bias = self._relative_bias(f"{config.base}{architecture.relative_bias}.weight")
         for i in range(config.layers):
             hidden = self._layer(config.base + architecture.layer.format(i=i), hidden)
         if config.task == "encoder":
@@ -119,6 +125,18 @@ class _Importer:
             )
         return self._linear(base + architecture.projection, output, config.hidden)
 
+    def _relative_bias(self, name: str) -> RelativeBias:
+        table = self.checkpoint.tensor(name)
+        if table.ndim != 2 or table.shape[0] < BUCKETS or not np.isfinite(table).all():
+            raise CheckpointError(
+                f"{self.checkpoint.folder}: {name} is {list(table.shape)}, or has a value that is not finite; "
+                f"expected [{BUCKETS}, {self.config.heads}] finite numbers",
+                hint="use the weights as they were saved: transformers too computes 32 buckets of distances",
+            )
+        return relative_bias(
+            self._tensor(name, (table.shape[0], self.config.heads)), self.graph.max_length
+        )
+
     def _layer(self, prefix: str, hidden: ir.Tensor) -> ir.Tensor:
         config, modules = self.config, self.config.architecture.modules
 
@@ -131,7 +149,9 @@ class _Importer:
         )
         context = ir.Tensor(f"{path(modules.attention)}.context", config.hidden)
         self.graph.nodes.append(
-            ir.SelfAttention(path(modules.attention), query, key, value, context, config.heads)
+            ir.SelfAttention(
+                path(modules.attention), query, key, value, context, config.heads, self.bias
+            )
         )
         attended = self._linear(path(modules.attention_output), context, config.hidden)
         hidden = self._norm(path(modules.attention_norm), self._add(attended, hidden))

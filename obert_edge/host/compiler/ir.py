@@ -30,6 +30,7 @@ from obert_edge.host.checkpoints.scales import QuantParams, Scales
 from obert_edge.host.compiler.lowered import as_f32
 from obert_edge.host.compiler.lowering import Form, Lowering, Read, Unscaled
 from obert_edge.host.compiler.quantized_rows import quantize_rows, quantize_rows_int4
+from obert_edge.host.compiler.relative_bias import RelativeBias
 from obert_edge.host.compiler.values import Tensor as Tensor
 
 Floats = npt.NDArray[np.float32]
@@ -270,11 +271,12 @@ class Add(_Fused):
 
 @dataclass(frozen=True)
 class SelfAttention(Node):
-    """``softmax(Q K^T / sqrt(head_dim)) V`` for every sequence and head.
+    """``softmax(Q K^T / sqrt(head_dim) + bias) V`` for every sequence and head.
 
     Attributes:
         name: the module whose ``:query``, ``:key`` and ``:value`` quantizers its operands take.
         heads: they divide the channels of ``output``.
+        bias: by how far a key is behind the query; None: there is none.
     """
 
     query: Tensor
@@ -282,6 +284,7 @@ class SelfAttention(Node):
     value: Tensor
     output: Tensor
     heads: int
+    bias: Optional[RelativeBias] = None
 
     def reads(self, scales: Scales) -> List[Read]:
         """Query (U8), key and value (S8), in 8 bits."""
@@ -301,6 +304,9 @@ class SelfAttention(Node):
         output = lowering.as_float(self.output)
         if params is not None:
             output = lowering.as_eight_bit(self.output, params)
+        biased: Dict[str, Any] = {"distances": 0}
+        if self.bias is not None:
+            biased = {"bias": self.bias.in_bits, "distances": self.bias.distances}
         lowering.emit(
             ops.Attention,
             self.name,
@@ -314,6 +320,7 @@ class SelfAttention(Node):
             zero_point=0 if params is None else params.zero_point,
             score_scale=as_f32(product / math.sqrt(head_dim) * math.log2(math.e)),
             context_scale=as_f32(context_scale),
+            **biased,
         )
         if params is None:
             lowering.quantize(self.output)

@@ -57,6 +57,10 @@ def _self_attention(node: ir.SelfAttention, *operands: np.ndarray) -> np.ndarray
     tokens = len(operands[0])
     q, k, v = (operand.reshape(tokens, node.heads, -1).transpose(1, 0, 2) for operand in operands)
     scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[2])
+    if node.bias is not None:
+        most = node.bias.distances - 1
+        behind = np.arange(tokens) - np.arange(tokens)[:, None]
+        scores = scores + node.bias.by_distance[:, np.clip(behind, -most, most) + most]
     weights = np.exp(scores - scores.max(axis=2, keepdims=True))
     context = weights / weights.sum(axis=2, keepdims=True) @ v
     return context.transpose(1, 0, 2).reshape(tokens, -1)
