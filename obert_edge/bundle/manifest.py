@@ -28,7 +28,7 @@ class ModelFacts:
     """Shape of the encoder.
 
     Attributes:
-        architecture: ``bert``, ``distilbert``, ``roberta`` or ``electra``.
+        architecture: ``model_type`` of the checkpoint, such as ``bert``.
         class_name: the transformers class, e.g. ``BertForSequenceClassification``.
         hidden: channels of the hidden state.
         layers: number of encoder layers.

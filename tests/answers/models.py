@@ -103,6 +103,8 @@ def make_model(class_name: str, vocabulary: int, *, seed: int = 0, scale: float 
     extra: dict[str, Any] = {"max_position_embeddings": 128}
     if class_name.startswith(("Roberta", "XLMRoberta", "Camembert")):
         extra = {"max_position_embeddings": 128, "type_vocab_size": 1, "pad_token_id": 1}
+    if class_name.startswith("MPNet"):
+        extra = {"max_position_embeddings": 128, "pad_token_id": 1}
     torch.manual_seed(seed)
     model = model_class(
         model_class.config_class(vocab_size=vocabulary, **{**shape, **extra, **options})

@@ -4,8 +4,9 @@
     python -m tools.dev.make_golden --replace
 
 Run it once for every new format version, and never change the files of an old one: they are what bundles in
-the field look like. The bundle has every weight format, word embeddings of four bits, static scales, and
-neither engine nor runner, so it tests the format and the numerics and nothing else.
+the field look like. The bundle is of an MPNet (versions 1 and 2: of a BERT): it has every weight format, word
+embeddings of four bits, biases of the scores, static scales, and neither engine nor runner, so it tests the
+format and the numerics and nothing else.
 
 Needs: the host's packages, but not torch.
 Takes: a second.
@@ -43,8 +44,8 @@ from tools import command_line
 
 GOLDEN = Path(__file__).resolve().parent.parent.parent / "tests" / "golden"
 CONFIG: Dict[str, Any] = {
-    "architectures": ["BertForSequenceClassification"],
-    "model_type": "bert",
+    "architectures": ["MPNetForSequenceClassification"],
+    "model_type": "mpnet",
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
@@ -52,9 +53,9 @@ CONFIG: Dict[str, Any] = {
     "hidden_act": "gelu",
     "vocab_size": 50,
     "max_position_embeddings": 40,
-    "type_vocab_size": 2,
+    "relative_attention_num_buckets": 32,
     "layer_norm_eps": 1e-12,
-    "pad_token_id": 0,
+    "pad_token_id": 1,
     "id2label": {"0": "no", "1": "yes"},
 }
 
@@ -75,25 +76,23 @@ def write_model(folder: Path) -> None:
         tensors[f"{name}.weight"] = generator.normal(1, 0.1, hidden).astype(np.float32)
         tensors[f"{name}.bias"] = generator.normal(0, 0.1, hidden).astype(np.float32)
 
-    for table, rows in (
-        ("word", "vocab_size"),
-        ("position", "max_position_embeddings"),
-        ("token_type", "type_vocab_size"),
-    ):
+    for table, rows in (("word", "vocab_size"), ("position", "max_position_embeddings")):
         values = generator.normal(0, 0.5, (CONFIG[rows], hidden))
-        tensors[f"bert.embeddings.{table}_embeddings.weight"] = values.astype(np.float32)
-    norm("bert.embeddings.LayerNorm")
+        tensors[f"mpnet.embeddings.{table}_embeddings.weight"] = values.astype(np.float32)
+    norm("mpnet.embeddings.LayerNorm")
+    shape = (CONFIG["relative_attention_num_buckets"], CONFIG["num_attention_heads"])
+    biases = generator.normal(0, 1, shape).astype(np.float32)
+    tensors["mpnet.encoder.relative_attention_bias.weight"] = biases
     for i in range(CONFIG["num_hidden_layers"]):
-        layer = f"bert.encoder.layer.{i}"
-        for part in ("query", "key", "value"):
-            linear(f"{layer}.attention.self.{part}", hidden, hidden)
-        linear(f"{layer}.attention.output.dense", hidden, hidden)
-        norm(f"{layer}.attention.output.LayerNorm")
+        layer = f"mpnet.encoder.layer.{i}"
+        for part in ("q", "k", "v", "o"):
+            linear(f"{layer}.attention.attn.{part}", hidden, hidden)
+        norm(f"{layer}.attention.LayerNorm")
         linear(f"{layer}.intermediate.dense", wide, hidden)
         linear(f"{layer}.output.dense", hidden, wide)
         norm(f"{layer}.output.LayerNorm")
-    linear("bert.pooler.dense", hidden, hidden)
-    linear("classifier", 2, hidden)
+    linear("classifier.dense", hidden, hidden)
+    linear("classifier.out_proj", 2, hidden)
     (folder / "config.json").write_text(json.dumps(CONFIG))
     save_file(tensors, str(folder / "model.safetensors"))
 
@@ -102,17 +101,17 @@ def ranges() -> Dict[str, Any]:
     """Plausible quantization parameters of every quantizer, as in quantization.json; they never change."""
     quantizers: Dict[str, Any] = {}
     for i in range(CONFIG["num_hidden_layers"]):
-        layer = f"bert.encoder.layer.{i}"
-        for part in ("query", "key", "value"):
-            quantizers[f"{layer}.attention.self.{part}:input"] = {"scale": 0.03, "zero_point": 121}
-        quantizers[f"{layer}.attention.self:query"] = {"scale": 0.02, "zero_point": 130}
-        quantizers[f"{layer}.attention.self:key"] = {"scale": 0.02, "zero_point": 0}
-        quantizers[f"{layer}.attention.self:value"] = {"scale": 0.02, "zero_point": 0}
-        quantizers[f"{layer}.attention.output.dense:input"] = {"scale": 0.015, "zero_point": 128}
+        layer = f"mpnet.encoder.layer.{i}"
+        for part in ("q", "k", "v"):
+            quantizers[f"{layer}.attention.attn.{part}:input"] = {"scale": 0.03, "zero_point": 121}
+        quantizers[f"{layer}.attention.attn:query"] = {"scale": 0.02, "zero_point": 130}
+        quantizers[f"{layer}.attention.attn:key"] = {"scale": 0.02, "zero_point": 0}
+        quantizers[f"{layer}.attention.attn:value"] = {"scale": 0.02, "zero_point": 0}
+        quantizers[f"{layer}.attention.attn.o:input"] = {"scale": 0.015, "zero_point": 128}
         quantizers[f"{layer}.intermediate.dense:input"] = {"scale": 0.03, "zero_point": 126}
         quantizers[f"{layer}.output.dense:input"] = {"scale": 0.012, "zero_point": 14}
-    quantizers["bert.pooler.dense:input"] = {"scale": 0.03, "zero_point": 127}
-    quantizers["classifier:input"] = {"scale": 0.008, "zero_point": 125}
+    quantizers["classifier.dense:input"] = {"scale": 0.03, "zero_point": 127}
+    quantizers["classifier.out_proj:input"] = {"scale": 0.008, "zero_point": 125}
     return {
         "format": 3,
         "method": "golden",
@@ -143,7 +142,7 @@ def make(path: Path) -> None:
         checkpoint = Checkpoint.open(folder)
         config = read_config(checkpoint)
         graph = select_first_early(fuse(import_graph(checkpoint, config)))
-        scales = Scales.from_mapping(ranges(), "bert.")
+        scales = Scales.from_mapping(ranges(), "mpnet.")
         lowered, facts = pack_in_turn(quantize(graph, scales))
         program, weights = plan(lowered)
         target = get_target("x86")

@@ -34,6 +34,9 @@ CHECKPOINTS = {
     "DistilBert, classification, 6 x 768": ["--architecture", "distilbert", "--layers", "6"],
     "Roberta, classification, 12 x 768": ["--architecture", "roberta"],
     "Electra, classification, 12 x 768": ["--architecture", "electra"],
+    "MPNet, classification, 12 x 768": ["--architecture", "mpnet"],
+    "XLM-Roberta, classification, 12 x 768": ["--architecture", "xlm-roberta"],
+    "Camembert, classification, 12 x 768": ["--architecture", "camembert"],
     "TinyBERT shape, classification, 4 x 312": ["--shape", "tinybert"],
 }
 

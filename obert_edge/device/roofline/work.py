@@ -192,6 +192,7 @@ def _attention(program: Program, op: Attention, lengths: Sequence[int]) -> Work:
         floats=_SOFTMAX * scores * op.heads,
         shuffled=4.0 * tokens * channels,
         l2=3.0 * tokens * channels,
+        l1=4.0 * scores * op.heads if op.distances else 0.0,
         written=tokens * channels,
     )
 

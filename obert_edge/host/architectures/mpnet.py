@@ -1,4 +1,4 @@
-"""MPNet (Song et al. 2020): BERT's encoder with a bias on every score, by how far the key is behind the query."""
+"""MPNet (Song et al. 2020): BERT's encoder with a bias of scores, by how far a key is behind the query."""
 
 from __future__ import annotations
 

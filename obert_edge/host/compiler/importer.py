@@ -129,13 +129,11 @@ class _Importer:
         table = self.checkpoint.tensor(name)
         if table.ndim != 2 or table.shape[0] < BUCKETS or not np.isfinite(table).all():
             raise CheckpointError(
-                f"{self.checkpoint.folder}: {name} is {list(table.shape)}, or has a value that is not finite; "
+                f"{self.checkpoint.folder}: {name} is {list(table.shape)}, or not all finite; "
                 f"expected [{BUCKETS}, {self.config.heads}] finite numbers",
                 hint="use the weights as they were saved: transformers too computes 32 buckets of distances",
             )
-        return relative_bias(
-            self._tensor(name, (table.shape[0], self.config.heads)), self.graph.max_length
-        )
+        return relative_bias(self._tensor(name, (table.shape[0], self.config.heads)), self.graph.max_length)
 
     def _layer(self, prefix: str, hidden: ir.Tensor) -> ir.Tensor:
         config, modules = self.config, self.config.architecture.modules
@@ -149,9 +147,7 @@ class _Importer:
         )
         context = ir.Tensor(f"{path(modules.attention)}.context", config.hidden)
         self.graph.nodes.append(
-            ir.SelfAttention(
-                path(modules.attention), query, key, value, context, config.heads, self.bias
-            )
+            ir.SelfAttention(path(modules.attention), query, key, value, context, config.heads, self.bias)
         )
         attended = self._linear(path(modules.attention_output), context, config.hidden)
         hidden = self._norm(path(modules.attention_norm), self._add(attended, hidden))

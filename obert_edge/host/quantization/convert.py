@@ -196,7 +196,8 @@ def _projections(module: nn.Module, architecture: Architecture) -> Optional[List
 def _supported_architecture(model: Any) -> Architecture:
     config = getattr(model, "config", None)
     model_type = getattr(config, "model_type", None)
-    architecture = architecture_of({"model_type": model_type}, f"the model ({type(model).__name__})")
+    described = {"model_type": model_type, "auto_map": getattr(config, "auto_map", None)}
+    architecture = architecture_of(described, f"the model ({type(model).__name__})")
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         raise CheckpointError(
             "the model is a decoder; only bidirectional encoders can be quantized",
