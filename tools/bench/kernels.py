@@ -15,6 +15,7 @@ Takes: about half a minute for each number of tokens.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,13 @@ def other_cases(tokens: int) -> Iterator[Case]:
     key, value = builder.buffer(DType.S8, HIDDEN), builder.buffer(DType.S8, HIDDEN)
     op: Op = Attention("attention", query, key, value, output, HEADS, HIDDEN // HEADS, 128, 128, 1e-4, 1.0)
     yield builder.case(f"attention 12x64, {tokens} tokens", op, 2.0 * tokens * tokens * HIDDEN)
+
+    builder = Builder()
+    query, output = builder.buffer(DType.U8, HIDDEN), builder.buffer(DType.U8, HIDDEN)
+    key, value = builder.buffer(DType.S8, HIDDEN), builder.buffer(DType.S8, HIDDEN)
+    bias = builder.const(np.ones((HEADS, 255), np.float32))
+    op = dataclasses.replace(op, bias=bias, distances=128)
+    yield builder.case(f"attention 12x64 with bias, {tokens} tokens", op, 2.0 * tokens * tokens * HIDDEN)
 
     builder = Builder()
     hidden, narrow = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.U8, HIDDEN)

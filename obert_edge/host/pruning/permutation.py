@@ -105,7 +105,7 @@ def permute_channels(
     (equation 3, of single weights) are alike, and are improved by exchange: see :func:`exchange`.
 
     Args:
-        model: a Bert, DistilBert, Roberta or Electra model that is not pruned yet.
+        model: a model of one of ``obert_edge.host.architectures`` that is not pruned yet.
         batches: batches with labels, from which gradients are computed.
         pattern: the blocks; with one row each there is nothing to choose.
         sparsity: what will be removed in the end.

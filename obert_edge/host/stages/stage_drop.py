@@ -131,7 +131,7 @@ def keep_layers(model: Any, keep: Sequence[int]) -> None:
     """Remove all other layers of an encoder, in place.
 
     Args:
-        model: a Bert, DistilBert, Roberta or Electra model of transformers.
+        model: a transformers model of one of ``obert_edge.host.architectures``.
         keep: layers counted from 0, ascending.
 
     Raises:
