@@ -60,9 +60,11 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* 
   for (int32_t i = begin; i < end; ++i) {
     for (int32_t d = 0; d < depth; ++d) query[d] = args.query[element(args.tokens, channels, head * depth + d, i)];
 
+    const int32_t first = args.window > 0 && i - args.window > begin ? i - args.window - begin : 0;
+    const int32_t last = args.window > 0 && i + args.window < end - 1 ? i + args.window - begin + 1 : length;
     int32_t largest = INT32_MIN;
     float largest_biased = -INFINITY;
-    for (int32_t j = 0; j < length; ++j) {
+    for (int32_t j = first; j < last; ++j) {
       int32_t a = 0;
       for (int32_t d = 0; d < depth; ++d) a += query[d] * key[at(j, d)];
       a -= args.query_zero_point * key_sum[j];
@@ -76,9 +78,9 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* 
 
     memset(context, 0, static_cast<size_t>(depth) * 4);
     int32_t total = 0;
-    for (int32_t j = 0; j < length; ++j) {
-      const float x = args.bias ? biased[j] - largest_biased
-                                : static_cast<float>(score[j] - largest) * args.score_scale;
+    for (int32_t j = first; j < last; ++j) {
+      const float x =
+          args.bias ? biased[j] - largest_biased : static_cast<float>(score[j] - largest) * args.score_scale;
       const int32_t p = round_even(exp2_of(x) * 255.0f);
       total += p;
       if (p == 0) continue;

@@ -29,6 +29,7 @@ def check(
     value_scale: float = 0.02,
     extreme: bool = False,
     distances: int = 0,
+    window: int = 0,
 ) -> None:
     """Run attention everywhere: equal bits, and the right numbers.
 
@@ -46,6 +47,7 @@ def check(
         extreme: bytes are as large as they can be, and most of one sign.
         distances: of a bias by how far a key is behind the query, which spreads the scores as far again; 0:
             there is none.
+        window: keys that are further from the query do not count; 0: all do.
     """
     rng = np.random.default_rng(seed)
     channels, tokens = heads * head_dim, sum(lengths)
@@ -69,6 +71,7 @@ def check(
     if distances:
         bias = (sharpness * rng.normal(size=bias.shape)).astype(np.float32)
         op = dataclasses.replace(op, bias=builder.const(bias), distances=distances)
+    op = dataclasses.replace(op, window=window)
     builder.add(op)
     inputs = dict(zip(buffers, (query, key, value)))
     batch = PackedBatch(starts_of(lengths))
@@ -81,9 +84,10 @@ def check(
             scores = (query[at].astype(np.int64) - query_zero_point).T @ key[at].astype(np.int64)
             behind = np.arange(end - begin) - np.arange(end - begin)[:, None]
             most = bias.shape[1] // 2
-            p = reference.softmax(
-                scores * score_scale + bias[head, np.clip(behind, -most, most) + most].astype(np.float64)
-            )
+            scores = scores * score_scale + bias[head, np.clip(behind, -most, most) + most].astype(np.float64)
+            if window:
+                scores[np.abs(behind) > window] = -np.inf
+            p = reference.softmax(scores)
             # Probabilities are steps of 1/255 of the largest: compute with those, then compare closely.
             q = np.rint(p / p.max(axis=1, keepdims=True) * 255)
             expected[at] = value[at].astype(np.float64) @ (q / q.sum(axis=1, keepdims=True)).T
@@ -143,6 +147,28 @@ def test_biases_of_flat_and_sharp_rows(library: Library, sharpness: float) -> No
     check(library, [130], sharpness=sharpness, distances=64, out=DType.F32)
 
 
+@every_output
+@pytest.mark.parametrize("window", [1, 3, 16, 64, 149, 500])
+def test_windows(library: Library, window: int, out: DType) -> None:
+    check(library, [150], out=out, window=window)
+
+
+@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 33, 63, 64, 65, 127, 129, 200, 400])
+def test_windows_of_every_length(library: Library, length: int) -> None:
+    check(library, [length], window=20)
+
+
+@pytest.mark.parametrize("lengths", [[1] * 20, [5, 60, 3], [63, 2, 65, 1], [100, 1, 30, 64, 17]], ids=str)
+def test_windows_of_packed_sequences(library: Library, lengths: Sequence[int]) -> None:
+    check(library, lengths, window=7, heads=3)
+
+
+@pytest.mark.parametrize("sharpness", [1e-6, 30.0, 3000.0])
+def test_windows_of_flat_and_sharp_rows(library: Library, sharpness: float) -> None:
+    """A flat row tells whether a key outside of the window has got a share."""
+    check(library, [130], sharpness=sharpness, window=10, out=DType.F32, extreme=sharpness < 1)
+
+
 @pytest.mark.parametrize("length", [384, 512])
 def test_long_sequences(library: Library, length: int) -> None:
     check(library, [length], heads=1, head_dim=64, threads=(1,))
@@ -199,4 +225,16 @@ def test_twelve_heads(library: Library) -> None:
     seed=st.integers(0, 2**16),
 )
 def test_any_attention(library: Library, **values: object) -> None:
+    check(library, threads=(1, 3), **values)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    lengths=st.lists(st.integers(1, 150), min_size=1, max_size=5),
+    head_dim=st.integers(1, 70),
+    window=st.integers(1, 160),
+    sharpness=st.floats(0.01, 100),
+    seed=st.integers(0, 2**16),
+)
+def test_any_window(library: Library, **values: object) -> None:
     check(library, threads=(1, 3), **values)

@@ -33,6 +33,8 @@ int32_t check_op(const OpCheck& check) {
   } else if (op.bias != kAbsent) {
     OE_REFUSE(check, "it has a bias (constant %d) of no distances", op.bias);
   }
+  OE_CHECK(check.in_range("window", op.window, 0, kMaxDistances));
+  if (op.window > 0 && op.distances > 0) OE_REFUSE(check, "it has a bias and a window of %d tokens", op.window);
   OE_CHECK(check.positive("score_scale", op.score_scale));
   return check.positive("context_scale", op.context_scale);
 }
@@ -66,6 +68,7 @@ void run_batch(const Run& run, int32_t index, int32_t) {
   args.context_scale = op.context_scale;
   args.bias = op.distances > 0 ? run.program.constant<float>(op.bias) : nullptr;
   args.distances = op.distances;
+  args.window = op.window;
   parallel(run.pool, run.batch.sequences * args.heads, [&](int32_t task, int32_t thread) {
     run.kernels.attention(args, task / args.heads, task % args.heads, run.scratch.of(thread));
   });
