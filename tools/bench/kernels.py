@@ -23,6 +23,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from obert_edge.bundle.ops import Multiply, Rotate
 from obert_edge.bundle.packing import pack_linear
 from obert_edge.bundle.program import (
     ABSENT,
@@ -177,6 +178,18 @@ def other_cases(tokens: int) -> Iterator[Case]:
     hidden, narrow = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.U8, HIDDEN)
     op = QuantizeDynamic("quantize", hidden, narrow, builder.buffer(DType.F32, 2), HIDDEN)
     yield builder.case(f"quantize_dynamic, {tokens} tokens", op, float(tokens * HIDDEN), "element")
+
+    builder = Builder()
+    hidden, narrow = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.U8, HIDDEN)
+    half = HIDDEN // HEADS // 2
+    turn = builder.const(np.ones((4096, half), np.float32))
+    op = Rotate("rotate", hidden, narrow, turn, turn, HEADS, 2 * half, 4096, 128, 0, 255, 30.0)
+    yield builder.case(f"rotate, {tokens} tokens", op, float(tokens * HIDDEN), "element")
+
+    builder = Builder()
+    unit, gate = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.F32, HIDDEN)
+    op = Multiply("multiply", unit, gate, builder.buffer(DType.U8, HIDDEN), HIDDEN, 128, 30.0)
+    yield builder.case(f"multiply, {tokens} tokens", op, float(tokens * HIDDEN), "element")
 
     builder = Builder()
     rows, scale = builder.const(np.ones((4096, HIDDEN), np.int8)), builder.const(np.ones(4096, np.float32))

@@ -305,6 +305,11 @@ class _Translation:
         return Table.nearest(dequantize_rows(rows, group_scale, self._floats(op.word_scale), op.channels))
 
     def _embed(self, op: ir.Embed) -> None:
+        if op.position == ir.ABSENT:
+            raise BundleError(
+                f"op {op.name!r} adds no positions: the model has rotary ones, which have no dense counterpart",
+                hint="measure without --baseline",
+            )
         token_type = None
         if op.token_type != ir.ABSENT:
             token_type = self._table(op.token_type, op.token_type_scale, op.channels)

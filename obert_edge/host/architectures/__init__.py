@@ -14,6 +14,7 @@ from obert_edge.host.architectures.bert import BERT
 from obert_edge.host.architectures.camembert import CAMEMBERT
 from obert_edge.host.architectures.distilbert import DISTILBERT
 from obert_edge.host.architectures.electra import ELECTRA
+from obert_edge.host.architectures.modernbert import MODERNBERT
 from obert_edge.host.architectures.mpnet import MPNET
 from obert_edge.host.architectures.roberta import ROBERTA
 from obert_edge.host.architectures.xlm_roberta import XLM_ROBERTA
@@ -29,6 +30,7 @@ ARCHITECTURES: Dict[str, Architecture] = {
         XLM_ROBERTA,
         CAMEMBERT,
         MPNET,
+        MODERNBERT,
     )
 }
 
@@ -36,7 +38,7 @@ __all__ = ["ARCHITECTURES", "CLASS_SUFFIXES", "Architecture", "architecture_of"]
 
 _DECODER = "it reads from left to right to write text, and has no encoder"
 _TWO_PARTS = "it is an encoder with a decoder that writes text"
-_ROTARY = "it turns queries and keys by their positions (rotary embeddings), which the engine has no op for"
+_ROTARY = "it has rotary positions in another graph than modernbert's"
 _DISENTANGLED = "its attention also multiplies with relative positions, which the engine has no op for"
 _SPARSE_ATTENTION = "its attention leaves most pairs of tokens out, which the engine has no op for"
 _PRE_NORM = "it normalizes before each block and not after it"
@@ -58,8 +60,8 @@ _REFUSED: Dict[str, Tuple[str, str]] = {
         (_DISENTANGLED, "the nearest is mpnet, whose relative positions are a bias; or roberta"),
     ),
     **dict.fromkeys(
-        ("modernbert", "nomic_bert", "eurobert", "roformer", "esm"),
-        (_ROTARY, "the nearest is mpnet or roberta, up to 512 tokens"),
+        ("nomic_bert", "eurobert", "roformer", "esm"),
+        (_ROTARY, "the nearest is modernbert"),
     ),
     **dict.fromkeys(
         ("longformer", "big_bird", "led", "reformer"),

@@ -154,6 +154,7 @@ def int8_attention(
     scaling: Optional[float] = None,
     dropout: float = 0.0,
     bias: Optional[torch.Tensor] = None,
+    sliding_window: Optional[int] = None,
     **_: Any,
 ) -> Tuple[torch.Tensor, None]:
     """Self-attention on 8-bit queries, keys, values and probabilities.
@@ -170,6 +171,7 @@ def int8_attention(
         scaling: factor of the scores; default ``1 / sqrt(head_dim)``.
         dropout: probability of dropping a probability (training).
         bias: None, or float ``[1, heads, tokens, tokens]``, added to the scaled scores.
+        sliding_window: keys so many tokens from the query, and further, do not count; None: all do.
 
     Returns:
         Context ``[batch, tokens, heads, head_dim]``, and no attention weights.
@@ -179,6 +181,8 @@ def int8_attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     operands = (quantizers.query, quantizers.key, quantizers.value)
     quantize = [quantizer.prepare(x) for quantizer, x in zip(operands, (query, key, value))]
+    if sliding_window is not None:
+        attention_mask = _in_window(attention_mask, sliding_window, query)
     is_bool = attention_mask is not None and attention_mask.dtype == torch.bool
     if attention_mask is not None and is_bool and (bias is not None or all(quantize)):
         attention_mask = additive_mask(attention_mask)
@@ -202,6 +206,19 @@ def int8_attention(
     with torch.autocast(query.device.type, enabled=False):
         output = _Attention.apply(query, key, value, attention_mask, bias, params)  # type: ignore[no-untyped-call]
     return cast(torch.Tensor, output), None
+
+
+def _in_window(mask: Optional[torch.Tensor], window: int, query: torch.Tensor) -> Optional[torch.Tensor]:
+    """A mask that also leaves out the keys ``window`` tokens away and further."""
+    tokens = query.shape[-2]
+    if window >= tokens:
+        return mask
+    places = torch.arange(tokens, device=query.device)
+    near = (places[None] - places[:, None]).abs() < window
+    if mask is not None and mask.dtype == torch.bool:
+        return mask & near
+    band = additive_mask(near)
+    return band[None, None] if mask is None else torch.minimum(mask, band)
 
 
 def additive_mask(attend: torch.Tensor) -> torch.Tensor:
