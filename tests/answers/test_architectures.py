@@ -29,8 +29,10 @@ CASES = [(architecture, task) for architecture in ARCHITECTURES for task in CLAS
 def test_a_bundle_answers_texts_as_transformers_does(tmp_path: Path, architecture: str, task: str) -> None:
     known = ARCHITECTURES[architecture]
     size = save_byte_bpe(tmp_path, TEXTS) if known.positions_after_padding else save_wordpiece(tmp_path)
-    labels = {} if task in ("encoder", "masked-lm") else {"num_labels": 2}
-    model = make_model(known.class_name(task), size, scale=3.0, **labels)
+    labels = (
+        {} if task in ("encoder", "masked-lm") else {"num_labels": 2 if task == "question-answering" else 6}
+    )
+    model = make_model(known.class_name(task), size, scale=5.0, **labels)
     model.save_pretrained(tmp_path)
     bundle = build(tmp_path, output=tmp_path / "m.oeb", calibration=TEXTS)
 
@@ -51,12 +53,12 @@ def test_a_bundle_answers_texts_as_transformers_does(tmp_path: Path, architectur
         theirs = expected[name].numpy()
         if theirs.shape[:2] == mask.shape:
             ours, theirs = ours[mask], theirs[mask]
-        assert cosine(ours, theirs) > 0.99, name
+        assert cosine(ours, theirs) > 0.98, name
     if task == "sequence-classification":
         chosen = [model.config.id2label[int(row.argmax())] for row in found["logits"]]
         assert [answer.label for answer in answers] == chosen
     elif task == "encoder":
-        np.testing.assert_allclose([answer.embedding for answer in answers], found["sentence_embedding"])
+        np.testing.assert_allclose([answer.vector for answer in answers], found["sentence_embedding"])
 
 
 def cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
