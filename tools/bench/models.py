@@ -47,6 +47,7 @@ CLASS_PREFIXES = {
     "xlm-roberta": "XLMRoberta",
     "camembert": "Camembert",
     "mpnet": "MPNet",
+    "modernbert": "ModernBert",
 }
 TASKS = {
     "sequence-classification": "ForSequenceClassification",
@@ -55,7 +56,13 @@ TASKS = {
     "masked-lm": "ForMaskedLM",
     "encoder": "Model",
 }
-VOCABULARIES = {"roberta": 50265, "xlm-roberta": 250002, "camembert": 32005, "mpnet": 30527}
+VOCABULARIES = {
+    "roberta": 50265,
+    "xlm-roberta": 250002,
+    "camembert": 32005,
+    "mpnet": 30527,
+    "modernbert": 50368,
+}
 #: Those with RoBERTa's special tokens, whose positions start after the padding id.
 _LIKE_ROBERTA = ("roberta", "xlm-roberta", "camembert", "mpnet")
 #: Those whose tokenizer here is RoBERTa's byte-level BPE: MPNet's is WordPiece, those of the other two are
@@ -157,6 +164,10 @@ def make_model(spec: Spec) -> Any:
         )
     if spec.architecture in _LIKE_ROBERTA:
         sizes.update(type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2)
+    if spec.architecture == "modernbert":
+        sizes.update(
+            dict.fromkeys((f"{name}_token_id" for name in ("bos", "eos", "cls", "sep")), 3), pad_token_id=0
+        )
     if spec.architecture == "electra":
         sizes["embedding_size"] = min(128, spec.hidden)
     prefix = CLASS_PREFIXES[spec.architecture]
@@ -171,7 +182,7 @@ def make_model(spec: Spec) -> Any:
 def encoder_linears(model: Any) -> Iterator[Any]:
     """The linear modules inside the encoder's layers: those that get the sparsity pattern."""
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and ".layer." in name:
+        if isinstance(module, torch.nn.Linear) and (".layer." in name or ".layers." in name):
             yield module
 
 

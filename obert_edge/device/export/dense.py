@@ -307,7 +307,8 @@ class _Translation:
     def _embed(self, op: ir.Embed) -> None:
         if op.position == ir.ABSENT:
             raise BundleError(
-                f"op {op.name!r} adds no positions: the model has rotary ones, which have no dense counterpart",
+                f"op {op.name!r} adds no positions: the model has rotary ones, which "
+                "have no dense counterpart",
                 hint="measure without --baseline",
             )
         token_type = None

@@ -1,4 +1,4 @@
-"""ModernBERT (Warner et al. 2024): rotary positions, gated units, LayerNorm before each block, local attention."""
+"""ModernBERT (Warner et al. 2024): rotary positions, gated units, norms before blocks, local attention."""
 
 from __future__ import annotations
 

@@ -224,8 +224,8 @@ def _base(checkpoint: Checkpoint, kind: str) -> float:
     base = found.get("rope_theta") or config.get(field) or default
     if rope_type != "default" or not isinstance(base, (int, float)) or base <= 1:
         raise CheckpointError(
-            f"{checkpoint.folder} has rotary positions of type {rope_type!r} with base {base!r} in its {kind} "
-            "layers; supported is the type 'default' with a base above 1",
+            f"{checkpoint.folder} has rotary positions of type {rope_type!r} with base {base!r} in its "
+            f"{kind} layers; supported is the type 'default' with a base above 1",
             hint="start from a checkpoint whose rotary positions are not scaled",
         )
     return float(base)

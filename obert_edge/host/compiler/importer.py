@@ -201,7 +201,7 @@ class _Importer:
         return self._add(self._linear(path(modules.output), product, config.hidden), hidden)
 
     def _parts(self, module: str, value: ir.Tensor, names: Sequence[str], width: int) -> List[ir.Tensor]:
-        """The parts of a linear whose rows are several linears', each ``width`` wide, as linears of their own.
+        """The parts of a linear that is several in one, each ``width`` wide, as linears of their own.
 
         They share the quantizer of the module's input.
         """

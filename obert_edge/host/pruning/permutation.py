@@ -74,7 +74,7 @@ def permutable_units(model: nn.Module) -> List[Units]:
     found: List[Units] = []
     for names in _NAMES:
         if names[0] == names[1]:
-            continue  # one matrix of queries, keys and values, and one of a gated unit: units are not rows of one
+            continue  # a matrix of queries, keys and values: a unit is in several of its rows
         query, key, value, output, first, second = names
         for path in weights:
             prefix, _, name = path.rpartition(query)

@@ -50,7 +50,7 @@ def test_another_model_type_is_refused_with_those_there_are(config: dict) -> Non
         ("t5", "with a decoder", "roberta"),
         ("gpt2", "left to right", "roberta"),
         ("llama", "left to right", "roberta"),
-        ("modernbert", "rotary", "mpnet"),
+        ("nomic_bert", "rotary", "modernbert"),
         ("xlm-roberta-xl", "before each block", "xlm-roberta"),
         ("longformer", "pairs of tokens", "windows"),
     ],
@@ -86,15 +86,17 @@ def test_a_tokenizer_of_its_own_is_no_code_of_the_model() -> None:
 @pytest.mark.parametrize(("model_type", "task"), CASES)
 def test_every_module_of_the_table_is_there_in_the_model(model_type: str, task: str) -> None:
     architecture = ARCHITECTURES[model_type]
-    model = make_model(model_type, task, layers=1)
+    model = make_model(model_type, task, layers=2)
     base = "" if task == "encoder" else f"{architecture.prefix}."
-    layer = base + architecture.layer.format(i=0)
+    layer = base + architecture.layer.format(i=1)
     linears = [f"{layer}.{path}" for path in architecture.modules.linears]
     norms = [
         f"{layer}.{architecture.modules.attention_norm}",
         f"{layer}.{architecture.modules.output_norm}",
         base + architecture.embedding_norm,
     ]
+    if architecture.final_norm:
+        norms.append(base + architecture.final_norm)
     if architecture.projection:
         linears.append(base + architecture.projection)
     if task != "encoder":

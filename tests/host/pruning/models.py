@@ -13,6 +13,8 @@ from transformers import (
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
     MPNetConfig,
     MPNetForSequenceClassification,
     RobertaConfig,
@@ -63,6 +65,13 @@ def make_mpnet():
     return MPNetForSequenceClassification(MPNetConfig(**_BERT_SIZES))
 
 
+def make_modernbert():
+    torch.manual_seed(0)
+    return ModernBertForSequenceClassification(
+        ModernBertConfig(**_BERT_SIZES, pad_token_id=0, local_attention=4)
+    )
+
+
 def make_xlm_roberta():
     torch.manual_seed(0)
     return XLMRobertaForSequenceClassification(XLMRobertaConfig(**_BERT_SIZES))
@@ -79,6 +88,7 @@ ARCHITECTURES = {
     "roberta": make_roberta,
     "electra": make_electra,
     "mpnet": make_mpnet,
+    "modernbert": make_modernbert,
     "xlm-roberta": make_xlm_roberta,
     "camembert": make_camembert,
 }

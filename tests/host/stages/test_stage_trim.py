@@ -43,6 +43,8 @@ def make(folder: Path, kind: str, head: str = HEAD) -> Tokenizer:
         }
     if kind == "electra":
         sizes["embedding_size"] = 16
+    if ARCHITECTURES[kind].rotary:
+        sizes |= {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")}
     torch.manual_seed(1)
     model = getattr(transformers, f"{KINDS[kind]}{head}")(
         getattr(transformers, f"{KINDS[kind]}Config")(**sizes)
