@@ -70,6 +70,7 @@ REFUSED: Dict[str, Tuple[Change, str]] = {
     "biases": (set_op("layer.0.attention", distances=2, bias=0), "its bias takes .* bytes; it must take"),
     "no biases": (set_op("layer.0.attention", distances=2), "its bias is constant -1; the program has"),
     "distances": (set_op("layer.0.attention", distances=-1), "its distances is -1; it must be 0 to"),
+    "window": (set_op("layer.0.attention", window=-1), "its window is -1; it must be 0 to"),
     "no distances": (set_op("layer.0.attention", bias=0), "a bias .constant 0. of no distances"),
     "positions": (set_op("embeddings", positions=10), "it must take|position table has 10 rows"),
     "token types": (set_op("embeddings", token_types=3), "type table takes 48 bytes; it must take 72"),

@@ -101,6 +101,19 @@ def test_without_quantization_a_bias_is_added_in_float(module, operands, bias, m
     torch.testing.assert_close(context, expected.transpose(1, 2))
 
 
+@pytest.mark.parametrize("mask", [None, keep_first(7), keep_first(7) == 0], ids=["none", "float", "bool"])
+@pytest.mark.parametrize("mode", ["frozen", "float"])
+def test_keys_outside_of_a_window_do_not_count(module, operands, mask, mode):
+    for quantizer in module.quantizers.children():
+        quantizer.mode = mode
+    places = torch.arange(TOKENS)
+    near = ((places[None] - places[:, None]).abs() < 3)[None, None]
+    expected, _ = int8_attention(module, *operands, near if mask is None else near & (keep_first(7) == 0))
+    context, _ = int8_attention(module, *operands, mask, sliding_window=3)
+    real = slice(None) if mask is None else slice(0, 8)  # a query whose keys are all left out means nothing
+    torch.testing.assert_close(context[:, real], expected[:, real])
+
+
 def test_masked_keys_are_as_if_they_were_not_there(module, operands):
     masked, _ = int8_attention(module, *operands, keep_first(6))
     alone, _ = int8_attention(module, *(tensor[:, :, :6] for tensor in operands), None)
