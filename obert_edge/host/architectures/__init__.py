@@ -41,7 +41,7 @@ _TWO_PARTS = "it is an encoder with a decoder that writes text"
 _ROTARY = "it has rotary positions in another graph than modernbert's"
 _DISENTANGLED = "its attention also multiplies with relative positions, which the engine has no op for"
 _SPARSE_ATTENTION = "its attention leaves most pairs of tokens out, which the engine has no op for"
-_PRE_NORM = "it normalizes before each block and not after it"
+_PRE_NORM = "it normalizes before each block, in another graph than modernbert's"
 _CONVOLUTIONS = "it has convolutions, which the engine has no op for"
 
 #: Model types that are asked for and not supported: why not, and what comes nearest.
@@ -65,11 +65,11 @@ _REFUSED: Dict[str, Tuple[str, str]] = {
     ),
     **dict.fromkeys(
         ("longformer", "big_bird", "led", "reformer"),
-        (_SPARSE_ATTENTION, "use roberta, and cut long texts into windows of 512 tokens"),
+        (_SPARSE_ATTENTION, "the nearest is modernbert, which takes 8,192 tokens"),
     ),
     **dict.fromkeys(
         ("xlm-roberta-xl", "roberta-prelayernorm", "megatron-bert", "xmod"),
-        (_PRE_NORM, "the nearest is xlm-roberta or roberta"),
+        (_PRE_NORM, "the nearest is xlm-roberta, roberta or modernbert"),
     ),
     **dict.fromkeys(
         ("convbert", "squeezebert"), (_CONVOLUTIONS, "the nearest is electra, distilbert or a MiniLM (bert)")

@@ -52,7 +52,7 @@ def test_another_model_type_is_refused_with_those_there_are(config: dict) -> Non
         ("llama", "left to right", "roberta"),
         ("nomic_bert", "rotary", "modernbert"),
         ("xlm-roberta-xl", "before each block", "xlm-roberta"),
-        ("longformer", "pairs of tokens", "windows"),
+        ("longformer", "pairs of tokens", "modernbert"),
     ],
 )
 def test_what_is_refused_says_why_and_what_comes_nearest(model_type: str, why: str, nearest: str) -> None:
