@@ -16,7 +16,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Tuple, Type, TypeVar
 from obert_edge.errors import BundleError
 
 #: The version this package writes, and the newest it reads. 2 knows four-bit embeddings and columns as masks.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 DOMAINS = ("tokens", "sequences")
 _SQUEEZED = ("start_logits", "end_logits")
@@ -28,7 +28,7 @@ class ModelFacts:
     """Shape of the encoder.
 
     Attributes:
-        architecture: ``bert``, ``distilbert``, ``roberta`` or ``electra``.
+        architecture: ``model_type`` of the checkpoint, such as ``bert``.
         class_name: the transformers class, e.g. ``BertForSequenceClassification``.
         hidden: channels of the hidden state.
         layers: number of encoder layers.

@@ -151,12 +151,12 @@ class Embed(Op):
         output: F32[channels] over tokens.
         word: S8[vocabulary, channels], or INT4 rows as ``word_format`` says.
         word_scale: F32, one scale per row.
-        position: S8[positions, channels].
-        position_scale: F32, one scale per row.
+        position: S8[positions, channels]; or ABSENT.
+        position_scale: F32, one scale per row; or ABSENT.
         token_type: S8[token_types, channels]; or ABSENT.
         token_type_scale: F32, one scale per row; or ABSENT.
         vocabulary: rows of the word table.
-        positions: rows of the position table.
+        positions: rows of the position table; 0: there is none.
         token_types: rows of the token-type table; 0: there is none.
         channels: of the buffers.
         word_group_scale: S8[vocabulary, groups]: INT4 rows alone; multiplies the row's scale; or ABSENT.
@@ -354,6 +354,11 @@ class Attention(Op):
         zero_point: zero point of the 8-bit output.
         score_scale: ``s_q * s_k / sqrt(head_dim) * log2(e)``.
         context_scale: ``s_v * inv_scale`` for a U8 output, ``s_v`` for a F32 one.
+        bias: F32[heads, 2 * distances - 1]: added to a score, by how far the key is behind the query, times
+            ``log2(e)``; or ABSENT.
+        distances: D: the bias of key j to query i is number ``min(max(j - i, 1 - D), D - 1) + D - 1`` of its
+            head; 0: there is none.
+        window: keys more than so many tokens from the query do not count; 0: all do. There is no bias then.
     """
 
     query: int
@@ -366,12 +371,17 @@ class Attention(Op):
     zero_point: int
     score_scale: float
     context_scale: float
+    bias: int = ABSENT
+    distances: int = 0
+    window: int = 0
 
     KIND = 6
     INPUTS = ("query", "key", "value")
     OUTPUTS = ("output",)
-    INTS = ("heads", "head_dim", "query_zero_point", "zero_point")
+    CONSTS = ("bias",)
+    INTS = ("heads", "head_dim", "query_zero_point", "zero_point", "distances", "window")
     FLOATS = ("score_scale", "context_scale")
+    FIELD_READERS: ClassVar[Mapping[str, int]] = {"bias": 3, "distances": 3, "window": 3}
 
 
 @dataclass(frozen=True)
@@ -436,6 +446,77 @@ class Output(Op):
     INTS = ("channels",)
 
 
+@dataclass(frozen=True)
+class Rotate(Op):
+    """Turns pairs of channels of each head by angles that grow with the token's position.
+
+    The pair of channel ``d`` is ``d + head_dim / 2`` (rotary position embeddings).
+
+    Args:
+        name: of the op in messages and profiles.
+        input: F32[heads * head_dim].
+        output: U8 or S8 [heads * head_dim].
+        cosine: F32[positions, head_dim / 2].
+        sine: F32[positions, head_dim / 2].
+        heads: number of heads.
+        head_dim: channels of one head; even.
+        positions: rows of the tables.
+        zero_point: zero point of the 8-bit output.
+        lo: smallest value of the output: 0 for U8, -127 for S8.
+        hi: largest value of the output: 255 for U8, 127 for S8.
+        inv_scale: 1 / scale of the 8-bit output.
+    """
+
+    input: int
+    output: int
+    cosine: int
+    sine: int
+    heads: int
+    head_dim: int
+    positions: int
+    zero_point: int
+    lo: int
+    hi: int
+    inv_scale: float
+
+    KIND = 10
+    INPUTS = ("input",)
+    OUTPUTS = ("output",)
+    CONSTS = ("cosine", "sine")
+    INTS = ("heads", "head_dim", "positions", "zero_point", "lo", "hi")
+    FLOATS = ("inv_scale",)
+    READER = 3
+
+
+@dataclass(frozen=True)
+class Multiply(Op):
+    """The product of two values, channel by channel: a gated unit.
+
+    Args:
+        name: of the op in messages and profiles.
+        left: F32[channels].
+        right: F32[channels].
+        output: U8 or F32 [channels].
+        channels: of the buffers.
+        zero_point: zero point of the 8-bit output.
+        inv_scale: 1 / scale of the 8-bit output.
+    """
+
+    left: int
+    right: int
+    output: int
+    channels: int
+    zero_point: int
+    inv_scale: float
+
+    KIND = 11
+    INPUTS = ("left", "right")
+    OUTPUTS = ("output",)
+    INTS = ("channels", "zero_point")
+    FLOATS = ("inv_scale",)
+    READER = 3
+
+
 #: Number of a kind of op -> its class.
 OP_TYPES: Dict[int, Type[Op]] = {
     op.KIND: op
@@ -449,5 +530,7 @@ OP_TYPES: Dict[int, Type[Op]] = {
         SelectFirst,
         MeanPool,
         Output,
+        Rotate,
+        Multiply,
     )
 }

@@ -249,8 +249,8 @@ OPS = (
         consts=(
             Field("word", "S8[vocabulary, channels], or INT4 rows as ``word_format`` says"),
             Field("word_scale", _TABLE_SCALE),
-            Field("position", "S8[positions, channels]"),
-            Field("position_scale", _TABLE_SCALE),
+            Field("position", "S8[positions, channels]", optional=True),
+            Field("position_scale", _TABLE_SCALE, optional=True),
             Field("token_type", "S8[token_types, channels]", optional=True),
             Field("token_type_scale", _TABLE_SCALE, optional=True),
             Field(
@@ -262,7 +262,7 @@ OPS = (
         ),
         ints=(
             Field("vocabulary", "rows of the word table"),
-            Field("positions", "rows of the position table"),
+            Field("positions", "rows of the position table; 0: there is none"),
             Field("token_types", "rows of the token-type table; 0: there is none"),
             _CHANNELS,
             Field(
@@ -361,11 +361,34 @@ OPS = (
             Field("value", "S8[heads * head_dim]"),
         ),
         outputs=(Field("output", "U8 or F32 [heads * head_dim]"),),
+        consts=(
+            Field(
+                "bias",
+                "F32[heads, 2 * distances - 1]: added to a score, by how far the key is behind the query, "
+                "times ``log2(e)``",
+                optional=True,
+                default="ABSENT",
+                reader=3,
+            ),
+        ),
         ints=(
             Field("heads", "number of heads"),
             Field("head_dim", "channels of one head"),
             Field("query_zero_point", "zero point of the query"),
             Field("zero_point", _ZERO_POINT),
+            Field(
+                "distances",
+                "D: the bias of key j to query i is number ``min(max(j - i, 1 - D), D - 1) + D - 1`` of its "
+                "head; 0: there is none",
+                default="0",
+                reader=3,
+            ),
+            Field(
+                "window",
+                "keys more than so many tokens from the query do not count; 0: all do. There is no bias then",
+                default="0",
+                reader=3,
+            ),
         ),
         floats=(
             Field("score_scale", "``s_q * s_k / sqrt(head_dim) * log2(e)``"),
@@ -395,5 +418,37 @@ OPS = (
         "Outputs are numbered by their order in the program.",
         inputs=(Field("input", "F32[channels]"),),
         ints=(_CHANNELS,),
+    ),
+    OpRow(
+        "Rotate",
+        10,
+        "Turns pairs of channels of each head by angles that grow with the token's position.\n\n"
+        "The pair of channel ``d`` is ``d + head_dim / 2`` (rotary position embeddings).",
+        inputs=(Field("input", "F32[heads * head_dim]"),),
+        outputs=(Field("output", "U8 or S8 [heads * head_dim]"),),
+        consts=(
+            Field("cosine", "F32[positions, head_dim / 2]"),
+            Field("sine", "F32[positions, head_dim / 2]"),
+        ),
+        ints=(
+            Field("heads", "number of heads"),
+            Field("head_dim", "channels of one head; even"),
+            Field("positions", "rows of the tables"),
+            Field("zero_point", _ZERO_POINT),
+            Field("lo", "smallest value of the output: 0 for U8, -127 for S8"),
+            Field("hi", "largest value of the output: 255 for U8, 127 for S8"),
+        ),
+        floats=(Field("inv_scale", _INV_SCALE),),
+        reader=3,
+    ),
+    OpRow(
+        "Multiply",
+        11,
+        "The product of two values, channel by channel: a gated unit.",
+        inputs=(Field("left", "F32[channels]"), Field("right", "F32[channels]")),
+        outputs=(Field("output", "U8 or F32 [channels]"),),
+        ints=(_CHANNELS, Field("zero_point", _ZERO_POINT)),
+        floats=(Field("inv_scale", _INV_SCALE),),
+        reader=3,
     ),
 )

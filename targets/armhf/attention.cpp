@@ -39,18 +39,24 @@ struct Head {
   int32_t* score;           // [kQueries][keys]
   int16_t* probability;     // [kQueries][keys]
   int32_t* context;         // [kQueries][channels]
+  float* biases;  // [2 * keys - 1], where there is a bias: number j - i + keys - 1 is that of query i to key j
 };
 
 // The bytes of each array of a Head.
 struct Sizes {
-  size_t key, value, key_term, query, score, probability, context;
+  size_t key, value, key_term, query, score, probability, context, biases;
 };
 Sizes sizes_of(int32_t head_dim, int32_t length) {
   const size_t keys = size(up_to(kTile, length)), channels = size(up_to(kTile, head_dim)),
                depth = size(up_to(4, head_dim));
-  return {aligned(depth * keys),           aligned(keys * channels),     aligned(keys * 4),
-          aligned(kQueries * depth * 2),   aligned(kQueries * keys * 4), aligned(kQueries * keys * 2),
-          aligned(kQueries * channels * 4)};
+  return {aligned(depth * keys),
+          aligned(keys * channels),
+          aligned(keys * 4),
+          aligned(kQueries * depth * 2),
+          aligned(kQueries * keys * 4),
+          aligned(kQueries * keys * 2),
+          aligned(kQueries * channels * 4),
+          aligned(2 * keys * 4)};
 }
 
 // A head whose arrays lie in scratch.
@@ -74,6 +80,7 @@ Head lay_out(int32_t head_dim, int32_t length, void* scratch) {
   head.score = reinterpret_cast<int32_t*>(take(sizes.score));
   head.probability = reinterpret_cast<int16_t*>(take(sizes.probability));
   head.context = reinterpret_cast<int32_t*>(take(sizes.context));
+  head.biases = reinterpret_cast<float*>(take(sizes.biases));
   return head;
 }
 
@@ -99,11 +106,17 @@ void take_keys_and_values(const AttentionArgs& args, const Head& head, int32_t i
   }
 }
 
-// out[query][lane] = starts[lane] + sum over k < count of matrix[k][lane] * numbers[query][k], for `lanes` lanes.
-// `lanes` is a multiple of 8, `count` one of 4. `starts` may be nullptr, for zeros.
-void multiply(const int8_t* matrix, int32_t lanes, const int16_t* numbers, int32_t count, const int32_t* starts,
-              int32_t* out) {
-  for (int32_t lane = 0; lane < lanes; lane += kTile) {
+// Lanes, or numbers, of which [first, last) are computed.
+struct Span {
+  int32_t all, first, last;
+};
+
+// out[query][lane] = starts[lane] + the sum over the numbers k of matrix[k][lane] * numbers[query][k]. The ends of `lanes`
+// are multiples of 8, those of `numbers` of 4. `starts` may be nullptr, for zeros.
+void multiply(const int8_t* matrix, const Span& lanes_of, const int16_t* numbers, const Span& numbers_of,
+              const int32_t* starts, int32_t* out) {
+  const int32_t lanes = lanes_of.all, count = numbers_of.all;
+  for (int32_t lane = lanes_of.first; lane < lanes_of.last; lane += kTile) {
     TileSums<kQueries> sums;
     const int32x4_t low = starts ? vld1q_s32(starts + lane) : vdupq_n_s32(0);
     const int32x4_t high = starts ? vld1q_s32(starts + lane + 4) : vdupq_n_s32(0);
@@ -111,9 +124,9 @@ void multiply(const int8_t* matrix, int32_t lanes, const int16_t* numbers, int32
       sums.low[q] = low;
       sums.high[q] = high;
     }
-    const int8_t* x = matrix + lane;
     const size_t step = size(lanes);
-    for (int32_t k = 0; k < count; k += 4, x += 4 * step) {
+    const int8_t* x = matrix + lane + size(numbers_of.first) * step;
+    for (int32_t k = numbers_of.first; k < numbers_of.last; k += 4, x += 4 * step) {
       int16x4_t w[kQueries];
       OE_UNROLL for (int q = 0; q < kQueries; ++q) w[q] = vld1_s16(numbers + size(q) * size(count) + k);
       add_lanes<kQueries, 0>(sums, x, w);
@@ -158,19 +171,17 @@ OE_INLINE int32x4_t probabilities(float32x4_t x) {
   return vcvtq_s32_f32(vsubq_f32(vaddq_f32(y, round), round));
 }
 
-// Turns the scores of one query into probabilities, and returns their sum. Keys beyond the sequence get 0.
-int32_t weigh(const Head& head, const int32_t* score, float score_scale, int16_t* probability) {
-  const int32_t largest = largest_of(score, head.length);
-  const int32x4_t most = vdupq_n_s32(largest);
-  const float32x4_t scale = vdupq_n_f32(score_scale);
+// Turns the exponents of one query, of which exponents_from(j) gives four, into probabilities, and returns their sum.
+// Of the keys that are computed, those that the query does not see get 0.
+template <class Exponents>
+OE_INLINE int32_t weigh(const Span& keys, const Span& seen, int16_t* probability, const Exponents& exponents_from) {
   int32x4_t total = vdupq_n_s32(0);
-  for (int32_t j = 0; j < head.keys; j += 4) {
-    const float32x4_t x = vmulq_f32(vcvtq_f32_s32(vsubq_s32(vld1q_s32(score + j), most)), scale);
-    int32x4_t p = probabilities(x);
-    if (j + 4 > head.length) {
+  for (int32_t j = keys.first; j < keys.last; j += 4) {
+    int32x4_t p = probabilities(exponents_from(j));
+    if (j < seen.first || j + 4 > seen.last) {
       int32_t lanes[4];
       vst1q_s32(lanes, p);
-      for (int32_t i = 0; i < 4; ++i) lanes[i] = j + i < head.length ? lanes[i] : 0;
+      for (int32_t i = 0; i < 4; ++i) lanes[i] = j + i >= seen.first && j + i < seen.last ? lanes[i] : 0;
       p = vld1q_s32(lanes);
     }
     total = vaddq_s32(total, p);
@@ -178,6 +189,33 @@ int32_t weigh(const Head& head, const int32_t* score, float score_scale, int16_t
   }
   const int32x2_t pair = vadd_s32(vget_low_s32(total), vget_high_s32(total));
   return vget_lane_s32(vpadd_s32(pair, pair), 0);
+}
+
+int32_t weigh_scores(const Span& keys, const Span& seen, const int32_t* score, float score_scale,
+                     int16_t* probability) {
+  const int32x4_t most = vdupq_n_s32(largest_of(score + seen.first, seen.last - seen.first));
+  const float32x4_t scale = vdupq_n_f32(score_scale);
+  return weigh(keys, seen, probability,
+               [&](int32_t j) { return vmulq_f32(vcvtq_f32_s32(vsubq_s32(vld1q_s32(score + j), most)), scale); });
+}
+
+// The same with biases, of which the first belongs to the first key. The float32 scores take the place of the others.
+// The compiler writes no bias that ARMv7's vectors would flush to 0.
+int32_t weigh_biased(const Head& head, int32_t* score, float score_scale, const float* biases, int16_t* probability) {
+  float* biased = reinterpret_cast<float*>(score);
+  const float32x4_t scale = vdupq_n_f32(score_scale);
+  float32x4_t most = vdupq_n_f32(-INFINITY);
+  for (int32_t j = 0; j < head.keys; j += 4) {
+    const float32x4_t x = vfmaq_f32(vld1q_f32(biases + j), vcvtq_f32_s32(vld1q_s32(score + j)), scale);
+    vst1q_f32(biased + j, x);
+    if (j + 4 <= head.length) most = vmaxq_f32(most, x);
+  }
+  const float32x2_t pair = vpmax_f32(vget_low_f32(most), vget_high_f32(most));
+  float largest = vget_lane_f32(vpmax_f32(pair, pair), 0);
+  for (int32_t j = head.length / 4 * 4; j < head.length; ++j) largest = biased[j] > largest ? biased[j] : largest;
+  most = vdupq_n_f32(largest);
+  const Span keys = {head.keys, 0, head.keys}, seen = {head.length, 0, head.length};
+  return weigh(keys, seen, probability, [&](int32_t j) { return vsubq_f32(vld1q_f32(biased + j), most); });
 }
 
 // Scales and stores the context of one query.
@@ -204,6 +242,7 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t index, void*
   const int32_t depth = up_to(4, head.depth), channels = args.heads * args.head_dim;
   take_keys_and_values(args, head, index, begin);
   memset(head.query, 0, kQueries * size(depth) * 2);
+  if (args.bias) spread_biases(args, index, head.keys - 1, false, head.biases);
   for (int32_t first = begin; first < end; first += kQueries) {
     const int32_t queries = end - first < kQueries ? end - first : kQueries;
     for (int32_t q = 0; q < queries; ++q) {  // the queries that are missing to four keep what they were, or zeros
@@ -212,14 +251,25 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t index, void*
             args.query[generic::element(args.tokens, channels, index * head.depth + d, first + q)];
       }
     }
-    multiply(head.key, head.keys, head.query, depth, head.key_term, head.score);
+    const int32_t reach = args.window > 0 ? args.window : head.keys, query = first - begin;
+    const int32_t from = query > reach ? (query - reach) / kTile * kTile : 0;
+    const int32_t to = query + kQueries + reach < head.keys ? up_to(kTile, query + kQueries + reach) : head.keys;
+    const Span keys = {head.keys, from, to};
+    multiply(head.key, keys, head.query, {depth, 0, depth}, head.key_term, head.score);
     float scale[kQueries];
     for (int32_t q = 0; q < kQueries; ++q) {
       const size_t row = size(q) * size(head.keys);
-      const int32_t total = weigh(head, head.score + row, args.score_scale, head.probability + row);
+      int32_t* score = head.score + row;
+      int16_t* probability = head.probability + row;
+      const int32_t own = query + (q < queries ? q : 0);  // those that are missing have the first one's keys
+      const float* biases = head.biases + (head.keys - 1 - own);
+      const Span seen = {head.length, own > reach ? own - reach : 0,
+                         own + reach + 1 < head.length ? own + reach + 1 : head.length};
+      const int32_t total = args.bias ? weigh_biased(head, score, args.score_scale, biases, probability)
+                                      : weigh_scores(keys, seen, score, args.score_scale, probability);
       scale[q] = args.context_scale / static_cast<float>(total);
     }
-    multiply(head.value, head.channels, head.probability, head.keys, nullptr, head.context);
+    multiply(head.value, {head.channels, 0, head.channels}, head.probability, keys, nullptr, head.context);
     for (int32_t q = 0; q < queries; ++q) {
       store_context(args, head, index, first + q, head.context + size(q) * size(head.channels), scale[q]);
     }
@@ -228,7 +278,7 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t index, void*
 
 size_t attention_scratch(int32_t head_dim, int32_t longest) {
   const Sizes s = sizes_of(head_dim, longest);
-  return s.key + s.value + s.key_term + s.query + s.score + s.probability + s.context;
+  return s.key + s.value + s.key_term + s.query + s.score + s.probability + s.context + s.biases;
 }
 
 }  // namespace armhf

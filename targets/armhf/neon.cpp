@@ -113,6 +113,8 @@ const Implementation kNeonV7 = {
     generic::layer_norm,
     generic::quantize,
     generic::quantize_dynamic,
+    generic::rotate,
+    generic::multiply,
     generic::embed,
     generic::mean_pool,
     generic::select_first,

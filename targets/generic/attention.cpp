@@ -19,6 +19,13 @@ void gather_head(const int8_t* panels, const AttentionArgs& args, int32_t head, 
   }
 }
 
+// The bias of the key that is `distance` tokens behind a query.
+float bias_of(const AttentionArgs& args, int32_t head, int32_t distance) {
+  const int32_t most = args.distances - 1;
+  const int32_t clamped = distance > most ? most : distance < -most ? -most : distance;
+  return args.bias[static_cast<size_t>(head) * static_cast<size_t>(2 * most + 1) + static_cast<size_t>(clamped + most)];
+}
+
 }  // namespace
 
 void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* scratch) {
@@ -39,6 +46,7 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* 
   int8_t* value = reinterpret_cast<int8_t*>(take(rows));
   int32_t* key_sum = reinterpret_cast<int32_t*>(take(static_cast<size_t>(length) * 4));
   int32_t* score = reinterpret_cast<int32_t*>(take(static_cast<size_t>(length) * 4));
+  float* biased = reinterpret_cast<float*>(take(static_cast<size_t>(length) * 4));
   uint8_t* query = take(static_cast<size_t>(depth));
   int32_t* context = reinterpret_cast<int32_t*>(take(static_cast<size_t>(depth) * 4));
 
@@ -52,19 +60,27 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* 
   for (int32_t i = begin; i < end; ++i) {
     for (int32_t d = 0; d < depth; ++d) query[d] = args.query[element(args.tokens, channels, head * depth + d, i)];
 
+    const int32_t first = args.window > 0 && i - args.window > begin ? i - args.window - begin : 0;
+    const int32_t last = args.window > 0 && i + args.window < end - 1 ? i + args.window - begin + 1 : length;
     int32_t largest = INT32_MIN;
-    for (int32_t j = 0; j < length; ++j) {
+    float largest_biased = -INFINITY;
+    for (int32_t j = first; j < last; ++j) {
       int32_t a = 0;
       for (int32_t d = 0; d < depth; ++d) a += query[d] * key[at(j, d)];
       a -= args.query_zero_point * key_sum[j];
       score[j] = a;
       if (a > largest) largest = a;
+      if (args.bias) {
+        biased[j] = fmaf(static_cast<float>(a), args.score_scale, bias_of(args, head, begin + j - i));
+        if (biased[j] > largest_biased) largest_biased = biased[j];
+      }
     }
 
     memset(context, 0, static_cast<size_t>(depth) * 4);
     int32_t total = 0;
-    for (int32_t j = 0; j < length; ++j) {
-      const float x = static_cast<float>(score[j] - largest) * args.score_scale;
+    for (int32_t j = first; j < last; ++j) {
+      const float x =
+          args.bias ? biased[j] - largest_biased : static_cast<float>(score[j] - largest) * args.score_scale;
       const int32_t p = round_even(exp2_of(x) * 255.0f);
       total += p;
       if (p == 0) continue;
@@ -86,7 +102,7 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* 
 
 size_t attention_scratch(int32_t head_dim, int32_t longest) {
   const size_t depth = static_cast<size_t>(head_dim), length = static_cast<size_t>(longest);
-  return 2 * aligned(length * depth) + 2 * aligned(length * 4) + aligned(depth) + aligned(depth * 4);
+  return 2 * aligned(length * depth) + 3 * aligned(length * 4) + aligned(depth) + aligned(depth * 4);
 }
 
 }  // namespace generic

@@ -36,7 +36,9 @@ void embed(const EmbedArgs& args, int32_t begin, int32_t end) {
       float x = 0.0f;
       if (real) {
         x = word_value(args, word, static_cast<int32_t>(c));
-        x = fmaf(static_cast<float>(args.position[position * channels + c]), args.position_scale[position], x);
+        if (args.position) {
+          x = fmaf(static_cast<float>(args.position[position * channels + c]), args.position_scale[position], x);
+        }
         if (args.token_type) {
           x = fmaf(static_cast<float>(args.token_type[type * channels + c]), args.token_type_scale[type], x);
         }

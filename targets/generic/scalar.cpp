@@ -13,6 +13,8 @@ const Implementation kScalar = {
     generic::layer_norm,
     generic::quantize,
     generic::quantize_dynamic,
+    generic::rotate,
+    generic::multiply,
     generic::embed,
     generic::mean_pool,
     generic::select_first,

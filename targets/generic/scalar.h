@@ -21,6 +21,8 @@ size_t attention_scratch(int32_t head_dim, int32_t longest);
 void layer_norm(const LayerNormArgs& args, int32_t begin, int32_t end);
 void quantize(const QuantizeArgs& args, int32_t begin, int32_t end);
 void quantize_dynamic(const QuantizeArgs& args, int32_t begin, int32_t end);
+void rotate(const RotateArgs& args, int32_t begin, int32_t end);
+void multiply(const MultiplyArgs& args, int32_t begin, int32_t end);
 void embed(const EmbedArgs& args, int32_t begin, int32_t end);
 void mean_pool(const PoolArgs& args, int32_t sequence);
 void select_first(const PoolArgs& args, int32_t sequence);

@@ -103,6 +103,15 @@ def make_model(class_name: str, vocabulary: int, *, seed: int = 0, scale: float 
     extra: dict[str, Any] = {"max_position_embeddings": 128}
     if class_name.startswith(("Roberta", "XLMRoberta", "Camembert")):
         extra = {"max_position_embeddings": 128, "type_vocab_size": 1, "pad_token_id": 1}
+    if class_name.startswith("ModernBert"):
+        special = ("pad", "bos", "eos", "cls", "sep")
+        extra = {
+            "max_position_embeddings": 128,
+            "local_attention": 8,
+            **{f"{name}_token_id": 0 for name in special},
+        }
+    if class_name.startswith("MPNet"):
+        extra = {"max_position_embeddings": 128, "pad_token_id": 1}
     torch.manual_seed(seed)
     model = model_class(
         model_class.config_class(vocab_size=vocabulary, **{**shape, **extra, **options})

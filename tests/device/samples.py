@@ -11,11 +11,12 @@ import torch
 
 import obert_edge
 from obert_edge.device.export.dense import DenseModel, read_dense_model
+from obert_edge.host.architectures import ARCHITECTURES
 from obert_edge.host.compiler.build import build
 from tests.host.compiler.tiny_checkpoints import save_model
 
 BATCH, SEQUENCE, REAL = 2, 24, 17  # the second sequence has REAL tokens, the rest is padding
-PAD = {"roberta": 1}
+PAD = {known.model_type: 1 for known in ARCHITECTURES.values() if known.positions_after_padding}
 
 torch.set_num_threads(1)
 
@@ -57,8 +58,8 @@ class Sample:
         if hasattr(self.torch_model.config, "type_vocab_size"):
             arguments["token_type_ids"] = types
         with torch.no_grad():
-            for module in self.torch_model.modules():
-                if isinstance(module, (torch.nn.Linear, torch.nn.Embedding)):
+            for name, module in self.torch_model.named_modules():
+                if isinstance(module, (torch.nn.Linear, torch.nn.Embedding)) and "bias" not in name:
                     module.weight.data = round_trip(module.weight.data)
             outputs = self.torch_model(**arguments)
         names = ("logits", "start_logits", "end_logits")
@@ -74,5 +75,6 @@ def make_sample(folder: Path, architecture: str, task: str, **options: Any) -> S
     ids = random.integers(10, 120, (BATCH, SEQUENCE))
     mask = np.ones_like(ids)
     ids[1, REAL:], mask[1, REAL:] = PAD.get(architecture, 0), 0
-    types = random.integers(0, 2, ids.shape) if architecture in ("bert", "electra") else ids * 0
+    has_types = getattr(model.config, "type_vocab_size", 1) > 1
+    types = random.integers(0, 2, ids.shape) if has_types else ids * 0
     return Sample(bundle, model, (ids, mask, types))

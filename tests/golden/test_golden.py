@@ -22,7 +22,8 @@ LIBRARY = Library(library_path(get_target("x86")))
 
 
 def test_every_format_version_has_a_golden_bundle() -> None:
-    assert [path.stem for path in BUNDLES] == [f"v{version}" for version in range(1, FORMAT_VERSION + 1)]
+    found = {path.stem.partition("-")[0] for path in BUNDLES}
+    assert found == {f"v{version}" for version in range(1, FORMAT_VERSION + 1)}
 
 
 @pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Dict, Sequence
 
 import numpy as np
@@ -27,6 +28,8 @@ def check(
     query_zero_point: int = 128,
     value_scale: float = 0.02,
     extreme: bool = False,
+    distances: int = 0,
+    window: int = 0,
 ) -> None:
     """Run attention everywhere: equal bits, and the right numbers.
 
@@ -42,6 +45,9 @@ def check(
         query_zero_point: zero point of the queries.
         value_scale: scale of the values, for a float output.
         extreme: bytes are as large as they can be, and most of one sign.
+        distances: of a bias by how far a key is behind the query, which spreads the scores as far again; 0:
+            there is none.
+        window: keys that are further from the query do not count; 0: all do.
     """
     rng = np.random.default_rng(seed)
     channels, tokens = heads * head_dim, sum(lengths)
@@ -58,11 +64,15 @@ def check(
 
     builder = ProgramBuilder(max_positions=max(512, *lengths))
     buffers = [builder.buffer(t, channels) for t in (DType.U8, DType.S8, DType.S8, out)]
-    builder.add(
-        Attention(
-            "attention", *buffers, heads, head_dim, query_zero_point, zero_point, score_scale, context_scale
-        )
+    op = Attention(
+        "attention", *buffers, heads, head_dim, query_zero_point, zero_point, score_scale, context_scale
     )
+    bias = np.zeros((heads, max(2 * distances - 1, 1)), np.float32)
+    if distances:
+        bias = (sharpness * rng.normal(size=bias.shape)).astype(np.float32)
+        op = dataclasses.replace(op, bias=builder.const(bias), distances=distances)
+    op = dataclasses.replace(op, window=window)
+    builder.add(op)
     inputs = dict(zip(buffers, (query, key, value)))
     batch = PackedBatch(starts_of(lengths))
     (found,) = run_everywhere(library, builder, batch, inputs, [buffers[3]], threads=threads)
@@ -72,7 +82,12 @@ def check(
         for head in range(heads):
             at = np.s_[head * head_dim : (head + 1) * head_dim, begin:end]
             scores = (query[at].astype(np.int64) - query_zero_point).T @ key[at].astype(np.int64)
-            p = reference.softmax(scores * score_scale)
+            behind = np.arange(end - begin) - np.arange(end - begin)[:, None]
+            most = bias.shape[1] // 2
+            scores = scores * score_scale + bias[head, np.clip(behind, -most, most) + most].astype(np.float64)
+            if window:
+                scores[np.abs(behind) > window] = -np.inf
+            p = reference.softmax(scores)
             # Probabilities are steps of 1/255 of the largest: compute with those, then compare closely.
             q = np.rint(p / p.max(axis=1, keepdims=True) * 255)
             expected[at] = value[at].astype(np.float64) @ (q / q.sum(axis=1, keepdims=True)).T
@@ -106,6 +121,52 @@ DENORMALS: Dict[str, Dict[str, Any]] = {
 @pytest.mark.parametrize("what", DENORMALS)
 def test_numbers_too_small_for_a_normal_float(library: Library, what: str) -> None:
     check(library, [30], **DENORMALS[what])
+
+
+@every_output
+@pytest.mark.parametrize("distances", [1, 2, 9, 128, 600])
+def test_biases_by_how_far_a_key_is_behind(library: Library, distances: int, out: DType) -> None:
+    check(library, [150], out=out, distances=distances)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 200])
+def test_biases_of_every_length(library: Library, length: int) -> None:
+    check(library, [length], distances=40)
+
+
+@pytest.mark.parametrize(
+    "lengths", [[1] * 20, [5, 60, 3], [64, 64], [63, 2, 65, 1], [100, 1, 30, 64, 17]], ids=str
+)
+def test_biases_of_packed_sequences(library: Library, lengths: Sequence[int]) -> None:
+    """They count from the sequence's own tokens, wherever it begins in a panel."""
+    check(library, lengths, distances=30, heads=3)
+
+
+@pytest.mark.parametrize("sharpness", [1e-6, 30.0, 3000.0])
+def test_biases_of_flat_and_sharp_rows(library: Library, sharpness: float) -> None:
+    check(library, [130], sharpness=sharpness, distances=64, out=DType.F32)
+
+
+@every_output
+@pytest.mark.parametrize("window", [1, 3, 16, 64, 149, 500])
+def test_windows(library: Library, window: int, out: DType) -> None:
+    check(library, [150], out=out, window=window)
+
+
+@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 33, 63, 64, 65, 127, 129, 200, 400])
+def test_windows_of_every_length(library: Library, length: int) -> None:
+    check(library, [length], window=20)
+
+
+@pytest.mark.parametrize("lengths", [[1] * 20, [5, 60, 3], [63, 2, 65, 1], [100, 1, 30, 64, 17]], ids=str)
+def test_windows_of_packed_sequences(library: Library, lengths: Sequence[int]) -> None:
+    check(library, lengths, window=7, heads=3)
+
+
+@pytest.mark.parametrize("sharpness", [1e-6, 30.0, 3000.0])
+def test_windows_of_flat_and_sharp_rows(library: Library, sharpness: float) -> None:
+    """A flat row tells whether a key outside of the window has got a share."""
+    check(library, [130], sharpness=sharpness, window=10, out=DType.F32, extreme=sharpness < 1)
 
 
 @pytest.mark.parametrize("length", [384, 512])
@@ -159,8 +220,21 @@ def test_twelve_heads(library: Library) -> None:
     heads=st.integers(1, 4),
     head_dim=st.integers(1, 70),
     out=st.sampled_from([DType.U8, DType.F32]),
+    distances=st.integers(0, 120),
     sharpness=st.floats(0.01, 100),
     seed=st.integers(0, 2**16),
 )
 def test_any_attention(library: Library, **values: object) -> None:
+    check(library, threads=(1, 3), **values)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    lengths=st.lists(st.integers(1, 150), min_size=1, max_size=5),
+    head_dim=st.integers(1, 70),
+    window=st.integers(1, 160),
+    sharpness=st.floats(0.01, 100),
+    seed=st.integers(0, 2**16),
+)
+def test_any_window(library: Library, **values: object) -> None:
     check(library, threads=(1, 3), **values)

@@ -17,7 +17,15 @@ from obert_edge.bundle.program import Activation, DType, MeanPool, SelectFirst, 
 from obert_edge.device.runtime.native import Library
 from obert_edge.targets import get_target, library_path
 from tests.engine.models import EncoderBuilder, batch_of
-from tests.kernels import test_attention, test_embed, test_layer_norm, test_linear, test_pool, test_quantize
+from tests.kernels import (
+    test_attention,
+    test_embed,
+    test_layer_norm,
+    test_linear,
+    test_pool,
+    test_quantize,
+    test_rotate,
+)
 from tests.kernels.emulation import ARM64, ARMHF, EmulatedLibrary
 from tests.kernels.linear_case import a_linear, check
 from tools.emulation.debian import UnavailableError
@@ -111,6 +119,32 @@ def test_attention_of_every_length(emulated: EmulatedLibrary) -> None:
         test_attention.check(emulated, [length], heads=1)
     for lengths in ([5, 60, 3], [63, 2, 65, 1], [1] * 20):
         test_attention.check(emulated, lengths, out=DType.F32)
+
+
+def test_attention_with_biases(emulated: EmulatedLibrary) -> None:
+    for length in (1, 3, 15, 16, 17, 64, 65, 130):
+        test_attention.check(emulated, [length], heads=2, distances=20)
+    for lengths in ([5, 60, 3], [63, 2, 65, 1], [1] * 20):
+        test_attention.check(emulated, lengths, out=DType.F32, distances=9)
+    for sharpness in (1e-6, 30.0, 3000.0):
+        test_attention.check(emulated, [70], heads=1, sharpness=sharpness, out=DType.F32, distances=64)
+
+
+def test_attention_with_windows(emulated: EmulatedLibrary) -> None:
+    for length in (1, 17, 64, 130, 200):
+        test_attention.check(emulated, [length], heads=2, window=20)
+    for lengths in ([5, 60, 3], [63, 2, 65, 1], [1] * 20):
+        test_attention.check(emulated, lengths, out=DType.F32, window=5)
+    for sharpness in (1e-6, 3000.0):
+        test_attention.check(emulated, [70], heads=1, sharpness=sharpness, out=DType.F32, window=9)
+
+
+def test_rotation_and_product(emulated: EmulatedLibrary) -> None:
+    for heads, head_dim in ((1, 2), (3, 6), (2, 64)):
+        test_rotate.check_rotation(emulated, heads, head_dim, [5, 30, 4], signed=heads == 3)
+    for channels, tokens in ((1, 1), (5, 17), (64, 65)):
+        test_rotate.check_product(emulated, channels, tokens, DType.U8)
+        test_rotate.check_product(emulated, channels, tokens, DType.F32)
 
 
 def test_attention_of_every_head_size(emulated: EmulatedLibrary) -> None:

@@ -15,6 +15,7 @@ Takes: about half a minute for each number of tokens.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from obert_edge.bundle.ops import Multiply, Rotate
 from obert_edge.bundle.packing import pack_linear
 from obert_edge.bundle.program import (
     ABSENT,
@@ -155,6 +157,13 @@ def other_cases(tokens: int) -> Iterator[Case]:
     yield builder.case(f"attention 12x64, {tokens} tokens", op, 2.0 * tokens * tokens * HIDDEN)
 
     builder = Builder()
+    query, output = builder.buffer(DType.U8, HIDDEN), builder.buffer(DType.U8, HIDDEN)
+    key, value = builder.buffer(DType.S8, HIDDEN), builder.buffer(DType.S8, HIDDEN)
+    bias = builder.const(np.ones((HEADS, 255), np.float32))
+    op = dataclasses.replace(op, bias=bias, distances=128)
+    yield builder.case(f"attention 12x64 with bias, {tokens} tokens", op, 2.0 * tokens * tokens * HIDDEN)
+
+    builder = Builder()
     hidden, narrow = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.U8, HIDDEN)
     ones = builder.const(np.ones(HIDDEN, np.float32))
     op = LayerNorm("norm", hidden, hidden, narrow, ones, ones, HIDDEN, 128, 1e-12, 30.0)
@@ -169,6 +178,18 @@ def other_cases(tokens: int) -> Iterator[Case]:
     hidden, narrow = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.U8, HIDDEN)
     op = QuantizeDynamic("quantize", hidden, narrow, builder.buffer(DType.F32, 2), HIDDEN)
     yield builder.case(f"quantize_dynamic, {tokens} tokens", op, float(tokens * HIDDEN), "element")
+
+    builder = Builder()
+    hidden, narrow = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.U8, HIDDEN)
+    half = HIDDEN // HEADS // 2
+    turn = builder.const(np.ones((4096, half), np.float32))
+    op = Rotate("rotate", hidden, narrow, turn, turn, HEADS, 2 * half, 4096, 128, 0, 255, 30.0)
+    yield builder.case(f"rotate, {tokens} tokens", op, float(tokens * HIDDEN), "element")
+
+    builder = Builder()
+    unit, gate = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.F32, HIDDEN)
+    op = Multiply("multiply", unit, gate, builder.buffer(DType.U8, HIDDEN), HIDDEN, 128, 30.0)
+    yield builder.case(f"multiply, {tokens} tokens", op, float(tokens * HIDDEN), "element")
 
     builder = Builder()
     rows, scale = builder.const(np.ones((4096, HIDDEN), np.int8)), builder.const(np.ones(4096, np.float32))

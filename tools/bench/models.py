@@ -39,7 +39,16 @@ SHAPES: Dict[str, Tuple[int, int, int, int]] = {
     "minilm-l6": (6, 384, 12, 1536),
     "tinybert": (4, 312, 12, 1200),
 }
-CLASS_PREFIXES = {"bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "electra": "Electra"}
+CLASS_PREFIXES = {
+    "bert": "Bert",
+    "distilbert": "DistilBert",
+    "roberta": "Roberta",
+    "electra": "Electra",
+    "xlm-roberta": "XLMRoberta",
+    "camembert": "Camembert",
+    "mpnet": "MPNet",
+    "modernbert": "ModernBert",
+}
 TASKS = {
     "sequence-classification": "ForSequenceClassification",
     "question-answering": "ForQuestionAnswering",
@@ -47,7 +56,18 @@ TASKS = {
     "masked-lm": "ForMaskedLM",
     "encoder": "Model",
 }
-VOCABULARIES = {"roberta": 50265}
+VOCABULARIES = {
+    "roberta": 50265,
+    "xlm-roberta": 250002,
+    "camembert": 32005,
+    "mpnet": 30527,
+    "modernbert": 50368,
+}
+#: Those with RoBERTa's special tokens, whose positions start after the padding id.
+_LIKE_ROBERTA = ("roberta", "xlm-roberta", "camembert", "mpnet")
+#: Those whose tokenizer here is RoBERTa's byte-level BPE: MPNet's is WordPiece, those of the other two are
+#: Unigram, which matters to no speed.
+_BYTE_LEVEL = ("roberta", "xlm-roberta", "camembert")
 _BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
@@ -130,8 +150,7 @@ def make_model(spec: Spec) -> Any:
     """The transformers model, pruned at random."""
     sizes: Dict[str, Any] = {
         "vocab_size": spec.vocabulary or VOCABULARIES.get(spec.architecture, 30522),
-        # RoBERTa's positions start after its padding id.
-        "max_position_embeddings": spec.positions + 2 * (spec.architecture == "roberta"),
+        "max_position_embeddings": spec.positions + 2 * (spec.architecture in _LIKE_ROBERTA),
         "num_labels": 2,
     }
     if spec.architecture == "distilbert":
@@ -143,8 +162,12 @@ def make_model(spec: Spec) -> Any:
             num_hidden_layers=spec.layers,
             num_attention_heads=spec.heads,
         )
-    if spec.architecture == "roberta":
+    if spec.architecture in _LIKE_ROBERTA:
         sizes.update(type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2)
+    if spec.architecture == "modernbert":
+        sizes.update(
+            dict.fromkeys((f"{name}_token_id" for name in ("bos", "eos", "cls", "sep")), 3), pad_token_id=0
+        )
     if spec.architecture == "electra":
         sizes["embedding_size"] = min(128, spec.hidden)
     prefix = CLASS_PREFIXES[spec.architecture]
@@ -159,7 +182,7 @@ def make_model(spec: Spec) -> Any:
 def encoder_linears(model: Any) -> Iterator[Any]:
     """The linear modules inside the encoder's layers: those that get the sparsity pattern."""
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and ".layer." in name:
+        if isinstance(module, torch.nn.Linear) and (".layer." in name or ".layers." in name):
             yield module
 
 
@@ -201,9 +224,9 @@ def sparse_weights(shape: Tuple[int, int], sparsity: float, pattern: str) -> tor
 
 def make_tokenizer(architecture: str, vocabulary: int) -> Any:
     """A tokenizer whose vocabulary has the right size: letters, digits and made-up words."""
-    is_roberta = architecture == "roberta"
-    special = _ROBERTA_SPECIAL if is_roberta else _BERT_SPECIAL
-    if is_roberta:
+    byte_level = architecture in _BYTE_LEVEL
+    special = _ROBERTA_SPECIAL if architecture in _LIKE_ROBERTA else _BERT_SPECIAL
+    if byte_level:
         pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
     else:
         letters = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"()-"
@@ -215,18 +238,21 @@ def make_tokenizer(architecture: str, vocabulary: int) -> Any:
         )
     tokens += [f"token{i}" for i in range(vocabulary - len(tokens))]
     ids = {token: i for i, token in enumerate(tokens)}
-    if is_roberta:
+    if byte_level:
         tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[]))
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
+    else:
+        unknown = "<unk>" if architecture in _LIKE_ROBERTA else "[UNK]"
+        tokenizer = Tokenizer(models.WordPiece(vocab=ids, unk_token=unknown))
+        tokenizer.normalizer = normalizers.BertNormalizer()
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+    if architecture in _LIKE_ROBERTA:
         tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
         roles = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
         roles.update(pad_token="<pad>", unk_token="<unk>", mask_token="<mask>")
     else:
-        tokenizer = Tokenizer(models.WordPiece(vocab=ids, unk_token="[UNK]"))
-        tokenizer.normalizer = normalizers.BertNormalizer()
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
         tokenizer.post_processor = processors.TemplateProcessing(
             single="[CLS] $A [SEP]",
             pair="[CLS] $A [SEP] $B:1 [SEP]:1",

@@ -4,8 +4,10 @@
     python -m tools.dev.make_golden --replace
 
 Run it once for every new format version, and never change the files of an old one: they are what bundles in
-the field look like. The bundle has every weight format, word embeddings of four bits, static scales, and
-neither engine nor runner, so it tests the format and the numerics and nothing else.
+the field look like. There is one of an MPNet, which has biases of the scores, and one of a ModernBERT, which
+has rotary positions, gated units and windows (versions 1 and 2: one of a BERT). They have every weight
+format, word embeddings of four bits, static scales, and neither engine nor runner, so they test the format
+and the numerics and nothing else.
 
 Needs: the host's packages, but not torch.
 Takes: a second.
@@ -17,7 +19,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -43,8 +45,8 @@ from tools import command_line
 
 GOLDEN = Path(__file__).resolve().parent.parent.parent / "tests" / "golden"
 CONFIG: Dict[str, Any] = {
-    "architectures": ["BertForSequenceClassification"],
-    "model_type": "bert",
+    "architectures": ["MPNetForSequenceClassification"],
+    "model_type": "mpnet",
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
@@ -52,11 +54,73 @@ CONFIG: Dict[str, Any] = {
     "hidden_act": "gelu",
     "vocab_size": 50,
     "max_position_embeddings": 40,
-    "type_vocab_size": 2,
+    "relative_attention_num_buckets": 32,
     "layer_norm_eps": 1e-12,
-    "pad_token_id": 0,
+    "pad_token_id": 1,
     "id2label": {"0": "no", "1": "yes"},
 }
+#: The fields in which the ModernBERT differs.
+MODERNBERT: Dict[str, Any] = {
+    "architectures": ["ModernBertForSequenceClassification"],
+    "model_type": "modernbert",
+    "hidden_activation": "gelu",
+    "norm_eps": 1e-5,
+    "layer_types": ["full_attention", "sliding_attention"],
+    "local_attention": 8,
+    "classifier_pooling": "mean",
+    "pad_token_id": 0,
+}
+
+
+def write_modernbert(folder: Path) -> None:
+    """The same of a ModernBERT, without biases."""
+    generator = np.random.default_rng(2)
+    hidden, wide = CONFIG["hidden_size"], CONFIG["intermediate_size"]
+    tensors: Dict[str, np.ndarray] = {}
+
+    def linear(name: str, n: int, k: int) -> None:
+        keep = generator.random((n, k)) < 0.4
+        tensors[f"{name}.weight"] = (generator.normal(0, k**-0.5, (n, k)) * keep).astype(np.float32)
+
+    def norm(name: str) -> None:
+        tensors[f"{name}.weight"] = generator.normal(1, 0.1, hidden).astype(np.float32)
+
+    words = generator.normal(0, 0.5, (CONFIG["vocab_size"], hidden)).astype(np.float32)
+    tensors["model.embeddings.tok_embeddings.weight"] = words
+    norm("model.embeddings.norm")
+    for i in range(CONFIG["num_hidden_layers"]):
+        layer = f"model.layers.{i}"
+        if i:
+            norm(f"{layer}.attn_norm")
+        linear(f"{layer}.attn.Wqkv", 3 * hidden, hidden)
+        linear(f"{layer}.attn.Wo", hidden, hidden)
+        norm(f"{layer}.mlp_norm")
+        linear(f"{layer}.mlp.Wi", 2 * wide, hidden)
+        linear(f"{layer}.mlp.Wo", hidden, wide)
+    norm("model.final_norm")
+    linear("head.dense", hidden, hidden)
+    norm("head.norm")
+    linear("classifier", 2, hidden)
+    tensors["classifier.bias"] = generator.normal(0, 0.1, 2).astype(np.float32)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **MODERNBERT}))
+    save_file(tensors, str(folder / "model.safetensors"))
+
+
+def modernbert_ranges() -> Dict[str, Any]:
+    """Its quantization parameters."""
+    quantizers: Dict[str, Any] = {}
+    for i in range(CONFIG["num_hidden_layers"]):
+        layer = f"model.layers.{i}"
+        quantizers[f"{layer}.attn.Wqkv:input"] = {"scale": 0.03, "zero_point": 121}
+        quantizers[f"{layer}.attn:query"] = {"scale": 0.02, "zero_point": 130}
+        quantizers[f"{layer}.attn:key"] = {"scale": 0.02, "zero_point": 0}
+        quantizers[f"{layer}.attn:value"] = {"scale": 0.02, "zero_point": 0}
+        quantizers[f"{layer}.attn.Wo:input"] = {"scale": 0.015, "zero_point": 128}
+        quantizers[f"{layer}.mlp.Wi:input"] = {"scale": 0.03, "zero_point": 126}
+        quantizers[f"{layer}.mlp.Wo:input"] = {"scale": 0.012, "zero_point": 110}
+    quantizers["head.dense:input"] = {"scale": 0.03, "zero_point": 127}
+    quantizers["classifier:input"] = {"scale": 0.02, "zero_point": 125}
+    return {**ranges(), "sites": quantizers}
 
 
 def write_model(folder: Path) -> None:
@@ -75,25 +139,23 @@ def write_model(folder: Path) -> None:
         tensors[f"{name}.weight"] = generator.normal(1, 0.1, hidden).astype(np.float32)
         tensors[f"{name}.bias"] = generator.normal(0, 0.1, hidden).astype(np.float32)
 
-    for table, rows in (
-        ("word", "vocab_size"),
-        ("position", "max_position_embeddings"),
-        ("token_type", "type_vocab_size"),
-    ):
+    for table, rows in (("word", "vocab_size"), ("position", "max_position_embeddings")):
         values = generator.normal(0, 0.5, (CONFIG[rows], hidden))
-        tensors[f"bert.embeddings.{table}_embeddings.weight"] = values.astype(np.float32)
-    norm("bert.embeddings.LayerNorm")
+        tensors[f"mpnet.embeddings.{table}_embeddings.weight"] = values.astype(np.float32)
+    norm("mpnet.embeddings.LayerNorm")
+    shape = (CONFIG["relative_attention_num_buckets"], CONFIG["num_attention_heads"])
+    biases = generator.normal(0, 1, shape).astype(np.float32)
+    tensors["mpnet.encoder.relative_attention_bias.weight"] = biases
     for i in range(CONFIG["num_hidden_layers"]):
-        layer = f"bert.encoder.layer.{i}"
-        for part in ("query", "key", "value"):
-            linear(f"{layer}.attention.self.{part}", hidden, hidden)
-        linear(f"{layer}.attention.output.dense", hidden, hidden)
-        norm(f"{layer}.attention.output.LayerNorm")
+        layer = f"mpnet.encoder.layer.{i}"
+        for part in ("q", "k", "v", "o"):
+            linear(f"{layer}.attention.attn.{part}", hidden, hidden)
+        norm(f"{layer}.attention.LayerNorm")
         linear(f"{layer}.intermediate.dense", wide, hidden)
         linear(f"{layer}.output.dense", hidden, wide)
         norm(f"{layer}.output.LayerNorm")
-    linear("bert.pooler.dense", hidden, hidden)
-    linear("classifier", 2, hidden)
+    linear("classifier.dense", hidden, hidden)
+    linear("classifier.out_proj", 2, hidden)
     (folder / "config.json").write_text(json.dumps(CONFIG))
     save_file(tensors, str(folder / "model.safetensors"))
 
@@ -102,17 +164,17 @@ def ranges() -> Dict[str, Any]:
     """Plausible quantization parameters of every quantizer, as in quantization.json; they never change."""
     quantizers: Dict[str, Any] = {}
     for i in range(CONFIG["num_hidden_layers"]):
-        layer = f"bert.encoder.layer.{i}"
-        for part in ("query", "key", "value"):
-            quantizers[f"{layer}.attention.self.{part}:input"] = {"scale": 0.03, "zero_point": 121}
-        quantizers[f"{layer}.attention.self:query"] = {"scale": 0.02, "zero_point": 130}
-        quantizers[f"{layer}.attention.self:key"] = {"scale": 0.02, "zero_point": 0}
-        quantizers[f"{layer}.attention.self:value"] = {"scale": 0.02, "zero_point": 0}
-        quantizers[f"{layer}.attention.output.dense:input"] = {"scale": 0.015, "zero_point": 128}
+        layer = f"mpnet.encoder.layer.{i}"
+        for part in ("q", "k", "v"):
+            quantizers[f"{layer}.attention.attn.{part}:input"] = {"scale": 0.03, "zero_point": 121}
+        quantizers[f"{layer}.attention.attn:query"] = {"scale": 0.02, "zero_point": 130}
+        quantizers[f"{layer}.attention.attn:key"] = {"scale": 0.02, "zero_point": 0}
+        quantizers[f"{layer}.attention.attn:value"] = {"scale": 0.02, "zero_point": 0}
+        quantizers[f"{layer}.attention.attn.o:input"] = {"scale": 0.015, "zero_point": 128}
         quantizers[f"{layer}.intermediate.dense:input"] = {"scale": 0.03, "zero_point": 126}
         quantizers[f"{layer}.output.dense:input"] = {"scale": 0.012, "zero_point": 14}
-    quantizers["bert.pooler.dense:input"] = {"scale": 0.03, "zero_point": 127}
-    quantizers["classifier:input"] = {"scale": 0.008, "zero_point": 125}
+    quantizers["classifier.dense:input"] = {"scale": 0.03, "zero_point": 127}
+    quantizers["classifier.out_proj:input"] = {"scale": 0.008, "zero_point": 125}
     return {
         "format": 3,
         "method": "golden",
@@ -135,15 +197,15 @@ def pack_in_turn(graph: LoweredGraph) -> Tuple[LoweredGraph, List[LinearFacts]]:
     return packed, facts
 
 
-def make(path: Path) -> None:
-    """Compile the model, and write the bundle and, beside it, a JSON file with its answers."""
+def make(path: Path, write: Callable[[Path], None], record: Dict[str, Any], prefix: str) -> None:
+    """Compile a model, and write the bundle and, beside it, a JSON file with its answers."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_model(folder)
+        write(folder)
         checkpoint = Checkpoint.open(folder)
         config = read_config(checkpoint)
         graph = select_first_early(fuse(import_graph(checkpoint, config)))
-        scales = Scales.from_mapping(ranges(), "bert.")
+        scales = Scales.from_mapping(record, prefix)
         lowered, facts = pack_in_turn(quantize(graph, scales))
         program, weights = plan(lowered)
         target = get_target("x86")
@@ -175,11 +237,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser = command_line.parser("tools.dev.make_golden", __doc__)
     parser.add_argument("--replace", action="store_true", help="replace the files of the current version")
     options = parser.parse_args(arguments)
-    path = GOLDEN / f"v{FORMAT_VERSION}.oeb"
-    if path.exists() and not options.replace:
-        raise SystemExit(f"{path} exists\n  fix: raise FORMAT_VERSION first, or pass --replace")
-    make(path)
-    print(f"wrote {path} ({path.stat().st_size} bytes) and {path.with_suffix('.json').name}")
+    for suffix, write, record, prefix in (
+        ("", write_model, ranges(), "mpnet."),
+        ("-modernbert", write_modernbert, modernbert_ranges(), "model."),
+    ):
+        path = GOLDEN / f"v{FORMAT_VERSION}{suffix}.oeb"
+        if path.exists() and not options.replace:
+            raise SystemExit(f"{path} exists\n  fix: raise FORMAT_VERSION first, or pass --replace")
+        make(path, write, record, prefix)
+        print(f"wrote {path} ({path.stat().st_size} bytes) and {path.with_suffix('.json').name}")
 
 
 if __name__ == "__main__":

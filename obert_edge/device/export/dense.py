@@ -124,7 +124,11 @@ class Dense:
 
 @dataclass(frozen=True)
 class SelfAttention:
-    """``softmax(Q K^T / sqrt(head_dim)) V`` within each sequence, per head."""
+    """``softmax(Q K^T / sqrt(head_dim) + bias) V`` within each sequence, per head.
+
+    ``bias`` [heads, 2 * D - 1] holds at ``clip(j - i, 1 - D, D - 1) + D - 1`` what is added to the score of
+    query i and key j; ``None``: nothing is.
+    """
 
     query: str
     key: str
@@ -132,6 +136,14 @@ class SelfAttention:
     output: str
     heads: int
     head_dim: int
+    bias: Optional[Floats] = None
+
+    def biases(self, tokens: int) -> Floats:
+        """The biases of a sequence, float32 [heads, queries, keys]."""
+        assert self.bias is not None
+        most = self.bias.shape[1] // 2
+        behind = np.arange(tokens) - np.arange(tokens)[:, None]
+        return cast(Floats, self.bias[:, np.clip(behind, -most, most) + most])
 
 
 @dataclass(frozen=True)
@@ -228,6 +240,7 @@ class _Translation:
         self.values: Dict[int, str] = {}  # buffer -> name of the value it holds now
         # Buffer -> its quantization parameters while it holds 8-bit values.
         self.qparams: Dict[int, Optional[QuantParams]] = {}
+        self.biases: Dict[int, Floats] = {}  # constant -> the biases it holds
         self.producers: Dict[str, int] = {}  # value -> index of the Dense op that writes it
 
     def add(self, op: ir.Op) -> None:
@@ -292,6 +305,12 @@ class _Translation:
         return Table.nearest(dequantize_rows(rows, group_scale, self._floats(op.word_scale), op.channels))
 
     def _embed(self, op: ir.Embed) -> None:
+        if op.position == ir.ABSENT:
+            raise BundleError(
+                f"op {op.name!r} adds no positions: the model has rotary ones, which "
+                "have no dense counterpart",
+                hint="measure without --baseline",
+            )
         token_type = None
         if op.token_type != ir.ABSENT:
             token_type = self._table(op.token_type, op.token_type_scale, op.channels)
@@ -342,7 +361,15 @@ class _Translation:
         self._rescale(key, math.sqrt(scores) / qparams[1].scale)
         self._rescale(value, op.context_scale / qparams[2].scale)
         output = self._write(op.output, op.name, self._qparams(op.output, 1.0, op.zero_point))
-        self.ops.append(SelfAttention(query, key, value, output, op.heads, op.head_dim))
+        bias = self._bias(op) if op.distances else None
+        self.ops.append(SelfAttention(query, key, value, output, op.heads, op.head_dim, bias))
+
+    def _bias(self, op: ir.Attention) -> Floats:
+        """The biases in natural units; one array for all ops that share them."""
+        if op.bias not in self.biases:
+            in_bits = self._floats(op.bias).reshape(op.heads, 2 * op.distances - 1)
+            self.biases[op.bias] = in_bits * np.float32(math.log(2.0))
+        return self.biases[op.bias]
 
     def _rescale(self, value: str, factor: float) -> None:
         index = self.producers.get(value)

@@ -99,6 +99,8 @@ def _attention(query: Floats, key: Floats, value: Floats, mask: Any, op: SelfAtt
         return x.reshape(*x.shape[:2], op.heads, op.head_dim).transpose(0, 2, 1, 3)
 
     scores = heads(query) @ heads(key).transpose(0, 1, 3, 2) / np.float32(math.sqrt(op.head_dim))
+    if op.bias is not None:
+        scores = scores + op.biases(query.shape[1])
     scores = np.where(mask[:, None, None, :] != 0, scores, np.float32(-1e9))
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     contexts = weights / weights.sum(axis=-1, keepdims=True) @ heads(value)

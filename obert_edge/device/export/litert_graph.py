@@ -76,6 +76,7 @@ class _Graph:
         self.values: Dict[str, int] = {}
         self.quantized: Dict[Tuple[int, QuantParams], int] = {}
         self.queries = {op.query: op.head_dim for op in model.ops if isinstance(op, SelfAttention)}
+        self.biases: Dict[int, int] = {}  # id of the biases -> their constant
         self.results: List[int] = []
         shape = [batch_size, sequence_length]
         self.inputs = [self.writer.tensor(shape, np.int32, name=name) for name in INPUTS]
@@ -206,11 +207,19 @@ class _Graph:
         shape = [self.batch, op.heads, self.sequence, op.head_dim]
         square = [self.batch, op.heads, self.sequence, self.sequence]
         scores = self.writer.op("BATCH_MATMUL", [query, key], square, "BatchMatMul", adjY=True)
+        if op.bias is not None:
+            scores = self.elementwise("ADD", scores, self._biases(op))
         scores = self.elementwise("ADD", scores, self.score_mask)
         weights = self.writer.op("SOFTMAX", [scores], square, "Softmax", beta=1.0)
         contexts = self.writer.op("BATCH_MATMUL", [weights, value], shape, "BatchMatMul")
         swapped = [self.batch, self.sequence, op.heads, op.head_dim]
         return self.reshape(self._transpose(contexts, swapped), [self.tokens, op.heads * op.head_dim])
+
+    def _biases(self, op: SelfAttention) -> int:
+        """[1, heads, sequence, sequence], one constant for all layers that share them."""
+        if id(op.bias) not in self.biases:
+            self.biases[id(op.bias)] = self.writer.constant(op.biases(self.sequence)[None])
+        return self.biases[id(op.bias)]
 
     def _heads(self, value: int, op: SelfAttention) -> int:
         apart = self.reshape(value, [self.batch, self.sequence, op.heads, op.head_dim])

@@ -86,6 +86,7 @@ class _FloatGraph:
         self.merged = {value for op in attentions for value in (op.query, op.key, op.value)}
         self.writers = {op.output: op for op in model.ops if isinstance(op, Dense)}
         self.mask = ""
+        self.made_biases: Dict[int, str] = {}  # id of the biases -> their value
 
     def build(self) -> Any:
         """The ModelProto."""
@@ -192,7 +193,26 @@ class _FloatGraph:
             self.constant(bias),
             self.mask,
         ]
+        if op.bias is not None:
+            inputs += ["", self.biases(op)]
         return self.node("Attention", inputs, MICROSOFT, num_heads=op.heads)
+
+    def biases(self, op: SelfAttention) -> str:
+        """The biases of the scores, float32 [1, heads, sequence, sequence], once for all layers."""
+        assert op.bias is not None
+        key = id(op.bias)
+        if key not in self.made_biases:
+            most = op.bias.shape[1] // 2
+            table, bounds = self.constant(op.bias.T), [self.constant(np.array(b)) for b in (-most, most)]
+            zero, one = self.constant(np.array(0)), self.constant(np.array(1))
+            length = self.node("Squeeze", [self.node("Shape", ["input_ids"], start=1)])
+            tokens = self.node("Range", [zero, length, one])
+            queries = self.node("Unsqueeze", [tokens, self.constant(np.array([1]))])
+            behind = self.node("Clip", [self.node("Sub", [tokens, queries]), *bounds])
+            rows = self.node("Gather", [table, self.node("Add", [behind, bounds[1]])])
+            heads_first = self.node("Transpose", [rows], perm=[2, 0, 1])
+            self.made_biases[key] = self.node("Unsqueeze", [heads_first, self.constant(np.array([0]))])
+        return self.made_biases[key]
 
     def pool(self, op: Pool) -> str:
         """The first token, or the mean over the tokens the mask keeps."""
@@ -252,4 +272,6 @@ class _Int8Graph(_FloatGraph):
     def attention(self, op: SelfAttention) -> str:
         """Self-attention in float on the three products, as ORT's own quantizer leaves it."""
         inputs = [self.values[op.query], self.values[op.key], self.values[op.value], "", self.mask]
+        if op.bias is not None:
+            inputs.append(self.biases(op))
         return self.node("MultiHeadAttention", inputs, MICROSOFT, num_heads=op.heads)

@@ -159,6 +159,9 @@ class _Graph:
             for value in (op.query, op.key, op.value)
         ]
         allowed = self.ops.convert(self.kept, "boolean")
+        if op.bias is not None:
+            biases = self.ops.constant(op.biases(self.shape[1])[None])
+            allowed = self.ops.select(allowed, biases, self.ops.constant(np.float32(-1e4)))
         context = self.ops.scaled_dot_product_attention(*heads, allowed)
         merged = self.ops.constant(np.array([0, 0, op.heads * op.head_dim]))
         return self.ops.reshape(self.ops.transpose(context, order), merged, True)

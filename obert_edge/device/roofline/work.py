@@ -22,10 +22,12 @@ from obert_edge.bundle.ops import (
     LayerNorm,
     Linear,
     MeanPool,
+    Multiply,
     Op,
     Output,
     Quantize,
     QuantizeDynamic,
+    Rotate,
     RowFormat,
     SelectFirst,
     WeightFormat,
@@ -47,6 +49,8 @@ _SOFTMAX = 13
 _LAYER_NORM = 10
 _QUANTIZE = 4
 _QUANTIZE_DYNAMIC = 7
+_ROTATE = 6
+_MULTIPLY = 5
 _EMBED = 4
 
 
@@ -185,13 +189,15 @@ def _linear(program: Program, op: Linear, lengths: Sequence[int]) -> Work:
 
 def _attention(program: Program, op: Attention, lengths: Sequence[int]) -> Work:
     channels = op.heads * op.head_dim
-    scores = sum(_padded(length) ** 2 for length in lengths)
+    seen = [min(length, 2 * op.window + 1) if op.window else length for length in lengths]
+    scores = sum(_padded(length) * _padded(keys) for length, keys in zip(lengths, seen))
     tokens = sum(_padded(length) for length in lengths)
     return Work(
         multiply_adds=2.0 * scores * channels,
         floats=_SOFTMAX * scores * op.heads,
         shuffled=4.0 * tokens * channels,
         l2=3.0 * tokens * channels,
+        l1=4.0 * scores * op.heads if op.distances else 0.0,
         written=tokens * channels,
     )
 
@@ -211,6 +217,16 @@ def _quantize_dynamic(program: Program, op: QuantizeDynamic, lengths: Sequence[i
     """As with static parameters, but the values are read twice: the range of a token comes first."""
     values = _padded(_tokens(program, op.input, lengths)) * op.channels
     return Work(floats=_QUANTIZE_DYNAMIC * values, l1=8 * values, l2=8 * values, written=values)
+
+
+def _rotate(program: Program, op: Rotate, lengths: Sequence[int]) -> Work:
+    values = _padded(sum(lengths)) * op.heads * op.head_dim
+    return Work(floats=_ROTATE * values, l1=4 * values, l2=4 * values, written=values)
+
+
+def _multiply(program: Program, op: Multiply, lengths: Sequence[int]) -> Work:
+    values = _padded(_tokens(program, op.left, lengths)) * op.channels
+    return Work(floats=_MULTIPLY * values, l1=8 * values, l2=8 * values, written=values)
 
 
 def _embed(program: Program, op: Embed, lengths: Sequence[int]) -> Work:
@@ -241,6 +257,8 @@ WORK: Dict[Type[Op], Callable[[Program, Any, Sequence[int]], Work]] = {
     Attention: _attention,
     SelectFirst: _select_first,
     MeanPool: _read_once,
+    Rotate: _rotate,
+    Multiply: _multiply,
     Output: _read_once,
 }
 

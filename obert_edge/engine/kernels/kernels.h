@@ -110,7 +110,20 @@ struct AttentionArgs {
   const int32_t* starts;  // [sequences + 1]: first token of each sequence, and the end of the last
   int32_t heads, head_dim, query_zero_point, zero_point;
   float score_scale, context_scale;
+  const float* bias;  // [heads][2 * distances - 1], finite: added to the scores; nullptr: there is none
+  int32_t window;     // keys more than so many tokens from a query do not count; 0: all do. Not together with a bias
+  int32_t distances;  // key j has the bias number clamp(j - i, 1 - distances, distances - 1) + distances - 1 of query i
 };
+// The numbers of a head's biases for how far keys are behind a query: -reach .. reach, of which those beyond the table
+// are its ends. In that order, or in the other one.
+static inline void spread_biases(const AttentionArgs& args, int32_t head, int32_t reach, bool reversed, float* out) {
+  const int32_t last = 2 * args.distances - 2;
+  const float* table = args.bias + static_cast<size_t>(head) * static_cast<size_t>(last + 1);
+  for (int32_t i = 0; i <= 2 * reach; ++i) {
+    const int32_t number = i - reach + args.distances - 1;
+    out[reversed ? 2 * reach - i : i] = table[number < 0 ? 0 : number > last ? last : number];
+  }
+}
 // Computes one head of one sequence and writes the lanes of that sequence's tokens alone, because another thread may be
 // writing those beside them. `scratch` is as for LinearFn, and holds
 // Implementation::attention_scratch(head_dim, longest sequence of the batch) bytes.
@@ -141,6 +154,29 @@ struct QuantizeArgs {
 };
 using QuantizeFn = void (*)(const QuantizeArgs& args, int32_t begin, int32_t end);
 
+// Arguments of Rotate: docs/reference/numerics.md, "Rotation and product".
+struct RotateArgs {
+  const float* input;        // F32 panels [heads * head_dim]
+  void* output;              // U8 or S8 panels [heads * head_dim]
+  const int32_t* positions;  // [tokens]
+  const float* cosine;       // [positions][head_dim / 2]
+  const float* sine;         // [positions][head_dim / 2]
+  int32_t tokens, heads, head_dim, zero_point, lo, hi;
+  float inv_scale;
+};
+using RotateFn = void (*)(const RotateArgs& args, int32_t begin, int32_t end);
+
+// Arguments of Multiply: docs/reference/numerics.md, "Rotation and product".
+struct MultiplyArgs {
+  const float* left;   // F32 panels [channels]
+  const float* right;  // F32 panels [channels]
+  void* output;        // U8 or F32 panels [channels]
+  DType out_type;      // of output
+  int32_t tokens, channels, zero_point;
+  float inv_scale;
+};
+using MultiplyFn = void (*)(const MultiplyArgs& args, int32_t begin, int32_t end);
+
 // A row of INT4 word embeddings is cut into groups of 32 channels of 16 bytes each: channel i of a group is the low
 // half of byte i, channel 16 + i the high half.
 constexpr int32_t kInt4GroupBytes = kInt4Group / 2;
@@ -154,7 +190,7 @@ struct EmbedArgs {
   const int8_t* word;              // [vocabulary][channels], or INT4 rows
   const int8_t* word_group_scale;  // [vocabulary][groups_of(channels)] where the word rows are INT4, else nullptr
   const float* word_scale;         // [vocabulary]
-  const int8_t* position;          // [positions][channels]
+  const int8_t* position;          // [positions][channels]; nullptr: the model has no position table
   const float* position_scale;     // [positions]
   const int8_t* token_type;        // [types][channels]; nullptr: the model has no token types
   const float* token_type_scale;   // [types]
@@ -182,6 +218,8 @@ struct Implementation {
   LayerNormFn layer_norm;
   QuantizeFn quantize;  // with one scale for all tokens
   QuantizeFn quantize_dynamic;
+  RotateFn rotate;
+  MultiplyFn multiply;
   EmbedFn embed;
   PoolFn mean_pool;
   PoolFn select_first;

@@ -7,6 +7,9 @@ namespace {
 
 // ---- what it accepts
 
+// Of a relative bias: further than any position table reaches.
+constexpr int32_t kMaxDistances = 1 << 20;
+
 int32_t check_op(const OpCheck& check) {
   const AttentionFields op = attention_fields(check.op);
   OE_CHECK(check.in_range("heads", op.heads, 1, 4096));
@@ -24,6 +27,14 @@ int32_t check_op(const OpCheck& check) {
   }
   OE_CHECK(check.in_range("query_zero_point", op.query_zero_point, 0, 255));
   OE_CHECK(check.in_range("zero_point", op.zero_point, 0, 255));
+  OE_CHECK(check.in_range("distances", op.distances, 0, kMaxDistances));
+  if (op.distances > 0) {
+    OE_CHECK(check.floats("bias", op.bias, int64_t{op.heads} * (2 * op.distances - 1)));
+  } else if (op.bias != kAbsent) {
+    OE_REFUSE(check, "it has a bias (constant %d) of no distances", op.bias);
+  }
+  OE_CHECK(check.in_range("window", op.window, 0, kMaxDistances));
+  if (op.window > 0 && op.distances > 0) OE_REFUSE(check, "it has a bias and a window of %d tokens", op.window);
   OE_CHECK(check.positive("score_scale", op.score_scale));
   return check.positive("context_scale", op.context_scale);
 }
@@ -55,6 +66,9 @@ void run_batch(const Run& run, int32_t index, int32_t) {
   args.zero_point = op.zero_point;
   args.score_scale = op.score_scale;
   args.context_scale = op.context_scale;
+  args.bias = op.distances > 0 ? run.program.constant<float>(op.bias) : nullptr;
+  args.distances = op.distances;
+  args.window = op.window;
   parallel(run.pool, run.batch.sequences * args.heads, [&](int32_t task, int32_t thread) {
     run.kernels.attention(args, task / args.heads, task % args.heads, run.scratch.of(thread));
   });

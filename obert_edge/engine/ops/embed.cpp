@@ -33,9 +33,14 @@ int32_t check_op(const OpCheck& check) {
   OE_CHECK(check.buffer("output", op.output, kF32, op.channels));
   OE_CHECK(check.domain("output", op.output, Domain::Tokens));
   OE_CHECK(check_word_table(check, op));
-  OE_CHECK(check_table(check, "position table", op.positions, op.position, op.position_scale, op.channels));
-  if (static_cast<uint32_t>(op.positions) < check.program.max_positions) {
-    OE_REFUSE(check, "its position table has %d rows; max_positions is %u", op.positions, check.program.max_positions);
+  if (op.position == kAbsent) {
+    OE_CHECK(check.in_range("positions without a table", op.positions, 0, 0));
+  } else {
+    OE_CHECK(check_table(check, "position table", op.positions, op.position, op.position_scale, op.channels));
+    if (static_cast<uint32_t>(op.positions) < check.program.max_positions) {
+      OE_REFUSE(check, "its position table has %d rows; max_positions is %u", op.positions,
+                check.program.max_positions);
+    }
   }
   if (op.token_type == kAbsent) return check.in_range("token_types without a table", op.token_types, 0, 0);
   return check_table(check, "token type table", op.token_types, op.token_type, op.token_type_scale, op.channels);
@@ -55,7 +60,7 @@ int32_t check_batch(const Op& record, const oe_batch& batch) {
   const EmbedFields op = embed_fields(record);
   if (!batch.ids || !batch.positions) return fail(OE_INVALID_INPUT, "the batch has no ids or no positions");
   OE_CHECK(check_rows("ids", batch.ids, batch.tokens, op.vocabulary));
-  OE_CHECK(check_rows("positions", batch.positions, batch.tokens, op.positions));
+  if (op.positions > 0) OE_CHECK(check_rows("positions", batch.positions, batch.tokens, op.positions));
   if (!batch.token_types) return OE_OK;
   return check_rows("token_types", batch.token_types, batch.tokens, op.token_types ? op.token_types : 1);
 }
@@ -72,7 +77,7 @@ EmbedArgs args_of(const Run& run, int32_t index) {
   args.word_group_scale = run.program.constant<int8_t>(op.word_group_scale);
   args.word_scale = run.program.constant<float>(op.word_scale);
   args.position = run.program.constant<int8_t>(op.position);
-  args.position_scale = run.program.constant<float>(op.position_scale);
+  args.position_scale = args.position ? run.program.constant<float>(op.position_scale) : nullptr;
   args.token_type = run.program.constant<int8_t>(op.token_type);
   args.token_type_scale = args.token_type ? run.program.constant<float>(op.token_type_scale) : nullptr;
   args.output = run.buffer<float>(op.output);

@@ -20,8 +20,10 @@ enum class OpKind : uint32_t {
   SelectFirst = 7,
   MeanPool = 8,
   Output = 9,
+  Rotate = 10,
+  Multiply = 11,
 };
-constexpr uint32_t kFirstOpKind = 1, kLastOpKind = 9;
+constexpr uint32_t kFirstOpKind = 1, kLastOpKind = 11;
 
 // Places of a record; those an op does not use hold kAbsent or 0.
 constexpr int32_t kMaxInputs = 4, kMaxOutputs = 4, kMaxConsts = 12, kMaxInts = 12, kMaxFloats = 8, kNameBytes = 64;
@@ -49,10 +51,12 @@ constexpr OpShape kOpShapes[] = {
     {"Quantize", 1, 1, 0, 2, 1},
     {"QuantizeDynamic", 1, 2, 0, 1, 0},
     {"Linear", 3, 1, 7, 9, 1},
-    {"Attention", 3, 1, 0, 4, 2},
+    {"Attention", 3, 1, 1, 6, 2},
     {"SelectFirst", 1, 1, 0, 1, 0},
     {"MeanPool", 1, 1, 0, 1, 0},
     {"Output", 1, 0, 0, 1, 0},
+    {"Rotate", 1, 1, 2, 6, 1},
+    {"Multiply", 2, 1, 0, 2, 1},
 };
 
 // Calls `DO(Name)` for every kind of op, in the order of their numbers.
@@ -65,7 +69,9 @@ constexpr OpShape kOpShapes[] = {
   DO(Attention) \
   DO(SelectFirst) \
   DO(MeanPool) \
-  DO(Output)
+  DO(Output) \
+  DO(Rotate) \
+  DO(Multiply)
 
 // ---- Embed: Sum of the word, position and (optional) token-type rows, dequantized.
 namespace embed_op {  // places
@@ -77,13 +83,13 @@ struct EmbedFields {
   int32_t output;  // F32[channels] over tokens
   int32_t word;  // S8[vocabulary, channels], or INT4 rows as word_format says
   int32_t word_scale;  // F32, one scale per row
-  int32_t position;  // S8[positions, channels]
-  int32_t position_scale;  // F32, one scale per row
+  int32_t position;  // S8[positions, channels]; or kAbsent
+  int32_t position_scale;  // F32, one scale per row; or kAbsent
   int32_t token_type;  // S8[token_types, channels]; or kAbsent
   int32_t token_type_scale;  // F32, one scale per row; or kAbsent
   int32_t word_group_scale;  // S8[vocabulary, groups]: INT4 rows alone; multiplies the row's scale; or kAbsent
   int32_t vocabulary;  // rows of the word table
-  int32_t positions;  // rows of the position table
+  int32_t positions;  // rows of the position table; 0: there is none
   int32_t token_types;  // rows of the token-type table; 0: there is none
   int32_t channels;  // of the buffers
   RowFormat word_format;  // how the word rows are stored
@@ -245,7 +251,8 @@ static inline LinearFields linear_fields(const Op& op) {
 namespace attention_op {  // places
 enum { kQuery, kKey, kValue };  // inputs
 enum { kOutput };  // outputs
-enum { kHeads, kHeadDim, kQueryZeroPoint, kZeroPoint };  // ints
+enum { kBias };  // consts
+enum { kHeads, kHeadDim, kQueryZeroPoint, kZeroPoint, kDistances, kWindow };  // ints
 enum { kScoreScale, kContextScale };  // floats
 }  // namespace attention_op
 struct AttentionFields {
@@ -253,10 +260,13 @@ struct AttentionFields {
   int32_t key;  // S8[heads * head_dim]
   int32_t value;  // S8[heads * head_dim]
   int32_t output;  // U8 or F32 [heads * head_dim]
+  int32_t bias;  // F32[heads, 2 * distances - 1]: added to a score, by how far the key is behind the query, times log2(e); or kAbsent
   int32_t heads;  // number of heads
   int32_t head_dim;  // channels of one head
   int32_t query_zero_point;  // zero point of the query
   int32_t zero_point;  // zero point of the 8-bit output
+  int32_t distances;  // D: the bias of key j to query i is number min(max(j - i, 1 - D), D - 1) + D - 1 of its head; 0: there is none
+  int32_t window;  // keys more than so many tokens from the query do not count; 0: all do. There is no bias then
   float score_scale;  // s_q * s_k / sqrt(head_dim) * log2(e)
   float context_scale;  // s_v * inv_scale for a U8 output, s_v for a F32 one
 };
@@ -266,10 +276,13 @@ static inline AttentionFields attention_fields(const Op& op) {
       op.inputs[attention_op::kKey],
       op.inputs[attention_op::kValue],
       op.outputs[attention_op::kOutput],
+      op.consts[attention_op::kBias],
       op.ints[attention_op::kHeads],
       op.ints[attention_op::kHeadDim],
       op.ints[attention_op::kQueryZeroPoint],
       op.ints[attention_op::kZeroPoint],
+      op.ints[attention_op::kDistances],
+      op.ints[attention_op::kWindow],
       op.floats[attention_op::kScoreScale],
       op.floats[attention_op::kContextScale],
   };
@@ -326,6 +339,69 @@ static inline OutputFields output_fields(const Op& op) {
   return {
       op.inputs[output_op::kInput],
       op.ints[output_op::kChannels],
+  };
+}
+
+// ---- Rotate: Turns pairs of channels of each head by angles that grow with the token's position.
+namespace rotate_op {  // places
+enum { kInput };  // inputs
+enum { kOutput };  // outputs
+enum { kCosine, kSine };  // consts
+enum { kHeads, kHeadDim, kPositions, kZeroPoint, kLo, kHi };  // ints
+enum { kInvScale };  // floats
+}  // namespace rotate_op
+struct RotateFields {
+  int32_t input;  // F32[heads * head_dim]
+  int32_t output;  // U8 or S8 [heads * head_dim]
+  int32_t cosine;  // F32[positions, head_dim / 2]
+  int32_t sine;  // F32[positions, head_dim / 2]
+  int32_t heads;  // number of heads
+  int32_t head_dim;  // channels of one head; even
+  int32_t positions;  // rows of the tables
+  int32_t zero_point;  // zero point of the 8-bit output
+  int32_t lo;  // smallest value of the output: 0 for U8, -127 for S8
+  int32_t hi;  // largest value of the output: 255 for U8, 127 for S8
+  float inv_scale;  // 1 / scale of the 8-bit output
+};
+static inline RotateFields rotate_fields(const Op& op) {
+  return {
+      op.inputs[rotate_op::kInput],
+      op.outputs[rotate_op::kOutput],
+      op.consts[rotate_op::kCosine],
+      op.consts[rotate_op::kSine],
+      op.ints[rotate_op::kHeads],
+      op.ints[rotate_op::kHeadDim],
+      op.ints[rotate_op::kPositions],
+      op.ints[rotate_op::kZeroPoint],
+      op.ints[rotate_op::kLo],
+      op.ints[rotate_op::kHi],
+      op.floats[rotate_op::kInvScale],
+  };
+}
+
+// ---- Multiply: The product of two values, channel by channel: a gated unit.
+namespace multiply_op {  // places
+enum { kLeft, kRight };  // inputs
+enum { kOutput };  // outputs
+enum { kChannels, kZeroPoint };  // ints
+enum { kInvScale };  // floats
+}  // namespace multiply_op
+struct MultiplyFields {
+  int32_t left;  // F32[channels]
+  int32_t right;  // F32[channels]
+  int32_t output;  // U8 or F32 [channels]
+  int32_t channels;  // of the buffers
+  int32_t zero_point;  // zero point of the 8-bit output
+  float inv_scale;  // 1 / scale of the 8-bit output
+};
+static inline MultiplyFields multiply_fields(const Op& op) {
+  return {
+      op.inputs[multiply_op::kLeft],
+      op.inputs[multiply_op::kRight],
+      op.outputs[multiply_op::kOutput],
+      op.ints[multiply_op::kChannels],
+      op.ints[multiply_op::kZeroPoint],
+      op.floats[multiply_op::kInvScale],
   };
 }
 

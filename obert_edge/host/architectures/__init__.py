@@ -6,14 +6,18 @@ Neither torch nor transformers is imported here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Dict
+from typing import Any, Dict, Optional, Tuple
 
 from obert_edge.errors import CheckpointError
 from obert_edge.host.architectures.base import CLASS_SUFFIXES, Architecture
 from obert_edge.host.architectures.bert import BERT
+from obert_edge.host.architectures.camembert import CAMEMBERT
 from obert_edge.host.architectures.distilbert import DISTILBERT
 from obert_edge.host.architectures.electra import ELECTRA
+from obert_edge.host.architectures.modernbert import MODERNBERT
+from obert_edge.host.architectures.mpnet import MPNET
 from obert_edge.host.architectures.roberta import ROBERTA
+from obert_edge.host.architectures.xlm_roberta import XLM_ROBERTA
 
 #: Every architecture by its ``model_type`` in ``config.json``. Adding one: its file, and its row here.
 ARCHITECTURES: Dict[str, Architecture] = {
@@ -23,10 +27,64 @@ ARCHITECTURES: Dict[str, Architecture] = {
         DISTILBERT,
         ROBERTA,
         ELECTRA,
+        XLM_ROBERTA,
+        CAMEMBERT,
+        MPNET,
+        MODERNBERT,
     )
 }
 
 __all__ = ["ARCHITECTURES", "CLASS_SUFFIXES", "Architecture", "architecture_of"]
+
+_DECODER = "it reads from left to right to write text, and has no encoder"
+_TWO_PARTS = "it is an encoder with a decoder that writes text"
+_ROTARY = "it has rotary positions in another graph than modernbert's"
+_DISENTANGLED = "its attention also multiplies with relative positions, which the engine has no op for"
+_SPARSE_ATTENTION = "its attention leaves most pairs of tokens out, which the engine has no op for"
+_PRE_NORM = "it normalizes before each block, in another graph than modernbert's"
+_CONVOLUTIONS = "it has convolutions, which the engine has no op for"
+
+#: Model types that are asked for and not supported: why not, and what comes nearest.
+_REFUSED: Dict[str, Tuple[str, str]] = {
+    **dict.fromkeys(
+        ("gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma")
+        + ("gemma2", "gemma3_text", "phi", "phi3", "opt", "bloom", "falcon", "xglm", "ctrl", "openai-gpt"),
+        (_DECODER, "fine-tune an encoder on the task, such as a roberta model"),
+    ),
+    **dict.fromkeys(
+        ("t5", "mt5", "umt5", "longt5", "bart", "mbart", "marian", "pegasus", "m2m_100", "prophetnet"),
+        (_TWO_PARTS, "for a classifier or for embeddings fine-tune an encoder, such as a roberta model"),
+    ),
+    **dict.fromkeys(
+        ("deberta", "deberta-v2", "sew-d"),
+        (_DISENTANGLED, "the nearest is mpnet, whose relative positions are a bias; or roberta"),
+    ),
+    **dict.fromkeys(
+        ("nomic_bert", "eurobert", "roformer", "esm"),
+        (_ROTARY, "the nearest is modernbert"),
+    ),
+    **dict.fromkeys(
+        ("longformer", "big_bird", "led", "reformer"),
+        (_SPARSE_ATTENTION, "the nearest is modernbert, which takes 8,192 tokens"),
+    ),
+    **dict.fromkeys(
+        ("xlm-roberta-xl", "roberta-prelayernorm", "megatron-bert", "xmod"),
+        (_PRE_NORM, "the nearest is xlm-roberta, roberta or modernbert"),
+    ),
+    **dict.fromkeys(
+        ("convbert", "squeezebert"), (_CONVOLUTIONS, "the nearest is electra, distilbert or a MiniLM (bert)")
+    ),
+    "albert": (
+        "its layers share one set of weights, and a table of names has one for each layer",
+        "the nearest is electra, whose embeddings are narrow too, or a MiniLM (bert)",
+    ),
+    "mobilebert": (
+        "its layers have bottlenecks and several feed-forward parts",
+        "the nearest of its size is distilbert or a MiniLM (bert)",
+    ),
+    "xlnet": (_DISENTANGLED, "the nearest is mpnet, whose relative positions are a bias"),
+    "funnel": (_DISENTANGLED, "the nearest is mpnet, whose relative positions are a bias"),
+}
 
 
 def architecture_of(config: Mapping[str, Any], source: object) -> Architecture:
@@ -37,12 +95,29 @@ def architecture_of(config: Mapping[str, Any], source: object) -> Architecture:
         source: what to call the model in errors: its folder, or its class.
 
     Raises:
-        CheckpointError: ``model_type`` is missing, or is none of :data:`ARCHITECTURES`.
+        CheckpointError: ``model_type`` is missing, or is none of :data:`ARCHITECTURES`; or the model computes
+            something else under a name that is, by code of its own.
     """
-    model_type = config.get("model_type")
-    if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
-        raise CheckpointError(
-            f"{source} is a {model_type!r} model; supported are {', '.join(ARCHITECTURES)}",
-            hint="start from one of these architectures",
-        )
-    return ARCHITECTURES[model_type]
+    model_type, code = config.get("model_type"), _own_code(config)
+    known = isinstance(model_type, str) and model_type in ARCHITECTURES
+    if known and code is None:
+        return ARCHITECTURES[str(model_type)]
+    why, nearest = _REFUSED.get(str(model_type), ("", "start from one of these architectures"))
+    if code is not None:
+        why = f"its config.json names code of its own (auto_map: {code}), which may compute anything"
+        if known:
+            nearest = f"where the weights are those of a plain {model_type}, take auto_map out of config.json"
+    raise CheckpointError(
+        f"{source} is a {model_type!r} model; supported are {', '.join(ARCHITECTURES)}"
+        + (f". {why[0].upper()}{why[1:]}" if why else ""),
+        hint=nearest,
+    )
+
+
+def _own_code(config: Mapping[str, Any]) -> Optional[str]:
+    """The class in a model's own code that transformers would run (``auto_map``); None: it has none."""
+    named = config.get("auto_map")
+    if not isinstance(named, Mapping):
+        return None
+    classes = [value for key, value in named.items() if str(key).startswith(("AutoModel", "AutoConfig"))]
+    return str(classes[-1]) if classes else None

@@ -33,6 +33,9 @@ class ConfigFields:
         intermediate: channels between the two feed-forward linears.
         activation: name of the feed-forward activation function.
         embedding: channels of a word embedding, where they may differ from ``hidden``.
+        epsilon: added to the variance in every LayerNorm.
+        head_activation: name of the activation function of the heads; "": the feed-forward one's.
+        head_pooling: what a sequence classifier reads, ``cls`` or ``mean``; "": what its :class:`Head` says.
     """
 
     hidden: str = "hidden_size"
@@ -41,6 +44,9 @@ class ConfigFields:
     intermediate: str = "intermediate_size"
     activation: str = "hidden_act"
     embedding: str = "hidden_size"
+    epsilon: str = "layer_norm_eps"
+    head_activation: str = ""
+    head_pooling: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,8 @@ class LayerModules:
 
     Attributes:
         attention: the self-attention module, which owns query, key and value.
-        query: linear of the queries; its path starts with ``attention``, as those of key and value do.
+        query: linear of the queries; its path starts with ``attention``, as those of key and value do. All
+            three may be one linear, whose rows are those of the queries, then the keys, then the values.
         key: linear of the keys.
         value: linear of the values.
         attention_output: linear after the attention heads.
@@ -68,6 +75,11 @@ class LayerModules:
     intermediate: str
     output: str
     output_norm: str
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether queries, keys and values come from one linear."""
+        return self.query == self.value
 
     @property
     def linears(self) -> Tuple[str, str, str, str, str, str]:
@@ -145,11 +157,19 @@ class Architecture:
         modules: paths inside a layer.
         heads: the head of each task that can be compiled.
         fields: names in ``config.json``.
-        word: path of the word-embedding table; also ``position``, ``embedding_norm``.
+        word: path of the word-embedding table; also ``embedding_norm``.
+        position: path of the position table; ``None``: the architecture has none.
         token_type: path of the token-type table; ``None``: the architecture has no token types.
         projection: linear from the embeddings to the hidden width, where the widths may differ.
         pooler: linear (then tanh) on the first token; ``None``: the architecture has none.
         positions_after_padding: whether positions count from ``pad_token_id + 1`` instead of 0.
+        padding_id: the id of padding, whatever the configuration says; ``None``: its ``pad_token_id``.
+        final_norm: LayerNorm after the last layer, in a family that normalizes before each block: there the
+            first layer has no ``attention_norm``, the intermediate linear gives the two halves of a gated
+            unit, and linears and norms need no bias; ``None``: it normalizes after each block.
+        rotary: whether queries and keys are turned by their positions, and some layers attend to a window.
+        relative_bias: path of the table [buckets, heads] of what is added to the scores of every layer, by
+            T5's buckets of how far the key is behind the query; ``None``: nothing is.
         epsilon: added to the variance in every LayerNorm; ``None``: ``layer_norm_eps`` of the configuration.
         class_tasks: the task of a class whose name does not end in one of :data:`CLASS_SUFFIXES`.
         other_heads: paths of modules that belong to heads; their tensors may be left over when another
@@ -165,12 +185,16 @@ class Architecture:
     heads: Dict[str, Head]
     fields: ConfigFields = field(default_factory=ConfigFields)
     word: str = "embeddings.word_embeddings"
-    position: str = "embeddings.position_embeddings"
+    position: Optional[str] = "embeddings.position_embeddings"
     token_type: Optional[str] = "embeddings.token_type_embeddings"
     embedding_norm: str = "embeddings.LayerNorm"
     projection: Optional[str] = None
     pooler: Optional[str] = None
     positions_after_padding: bool = False
+    padding_id: Optional[int] = None
+    final_norm: Optional[str] = None
+    rotary: bool = False
+    relative_bias: Optional[str] = None
     epsilon: Optional[float] = None
     class_tasks: Dict[str, str] = field(default_factory=dict)
     other_heads: Tuple[str, ...] = ()

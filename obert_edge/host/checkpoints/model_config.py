@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 from obert_edge.bundle.manifest import TASK_TYPES
 from obert_edge.bundle.program import Activation
@@ -23,6 +23,19 @@ ACTIVATIONS = {
 }
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LayerAttention:
+    """How one layer of an architecture with rotary positions attends.
+
+    Attributes:
+        base: of the frequencies of the rotation (``rope_theta``).
+        window: keys that are more than so many tokens from the query do not count; 0: all do.
+    """
+
+    base: float
+    window: int
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,9 @@ class ModelConfig:
         type_vocabulary: rows of the token-type table; 0: the model has none.
         pooling: ``mean``, ``cls`` or ``pooler`` for ``task == "encoder"``, else "".
         normalize: whether sentence embeddings are to be divided by their Euclidean length.
+        head_activation: the activation of a head's linears that name none.
+        head_pooling: ``cls`` or ``mean`` where the configuration says what a sequence classifier reads.
+        attention: of each layer, where the architecture has rotary positions.
     """
 
     architecture: Architecture
@@ -70,6 +86,9 @@ class ModelConfig:
     type_vocabulary: int
     pooling: str = ""
     normalize: bool = False
+    head_activation: Activation = Activation.NONE
+    head_pooling: str = ""
+    attention: Tuple[LayerAttention, ...] = ()
 
     @property
     def class_for_task(self) -> str:
@@ -108,14 +127,13 @@ def read_config(
             hint="use the config.json that was saved with the weights",
         )
     name = config.get(fields.activation, "gelu")
-    if name not in ACTIVATIONS:
-        raise CheckpointError(
-            f"{checkpoint.folder} uses the activation {name!r}; supported are {', '.join(ACTIVATIONS)}",
-            hint="start from a model with one of these activations",
-        )
+    activation = _activation(checkpoint, name)
+    head_activation = activation
+    if fields.head_activation:
+        head_activation = _activation(checkpoint, config.get(fields.head_activation, "gelu"))
     class_name = _class_name(checkpoint, architecture)
     chosen = _task(checkpoint, architecture, class_name, task)
-    pad_id = config.get("pad_token_id")
+    pad_id = config.get("pad_token_id") if architecture.padding_id is None else architecture.padding_id
     if not isinstance(pad_id, int):
         pad_id = 1 if architecture.positions_after_padding else 0
     pooled = _pooling(checkpoint, architecture, pooling) if chosen == "encoder" else ""
@@ -129,9 +147,10 @@ def read_config(
         heads=heads,
         intermediate=_size(checkpoint, fields.intermediate),
         embedding=_size(checkpoint, fields.embedding if fields.embedding in config else fields.hidden),
-        activation=ACTIVATIONS[name],
+        activation=activation,
         activation_name=name,
-        epsilon=architecture.epsilon or float(config.get("layer_norm_eps", 1e-12)),
+        epsilon=architecture.epsilon
+        or float(config.get(fields.epsilon, 1e-5 if architecture.rotary else 1e-12)),
         vocabulary=_size(checkpoint, "vocab_size"),
         positions=_size(checkpoint, "max_position_embeddings"),
         position_offset=pad_id + 1 if architecture.positions_after_padding else 0,
@@ -139,7 +158,77 @@ def read_config(
         type_vocabulary=_size(checkpoint, "type_vocab_size") if architecture.token_type else 0,
         pooling=pooled,
         normalize=chosen == "encoder" and _normalizes(checkpoint),
+        head_activation=head_activation,
+        head_pooling=_head_pooling(checkpoint, fields.head_pooling)
+        if fields.head_pooling and chosen == "sequence-classification"
+        else "",
+        attention=_attention(checkpoint, _size(checkpoint, fields.layers), hidden // heads)
+        if architecture.rotary
+        else (),
     )
+
+
+def _activation(checkpoint: Checkpoint, name: Any) -> Activation:
+    if name not in ACTIVATIONS:
+        raise CheckpointError(
+            f"{checkpoint.folder} uses the activation {name!r}; supported are {', '.join(ACTIVATIONS)}",
+            hint="start from a model with one of these activations",
+        )
+    return ACTIVATIONS[name]
+
+
+def _head_pooling(checkpoint: Checkpoint, field: str) -> str:
+    found = checkpoint.config.get(field, "cls")
+    if found not in ("cls", "mean"):
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has {field} = {found!r}; expected cls or mean",
+            hint="use the config.json that was saved with the weights",
+        )
+    return str(found)
+
+
+#: What transformers calls the kinds of layers, and the base of each where a configuration names none.
+_FULL, _LOCAL = "full_attention", "sliding_attention"
+_BASES = {_FULL: ("global_rope_theta", 160_000.0), _LOCAL: ("local_rope_theta", 10_000.0)}
+
+
+def _attention(checkpoint: Checkpoint, layers: int, head_dim: int) -> Tuple[LayerAttention, ...]:
+    """How each layer attends: fields of transformers 5, or those of before (``global_rope_theta`` ...)."""
+    config = checkpoint.config
+    every = config.get("global_attn_every_n_layers", 3)
+    types = config.get("layer_types") or [_LOCAL if i % every else _FULL for i in range(layers)]
+    if len(types) != layers or not set(types) <= set(_BASES) or head_dim % 2:
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has layer_types = {types!r} for {layers} layers with heads "
+            f"of {head_dim} channels; expected {_FULL} or {_LOCAL} for each, and an even number of channels",
+            hint="use the config.json that was saved with the weights",
+        )
+    window = config.get("local_attention", 128)
+    if not isinstance(window, int) or isinstance(window, bool) or window < 2:
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has local_attention = {window!r}; expected a whole number "
+            "above 1",
+            hint="use the config.json that was saved with the weights",
+        )
+    return tuple(
+        LayerAttention(_base(checkpoint, kind), window // 2 if kind == _LOCAL else 0) for kind in types
+    )
+
+
+def _base(checkpoint: Checkpoint, kind: str) -> float:
+    config = checkpoint.config
+    field, default = _BASES[kind]
+    found = (config.get("rope_parameters") or {}).get(kind) or {}
+    scaling = config.get("rope_scaling") or {}
+    rope_type = found.get("rope_type", scaling.get("rope_type", scaling.get("type", "default")))
+    base = found.get("rope_theta") or config.get(field) or default
+    if rope_type != "default" or not isinstance(base, (int, float)) or base <= 1:
+        raise CheckpointError(
+            f"{checkpoint.folder} has rotary positions of type {rope_type!r} with base {base!r} in its "
+            f"{kind} layers; supported is the type 'default' with a base above 1",
+            hint="start from a checkpoint whose rotary positions are not scaled",
+        )
+    return float(base)
 
 
 def _refuse_unsupported(checkpoint: Checkpoint) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import List, Optional, Set
+from collections.abc import Sequence
+from typing import Dict, List, Optional, Set, Tuple
+
+import numpy as np
 
 from obert_edge.bundle.program import Activation, Domain
 from obert_edge.errors import CheckpointError, UsageError
@@ -12,6 +15,8 @@ from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig
 from obert_edge.host.compiler import ir
 from obert_edge.host.compiler.ir import Floats
+from obert_edge.host.compiler.relative_bias import BUCKETS, RelativeBias, relative_bias
+from obert_edge.host.compiler.rotation import rotation_tables
 
 _log = logging.getLogger(__name__)
 
@@ -47,12 +52,22 @@ class _Importer:
         self.config = config
         self.graph = ir.Graph(max_length, config.position_offset)
         self.used: Set[str] = set()
+        self.bias: Optional[RelativeBias] = None
+        self.rotations: Dict[float, Tuple[Floats, Floats]] = {}  # of each base
 
     def run(self) -> ir.Graph:
         config, architecture = self.config, self.config.architecture
         hidden = self._embed()
+        if architecture.relative_bias is not None:
+            self.bias = self._relative_bias(f"{config.base}{architecture.relative_bias}.weight")
         for i in range(config.layers):
-            hidden = self._layer(config.base + architecture.layer.format(i=i), hidden)
+            prefix = config.base + architecture.layer.format(i=i)
+            if architecture.final_norm is None:
+                hidden = self._layer(prefix, hidden)
+            else:
+                hidden = self._pre_norm_layer(prefix, hidden, i)
+        if architecture.final_norm is not None:
+            hidden = self._norm(config.base + architecture.final_norm, hidden)
         if config.task == "encoder":
             self._encoder_results(hidden)
         else:
@@ -91,7 +106,10 @@ class _Importer:
         config, architecture, base = self.config, self.config.architecture, self.config.base
         width = config.embedding
         rows = self.graph.max_length + config.position_offset
-        token_type = None
+        position, token_type = None, None
+        if architecture.position:
+            shape = (config.positions, width)
+            position = self._tensor(f"{base}{architecture.position}.weight", shape)[:rows]
         if architecture.token_type:
             token_type = self._tensor(
                 f"{base}{architecture.token_type}.weight", (config.type_vocabulary, width)
@@ -102,9 +120,7 @@ class _Importer:
                 "embeddings",
                 output,
                 word=self._tensor(f"{base}{architecture.word}.weight", (config.vocabulary, width)),
-                position=self._tensor(f"{base}{architecture.position}.weight", (config.positions, width))[
-                    :rows
-                ],
+                position=position,
                 token_type=token_type,
             )
         )
@@ -119,6 +135,16 @@ class _Importer:
             )
         return self._linear(base + architecture.projection, output, config.hidden)
 
+    def _relative_bias(self, name: str) -> RelativeBias:
+        table = self.checkpoint.tensor(name)
+        if table.ndim != 2 or table.shape[0] < BUCKETS or not np.isfinite(table).all():
+            raise CheckpointError(
+                f"{self.checkpoint.folder}: {name} is {list(table.shape)}, or not all finite; "
+                f"expected [{BUCKETS}, {self.config.heads}] finite numbers",
+                hint="use the weights as they were saved: transformers too computes 32 buckets of distances",
+            )
+        return relative_bias(self._tensor(name, (table.shape[0], self.config.heads)), self.graph.max_length)
+
     def _layer(self, prefix: str, hidden: ir.Tensor) -> ir.Tensor:
         config, modules = self.config, self.config.architecture.modules
 
@@ -131,7 +157,7 @@ class _Importer:
         )
         context = ir.Tensor(f"{path(modules.attention)}.context", config.hidden)
         self.graph.nodes.append(
-            ir.SelfAttention(path(modules.attention), query, key, value, context, config.heads)
+            ir.SelfAttention(path(modules.attention), query, key, value, context, config.heads, self.bias)
         )
         attended = self._linear(path(modules.attention_output), context, config.hidden)
         hidden = self._norm(path(modules.attention_norm), self._add(attended, hidden))
@@ -140,6 +166,69 @@ class _Importer:
         )
         narrow = self._linear(path(modules.output), wide, config.hidden)
         return self._norm(path(modules.output_norm), self._add(narrow, hidden))
+
+    def _pre_norm_layer(self, prefix: str, hidden: ir.Tensor, index: int) -> ir.Tensor:
+        """ModernBERT's layer: norm, attention, addition, norm, gated unit, addition."""
+        config, modules = self.config, self.config.architecture.modules
+
+        def path(module: str) -> str:
+            return f"{prefix}.{module}"
+
+        normal = hidden if index == 0 else self._norm(path(modules.attention_norm), hidden)
+        names = ("query", "key", "value")
+        query, key, value = self._parts(path(modules.query), normal, names, config.hidden)
+        attention = config.attention[index]
+        query, key = (self._rotate(tensor, attention.base) for tensor in (query, key))
+        context = ir.Tensor(f"{path(modules.attention)}.context", config.hidden)
+        self.graph.nodes.append(
+            ir.SelfAttention(
+                path(modules.attention),
+                query,
+                key,
+                value,
+                context,
+                config.heads,
+                window=attention.window if attention.window < self.graph.max_length - 1 else 0,
+            )
+        )
+        attended = self._linear(path(modules.attention_output), context, config.hidden)
+        hidden = self._add(attended, hidden)
+        normal = self._norm(path(modules.output_norm), hidden)
+        unit, gate = self._parts(path(modules.intermediate), normal, ("unit", "gate"), config.intermediate)
+        unit = self._activate(unit, config.activation)
+        product = ir.Tensor(f"{path(modules.intermediate)}.product", config.intermediate)
+        self.graph.nodes.append(ir.Multiply(product.name, unit, gate, product))
+        return self._add(self._linear(path(modules.output), product, config.hidden), hidden)
+
+    def _parts(self, module: str, value: ir.Tensor, names: Sequence[str], width: int) -> List[ir.Tensor]:
+        """The parts of a linear that is several in one, each ``width`` wide, as linears of their own.
+
+        They share the quantizer of the module's input.
+        """
+        weight = self._tensor(f"{module}.weight", (len(names) * width, value.channels))
+        bias = self._bias(f"{module}.bias", len(names) * width)
+        outputs: List[ir.Tensor] = []
+        for i, name in enumerate(names):
+            rows = slice(i * width, (i + 1) * width)
+            output = ir.Tensor(f"{module}.{name}", width, value.domain)
+            self.graph.nodes.append(ir.Linear(output.name, module, value, output, weight[rows], bias[rows]))
+            outputs.append(output)
+        return outputs
+
+    def _rotate(self, value: ir.Tensor, base: float) -> ir.Tensor:
+        heads = self.config.heads
+        if base not in self.rotations:
+            positions = self.graph.max_length
+            self.rotations[base] = rotation_tables(base, value.channels // heads, positions)
+        output = ir.Tensor(f"{value.name}.rotated", value.channels)
+        self.graph.nodes.append(ir.Rotate(output.name, value, output, heads, *self.rotations[base]))
+        return output
+
+    def _bias(self, name: str, width: int) -> Floats:
+        """A bias, or zeros where the architecture may be without and the checkpoint is."""
+        if self.config.architecture.final_norm is not None and name not in self.checkpoint:
+            return np.zeros(width, np.float32)
+        return self._tensor(name, (width,))
 
     def _encoder_results(self, hidden: ir.Tensor) -> None:
         self.graph.nodes.append(ir.Result("last_hidden_state", hidden))
@@ -155,7 +244,11 @@ class _Importer:
 
     def _head(self, hidden: ir.Tensor) -> None:
         head = self.config.architecture.heads[self.config.task]
-        if head.first_token:
+        if self.config.head_pooling == "mean":
+            mean = ir.Tensor("mean", hidden.channels, Domain.SEQUENCES)
+            self.graph.nodes.append(ir.MeanPool("mean", hidden, mean))
+            hidden = mean
+        elif head.first_token or self.config.head_pooling == "cls":
             first = ir.Tensor("first", hidden.channels, Domain.SEQUENCES)
             self.graph.nodes.append(ir.SelectFirst("first", hidden, first))
             hidden = first
@@ -166,7 +259,7 @@ class _Importer:
                 hidden = self._norm(module, hidden, step.epsilon)
             elif isinstance(step, Dense):
                 width = self.checkpoint.tensor(f"{module}.weight").shape[0]
-                function = self.config.activation if step.activation is None else step.activation
+                function = self.config.head_activation if step.activation is None else step.activation
                 hidden = self._activate(self._linear(module, hidden, width), function)
         if isinstance(last, Decoder):
             self.graph.nodes.append(ir.Result("logits", self._decode(last, hidden)))
@@ -210,7 +303,7 @@ class _Importer:
                 hidden,
                 output,
                 self._tensor(name, shape),
-                self._tensor(bias, (config.vocabulary,)),
+                self._bias(bias, config.vocabulary),
             )
         )
         return output
@@ -218,14 +311,14 @@ class _Importer:
     def _linear(self, module: str, value: ir.Tensor, width: int) -> ir.Tensor:
         output = ir.Tensor(module, width, value.domain)
         weight = self._tensor(f"{module}.weight", (width, value.channels))
-        bias = self._tensor(f"{module}.bias", (width,))
+        bias = self._bias(f"{module}.bias", width)
         self.graph.nodes.append(ir.Linear(module, module, value, output, weight, bias))
         return output
 
     def _norm(self, module: str, value: ir.Tensor, epsilon: Optional[float] = None) -> ir.Tensor:
         output = ir.Tensor(module, value.channels, value.domain)
         shape = (value.channels,)
-        gamma, beta = self._tensor(f"{module}.weight", shape), self._tensor(f"{module}.bias", shape)
+        gamma, beta = self._tensor(f"{module}.weight", shape), self._bias(f"{module}.bias", value.channels)
         self.graph.nodes.append(
             ir.LayerNorm(module, value, output, gamma, beta, epsilon or self.config.epsilon)
         )

@@ -30,6 +30,7 @@ from obert_edge.host.checkpoints.scales import QuantParams, Scales
 from obert_edge.host.compiler.lowered import as_f32
 from obert_edge.host.compiler.lowering import Form, Lowering, Read, Unscaled
 from obert_edge.host.compiler.quantized_rows import quantize_rows, quantize_rows_int4
+from obert_edge.host.compiler.relative_bias import RelativeBias
 from obert_edge.host.compiler.values import Tensor as Tensor
 
 Floats = npt.NDArray[np.float32]
@@ -80,12 +81,12 @@ class Embedding(Node):
 
     Attributes:
         word: float32 [vocabulary, channels]; also ``position`` [positions, channels] and ``token_type``
-            [token types, channels] (None: the model has no token types).
+            [token types, channels] (None: the model has none of them).
     """
 
     output: Tensor
     word: Floats
-    position: Floats
+    position: Optional[Floats]
     token_type: Optional[Floats]
 
     def lower(self, lowering: Lowering) -> None:
@@ -106,7 +107,7 @@ class Embedding(Node):
             output=lowering.as_float(self.output),
             **rows,
             vocabulary=len(self.word),
-            positions=len(self.position),
+            positions=0 if self.position is None else len(self.position),
             token_types=0 if self.token_type is None else len(self.token_type),
             channels=self.output.channels,
             word_format=int(word_format),
@@ -270,11 +271,13 @@ class Add(_Fused):
 
 @dataclass(frozen=True)
 class SelfAttention(Node):
-    """``softmax(Q K^T / sqrt(head_dim)) V`` for every sequence and head.
+    """``softmax(Q K^T / sqrt(head_dim) + bias) V`` for every sequence and head.
 
     Attributes:
         name: the module whose ``:query``, ``:key`` and ``:value`` quantizers its operands take.
         heads: they divide the channels of ``output``.
+        bias: by how far a key is behind the query; None: there is none.
+        window: keys more than so many tokens from the query do not count; 0: all do.
     """
 
     query: Tensor
@@ -282,6 +285,8 @@ class SelfAttention(Node):
     value: Tensor
     output: Tensor
     heads: int
+    bias: Optional[RelativeBias] = None
+    window: int = 0
 
     def reads(self, scales: Scales) -> List[Read]:
         """Query (U8), key and value (S8), in 8 bits."""
@@ -301,6 +306,9 @@ class SelfAttention(Node):
         output = lowering.as_float(self.output)
         if params is not None:
             output = lowering.as_eight_bit(self.output, params)
+        biased: Dict[str, Any] = {"distances": 0}
+        if self.bias is not None:
+            biased = {"bias": self.bias.in_bits, "distances": self.bias.distances}
         lowering.emit(
             ops.Attention,
             self.name,
@@ -314,6 +322,75 @@ class SelfAttention(Node):
             zero_point=0 if params is None else params.zero_point,
             score_scale=as_f32(product / math.sqrt(head_dim) * math.log2(math.e)),
             context_scale=as_f32(context_scale),
+            window=self.window,
+            **biased,
+        )
+        if params is None:
+            lowering.quantize(self.output)
+
+
+@dataclass(frozen=True)
+class Rotate(Node):
+    """Rotary positions: turns the two halves of each head's channels by the token's position.
+
+    Attributes:
+        heads: they divide the channels.
+        cosine: float32 [positions, channels of a head / 2]; ``sine`` too. Layers share these arrays.
+    """
+
+    input: Tensor
+    output: Tensor
+    heads: int
+    cosine: Floats
+    sine: Floats
+
+    def lower(self, lowering: Lowering) -> None:
+        """One op, which writes the 8-bit form that attention reads."""
+        params = lowering.only_params(self.output)
+        assert params is not None, "attention alone reads what was turned"
+        lo, hi = params.limits
+        lowering.emit(
+            ops.Rotate,
+            self.name,
+            input=lowering.as_float(self.input),
+            output=lowering.as_eight_bit(self.output, params),
+            cosine=self.cosine,
+            sine=self.sine,
+            heads=self.heads,
+            head_dim=self.output.channels // self.heads,
+            positions=len(self.cosine),
+            zero_point=params.zero_point,
+            lo=lo,
+            hi=hi,
+            inv_scale=params.inv_scale,
+        )
+
+
+@dataclass(frozen=True)
+class Multiply(Node):
+    """``left * right``, channel by channel: a gated unit."""
+
+    PER_TOKEN: ClassVar[bool] = True
+
+    left: Tensor
+    right: Tensor
+    output: Tensor
+
+    def lower(self, lowering: Lowering) -> None:
+        """One op, which writes 8 bits if all readers want the same quantization parameters, else float."""
+        params = lowering.only_params(self.output)
+        output = lowering.as_float(self.output)
+        if params is not None:
+            output = lowering.as_eight_bit(self.output, params)
+        lowering.emit(
+            ops.Multiply,
+            self.name,
+            left=lowering.as_float(self.left),
+            right=lowering.as_float(self.right),
+            output=output,
+            channels=self.output.channels,
+            zero_point=0 if params is None else params.zero_point,
+            inv_scale=1.0 if params is None else params.inv_scale,
         )
         if params is None:
             lowering.quantize(self.output)

@@ -13,7 +13,7 @@ from obert_edge.host.pruning.criterion import Batch
 from obert_edge.host.pruning.sharding import this_process
 from obert_edge.progress import Progress
 
-_LAYER = re.compile(r"(?:.*\.)?layer\.\d+\.")
+_LAYER = re.compile(r"(?:.*\.)?layers?\.\d+\.")
 
 
 class _AllSeenError(Exception):

@@ -33,7 +33,7 @@ def prunable_linears(model: nn.Module) -> Dict[str, nn.Module]:
     """The linear modules of the encoder blocks, by module path, in the model's order.
 
     These are query, key, value, attention output and the two feed-forward matrices of every
-    layer of a Bert, DistilBert, Roberta or Electra model (any head). Modules are recognized by
+    layer of a model of ``obert_edge.host.architectures`` (any head). Modules are recognized by
     path and by a two-dimensional ``weight``, so fake-quantized linears count as well.
 
     Raises:

@@ -66,7 +66,7 @@ def prune_one_shot(
     """Prune the encoder of ``model`` in place, in one step.
 
     Args:
-        model: a Bert, DistilBert, Roberta or Electra model with any head.
+        model: a model of one of ``obert_edge.host.architectures`` with any head.
         batches: batches with labels; the first ``gradients`` of them are used, one mini-batch
             gradient each. Fewer are used as they are. Wanda and SparseGPT run the model on them and
             need no labels; magnitude needs none at all.

@@ -73,6 +73,8 @@ def permutable_units(model: nn.Module) -> List[Units]:
     heads = int(cast(Any, model).config.num_attention_heads)
     found: List[Units] = []
     for names in _NAMES:
+        if names[0] == names[1]:
+            continue  # a matrix of queries, keys and values: a unit is in several of its rows
         query, key, value, output, first, second = names
         for path in weights:
             prefix, _, name = path.rpartition(query)
@@ -105,7 +107,7 @@ def permute_channels(
     (equation 3, of single weights) are alike, and are improved by exchange: see :func:`exchange`.
 
     Args:
-        model: a Bert, DistilBert, Roberta or Electra model that is not pruned yet.
+        model: a model of one of ``obert_edge.host.architectures`` that is not pruned yet.
         batches: batches with labels, from which gradients are computed.
         pattern: the blocks; with one row each there is nothing to choose.
         sparsity: what will be removed in the end.
@@ -116,11 +118,13 @@ def permute_channels(
 
     Returns:
         What is kept before and after; None where nothing was permuted, because groups have one row or
-        weights are gone already (their groups must stay).
+        weights are gone already (their groups must stay), or no unit may change its place (ModernBERT).
     """
     if pattern.rows == 1 or Masks.from_weights(model).pruned:
         return None
     units = [one for one in permutable_units(model) if one.count % pattern.rows == 0]
+    if not units:
+        return None
     names = list(dict.fromkeys(name for one in units for name in one.rows))
     scores = surgeon.saliencies(model, names, list(batches), loss_fn=loss_fn, progress=progress)
     found = [torch.cat([scores[name][one.span] for name in one.rows], dim=1).float().cpu() for one in units]

@@ -50,6 +50,10 @@ class _Params(NamedTuple):
     dropout: float
     training: bool
 
+    @property
+    def score_scale(self) -> float:
+        return self.query_scale * self.key_scale * self.scaling
+
 
 class _Attention(torch.autograd.Function):
     """Self-attention on 8-bit operands, with forward and backward written by hand.
@@ -65,6 +69,7 @@ class _Attention(torch.autograd.Function):
         key: torch.Tensor,
         value: torch.Tensor,
         mask: Optional[torch.Tensor],
+        bias: Optional[torch.Tensor],
         params: _Params,
     ) -> torch.Tensor:
         zero_point = params.query_zero_point
@@ -72,9 +77,11 @@ class _Attention(torch.autograd.Function):
         k = to_codes(key, params.key_scale, -WEIGHT_MAX, WEIGHT_MAX)
         v = to_codes(value, params.value_scale, -WEIGHT_MAX, WEIGHT_MAX)
         scores = torch.matmul(q, k.transpose(-1, -2))  # exact integers
+        if bias is not None:
+            scores = _add_bias(scores, bias, params)
         if mask is not None:
             scores.add_(mask)
-        p = _probabilities(scores, params)
+        p = _probabilities(scores, params, biased=bias is not None)
         inverse_sum = p.sum(-1, keepdim=True).reciprocal_()
         dropped = torch.dropout(p, params.dropout, True) if params.dropout > 0 else p
         context = torch.matmul(dropped, v)
@@ -105,19 +112,34 @@ class _Attention(torch.autograd.Function):
             pass_unclipped(to_key, key, clip_bounds(params.key_scale, -WEIGHT_MAX, WEIGHT_MAX)),
             pass_unclipped(to_value, value, clip_bounds(params.value_scale, -WEIGHT_MAX, WEIGHT_MAX)),
             None,
+            to_scores.sum(0, keepdim=True) if ctx.needs_input_grad[4] else None,
             None,
         )
 
 
-def _probabilities(scores: torch.Tensor, params: _Params) -> torch.Tensor:
+def _add_bias(scores: torch.Tensor, bias: torch.Tensor, params: _Params) -> torch.Tensor:
+    """``score * scale + bias`` of whole-number scores, which may be overwritten; in evaluation in base 2.
+
+    There float64 holds the product exactly, so that the sum is rounded once, as the engine's is.
+    """
+    if params.training:
+        return scores.mul_(params.score_scale).add_(bias)
+    scale = torch.tensor(params.score_scale * _LOG2_E, dtype=torch.float32).item()
+    in_bits = (bias.double() * _LOG2_E).float()
+    return scores.double().mul_(scale).add_(in_bits).float()
+
+
+def _probabilities(scores: torch.Tensor, params: _Params, *, biased: bool) -> torch.Tensor:
     """``rne(255 * exp(scale * (score - max)))`` of whole-number scores; float32, of the same shape.
 
     The scores may be overwritten; ``max`` is each row's largest (docs/reference/numerics.md, Attention).
+    Those with a bias are what :func:`_add_bias` gives: they have their scale.
     """
-    scale = params.query_scale * params.key_scale * params.scaling
+    scale = 1.0 if biased else params.score_scale
     largest = scores.amax(-1, keepdim=True)
     if not params.training:
-        return exp2_(scores.sub_(largest).mul_(scale * _LOG2_E)).mul_(255).round_()
+        exponents = scores.sub_(largest)
+        return exp2_(exponents if biased else exponents.mul_(scale * _LOG2_E)).mul_(255).round_()
     # As exp(scale * score + offset): one pass and the exponential.
     offset = largest.mul_(-scale).add_(_LOG_255)
     return torch.add(offset, scores, alpha=scale, out=scores).exp_().round_()
@@ -131,6 +153,8 @@ def int8_attention(
     attention_mask: Optional[torch.Tensor],
     scaling: Optional[float] = None,
     dropout: float = 0.0,
+    bias: Optional[torch.Tensor] = None,
+    sliding_window: Optional[int] = None,
     **_: Any,
 ) -> Tuple[torch.Tensor, None]:
     """Self-attention on 8-bit queries, keys, values and probabilities.
@@ -146,6 +170,8 @@ def int8_attention(
             or float (0: attend, a large negative number: do not).
         scaling: factor of the scores; default ``1 / sqrt(head_dim)``.
         dropout: probability of dropping a probability (training).
+        bias: None, or float ``[1, heads, tokens, tokens]``, added to the scaled scores.
+        sliding_window: keys so many tokens from the query, and further, do not count; None: all do.
 
     Returns:
         Context ``[batch, tokens, heads, head_dim]``, and no attention weights.
@@ -155,13 +181,18 @@ def int8_attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     operands = (quantizers.query, quantizers.key, quantizers.value)
     quantize = [quantizer.prepare(x) for quantizer, x in zip(operands, (query, key, value))]
+    if sliding_window is not None:
+        attention_mask = _in_window(attention_mask, sliding_window, query)
+    is_bool = attention_mask is not None and attention_mask.dtype == torch.bool
+    if attention_mask is not None and is_bool and (bias is not None or all(quantize)):
+        attention_mask = additive_mask(attention_mask)
     if not all(quantize):
+        if bias is not None:
+            attention_mask = bias if attention_mask is None else attention_mask + bias
         context = nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
         )
         return context.transpose(1, 2).contiguous(), None
-    if attention_mask is not None and attention_mask.dtype == torch.bool:
-        attention_mask = additive_mask(attention_mask)
     query_scale, query_zero_point = quantizers.query.static_params()
     params = _Params(
         query_scale,
@@ -173,8 +204,21 @@ def int8_attention(
         module.training,
     )
     with torch.autocast(query.device.type, enabled=False):
-        output = _Attention.apply(query, key, value, attention_mask, params)  # type: ignore[no-untyped-call]
+        output = _Attention.apply(query, key, value, attention_mask, bias, params)  # type: ignore[no-untyped-call]
     return cast(torch.Tensor, output), None
+
+
+def _in_window(mask: Optional[torch.Tensor], window: int, query: torch.Tensor) -> Optional[torch.Tensor]:
+    """A mask that also leaves out the keys ``window`` tokens away and further."""
+    tokens = query.shape[-2]
+    if window >= tokens:
+        return mask
+    places = torch.arange(tokens, device=query.device)
+    near = (places[None] - places[:, None]).abs() < window
+    if mask is not None and mask.dtype == torch.bool:
+        return mask & near
+    band = additive_mask(near)
+    return band[None, None] if mask is None else torch.minimum(mask, band)
 
 
 def additive_mask(attend: torch.Tensor) -> torch.Tensor:

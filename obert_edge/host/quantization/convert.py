@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 from torch import nn
 
@@ -18,6 +18,7 @@ from obert_edge.host.checkpoints.quantization_format import (
 )
 from obert_edge.host.quantization.attention import NAME as ATTENTION
 from obert_edge.host.quantization.attention import AttentionQuantizers
+from obert_edge.host.quantization.biased_attention import BiasedSelfAttention
 from obert_edge.host.quantization.modules import (
     MODES,
     ActivationQuantizer,
@@ -74,10 +75,11 @@ def quantize_model(model: Any, activations: str = "static", embeddings: str = "i
     architecture = _supported_architecture(model)
     model.float()
     shared = _insert_attention_quantizers(model, architecture, activations == "dynamic")
-    _swap_layers(model, activations == "dynamic", shared)
+    _swap_layers(model, activations == "dynamic", shared, _float_tables(model, architecture))
     swap_gelus(model)
     model.get_input_embeddings().int4 = embeddings == INT4
-    model.set_attn_implementation(ATTENTION)
+    if architecture.relative_bias is None:
+        model.set_attn_implementation(ATTENTION)
     for name, quantizer in quantizers(model).items():
         quantizer.name = name
     return model
@@ -142,17 +144,37 @@ def _insert_attention_quantizers(
 ) -> Dict[nn.Module, ActivationQuantizer]:
     """Give every self-attention its quantizers; return the input quantizer its three projections share."""
     shared: Dict[nn.Module, ActivationQuantizer] = {}
-    for module in list(model.modules()):
+    for path, module in list(model.named_modules()):
         projections = _projections(module, architecture)
         if projections is not None:
             quantizers = AttentionQuantizers(dynamic=dynamic).to(projections[0].weight.device)
+            if architecture.relative_bias is not None:
+                module = _with_bias(model, path, module, architecture)
             module.quantizers = quantizers.train(module.training)
             shared.update((linear, quantizers.input) for linear in projections)
     return shared
 
 
-def _swap_layers(model: Any, dynamic: bool, shared: Dict[nn.Module, ActivationQuantizer]) -> None:
-    """Put a quantized twin in the place of every linear and embedding."""
+def _with_bias(model: nn.Module, path: str, module: nn.Module, architecture: Architecture) -> nn.Module:
+    """Put the INT8 twin in the place of a self-attention whose scores have a bias; returns it."""
+    modules = architecture.modules
+    output = modules.attention_output[len(modules.attention) + 1 :]
+    twin = BiasedSelfAttention(module, (*modules.projections, output))
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, twin)
+    return twin
+
+
+def _float_tables(model: nn.Module, architecture: Architecture) -> Set[nn.Module]:
+    """Embeddings that stay float: what they hold is added to scores, as the engine does."""
+    bias = architecture.relative_bias
+    return {module for path, module in model.named_modules() if bias is not None and path.endswith(bias)}
+
+
+def _swap_layers(
+    model: Any, dynamic: bool, shared: Dict[nn.Module, ActivationQuantizer], kept: Set[nn.Module]
+) -> None:
+    """Put a quantized twin in the place of every linear and embedding but those that are ``kept``."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear:
@@ -160,7 +182,7 @@ def _swap_layers(model: Any, dynamic: bool, shared: Dict[nn.Module, ActivationQu
                 if quantizer is None:
                     quantizer = ActivationQuantizer(signed=False, dynamic=dynamic).to(child.weight.device)
                 setattr(parent, name, QuantLinear.from_float(child, quantizer))
-            elif type(child) is nn.Embedding:
+            elif type(child) is nn.Embedding and child not in kept:
                 setattr(parent, name, QuantEmbedding.from_float(child))
 
 
@@ -174,7 +196,8 @@ def _projections(module: nn.Module, architecture: Architecture) -> Optional[List
 def _supported_architecture(model: Any) -> Architecture:
     config = getattr(model, "config", None)
     model_type = getattr(config, "model_type", None)
-    architecture = architecture_of({"model_type": model_type}, f"the model ({type(model).__name__})")
+    described = {"model_type": model_type, "auto_map": getattr(config, "auto_map", None)}
+    architecture = architecture_of(described, f"the model ({type(model).__name__})")
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         raise CheckpointError(
             "the model is a decoder; only bidirectional encoders can be quantized",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Optional, Sequence, Tuple, Union
 
 from obert_edge.errors import UsageError
+from obert_edge.host.architectures import architecture_of
 from obert_edge.host.options import Settings, option, part, refusal
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
@@ -131,22 +132,33 @@ def keep_layers(model: Any, keep: Sequence[int]) -> None:
     """Remove all other layers of an encoder, in place.
 
     Args:
-        model: a Bert, DistilBert, Roberta or Electra model of transformers.
+        model: a transformers model of one of ``obert_edge.host.architectures``.
         keep: layers counted from 0, ascending.
 
     Raises:
-        UsageError: it names a layer there is not.
+        UsageError: it names a layer there is not, or leaves out the first one of a model whose first layer
+            differs from the others.
     """
     from torch import nn
 
+    architecture = architecture_of(model.config.to_dict(), type(model).__name__)
     encoder = getattr(model, model.base_model_prefix, model)
-    holder = encoder.encoder if hasattr(encoder, "encoder") else encoder.transformer
-    count = len(holder.layer)
+    path, _, _ = architecture.layer.rpartition(".")
+    parent, _, name = path.rpartition(".")
+    layers = encoder.get_submodule(path)
+    count = len(layers)
     if keep[-1] >= count:
         raise UsageError(
             f"layers {list(keep)} cannot be kept of {count}",
             hint=f"name layers from 0 to {count - 1}, each once, ascending",
         )
-    holder.layer = nn.ModuleList([holder.layer[index] for index in keep])
-    field = "n_layers" if hasattr(model.config, "n_layers") else "num_hidden_layers"
-    setattr(model.config, field, len(keep))
+    if architecture.final_norm is not None and keep[0] != 0:
+        raise UsageError(
+            f"layers {list(keep)} lack layer 0, which alone has no LayerNorm before its attention",
+            hint="keep layer 0 and leave out others",
+        )
+    setattr(encoder.get_submodule(parent), name, nn.ModuleList([layers[index] for index in keep]))
+    setattr(model.config, architecture.fields.layers, len(keep))
+    types = getattr(model.config, "layer_types", None)
+    if architecture.rotary and types:
+        model.config.layer_types = [types[index] for index in keep]

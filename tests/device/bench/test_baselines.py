@@ -11,8 +11,8 @@ from obert_edge.device.bench.baselines import ENGINES, NAMES, expand_baselines, 
 from obert_edge.device.bench.baselines.onnxruntime_cpu import OnnxRuntimeFp32
 from obert_edge.device.export.evaluate import evaluate
 from obert_edge.errors import BundleError, UnsupportedDeviceError, UsageError
+from tests.device.export.test_dense import DENSE
 from tests.device.samples import BATCH, SEQUENCE
-from tests.host.compiler.tiny_checkpoints import CASES
 
 
 def optional(name):
@@ -25,9 +25,9 @@ FLOAT = ["onnxruntime-fp32", "litert-fp32", optional("openvino-fp32")]
 INT8 = ["onnxruntime-int8", "litert-int8", optional("openvino-int8")]
 ALL = [*FLOAT, *INT8]
 #: One of each head, over all architectures.
-SAMPLED = [case for i, case in enumerate(CASES) if i % 6 in (0, 1)]
+SAMPLED = [case for i, case in enumerate(DENSE) if i % 6 in (0, 1)]
 #: With many outputs: a few logits of a random model are too coarse a thing to correlate.
-WIDE = [case for case in CASES if case[1] in ("token-classification", "masked-lm")]
+WIDE = [case for case in DENSE if case[1] in ("token-classification", "masked-lm")]
 
 
 def run(name, sample, workdir):

@@ -17,13 +17,23 @@ from obert_edge.host.quantization.embedding_rows import int4_rows
 from tests.device.samples import round_trip
 from tests.host.compiler.tiny_checkpoints import CASES
 
+#: Those with a dense counterpart: there is none of rotary positions.
+DENSE = [case for case in CASES if case[0] != "modernbert"]
 
-@pytest.mark.parametrize(("architecture", "task"), [case for case in CASES if case[1] != "encoder"])
+
+@pytest.mark.parametrize(("architecture", "task"), [case for case in DENSE if case[1] != "encoder"])
 def test_it_computes_what_transformers_computes(make_sample, architecture, task):
     sample = make_sample(architecture, task)
     results = sample.real(evaluate(sample.model, *sample.inputs))
     for ours, theirs in zip(results, sample.oracle()):
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
+
+
+def test_rotary_positions_are_refused(make_sample):
+    sample = make_sample("modernbert", "token-classification")
+    with pytest.raises(BundleError, match="rotary ones, which have no dense counterpart") as caught:
+        read_dense_model(sample.bundle)
+    assert "without --baseline" in caught.value.hint
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "relu"])

@@ -11,10 +11,17 @@ from typing import List
 import pytest
 import transformers
 from torch import nn
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 import obert_edge
 from obert_edge.errors import CheckpointError
-from obert_edge.host.architectures import ARCHITECTURES, CLASS_SUFFIXES, Architecture, architecture_of
+from obert_edge.host.architectures import (
+    _REFUSED,
+    ARCHITECTURES,
+    CLASS_SUFFIXES,
+    Architecture,
+    architecture_of,
+)
 from obert_edge.host.architectures.base import Decoder, Norm
 from obert_edge.host.checkpoints.quantization_format import OPERANDS
 from tests.host.compiler.tiny_checkpoints import CASES, make_model
@@ -35,18 +42,61 @@ def test_another_model_type_is_refused_with_those_there_are(config: dict) -> Non
         architecture_of(config, "folder")
 
 
+@pytest.mark.parametrize(
+    ("model_type", "why", "nearest"),
+    [
+        ("deberta-v2", "also multiplies with relative positions", "mpnet"),
+        ("albert", "share one set of weights", "electra"),
+        ("t5", "with a decoder", "roberta"),
+        ("gpt2", "left to right", "roberta"),
+        ("llama", "left to right", "roberta"),
+        ("nomic_bert", "rotary", "modernbert"),
+        ("xlm-roberta-xl", "before each block", "xlm-roberta"),
+        ("longformer", "pairs of tokens", "modernbert"),
+    ],
+)
+def test_what_is_refused_says_why_and_what_comes_nearest(model_type: str, why: str, nearest: str) -> None:
+    with pytest.raises(CheckpointError, match=why) as caught:
+        architecture_of({"model_type": model_type}, "folder")
+    assert f"folder is a {model_type!r} model; supported are bert, distilbert" in str(caught.value)
+    assert nearest in str(caught.value.hint)
+
+
+def test_refused_types_are_types_of_transformers_and_not_supported() -> None:
+    """So that a reason does not outlive its cause."""
+    own_code = {"nomic_bert", "eurobert"}  # they may be newer than transformers
+    assert not set(_REFUSED) & set(ARCHITECTURES)
+    assert set(_REFUSED) - own_code <= set(CONFIG_MAPPING_NAMES)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "nomic_bert"])
+def test_code_of_its_own_is_refused_also_under_a_known_name(model_type: str) -> None:
+    """jina-embeddings-v2 calls itself bert, and adds ALiBi by its own code."""
+    code = {"AutoConfig": "configuration_bert.JinaBertConfig", "AutoModel": "modeling_bert.JinaBertModel"}
+    with pytest.raises(CheckpointError, match=r"auto_map: modeling_bert\.JinaBertModel") as caught:
+        architecture_of({"model_type": model_type, "auto_map": code}, "folder")
+    assert caught.value.hint
+
+
+def test_a_tokenizer_of_its_own_is_no_code_of_the_model() -> None:
+    config = {"model_type": "bert", "auto_map": {"AutoTokenizer": ["tokenization.Own", None]}}
+    assert architecture_of(config, "folder") is ARCHITECTURES["bert"]
+
+
 @pytest.mark.parametrize(("model_type", "task"), CASES)
 def test_every_module_of_the_table_is_there_in_the_model(model_type: str, task: str) -> None:
     architecture = ARCHITECTURES[model_type]
-    model = make_model(model_type, task, layers=1)
+    model = make_model(model_type, task, layers=2)
     base = "" if task == "encoder" else f"{architecture.prefix}."
-    layer = base + architecture.layer.format(i=0)
+    layer = base + architecture.layer.format(i=1)
     linears = [f"{layer}.{path}" for path in architecture.modules.linears]
     norms = [
         f"{layer}.{architecture.modules.attention_norm}",
         f"{layer}.{architecture.modules.output_norm}",
         base + architecture.embedding_norm,
     ]
+    if architecture.final_norm:
+        norms.append(base + architecture.final_norm)
     if architecture.projection:
         linears.append(base + architecture.projection)
     if task != "encoder":
@@ -84,6 +134,7 @@ def test_no_other_module_names_an_architecture_or_its_tensors() -> None:
     known = {architecture.model_type for architecture in ARCHITECTURES.values()}
     for architecture in ARCHITECTURES.values():
         known |= {*architecture.modules.linears, *architecture.modules.projections} - set(OPERANDS)
+    known = {name for name in known if len(name) > 1}  # MPNet's "k" is also a field of an op
     found: List[str] = []
     for path in sorted(package.glob("**/*.py")):
         if path.parent.name != "architectures":

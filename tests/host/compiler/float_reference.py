@@ -32,7 +32,9 @@ def evaluate(
             results[node.name] = values[node.input.name]
         elif isinstance(node, ir.Embedding):
             positions = graph.position_offset + np.arange(len(ids))
-            total = node.word[ids].astype(np.float64) + node.position[positions]
+            total = node.word[ids].astype(np.float64)
+            if node.position is not None:
+                total = total + node.position[positions]
             values[node.output.name] = (
                 total if node.token_type is None else total + node.token_type[token_types]
             )
@@ -57,9 +59,24 @@ def _self_attention(node: ir.SelfAttention, *operands: np.ndarray) -> np.ndarray
     tokens = len(operands[0])
     q, k, v = (operand.reshape(tokens, node.heads, -1).transpose(1, 0, 2) for operand in operands)
     scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[2])
+    if node.bias is not None:
+        most = node.bias.distances - 1
+        behind = np.arange(tokens) - np.arange(tokens)[:, None]
+        scores = scores + node.bias.by_distance[:, np.clip(behind, -most, most) + most]
+    if node.window:
+        behind = np.arange(tokens) - np.arange(tokens)[:, None]
+        scores = np.where(np.abs(behind) > node.window, -np.inf, scores)
     weights = np.exp(scores - scores.max(axis=2, keepdims=True))
     context = weights / weights.sum(axis=2, keepdims=True) @ v
     return context.transpose(1, 0, 2).reshape(tokens, -1)
+
+
+def _rotate(node: ir.Rotate, x: np.ndarray) -> np.ndarray:
+    tokens = len(x)
+    first, second = x.reshape(tokens, node.heads, 2, -1).transpose(2, 0, 1, 3)
+    cosine, sine = node.cosine[:tokens, None].astype(np.float64), node.sine[:tokens, None].astype(np.float64)
+    turned = np.stack([first * cosine - second * sine, second * cosine + first * sine], axis=2)
+    return turned.reshape(tokens, -1)
 
 
 #: Node -> its output from its inputs, all float64 [tokens or 1, channels].
@@ -69,6 +86,8 @@ MEANINGS: Dict[Type[ir.Node], Callable[..., Any]] = {
     ir.Add: lambda node, left, right: left + right,
     ir.LayerNorm: _layer_norm,
     ir.SelfAttention: _self_attention,
+    ir.Rotate: _rotate,
+    ir.Multiply: lambda node, left, right: left * right,
     ir.SelectFirst: lambda node, x: x[:1],
     ir.MeanPool: lambda node, x: x.mean(axis=0, keepdims=True),
 }

@@ -34,6 +34,8 @@ def make_model(
         fields.layers: layers,
         fields.heads: heads,
     }
+    if known.rotary:  # its special tokens lie beyond a tiny vocabulary; its windows are wider than tiny texts
+        sizes |= {"pad_token_id": 0, "local_attention": 16}
     if fields.embedding != fields.hidden:
         sizes[fields.embedding] = 32
     config = getattr(transformers, f"{known.class_prefix}Config")(**{**sizes, **options})

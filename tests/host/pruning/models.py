@@ -7,12 +7,20 @@ from transformers import (
     BertConfig,
     BertForQuestionAnswering,
     BertForSequenceClassification,
+    CamembertConfig,
+    CamembertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+    MPNetConfig,
+    MPNetForSequenceClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
 )
 
 _SIZES = {"vocab_size": 50, "max_position_embeddings": 40, "num_labels": 3}
@@ -52,11 +60,37 @@ def make_electra():
     return ElectraForSequenceClassification(ElectraConfig(**_BERT_SIZES, embedding_size=8))
 
 
+def make_mpnet():
+    torch.manual_seed(0)
+    return MPNetForSequenceClassification(MPNetConfig(**_BERT_SIZES))
+
+
+def make_modernbert():
+    torch.manual_seed(0)
+    return ModernBertForSequenceClassification(
+        ModernBertConfig(**_BERT_SIZES, pad_token_id=0, local_attention=4)
+    )
+
+
+def make_xlm_roberta():
+    torch.manual_seed(0)
+    return XLMRobertaForSequenceClassification(XLMRobertaConfig(**_BERT_SIZES))
+
+
+def make_camembert():
+    torch.manual_seed(0)
+    return CamembertForSequenceClassification(CamembertConfig(**_BERT_SIZES))
+
+
 ARCHITECTURES = {
     "bert": make_bert,
     "distilbert": make_distilbert,
     "roberta": make_roberta,
     "electra": make_electra,
+    "mpnet": make_mpnet,
+    "modernbert": make_modernbert,
+    "xlm-roberta": make_xlm_roberta,
+    "camembert": make_camembert,
 }
 
 

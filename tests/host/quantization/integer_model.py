@@ -48,14 +48,14 @@ def linear_dynamic(x, weight, bias):
     return (accumulated.astype(np.float64) * s_w[:, 0] + bias).astype(f32)
 
 
-def attention(query, key, value, query_params, key_scale, value_scale):
-    """One head of one sequence; float ``[tokens, head_dim]`` in and out."""
+def attention(query, key, value, query_params, key_scale, value_scale, bias=0.0):
+    """One head of one sequence; float ``[tokens, head_dim]`` in and out; bias ``[tokens, tokens]``."""
     query_scale, zero_point = query_params
     q = quantize_static(query, query_scale, zero_point) - zero_point
     k = quantize_static(key, key_scale, 0, -127, 127)
     v = quantize_static(value, value_scale, 0, -127, 127)
     scores = q @ k.T
-    scores -= scores.max(axis=1, keepdims=True)
     scale = np.float64(query_scale) * np.float64(key_scale) / np.sqrt(query.shape[1])
-    p = np.rint(np.exp(scores * scale) * 255).astype(np.int64)
+    biased = scores * scale + bias
+    p = np.rint(np.exp(biased - biased.max(axis=1, keepdims=True)) * 255).astype(np.int64)
     return ((p @ v) * (np.float64(value_scale) / p.sum(axis=1, keepdims=True))).astype(f32)

@@ -56,6 +56,64 @@ def test_it_equals_the_integer_attention_of_every_head(module, operands):
             np.testing.assert_allclose(context[b, :, h].numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.fixture
+def bias():
+    return torch.randn(1, HEADS, TOKENS, TOKENS, generator=torch.Generator().manual_seed(3))
+
+
+def test_with_a_bias_it_equals_the_integer_attention_of_every_head(module, operands, bias):
+    for quantized in (module.eval(), module.train()):
+        context, _ = int8_attention(quantized, *operands, None, bias=bias)
+        for b in range(BATCH):
+            for h in range(HEADS):
+                q, k, v = (tensor[b, h].numpy() for tensor in operands)
+                expected = integer_model.attention(q, k, v, QUERY, KEY_SCALE, VALUE_SCALE, bias[0, h].numpy())
+                np.testing.assert_allclose(context[b, :, h].numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_bias_leaves_masked_keys_out(module, operands, bias):
+    masked, _ = int8_attention(module, *operands, keep_first(6), bias=bias)
+    alone, _ = int8_attention(module, *(x[:, :, :6] for x in operands), None, bias=bias[..., :6, :6])
+    torch.testing.assert_close(masked[:, :6], alone, rtol=1e-6, atol=1e-7)
+
+
+def test_gradients_with_a_bias_and_its_own_are_close_to_those_of_float_attention(module, operands, bias):
+    gradient = torch.randn(BATCH, TOKENS, HEADS, HEAD_DIM, generator=torch.Generator().manual_seed(1))
+    ours = [tensor.clone().requires_grad_() for tensor in (*operands, bias)]
+    context, _ = int8_attention(module, *ours[:3], keep_first(8), bias=ours[3])
+    context.backward(gradient)
+    real = [tensor.clone().requires_grad_() for tensor in (*operands, bias)]
+    attended = torch.nn.functional.scaled_dot_product_attention(*real[:3], attn_mask=keep_first(8) + real[3])
+    attended.transpose(1, 2).backward(gradient)
+    for mine, float_one in zip(ours, real):
+        error = (mine.grad - float_one.grad).norm() / float_one.grad.norm()
+        assert error < 0.03
+
+
+@pytest.mark.parametrize("mode", ["float", "calibrating"])
+@pytest.mark.parametrize("mask", [None, keep_first(7), keep_first(7) == 0], ids=["none", "float", "bool"])
+def test_without_quantization_a_bias_is_added_in_float(module, operands, bias, mode, mask):
+    for quantizer in module.quantizers.children():
+        quantizer.mode = mode
+    context, _ = int8_attention(module, *operands, mask, bias=bias)
+    added = bias if mask is None else bias + keep_first(7)
+    expected = torch.nn.functional.scaled_dot_product_attention(*operands, attn_mask=added)
+    torch.testing.assert_close(context, expected.transpose(1, 2))
+
+
+@pytest.mark.parametrize("mask", [None, keep_first(7), keep_first(7) == 0], ids=["none", "float", "bool"])
+@pytest.mark.parametrize("mode", ["frozen", "float"])
+def test_keys_outside_of_a_window_do_not_count(module, operands, mask, mode):
+    for quantizer in module.quantizers.children():
+        quantizer.mode = mode
+    places = torch.arange(TOKENS)
+    near = ((places[None] - places[:, None]).abs() < 3)[None, None]
+    expected, _ = int8_attention(module, *operands, near if mask is None else near & (keep_first(7) == 0))
+    context, _ = int8_attention(module, *operands, mask, sliding_window=3)
+    real = slice(None) if mask is None else slice(0, 8)  # a query whose keys are all left out means nothing
+    torch.testing.assert_close(context[:, real], expected[:, real])
+
+
 def test_masked_keys_are_as_if_they_were_not_there(module, operands):
     masked, _ = int8_attention(module, *operands, keep_first(6))
     alone, _ = int8_attention(module, *(tensor[:, :, :6] for tensor in operands), None)

@@ -22,6 +22,8 @@ def _sizes(class_prefix):
     sizes |= {fields.hidden: 32, fields.layers: 2, fields.heads: 2, fields.intermediate: 64}
     if fields.embedding != fields.hidden:
         sizes[fields.embedding] = 16
+    if known.rotary:
+        sizes["local_attention"] = 8
     if known.positions_after_padding:
         sizes |= {"type_vocab_size": 1, "pad_token_id": 1}
     return sizes
@@ -36,7 +38,7 @@ def make_model(architecture="Bert", head="ForSequenceClassification", seed=0, **
     model = getattr(transformers, f"{architecture}{head}")(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "LayerNorm.weight" in name or "layer_norm.weight" in name:
+            if "norm.weight" in name.lower():
                 parameter.uniform_(0.7, 1.3)
             elif parameter.dim() == 1:
                 parameter.normal_(0, 0.1)

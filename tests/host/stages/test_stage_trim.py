@@ -15,13 +15,14 @@ from obert_edge.bundle import Bundle
 from obert_edge.calibration import calibrate
 from obert_edge.device.runtime.session import load
 from obert_edge.errors import CheckpointError, UsageError
+from obert_edge.host.architectures import ARCHITECTURES
 from obert_edge.host.compiler import build
 from obert_edge.host.quantization import load_quantized, save_quantized
 from obert_edge.host.stages import compress, plan, trim_vocabulary
 from obert_edge.host.stages.recipe import Recipe, TrimSettings
 from tests.host.stages.test_vocabulary import CORPUS, KEPT_WORDS, TOKENIZERS
 
-KINDS = {"bert": "Bert", "distilbert": "DistilBert", "electra": "Electra", "roberta": "Roberta"}
+KINDS = {known.model_type: known.class_prefix for known in ARCHITECTURES.values()}
 HEAD = "ForSequenceClassification"
 #: In some, all pieces are kept; in the last, some went.
 SAME, OTHER = ["the film was warm", "the plot and the film", "warm acting", ""], CORPUS[0]
@@ -29,7 +30,7 @@ SAME, OTHER = ["the film was warm", "the plot and the film", "warm acting", ""],
 
 def make(folder: Path, kind: str, head: str = HEAD) -> Tokenizer:
     """A random quantized model with its tokenizer in all files that transformers writes."""
-    tokenizer = TOKENIZERS["bpe" if kind == "roberta" else "wordpiece"]
+    tokenizer = TOKENIZERS["bpe" if ARCHITECTURES[kind].positions_after_padding else "wordpiece"]
     sizes = {"vocab_size": tokenizer.get_vocab_size() + 1, "max_position_embeddings": 70, "num_labels": 3}
     if kind == "distilbert":
         sizes |= {"dim": 32, "hidden_dim": 64, "n_layers": 1, "n_heads": 2}
@@ -42,6 +43,8 @@ def make(folder: Path, kind: str, head: str = HEAD) -> Tokenizer:
         }
     if kind == "electra":
         sizes["embedding_size"] = 16
+    if ARCHITECTURES[kind].rotary:
+        sizes |= {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")}
     torch.manual_seed(1)
     model = getattr(transformers, f"{KINDS[kind]}{head}")(
         getattr(transformers, f"{KINDS[kind]}Config")(**sizes)
@@ -97,7 +100,7 @@ def test_bundles_answer_to_the_bit_where_all_pieces_are_kept(tmp_path, corpus, k
         )
 
 
-@pytest.mark.parametrize("kind", ["bert", "distilbert", "electra", "roberta"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_language_model_loses_the_same_rows_of_its_decoder(tmp_path, corpus, kind):
     tokenizer = make(tmp_path / "model", kind, "ForMaskedLM")
     trim_vocabulary(tmp_path / "model", tmp_path / "small", corpus=[corpus], progress=False)
@@ -127,8 +130,9 @@ def test_every_file_of_the_tokenizer_agrees(tmp_path, corpus):
     assert (tmp_path / "small" / "quantization.json").is_file()
 
 
-def test_robertas_positions_do_not_move(tmp_path, corpus):
-    make(tmp_path / "model", "roberta")
+@pytest.mark.parametrize("kind", ["roberta", "mpnet"])
+def test_positions_after_padding_do_not_move(tmp_path, corpus, kind):
+    make(tmp_path / "model", kind)
     trim_vocabulary(tmp_path / "model", tmp_path / "small", corpus=[corpus], progress=False)
     assert json.loads((tmp_path / "small" / "config.json").read_text())["pad_token_id"] == 1
 

@@ -1,0 +1,37 @@
+"""Dropping layers leaves the others as they were, whatever the architecture calls them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from obert_edge.errors import UsageError
+from obert_edge.host.architectures import ARCHITECTURES
+from obert_edge.host.stages.stage_drop import keep_layers
+from tests.host.compiler.tiny_checkpoints import make_model
+
+
+def test_the_first_layer_of_modernbert_has_to_stay() -> None:
+    """It alone has no LayerNorm before its attention; another in its place would get none when loaded."""
+    with pytest.raises(UsageError, match="lack layer 0"):
+        keep_layers(make_model("modernbert", "encoder"), [1, 2])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_layers_that_stay_are_those_named(architecture: str) -> None:
+    model = make_model(architecture, "sequence-classification")
+    known = ARCHITECTURES[architecture]
+
+    def layer(index: int) -> torch.nn.Module:
+        return model.get_submodule(f"{known.prefix}.{known.layer.format(i=index)}")
+
+    wanted = [layer(0), layer(2)]
+    keep_layers(model, [0, 2])
+    assert [layer(0), layer(1)] == wanted
+    assert getattr(model.config, known.fields.layers) == 2
+    options = {"layer_types": model.config.layer_types} if known.rotary else {}
+    smaller = make_model(architecture, "sequence-classification", layers=2, **options)
+    smaller.load_state_dict(model.state_dict())
+    ids = torch.arange(5, 20)[None]
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, smaller(ids).logits)
