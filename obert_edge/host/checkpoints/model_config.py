@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any, List, Optional
+from dataclasses import dataclass, field
+from typing import Any, Optional, Tuple
 
-from obert_edge.bundle.manifest import TASK_TYPES
+from obert_edge.bundle.manifest import TASK_TYPES, ModuleFacts
 from obert_edge.bundle.program import Activation
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures import ARCHITECTURES, CLASS_SUFFIXES, Architecture, architecture_of
-from obert_edge.host.checkpoints.checkpoint import Checkpoint, read_json
+from obert_edge.host.checkpoints.checkpoint import Checkpoint
+from obert_edge.host.checkpoints.sentence_transformers import (
+    EMBEDDER,
+    RERANKER,
+    SentenceModel,
+    read_sentence_model,
+)
 
 #: The engine's activation by the name transformers gives it (``hidden_act`` in ``config.json``).
 ACTIVATIONS = {
@@ -21,6 +27,8 @@ ACTIVATIONS = {
     "gelu_fast": Activation.GELU_TANH,
     "relu": Activation.RELU,
 }
+
+_RERANKER_TASK = "sequence-classification"
 
 _log = logging.getLogger(__name__)
 
@@ -47,8 +55,10 @@ class ModelConfig:
         position_offset: row of the position table that a sequence's first token takes.
         pad_id: token id of padding.
         type_vocabulary: rows of the token-type table; 0: the model has none.
-        pooling: ``mean``, ``cls`` or ``pooler`` for ``task == "encoder"``, else "".
-        normalize: whether sentence embeddings are to be divided by their Euclidean length.
+        pooling: how the program makes a vector of a text for ``task == "encoder"``: ``mean``, ``cls`` or
+            ``pooler``; "": it gives token vectors alone, which the device pools as ``modules`` say.
+        sentence: what sentence-transformers wrote beside the model.
+        modules: what the device computes behind the program, without a division by the length at the end.
     """
 
     architecture: Architecture
@@ -69,7 +79,8 @@ class ModelConfig:
     pad_id: int
     type_vocabulary: int
     pooling: str = ""
-    normalize: bool = False
+    sentence: SentenceModel = field(default_factory=SentenceModel)
+    modules: Tuple[ModuleFacts, ...] = ()
 
     @property
     def class_for_task(self) -> str:
@@ -81,6 +92,11 @@ class ModelConfig:
         """Tokens of the longest sequence that the position table covers."""
         return self.positions - self.position_offset
 
+    @property
+    def default_length(self) -> int:
+        """Tokens that the model's tokenizer cuts texts to, special ones included, where positions suffice."""
+        return min(self.longest, self.sentence.max_length or self.longest)
+
 
 def read_config(
     checkpoint: Checkpoint, task: Optional[str] = None, pooling: Optional[str] = None
@@ -90,8 +106,8 @@ def read_config(
     Args:
         checkpoint: the model folder.
         task: what to compile; default: what the class in ``architectures`` is for.
-        pooling: how an encoder makes one vector of a text; default: what sentence-transformers'
-            ``1_Pooling/config.json`` says, else ``mean``.
+        pooling: how an encoder makes one vector of a text, in place of the Pooling of sentence-transformers'
+            ``modules.json``; default: that, else ``mean``.
 
     Raises:
         CheckpointError: the architecture, or something it is configured to do, is not supported.
@@ -114,11 +130,23 @@ def read_config(
             hint="start from a model with one of these activations",
         )
     class_name = _class_name(checkpoint, architecture)
+    sentence = _sentence_model(checkpoint, hidden, task)
+    if task is None and sentence.kind == EMBEDDER and sentence.listed:
+        task = "encoder"  # sentence-transformers leaves heads out, too
     chosen = _task(checkpoint, architecture, class_name, task)
+    if sentence.kind == RERANKER and task is None and chosen != _RERANKER_TASK:
+        raise CheckpointError(
+            f"{checkpoint.folder} is a CrossEncoder of a {class_name}; supported are those with a head for "
+            "sequence classification",
+            hint="build its encoder alone with task='encoder'",
+        )
     pad_id = config.get("pad_token_id")
     if not isinstance(pad_id, int):
         pad_id = 1 if architecture.positions_after_padding else 0
-    pooled = _pooling(checkpoint, architecture, pooling) if chosen == "encoder" else ""
+    pooled: str = ""
+    modules: Tuple[ModuleFacts, ...] = ()
+    if chosen == "encoder":
+        pooled, modules = _pooling(checkpoint, architecture, hidden, sentence, pooling)
     return ModelConfig(
         architecture=architecture,
         class_name=class_name,
@@ -138,7 +166,8 @@ def read_config(
         pad_id=pad_id,
         type_vocabulary=_size(checkpoint, "type_vocab_size") if architecture.token_type else 0,
         pooling=pooled,
-        normalize=chosen == "encoder" and _normalizes(checkpoint),
+        sentence=sentence,
+        modules=modules,
     )
 
 
@@ -196,42 +225,57 @@ def _has_prefix(checkpoint: Checkpoint, architecture: Architecture) -> bool:
     return any(name.startswith(f"{architecture.prefix}.{architecture.word}") for name in checkpoint.names)
 
 
-def _pooling(checkpoint: Checkpoint, architecture: Architecture, pooling: Optional[str]) -> str:
-    if pooling is None:
-        pooling = _sentence_transformers_pooling(checkpoint)
-    known: List[str] = ["mean", "cls"] + (["pooler"] if architecture.pooler else [])
-    if pooling not in known:
+def _sentence_model(checkpoint: Checkpoint, hidden: int, task: Optional[str]) -> SentenceModel:
+    """What sentence-transformers wrote, where it is about the task that is compiled; else the lengths alone.
+
+    Raises:
+        CheckpointError: nobody names a task, and the folder is of another kind of model.
+    """
+    sentence = read_sentence_model(checkpoint, hidden, only_lengths=True)
+    kinds = {EMBEDDER: "encoder", RERANKER: _RERANKER_TASK}
+    if task is None and sentence.kind not in ("", *kinds):
+        raise CheckpointError(
+            f"{checkpoint.folder} is a {sentence.kind} of sentence-transformers; supported are "
+            f"{' and '.join(kinds)}",
+            hint="name the task of the head to compile of it, such as task='masked-lm' or task='encoder'",
+        )
+    if task is None or kinds.get(sentence.kind) == task:
+        return read_sentence_model(checkpoint, hidden)
+    return sentence
+
+
+def _pooling(
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    hidden: int,
+    sentence: SentenceModel,
+    pooling: Optional[str],
+) -> Tuple[str, Tuple[ModuleFacts, ...]]:
+    """How the program pools, "" where it does not, and the modules behind it."""
+    in_program = ["mean", "cls"] + (["pooler"] if architecture.pooler else [])
+    if pooling is not None and pooling not in in_program:
         raise UsageError(
             f"pooling {pooling!r} does not exist for {architecture.model_type}",
-            hint=f"use one of {', '.join(known)}",
+            hint=f"use one of {', '.join(in_program)}",
         )
-    return pooling
-
-
-def _sentence_transformers_pooling(checkpoint: Checkpoint) -> str:
-    path = checkpoint.folder / "1_Pooling" / "config.json"
-    config = read_json(path)
-    if config is None:
+    if pooling is not None:
+        if sentence.modules and sentence.modules[0].inputs != hidden:
+            raise UsageError(
+                f"pooling {pooling!r} gives {hidden} numbers; the {sentence.modules[0].type} module of "
+                f"{checkpoint.folder} reads {sentence.modules[0].inputs}",
+                hint="leave pooling out",
+            )
+        return pooling, sentence.modules
+    if not sentence.poolings:
         _log.info("%s names no pooling: the mean over the tokens is used", checkpoint.folder)
-        return "mean"
-    chosen = [
-        name for name, value in sorted(config.items()) if name.startswith("pooling_mode") and value is True
-    ]
-    supported = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-    if isinstance(config.get("pooling_mode"), str):
-        chosen, supported = [config["pooling_mode"]], {"mean": "mean", "cls": "cls"}
-    if len(chosen) != 1 or chosen[0] not in supported:
-        raise CheckpointError(
-            f"{path} asks for {', '.join(chosen) or 'no pooling'}; supported are mean and cls, one of them",
-            hint="pass pooling='mean' or pooling='cls' to build the encoder with another pooling",
-        )
-    return supported[chosen[0]]
-
-
-def _normalizes(checkpoint: Checkpoint) -> bool:
-    """Whether sentence-transformers' ``modules.json`` ends in a Normalize module."""
-    path = checkpoint.folder / "modules.json"
-    try:
-        return "sentence_transformers.models.Normalize" in path.read_text(encoding="utf-8")
-    except OSError:
-        return False
+        return "mean", sentence.modules
+    if len(sentence.poolings) == 1 and sentence.poolings[0] in in_program and sentence.include_prompt:
+        return sentence.poolings[0], sentence.modules
+    first = ModuleFacts(
+        "pooling",
+        hidden,
+        hidden * len(sentence.poolings),
+        modes=list(sentence.poolings),
+        include_prompt=sentence.include_prompt,
+    )
+    return "", (first, *sentence.modules)
