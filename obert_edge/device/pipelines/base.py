@@ -90,8 +90,8 @@ class Pipeline:
             text, pair = item
         else:
             text = item
-        for part in (text, pair):
-            if not isinstance(part, str) and not (part is pair and part is None):
+        for part in (text,) if pair is None else (text, pair):
+            if not isinstance(part, str):
                 raise InputError(
                     f"an input holds {type(part).__name__}; expected str",
                     hint="pass a text, a tuple of two texts, or a dict of texts",

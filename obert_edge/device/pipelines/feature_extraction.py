@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -77,14 +77,17 @@ class Embedder(Pipeline):
         prompt = find_prompt(self.manifest.task, self.prompt_name, self.prompt)
         modules = self._modules()
         skipped = 0 if modules.include_prompt or not prompt else self._tokens_of(prompt)
-        vectors = np.zeros((len(texts), self._channels()), np.float32)
+        if not texts:
+            return np.zeros((0, self._channels()), np.float32)
+        vectors: Dict[int, np.ndarray] = {}
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i][0]) - len(texts[i][1] or ""))
         for at in range(0, len(order), batch_size):
             rows = order[at : at + batch_size]
             encodings = self.encode((texts[row] for row in rows), prompt)
-            vectors[rows] = self._finish(modules.apply(self._pooled(modules, encodings, skipped)))
+            found = self._finish(modules.apply(self._pooled(modules, encodings, skipped)))
+            vectors.update(zip(rows, found))
             progress("encoding", at + len(rows), len(order))
-        return vectors
+        return np.stack([vectors[row] for row in range(len(texts))])
 
     def _modules(self) -> Modules:
         return self.model.modules if self.manifest.task.modules else Modules()
