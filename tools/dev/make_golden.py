@@ -4,8 +4,8 @@
     python -m tools.dev.make_golden --replace
 
 Run it once for every new format version, and never change the files of an old one: they are what bundles in
-the field look like. The bundle has every weight format, word embeddings of four bits, static scales, and
-neither engine nor runner, so it tests the format and the numerics and nothing else.
+the field look like. The bundle has every weight format, word embeddings of four bits, static scales, a
+function behind the logits, and neither engine nor runner, so it tests the format and the numerics and nothing else.
 
 Needs: the host's packages, but not torch.
 Takes: a second.
@@ -56,6 +56,7 @@ CONFIG: Dict[str, Any] = {
     "layer_norm_eps": 1e-12,
     "pad_token_id": 0,
     "id2label": {"0": "no", "1": "yes"},
+    "sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"},
 }
 
 
