@@ -330,7 +330,9 @@ def _check_task(task: TaskFacts, source: str) -> None:
         ("default prompt", task.default_prompt_name, ("", *task.prompts)),
     ):
         if value not in known:
-            _refuse(source, f"names the {name} {value!r}; known are {', '.join(filter(None, known)) or 'none'}")
+            _refuse(
+                source, f"names the {name} {value!r}; known are {', '.join(filter(None, known)) or 'none'}"
+            )
     if task.truncate_dim < 0:
         _refuse(source, f"keeps {task.truncate_dim} numbers of an embedding; expected 0 or more")
     for index, module in enumerate(task.modules):

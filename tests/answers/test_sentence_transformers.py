@@ -191,12 +191,17 @@ def test_every_pooling_gives_the_library_s_numbers(mode: str, skipped: int) -> N
 
 
 def old_folder(encoder: Path, folder: Path, *, transformer: str = "") -> Path:
-    """A folder as version 2 wrote it: other types, switches for the pooling, a pickle for the dense module."""
+    """A folder as version 2 wrote it: other types, switches for the pooling, a pickle for the Dense."""
     (folder / transformer).mkdir(parents=True, exist_ok=True)
     shutil.copytree(encoder, folder / transformer, dirs_exist_ok=True)
     settings = {"max_seq_length": 12, "do_lower_case": False}
     (folder / transformer / "sentence_bert_config.json").write_text(json.dumps(settings))
-    modules = [("Transformer", transformer), ("Pooling", "1_Pooling"), ("Dense", "2_Dense"), ("Normalize", "3_Normalize")]
+    modules = [
+        ("Transformer", transformer),
+        ("Pooling", "1_Pooling"),
+        ("Dense", "2_Dense"),
+        ("Normalize", "3_Normalize"),
+    ]
     listed = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{word}"}
         for i, (word, path) in enumerate(modules)
@@ -204,7 +209,11 @@ def old_folder(encoder: Path, folder: Path, *, transformer: str = "") -> Path:
     (folder / "modules.json").write_text(json.dumps(listed))
     for name in ("1_Pooling", "2_Dense", "3_Normalize"):
         (folder / name).mkdir()
-    switches = {"word_embedding_dimension": HIDDEN, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
+    switches = {
+        "word_embedding_dimension": HIDDEN,
+        "pooling_mode_cls_token": False,
+        "pooling_mode_mean_tokens": True,
+    }
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(switches))
     function = "torch.nn.modules.activation.Tanh"
     shape = {"in_features": HIDDEN, "out_features": 16, "bias": True, "activation_function": function}
@@ -256,12 +265,17 @@ def test_the_default_prompt_of_a_byte_level_tokenizer_is_left_out_of_the_pooling
 
 
 @pytest.fixture(scope="module")
-def searcher(encoder: Path, ranges: Dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def searcher(
+    encoder: Path, ranges: Dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     """A session of an embedder with prompts, and the library's model of it."""
     folder = tmp_path_factory.mktemp("searcher")
     modules = [Transformer(str(encoder)), Pooling(HIDDEN, "mean"), dense(HIDDEN, 40)]
     model = SentenceTransformer(
-        modules=modules, prompts={"query": "where ", "document": "the "}, similarity_fn_name="dot", device="cpu"
+        modules=modules,
+        prompts={"query": "where ", "document": "the "},
+        similarity_fn_name="dot",
+        device="cpu",
     )
     model.save_pretrained(str(folder / "model"))
     path = build(folder / "model", "x86", folder / "model.oeb", ranges=ranges)
@@ -388,7 +402,9 @@ PAIRS = [("a good film", text) for text in TEXTS]
 def reranker(tmp_path: Path) -> Callable[..., Path]:
     """A function: fields of ``config.json`` and options of CrossEncoder to a folder it saved."""
 
-    def make(save: bool = True, labels: int = 1, fields: Optional[Dict[str, Any]] = None, **options: Any) -> Path:
+    def make(
+        save: bool = True, labels: int = 1, fields: Optional[Dict[str, Any]] = None, **options: Any
+    ) -> Path:
         folder = tmp_path / "classifier"
         folder.mkdir()
         vocabulary = save_wordpiece(folder)
@@ -492,4 +508,3 @@ def test_a_bundle_that_older_readers_would_answer_wrongly_says_which_it_needs(
     longer = open_bundle(embedder(Pooling(HIDDEN, "mean"), dense(HIDDEN, 16)))
     assert longer.manifest.minimum_reader == 3
     assert list(longer.run(input_ids=[[2, 5, 3]])) == ["last_hidden_state", "pooled"]
-

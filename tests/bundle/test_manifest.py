@@ -51,7 +51,9 @@ def test_modules_come_back_with_the_shapes_of_their_weights() -> None:
         ({"modules": [ModuleFacts("normalize", 4, 4)]}, 3),
     ],
 )
-def test_what_an_older_reader_would_answer_wrongly_needs_a_newer_one(fields: Dict[str, Any], reader: int) -> None:
+def test_what_an_older_reader_would_answer_wrongly_needs_a_newer_one(
+    fields: Dict[str, Any], reader: int
+) -> None:
     assert TaskFacts("encoder", **fields).minimum_reader == reader
 
 

@@ -5,7 +5,8 @@
 
 Run it once for every new format version, and never change the files of an old one: they are what bundles in
 the field look like. The bundle has every weight format, word embeddings of four bits, static scales, a
-function behind the logits, and neither engine nor runner, so it tests the format and the numerics and nothing else.
+function behind the logits, and neither engine nor runner, so it tests the format and the numerics and nothing
+else.
 
 Needs: the host's packages, but not torch.
 Takes: a second.

@@ -126,8 +126,9 @@ def find_prompt(task: TaskFacts, prompt_name: Optional[str], prompt: Optional[st
             raise UsageError(f"prompt is {type(prompt).__name__}; expected str", hint="pass a text")
         return prompt
     if prompt_name is not None and prompt_name not in task.prompts:
+        known = ", ".join(map(repr, task.prompts)) or "none"
         raise UsageError(
-            f"this bundle has no prompt {prompt_name!r}; it has {', '.join(map(repr, task.prompts)) or 'none'}",
+            f"this bundle has no prompt {prompt_name!r}; it has {known}",
             hint="name one of its prompts, or pass the text itself as the prompt",
         )
     name = task.default_prompt_name if prompt_name is None else prompt_name

@@ -1,7 +1,7 @@
 """The modules of sentence-transformers behind an encoder, which run once per text and not once per token.
 
 They are what the manifest lists under ``task.modules``, with float32 weights in ``modules.bin``. Sums are
-taken in float64 and rounded to float32, so that they do not depend on the batch.
+taken in float64 and rounded to float32, so that they hardly depend on the batch.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Modules:
         """
         if min(lengths) <= skipped:
             raise InputError(
-                f"a text has {min(lengths)} tokens, of which the prompt takes {skipped}: nothing is left to pool",
+                f"a text has {min(lengths)} tokens, of which the prompt takes {skipped}: none is left to pool",
                 hint="shorten the prompt, or leave empty texts out",
             )
         pooled = [

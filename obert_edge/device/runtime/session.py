@@ -111,7 +111,8 @@ def _only_score(answer: Prediction) -> float:
 
 
 def _print_progress(what: str, done: int, total: int) -> None:
-    print(f"\r{what} {done} of {total} texts", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    sys.stderr.write(f"\r{what} {done} of {total} texts" + "\n" * (done == total))
+    sys.stderr.flush()
 
 
 def _check_number(name: str, value: Optional[int], smallest: int) -> None:
@@ -274,8 +275,8 @@ class Session:
 
         Returns:
             A :class:`~obert_edge.device.pipelines.Prediction`, or a list of them for a list: for
-            classification label, score (0..1), scores and logits; for question answering text, score, and ``start``
-            and ``end`` in characters of the context; for token classification entities; for masked language
+            classification label, score (0..1), scores and logits; for question answering text, score, and
+            ``start`` and ``end`` in characters of the context; for token classification entities; for masked language
             modeling candidates; for an encoder a float32 vector, the one that :meth:`encode` gives.
 
         Raises:
@@ -305,15 +306,15 @@ class Session:
 
         Args:
             texts: a text, or a list (tuple, array) of them; texts longer than the model takes are cut.
-            prompt_name: name of a prompt of the model to put before every text; ``None``: its default, if any.
+            prompt_name: name of the model's prompt to put before every text; ``None``: its default, if any.
             prompt: a text to put before every text, which counts more than ``prompt_name``.
-            normalize_embeddings: divide by the Euclidean length, after truncation; a model that does so itself
-                does it in any case.
+            normalize_embeddings: divide by the Euclidean length, after truncation; a model that does so
+                itself does it in any case.
             truncate_dim: how many numbers of each embedding to keep; ``None``: as the model says, else all.
             batch_size: texts to run at once; they run in the order of their lengths.
             precision: ``float32``, ``int8``, ``uint8``, ``binary`` or ``ubinary``; the ranges of int8 and
-                uint8 are taken from the embeddings of these very texts. Two lots of embeddings can be compared
-                only with the same ranges: give those to ``quantize_embeddings`` of
+                uint8 are taken from the embeddings of these very texts. Two lots of embeddings can be
+                compared only with the same ranges: give those to ``quantize_embeddings`` of
                 ``obert_edge.device.pipelines.quantized_embeddings``, with float32 embeddings.
             show_progress: print how far it is, on stderr.
 
@@ -372,8 +373,8 @@ class Session:
     ) -> List[Dict[str, Any]]:
         """Documents in the order in which they answer a query.
 
-        A reranker reads the query with every document, as ``CrossEncoder.rank`` does. An embedder compares the
-        embeddings of :meth:`encode_query` and :meth:`encode_document` by :meth:`similarity`.
+        A reranker reads the query with every document, as ``CrossEncoder.rank`` does. An embedder compares
+        the embeddings of :meth:`encode_query` and :meth:`encode_document` by :meth:`similarity`.
 
         Args:
             query: a text.
@@ -386,7 +387,8 @@ class Session:
             batch_size: documents to embed at once.
 
         Returns:
-            The best first: ``corpus_id`` (the place among ``documents``), ``score``, and ``text`` if asked for.
+            The best first: ``corpus_id`` (the place among ``documents``), ``score``, and ``text`` if it is
+            asked for.
 
         Raises:
             UsageError: the bundle is neither, or has no such prompt; ``top_k`` is out of range.
@@ -397,7 +399,8 @@ class Session:
         for text in (query, *texts):
             if not isinstance(text, str):
                 raise InputError(
-                    f"a text to rank is {type(text).__name__}; expected str", hint="pass a text and a list of texts"
+                    f"a text to rank is {type(text).__name__}; expected str",
+                    hint="pass a text and a list of texts",
                 )
         prompts = {"prompt_name": prompt_name, "prompt": prompt}
         if self.manifest.task.type == _RERANKER:

@@ -207,10 +207,8 @@ def lowercased(tokenizer: bytes) -> bytes:
 
 def _root(folder: Path) -> Path:
     """The folder that ``modules.json`` is in: the encoder's own, or the one around it."""
-    if not (folder / MODULES).is_file() and (folder.parent / MODULES).is_file():
-        if any(module.folder == folder for module in _listed_modules(folder.parent)):
-            return folder.parent
-    return folder
+    around = [] if (folder / MODULES).is_file() else _listed_modules(folder.parent)
+    return folder.parent if any(module.folder == folder for module in around) else folder
 
 
 def _listed_modules(root: Path) -> List[_Listed]:
@@ -220,7 +218,9 @@ def _listed_modules(root: Path) -> List[_Listed]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (ValueError, RecursionError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}", hint="copy the model again") from error
+        raise CheckpointError(
+            f"{path} cannot be read as JSON: {error}", hint="copy the model again"
+        ) from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise CheckpointError(f"{path} is not a list of objects", hint="copy the model again")
     return [_entry(root, entry) for entry in entries]
@@ -325,11 +325,17 @@ class _Chain:
         for module in listed:
             if not module.word:
                 supported = ", ".join(_KNOWN)
-                _refuse(self.root / MODULES, f"has a module of type {module.type}", f"supported are {supported}")
+                _refuse(
+                    self.root / MODULES, f"has a module of type {module.type}", f"supported are {supported}"
+                )
         words = [module.word for module in listed]
         expected = ["Transformer"] if kind == RERANKER else ["Transformer", "Pooling"]
         tail = words[len(expected) :]
-        if words[: len(expected)] != expected or not set(tail) <= set(_KNOWN[2:]) or (kind == RERANKER and tail):
+        if (
+            words[: len(expected)] != expected
+            or not set(tail) <= set(_KNOWN[2:])
+            or (kind == RERANKER and tail)
+        ):
             _refuse(
                 self.root / MODULES,
                 f"lists the modules {', '.join(words)}",
@@ -472,7 +478,10 @@ def _check_transformer(path: Path, config: Mapping[str, Any]) -> None:
         if config.get(key):
             _refuse(path, f"has {key} = {config[key]!r}", "supported are folders without it")
     task = config.get("transformer_task", "feature-extraction")
-    heads = {"feature-extraction": ("last_hidden_state", _TOKENS), "sequence-classification": ("logits", "scores")}
+    heads = {
+        "feature-extraction": ("last_hidden_state", _TOKENS),
+        "sequence-classification": ("logits", "scores"),
+    }
     if task not in heads:
         _refuse(path, f"has transformer_task = {task!r}", f"supported are {', '.join(heads)}")
     expected, name = heads[task]

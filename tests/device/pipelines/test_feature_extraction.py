@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from safetensors.numpy import save_file
 
 import obert_edge
@@ -25,7 +24,12 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_bundle(folder, "BertModel")
     listed = [
         {"path": path, "type": TYPES + word}
-        for path, word in (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense"), ("3", "Normalize"))
+        for path, word in (
+            ("", "Transformer"),
+            ("1_Pooling", "Pooling"),
+            ("2_Dense", "Dense"),
+            ("3", "Normalize"),
+        )
     ]
     (folder / "modules.json").write_text(json.dumps(listed))
     for name, config in (

@@ -1,4 +1,4 @@
-"""Modules behind an encoder, on numbers small enough to check by hand; the library's own are in tests/answers."""
+"""Modules behind an encoder, on numbers small enough to check by hand; tests/answers has the library's."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def test_weights_of_another_size_are_refused(count):
 
 
 def test_a_vector_of_zeros_has_no_direction():
-    assert normalized(np.array([[0, 0], [3, 4]], np.float32)).tolist() == [[0, 0], [np.float32(0.6), np.float32(0.8)]]
+    assert normalized(np.array([[0, 0], [3, 4]], np.float32)).tolist() == [
+        [0, 0],
+        [np.float32(0.6), np.float32(0.8)],
+    ]
 
 
 def test_the_sigmoid_of_large_numbers_does_not_overflow():

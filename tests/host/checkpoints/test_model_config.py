@@ -104,7 +104,9 @@ def test_a_pooling_that_the_engine_has_not_is_left_to_the_device(saved: Path, tm
 
 def test_another_kind_of_sentence_transformers_needs_a_task(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"model_type": "SparseEncoder"}))
-    with pytest.raises(CheckpointError, match="is a SparseEncoder of sentence-transformers; supported are") as caught:
+    with pytest.raises(
+        CheckpointError, match="is a SparseEncoder of sentence-transformers; supported are"
+    ) as caught:
         config_of(saved, tmp_path, {})
     assert "name the task" in caught.value.hint
     assert config_of(saved, tmp_path, {}, task="encoder").pooling == "mean"

@@ -21,8 +21,8 @@ from obert_edge.host.checkpoints.sentence_transformers import (
     lowercased,
     read_sentence_model,
 )
-from tests.host.compiler.tiny_checkpoints import save_model
 from tests.device.bundles import save_bert_tokenizer
+from tests.host.compiler.tiny_checkpoints import save_model
 
 HIDDEN = 64
 TANH = "torch.nn.modules.activation.Tanh"
@@ -65,7 +65,10 @@ class Folder:
             save_file(tensors, str(self.path / path / "model.safetensors"))
         self.types.append(kind.format(word))
         listed = [
-            {"type": name if "." in name else f"sentence_transformers.models.{name}", "path": f"{i}_{word}" * (i > 0)}
+            {
+                "type": name if "." in name else f"sentence_transformers.models.{name}",
+                "path": f"{i}_{word}" * (i > 0),
+            }
             for i, name in enumerate(self.types)
         ]
         for i, entry in enumerate(listed[1:], start=1):
@@ -109,7 +112,9 @@ def test_a_folder_of_transformers_alone_says_nothing(saved: Path) -> None:
     ],
 )
 def test_types_are_known_by_their_class_wherever_a_version_put_it(folder: Folder, kind: str) -> None:
-    folder.pooling().add("Dense", DENSE, dense_weights(), kind=kind).add("Dropout", {"dropout": 0.5}, kind=kind)
+    folder.pooling().add("Dense", DENSE, dense_weights(), kind=kind).add(
+        "Dropout", {"dropout": 0.5}, kind=kind
+    )
     model = folder.add("Normalize", {}, kind=kind).read()
     assert model.poolings == ("mean",)
     assert model.modules == (ModuleFacts("dense", HIDDEN, 8, activation="tanh", bias=True),)
@@ -159,16 +164,34 @@ Change = Callable[[Folder], Any]
 
 #: What a folder may hold, and what is said of it.
 REFUSED: Dict[str, Any] = {
-    "static embeddings": (lambda f: f.pooling().add("StaticEmbedding"), "of type sentence_transformers.models.Static"),
-    "weighted layers": (lambda f: f.add("WeightedLayerPooling", {}), "type sentence_transformers.models.WeightedLayer"),
-    "a router": (lambda f: f.add("Router", {}), "supported are Transformer, Pooling, Dense, LayerNorm, Normalize"),
-    "somebody's own dense": (lambda f: f.pooling().add("Dense", {}, kind="my_code.{}"), "of type my_code.Dense"),
+    "static embeddings": (
+        lambda f: f.pooling().add("StaticEmbedding"),
+        "of type sentence_transformers.models.Static",
+    ),
+    "weighted layers": (
+        lambda f: f.add("WeightedLayerPooling", {}),
+        "type sentence_transformers.models.WeightedLayer",
+    ),
+    "a router": (
+        lambda f: f.add("Router", {}),
+        "supported are Transformer, Pooling, Dense, LayerNorm, Normalize",
+    ),
+    "somebody's own dense": (
+        lambda f: f.pooling().add("Dense", {}, kind="my_code.{}"),
+        "of type my_code.Dense",
+    ),
     "no pooling": (lambda f: f.add("Normalize", {}), "lists the modules Transformer, Normalize"),
     "two poolings": (lambda f: f.pooling().pooling(), "lists the modules Transformer, Pooling, Pooling"),
     "an unknown pooling": (lambda f: f.pooling(pooling_mode="median"), "asks for the pooling 'median'"),
-    "an unknown switch": (lambda f: f.pooling(pooling_mode_median=True), "asks for the pooling 'pooling_mode_median'"),
+    "an unknown switch": (
+        lambda f: f.pooling(pooling_mode_median=True),
+        "asks for the pooling 'pooling_mode_median'",
+    ),
     "a number as pooling": (lambda f: f.pooling(pooling_mode=3), "asks for the pooling 3"),
-    "a pooling of another width": (lambda f: f.pooling(embedding_dimension=32), "pools vectors of 32 numbers; the enc"),
+    "a pooling of another width": (
+        lambda f: f.pooling(embedding_dimension=32),
+        "pools vectors of 32 numbers; the enc",
+    ),
     "a pooling without its folder": (lambda f: f.add("Pooling"), "1_Pooling/config.json is missing"),
     "a dense of another width": (
         lambda f: f.pooling().dense({"in_features": 32}),
@@ -192,7 +215,9 @@ REFUSED: Dict[str, Any] = {
         "has the tensors linear.bias; its config.json implies no such",
     ),
     "dense weights that are not finite": (
-        lambda f: f.pooling().dense(tensors={**dense_weights(), "linear.bias": np.full(8, np.nan, np.float32)}),
+        lambda f: f.pooling().dense(
+            tensors={**dense_weights(), "linear.bias": np.full(8, np.nan, np.float32)}
+        ),
         "holds NaN",
     ),
     "a dense without weights": (lambda f: f.pooling().add("Dense", DENSE), "has neither model.safetensors"),
@@ -232,7 +257,10 @@ REFUSED_WHOLE: Dict[str, Any] = {
         {"prompts": {"query": "q"}, "default_prompt_name": "passage"},
         "has the default prompt 'passage'; its prompts are query",
     ),
-    "an unknown similarity": ({"similarity_fn_name": "maxsim"}, "has the similarity 'maxsim'; supported are cosine"),
+    "an unknown similarity": (
+        {"similarity_fn_name": "maxsim"},
+        "has the similarity 'maxsim'; supported are cosine",
+    ),
     "a width of nothing": ({"truncate_dim": 0}, "has truncate_dim = 0"),
 }
 
@@ -241,7 +269,10 @@ REFUSED_TRANSFORMER: Dict[str, Any] = {
     "a length that is none": ({"max_seq_length": -1}, "cuts texts to -1 tokens"),
     "another configuration": ({"config_args": {"hidden_act": "relu"}}, "has hidden_act in config_args"),
     "another tokenizer": ({"processor_kwargs": {"add_special_tokens": False}}, "has add_special_tokens in"),
-    "settings of the processor": ({"processing_kwargs": {"text": {"max_length": 5}}}, "has processing_kwargs"),
+    "settings of the processor": (
+        {"processing_kwargs": {"text": {"max_length": 5}}},
+        "has processing_kwargs",
+    ),
     "longer queries": ({"query_expansion": {"length": 32}}, "has query_expansion"),
     "another task": ({"transformer_task": "fill-mask"}, "has transformer_task = 'fill-mask'"),
     "another output": (
@@ -249,7 +280,10 @@ REFUSED_TRANSFORMER: Dict[str, Any] = {
         "'pooler_output'} of the encoder; supported is last_hidden_state",
     ),
     "no text": ({"modality_config": {"image": {}}}, "reads None of the encoder"),
-    "another name": ({"module_output_name": "sentence_embedding"}, "has module_output_name = 'sentence_embedding'"),
+    "another name": (
+        {"module_output_name": "sentence_embedding"},
+        "has module_output_name = 'sentence_embedding'",
+    ),
 }
 
 
