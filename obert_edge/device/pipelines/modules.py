@@ -15,7 +15,7 @@ import numpy as np
 from obert_edge.bundle.manifest import ModuleFacts
 from obert_edge.errors import BundleError, InputError
 
-_erf = np.frompyfunc(math.erf, 1, 1)
+_erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -26,7 +26,7 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
 
 
 def _gelu(values: np.ndarray) -> np.ndarray:
-    result: np.ndarray = 0.5 * values * (1.0 + _erf(values / math.sqrt(2.0)).astype(np.float64))
+    result: np.ndarray = 0.5 * values * (1.0 + _erf(values / math.sqrt(2.0)))
     return result
 
 
@@ -118,7 +118,7 @@ class Modules:
         """
         if min(lengths) <= skipped:
             raise InputError(
-                f"a text has {min(lengths)} tokens, of which the prompt takes {skipped}: none is left to pool",
+                f"a text has {min(lengths)} tokens, and the prompt takes {skipped}: none is left to pool",
                 hint="shorten the prompt, or leave empty texts out",
             )
         pooled = [

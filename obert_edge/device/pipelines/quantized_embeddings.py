@@ -50,7 +50,7 @@ def quantize_embeddings(
     if precision == "float32":
         return embeddings.astype(np.float32, copy=False)
     if precision.endswith("binary"):
-        packed = np.packbits(embeddings > 0, axis=-1)
+        packed: np.ndarray = np.packbits(embeddings > 0, axis=-1)
         return packed if precision == "ubinary" else (packed.astype(np.int16) - 128).astype(np.int8)
     dtype = np.int8 if precision == "int8" else np.uint8
     if not len(embeddings):
@@ -59,7 +59,8 @@ def quantize_embeddings(
     steps = (highest - lowest) / np.float32(255)
     steps = np.where(steps == 0, np.float32(1), steps)
     codes = np.clip(np.floor((embeddings - lowest) / steps), 0, 255)
-    return (codes - (128 if precision == "int8" else 0)).astype(dtype)
+    quantized: np.ndarray = (codes - (128 if precision == "int8" else 0)).astype(dtype)
+    return quantized
 
 
 def _ranges(embeddings: np.ndarray, precision: str, ranges: Optional[np.ndarray]) -> np.ndarray:

@@ -276,8 +276,8 @@ class Session:
         Returns:
             A :class:`~obert_edge.device.pipelines.Prediction`, or a list of them for a list: for
             classification label, score (0..1), scores and logits; for question answering text, score, and
-            ``start`` and ``end`` in characters of the context; for token classification entities; for masked language
-            modeling candidates; for an encoder a float32 vector, the one that :meth:`encode` gives.
+            ``start`` and ``end`` in characters of the context; for token classification entities; for masked
+            language modeling candidates; for an encoder a float32 vector, the one that :meth:`encode` gives.
 
         Raises:
             InputError: an input is of another kind than the task takes.

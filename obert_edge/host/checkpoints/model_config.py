@@ -130,16 +130,7 @@ def read_config(
             hint="start from a model with one of these activations",
         )
     class_name = _class_name(checkpoint, architecture)
-    sentence = _sentence_model(checkpoint, hidden, task)
-    if task is None and sentence.kind == EMBEDDER and sentence.listed:
-        task = "encoder"  # sentence-transformers leaves heads out, too
-    chosen = _task(checkpoint, architecture, class_name, task)
-    if sentence.kind == RERANKER and task is None and chosen != _RERANKER_TASK:
-        raise CheckpointError(
-            f"{checkpoint.folder} is a CrossEncoder of a {class_name}; supported are those with a head for "
-            "sequence classification",
-            hint="build its encoder alone with task='encoder'",
-        )
+    chosen, sentence = _task_and_sentence_model(checkpoint, architecture, class_name, hidden, task)
     pad_id = config.get("pad_token_id")
     if not isinstance(pad_id, int):
         pad_id = 1 if architecture.positions_after_padding else 0
@@ -225,8 +216,10 @@ def _has_prefix(checkpoint: Checkpoint, architecture: Architecture) -> bool:
     return any(name.startswith(f"{architecture.prefix}.{architecture.word}") for name in checkpoint.names)
 
 
-def _sentence_model(checkpoint: Checkpoint, hidden: int, task: Optional[str]) -> SentenceModel:
-    """What sentence-transformers wrote, where it is about the task that is compiled; else the lengths alone.
+def _task_and_sentence_model(
+    checkpoint: Checkpoint, architecture: Architecture, class_name: str, hidden: int, task: Optional[str]
+) -> Tuple[str, SentenceModel]:
+    """The task to compile, and what sentence-transformers wrote where it is about that task; else the lengths.
 
     Raises:
         CheckpointError: nobody names a task, and the folder is of another kind of model.
@@ -239,9 +232,20 @@ def _sentence_model(checkpoint: Checkpoint, hidden: int, task: Optional[str]) ->
             f"{' and '.join(kinds)}",
             hint="name the task of the head to compile of it, such as task='masked-lm' or task='encoder'",
         )
-    if task is None or kinds.get(sentence.kind) == task:
-        return read_sentence_model(checkpoint, hidden)
-    return sentence
+    # sentence-transformers leaves the head of a language model out; another head was trained after it.
+    headless = architecture.task_of(class_name) in (None, "masked-lm")
+    if task is None and sentence.kind == EMBEDDER and sentence.listed and headless:
+        task = "encoder"
+    chosen = _task(checkpoint, architecture, class_name, task)
+    if task is None and sentence.kind == RERANKER and chosen == "encoder":
+        raise CheckpointError(
+            f"{checkpoint.folder} is a CrossEncoder of a {class_name}; supported are those with a head for "
+            "sequence classification",
+            hint="build its encoder alone with task='encoder'",
+        )
+    if kinds.get(sentence.kind) == chosen:
+        sentence = read_sentence_model(checkpoint, hidden)
+    return chosen, sentence
 
 
 def _pooling(

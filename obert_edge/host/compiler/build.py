@@ -219,13 +219,15 @@ def _task_facts(checkpoint: Checkpoint, config: ModelConfig, program: Program) -
 def _function(checkpoint: Checkpoint, config: ModelConfig, classes: int) -> str:
     """What makes scores of the logits of a text; "": what follows from the type of problem.
 
-    For a CrossEncoder sentence-transformers' rule, else the rule of transformers' pipeline.
+    For a CrossEncoder sentence-transformers' rule, unless its several classes have a type of problem; else
+    the rule of transformers' pipeline.
     """
-    if config.sentence.kind == RERANKER:
+    named = checkpoint.config.get("problem_type")
+    if config.sentence.kind == RERANKER and not (classes > 1 and named):
         function = config.sentence.function or ("sigmoid" if classes == 1 else "identity")
         # One number without a function is a regression; several have probabilities, and their logits beside.
         return "" if function == "identity" else function
-    if classes == 1 and not checkpoint.config.get("problem_type"):
+    if classes == 1 and not named:
         return "sigmoid"
     return ""
 

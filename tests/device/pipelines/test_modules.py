@@ -50,7 +50,7 @@ def test_poolings_stand_side_by_side_in_the_order_of_the_manifest():
 
 
 def test_a_prompt_that_leaves_no_token_is_an_error():
-    with pytest.raises(InputError, match="has 3 tokens, of which the prompt takes 3"):
+    with pytest.raises(InputError, match="has 3 tokens, and the prompt takes 3"):
         pooled("mean", skipped=3)
 
 

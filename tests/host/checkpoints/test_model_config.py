@@ -132,3 +132,37 @@ def test_texts_are_cut_to_what_the_tokenizer_says_and_positions_allow(
             (tmp_path / f"{name}.json").write_text(json.dumps(content))
     config = config_of(saved, tmp_path, {})
     assert (config.default_length, config.longest) == (length, 66)
+
+
+def listed_modules(folder: Path) -> None:
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "cls"}))
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    listed = [{"type": f"sentence_transformers.models.{word}", "path": path} for word, path in modules]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    whole = {"prompts": {"query": "q: "}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(whole))
+
+
+@pytest.mark.parametrize("name", ["BertModel", "BertForMaskedLM", "BertForPreTraining"])
+def test_an_embedder_whose_class_has_no_head_of_a_task_is_an_encoder(
+    saved: Path, tmp_path: Path, name: str
+) -> None:
+    listed_modules(tmp_path)
+    config = config_of(saved, tmp_path, {"architectures": [name]})
+    assert (config.task, config.pooling) == ("encoder", "cls")
+    assert config.sentence.default_prompt_name == "query"
+
+
+def test_a_head_that_was_trained_on_an_embedder_has_none_of_its_prompts(saved: Path, tmp_path: Path) -> None:
+    listed_modules(tmp_path)
+    config = config_of(saved, tmp_path, {})
+    assert config.task == "sequence-classification"
+    assert (config.sentence.default_prompt_name, config.modules) == ("", ())
+
+
+def test_a_reranker_without_a_head_is_refused(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"model_type": "CrossEncoder"}))
+    with pytest.raises(CheckpointError, match="is a CrossEncoder of a BertModel"):
+        config_of(saved, tmp_path, {"architectures": ["BertModel"]})
+    assert config_of(saved, tmp_path, {}).sentence.kind == "CrossEncoder"
