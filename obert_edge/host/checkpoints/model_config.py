@@ -219,7 +219,7 @@ def _has_prefix(checkpoint: Checkpoint, architecture: Architecture) -> bool:
 def _task_and_sentence_model(
     checkpoint: Checkpoint, architecture: Architecture, class_name: str, hidden: int, task: Optional[str]
 ) -> Tuple[str, SentenceModel]:
-    """The task to compile, and what sentence-transformers wrote where it is about that task; else the lengths.
+    """The task to compile, and what sentence-transformers wrote where that is about it; else the lengths.
 
     Raises:
         CheckpointError: nobody names a task, and the folder is of another kind of model.
