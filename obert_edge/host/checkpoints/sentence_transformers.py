@@ -207,7 +207,12 @@ def lowercased(tokenizer: bytes) -> bytes:
 
 def _root(folder: Path) -> Path:
     """The folder that ``modules.json`` is in: the encoder's own, or the one around it."""
-    around = [] if (folder / MODULES).is_file() else _listed_modules(folder.parent)
+    if (folder / MODULES).is_file():
+        return folder
+    try:
+        around = _listed_modules(folder.parent)
+    except CheckpointError:  # a file of that name that is not about this folder
+        return folder
     return folder.parent if any(module.folder == folder for module in around) else folder
 
 

@@ -345,3 +345,11 @@ def test_a_tokenizer_that_lowercases_first(tmp_path: Path, lowercase: bool) -> N
     tokenizer = Tokenizer.from_str(changed.decode())
     assert tokenizer.encode("The FILM").tokens == ["[CLS]", "the", "film", "[SEP]"]
     assert lowercased(changed) == changed
+
+
+def test_somebody_else_s_file_beside_a_model_folder_is_left_alone(tmp_path: Path, saved: Path) -> None:
+    inner = tmp_path / "model"
+    inner.mkdir()
+    (Folder(inner, saved).path / "modules.json").unlink()
+    (tmp_path / "modules.json").write_text(json.dumps({"name": "a web page"}))
+    assert read_sentence_model(Checkpoint.open(inner), HIDDEN) == SentenceModel()
