@@ -22,13 +22,14 @@ PROGRAM = "program.bin"
 WEIGHTS = "weights.bin"
 CASES = "cases.bin"
 TOKENIZER = "tokenizer.json"
+MODULES = "modules.bin"
 ENGINE = "engine/libobert_edge.so"
 MAIN = "__main__.py"
 
 #: Members that every bundle has, with the most bytes each may have.
 REQUIRED = {MANIFEST: 1 << 24, PROGRAM: 1 << 26, WEIGHTS: 1 << 32, CASES: 1 << 28}
 #: Members that a bundle may lack, with the most bytes each may have.
-OPTIONAL = {TOKENIZER: 1 << 28, ENGINE: 1 << 28, MAIN: 1 << 20}
+OPTIONAL = {TOKENIZER: 1 << 28, MODULES: 1 << 28, ENGINE: 1 << 28, MAIN: 1 << 20}
 #: Every other member is Python source of the runner (the device wing); its name starts with this.
 RUNNER_PREFIX = "obert_edge/"
 MAX_SOURCE_BYTES = 1 << 20

@@ -15,12 +15,26 @@ from typing import Any, Dict, List, NoReturn, Optional, Tuple, Type, TypeVar
 
 from obert_edge.errors import BundleError
 
-#: The version this package writes, and the newest it reads. 2 knows four-bit embeddings and columns as masks.
+#: The version this package writes, and the newest it reads. 2 knows four-bit embeddings and columns as masks;
+#: 3 biases and windows of attention, rotary positions and gated units, and what follows the program: modules,
+#: prompts, truncated embeddings, functions of logits.
 FORMAT_VERSION = 3
 
 DOMAINS = ("tokens", "sequences")
+#: Channels of a module's input or output, at most.
+_WIDEST = 1 << 20
 _SQUEEZED = ("start_logits", "end_logits")
 TASK_TYPES = ("sequence-classification", "question-answering", "token-classification", "masked-lm", "encoder")
+#: Kinds of modules that may follow the program of an encoder.
+MODULE_TYPES = ("pooling", "dense", "layer_norm", "normalize")
+#: Ways to make one vector of a text's token vectors, by sentence-transformers' names.
+POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+#: Element-wise functions of a dense module.
+DENSE_ACTIVATIONS = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu")
+#: What may be applied to a classifier's logits; "": what the type of problem asks for.
+SCORE_FUNCTIONS = ("", "identity", "sigmoid", "softmax", "tanh")
+#: How two embeddings are compared; "": by their cosine.
+SIMILARITIES = ("", "cosine", "dot", "euclidean", "manhattan")
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,49 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
+class ModuleFacts:
+    """A module that makes embeddings of what the program gives, computed by the device's pipeline.
+
+    Its weights are float32 in ``modules.bin``, those of all modules one behind the other: of a dense module
+    the matrix [outputs, inputs], the bias [outputs] and the matrix of its residual, the latter two where it
+    has them; of a layer norm the weight and the bias [outputs].
+
+    Attributes:
+        type: one of ``MODULE_TYPES``.
+        inputs: channels it reads.
+        outputs: channels it writes.
+        modes: of a pooling, some of ``POOLING_MODES``, whose results are put one behind the other.
+        include_prompt: of a pooling, whether the tokens of the prompt count.
+        activation: of a dense module, one of ``DENSE_ACTIVATIONS``.
+        bias: of a dense module, whether it has one.
+        residual: of a dense module, whether its input is added to its result, through a matrix where they
+            have different numbers of channels.
+        epsilon: of a layer norm, what is added to the variance.
+    """
+
+    type: str
+    inputs: int
+    outputs: int
+    modes: List[str] = field(default_factory=list)
+    include_prompt: bool = True
+    activation: str = "identity"
+    bias: bool = False
+    residual: bool = False
+    epsilon: float = 0.0
+
+    @property
+    def shapes(self) -> List[Tuple[int, ...]]:
+        """Shapes of its weights in ``modules.bin``, in order."""
+        if self.type == "layer_norm":
+            return [(self.outputs,), (self.outputs,)]
+        if self.type != "dense":
+            return []
+        matrix = (self.outputs, self.inputs)
+        through_matrix = self.residual and self.inputs != self.outputs
+        return [matrix, *([(self.outputs,)] * self.bias), *([matrix] * through_matrix)]
+
+
+@dataclass(frozen=True)
 class TaskFacts:
     """What the outputs mean.
 
@@ -66,8 +123,15 @@ class TaskFacts:
         type: one of ``TASK_TYPES``.
         labels: names of the classes by index; empty where there are none.
         problem_type: ``single_label``, ``multi_label`` or ``regression`` for classification, else "".
-        pooling: ``mean``, ``cls`` or ``pooler`` for an encoder, else "".
-        normalize: whether an embedding is to be divided by its length.
+        pooling: ``mean``, ``cls`` or ``pooler`` for an encoder whose program pools, else "".
+        normalize: whether an embedding, behind all modules, is to be divided by its length.
+        modules: what makes the embedding of the program's pooled output, or of its token vectors where the
+            first is a pooling; in order.
+        prompts: texts to put before an input, by name.
+        default_prompt_name: the prompt of inputs for which nobody names one; "": none.
+        similarity: how embeddings are compared, one of ``SIMILARITIES``.
+        truncate_dim: how many numbers of an embedding are kept, counted behind ``normalize``; 0: all.
+        function: what makes scores of a classifier's logits, one of ``SCORE_FUNCTIONS``.
     """
 
     type: str
@@ -75,6 +139,19 @@ class TaskFacts:
     problem_type: str = ""
     pooling: str = ""
     normalize: bool = False
+    modules: List[ModuleFacts] = field(default_factory=list)
+    prompts: Dict[str, str] = field(default_factory=dict)
+    default_prompt_name: str = ""
+    similarity: str = ""
+    truncate_dim: int = 0
+    function: str = ""
+
+    @property
+    def minimum_reader(self) -> int:
+        """The oldest reader that answers rightly: the first two know only the first five fields."""
+        # An older reader that ignores other prompts and the similarity is not wrong: it has no way to ask.
+        newer = self.modules or self.default_prompt_name or self.truncate_dim or self.function
+        return 3 if newer else 1
 
 
 @dataclass(frozen=True)
@@ -234,6 +311,7 @@ class Manifest:
         for output in manifest.outputs:
             if output.domain not in DOMAINS:
                 _refuse(source, f"gives output {output.name!r} the domain {output.domain!r}")
+        _check_task(manifest.task, source)
         for board in manifest.boards:
             if not board.model or board.threads < 1 or not 0 <= board.cache < 1 << 40:
                 found = f"the board {board.model!r} {board.threads} threads and {board.cache} bytes of cache"
@@ -243,6 +321,40 @@ class Manifest:
     def output(self, name: str) -> Optional[OutputFacts]:
         """The output of that name, or ``None``."""
         return next((output for output in self.outputs if output.name == name), None)
+
+
+def _check_task(task: TaskFacts, source: str) -> None:
+    """Refuse what the pipelines cannot compute."""
+    for name, value, known in (
+        ("function", task.function, SCORE_FUNCTIONS),
+        ("similarity", task.similarity, SIMILARITIES),
+        ("default prompt", task.default_prompt_name, ("", *task.prompts)),
+    ):
+        if value not in known:
+            _refuse(
+                source, f"names the {name} {value!r}; known are {', '.join(filter(None, known)) or 'none'}"
+            )
+    if task.truncate_dim < 0:
+        _refuse(source, f"keeps {task.truncate_dim} numbers of an embedding; expected 0 or more")
+    for index, module in enumerate(task.modules):
+        _check_module(module, index, source)
+        before = task.modules[index - 1].outputs if index else module.inputs
+        if module.inputs != before:
+            _refuse(source, f"gives module {index} {module.inputs} inputs; the one before writes {before}")
+
+
+def _check_module(module: ModuleFacts, index: int, source: str) -> None:
+    where = f"module {index}"
+    if module.type not in MODULE_TYPES:
+        _refuse(source, f"has {where} of type {module.type!r}; known are {', '.join(MODULE_TYPES)}")
+    if module.activation not in DENSE_ACTIVATIONS:
+        _refuse(source, f"has {where} with the activation {module.activation!r}")
+    pools = module.type == "pooling"
+    if pools != bool(module.modes) or (pools and index) or not set(module.modes) <= set(POOLING_MODES):
+        _refuse(source, f"has {where}, {module.type}, with the pooling modes {module.modes}")
+    widths_fit = module.type == "dense" or module.outputs == module.inputs * max(1, len(module.modes))
+    if not (0 < module.inputs <= _WIDEST and 0 < module.outputs <= _WIDEST and widths_fit):
+        _refuse(source, f"has {where}, {module.type}, from {module.inputs} to {module.outputs} channels")
 
 
 _T = TypeVar("_T")
@@ -256,6 +368,7 @@ _NESTED: Dict[str, Any] = {
     record.__name__: record
     for record in (
         ModelFacts,
+        ModuleFacts,
         TaskFacts,
         OutputFacts,
         QuantizationFacts,

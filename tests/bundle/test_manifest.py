@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Dict
 
 import pytest
 
-from obert_edge.bundle.manifest import FORMAT_VERSION, BoardFacts, Manifest
+from obert_edge.bundle.manifest import FORMAT_VERSION, BoardFacts, Manifest, ModuleFacts, TaskFacts
 from obert_edge.errors import BundleError
 from tests.bundle.samples import sample_manifest
 
@@ -16,6 +17,44 @@ def changed(**changes: Any) -> bytes:
     fields: Dict[str, Any] = json.loads(sample_manifest().to_json())
     fields.update(changes)
     return json.dumps(fields).encode()
+
+
+def with_modules(*modules: Dict[str, Any]) -> Dict[str, Any]:
+    """The task of an encoder with modules, each a dense one from 8 or 4 to 4 channels with changes."""
+    dense = {"type": "dense", "outputs": 4, "activation": "tanh", "bias": True}
+    listed = [{**dense, "inputs": 4 if index else 8, **module} for index, module in enumerate(modules)]
+    return {"type": "encoder", "modules": listed}
+
+
+def test_modules_come_back_with_the_shapes_of_their_weights() -> None:
+    modules = [
+        ModuleFacts("pooling", 8, 16, modes=["max", "cls"], include_prompt=False),
+        ModuleFacts("dense", 16, 4, activation="gelu", bias=True, residual=True),
+        ModuleFacts("dense", 4, 4, residual=True),
+        ModuleFacts("layer_norm", 4, 4, epsilon=1e-5),
+        ModuleFacts("normalize", 4, 4),
+    ]
+    task = TaskFacts("encoder", modules=modules, prompts={"query": "q: "}, default_prompt_name="query")
+    assert Manifest.from_json(sample_manifest(task=task).to_json()).task == task
+    shapes = [[], [(4, 16), (4,), (4, 16)], [(4, 4)], [(4,), (4,)], []]
+    assert [module.shapes for module in modules] == shapes
+
+
+@pytest.mark.parametrize(
+    ("fields", "reader"),
+    [
+        ({"pooling": "mean", "normalize": True}, 1),
+        ({"prompts": {"query": "q"}, "similarity": "dot"}, 1),
+        ({"prompts": {"query": "q"}, "default_prompt_name": "query"}, 3),
+        ({"truncate_dim": 8}, 3),
+        ({"function": "sigmoid"}, 3),
+        ({"modules": [ModuleFacts("normalize", 4, 4)]}, 3),
+    ],
+)
+def test_what_an_older_reader_would_answer_wrongly_needs_a_newer_one(
+    fields: Dict[str, Any], reader: int
+) -> None:
+    assert TaskFacts("encoder", **fields).minimum_reader == reader
 
 
 def test_json_gives_the_same_manifest_back() -> None:
@@ -58,12 +97,24 @@ def test_a_newer_format_says_which_reader_it_needs() -> None:
         ({"boards": [{"model": "Pi", "threads": 0, "cache": 0}]}, "the board 'Pi' 0 threads"),
         ({"boards": [{"model": "", "threads": 1, "cache": 0}]}, "the board ''"),
         ({"boards": [{"model": "Pi", "threads": 1, "cache": -1}]}, "-1 bytes of cache"),
+        ({"task": {"type": "encoder", "similarity": "maxsim"}}, "the similarity 'maxsim'; known are cosine"),
+        ({"task": {"type": "encoder", "function": "exp"}}, "the function 'exp'"),
+        ({"task": {"type": "encoder", "default_prompt_name": "q"}}, "the default prompt 'q'; known are none"),
+        ({"task": {"type": "encoder", "truncate_dim": -1}}, "keeps -1 numbers"),
+        ({"task": with_modules({"type": "lstm"})}, "module 0 of type 'lstm'"),
+        ({"task": with_modules({"activation": "swish"})}, "module 0 with the activation 'swish'"),
+        ({"task": with_modules({"type": "pooling"})}, "module 0, pooling, with the pooling modes []"),
+        ({"task": with_modules({"type": "pooling", "modes": ["median"]})}, "the pooling modes ['median']"),
+        ({"task": with_modules({}, {"type": "pooling", "modes": ["max"]})}, "module 1, pooling, with the"),
+        ({"task": with_modules({}, {"inputs": 8})}, "module 1 8 inputs; the one before writes 4"),
+        ({"task": with_modules({"outputs": 0})}, "from 8 to 0 channels"),
+        ({"task": with_modules({"type": "layer_norm"})}, "module 0, layer_norm, from 8 to 4 channels"),
         ({"format_version": "1"}, "lacks format_version or minimum_reader"),
         ({"minimum_reader": None}, "lacks format_version or minimum_reader"),
     ],
 )
 def test_wrong_fields_are_named(changes: Dict[str, Any], complaint: str) -> None:
-    with pytest.raises(BundleError, match=complaint.replace("[", r"\[")):
+    with pytest.raises(BundleError, match=re.escape(complaint)):
         Manifest.from_json(changed(**changes))
 
 

@@ -6,8 +6,8 @@
 Run it once for every new format version, and never change the files of an old one: they are what bundles in
 the field look like. There is one of an MPNet, which has biases of the scores, and one of a ModernBERT, which
 has rotary positions, gated units and windows (versions 1 and 2: one of a BERT). They have every weight
-format, word embeddings of four bits, static scales, and neither engine nor runner, so they test the format
-and the numerics and nothing else.
+format, word embeddings of four bits, static scales, a function behind the logits, and neither engine nor
+runner, so they test the format and the numerics and nothing else.
 
 Needs: the host's packages, but not torch.
 Takes: a second.
@@ -58,6 +58,7 @@ CONFIG: Dict[str, Any] = {
     "layer_norm_eps": 1e-12,
     "pad_token_id": 1,
     "id2label": {"0": "no", "1": "yes"},
+    "sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"},
 }
 #: The fields in which the ModernBERT differs.
 MODERNBERT: Dict[str, Any] = {

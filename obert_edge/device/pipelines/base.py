@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Proto
 
 import numpy as np
 
-from obert_edge.bundle.manifest import Manifest
+from obert_edge.bundle.manifest import Manifest, TaskFacts
+from obert_edge.device.pipelines.modules import Modules
 from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer
-from obert_edge.errors import InputError
+from obert_edge.errors import InputError, UsageError
 
 #: Texts run through the engine at once. It skips padding, so a larger batch only takes more memory.
 BATCH = 16
@@ -21,6 +22,11 @@ class Model(Protocol):
 
     def run_encodings(self, encodings: Sequence[Encoding]) -> Dict[str, np.ndarray]:
         """Results of the padded batch of ``encodings``, by name; see ``Session.run``."""
+        ...
+
+    @property
+    def modules(self) -> Modules:
+        """The modules behind the model's program; asked for only where the manifest lists some."""
         ...
 
 
@@ -84,8 +90,8 @@ class Pipeline:
             text, pair = item
         else:
             text = item
-        for part in (text, pair):
-            if not isinstance(part, str) and not (part is pair and part is None):
+        for part in (text,) if pair is None else (text, pair):
+            if not isinstance(part, str):
                 raise InputError(
                     f"an input holds {type(part).__name__}; expected str",
                     hint="pass a text, a tuple of two texts, or a dict of texts",
@@ -98,10 +104,35 @@ class Pipeline:
             )
         return text, pair
 
-    def encode(self, texts: Iterable[Tuple[str, Optional[str]]]) -> List[Encoding]:
-        """Each text (or pair) cut to what the model takes."""
+    def encode(self, texts: Iterable[Tuple[str, Optional[str]]], prompt: str = "") -> List[Encoding]:
+        """Each text (or pair), behind a prompt, cut to what the model takes."""
         limit = self.manifest.model.max_length
-        return [self.tokenizer.encode(text, pair, max_length=limit) for text, pair in texts]
+        return [self.tokenizer.encode(prompt + text, pair, max_length=limit) for text, pair in texts]
+
+
+def find_prompt(task: TaskFacts, prompt_name: Optional[str], prompt: Optional[str]) -> str:
+    """The text to put before every input.
+
+    Args:
+        task: from the manifest.
+        prompt_name: one of its prompts.
+        prompt: the text itself, which counts more than a name.
+
+    Raises:
+        UsageError: there is no prompt of that name, or the text is none.
+    """
+    if prompt is not None:
+        if not isinstance(prompt, str):
+            raise UsageError(f"prompt is {type(prompt).__name__}; expected str", hint="pass a text")
+        return prompt
+    if prompt_name is not None and prompt_name not in task.prompts:
+        known = ", ".join(map(repr, task.prompts)) or "none"
+        raise UsageError(
+            f"this bundle has no prompt {prompt_name!r}; it has {known}",
+            hint="name one of its prompts, or pass the text itself as the prompt",
+        )
+    name = task.default_prompt_name if prompt_name is None else prompt_name
+    return task.prompts.get(name, "")
 
 
 def batches(items: Sequence[Any]) -> Iterable[Sequence[Any]]:

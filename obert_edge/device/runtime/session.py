@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,17 +12,29 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Type, Union
 
 import numpy as np
 
-from obert_edge.bundle.container import PROGRAM, TOKENIZER, Bundle
+from obert_edge.bundle.container import MODULES, PROGRAM, TOKENIZER, Bundle
 from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import Domain, Program
 from obert_edge.device.pipelines import Prediction, create_pipeline
+from obert_edge.device.pipelines.classification import Regression
+from obert_edge.device.pipelines.feature_extraction import Embedder
+from obert_edge.device.pipelines.modules import Modules
+from obert_edge.device.pipelines.quantized_embeddings import check_precision, quantize_embeddings
+from obert_edge.device.pipelines.ranking import (
+    DOCUMENT_PROMPTS,
+    QUERY_PROMPTS,
+    prompt_for,
+    ranked,
+    similarities,
+)
+from obert_edge.device.progress import silent
 from obert_edge.device.runtime.batching import Packer
 from obert_edge.device.runtime.board import default_cache_bytes, default_threads, find_board
 from obert_edge.device.runtime.library import find_library
 from obert_edge.device.runtime.native import Library, NativeModel, Packed, PackedBatch
 from obert_edge.device.runtime.preflight import require_memory
 from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer
-from obert_edge.errors import UsageError
+from obert_edge.errors import InputError, UsageError
 
 
 def load(
@@ -80,6 +93,28 @@ def load(
         raise
 
 
+#: Types of task that :meth:`Session.encode` and :meth:`Session.rank` know.
+_EMBEDDER, _RERANKER = "encoder", "sequence-classification"
+
+
+def _listed(name: str, texts: Any) -> List[Any]:
+    """A list of what was given as many texts."""
+    if isinstance(texts, (str, bytes)) or not hasattr(texts, "__iter__"):
+        raise InputError(f"{name} is {type(texts).__name__}; expected a list of texts", hint="pass a list")
+    return list(texts)
+
+
+def _only_score(answer: Prediction) -> float:
+    """The one number of a classifier with one output, whatever its type of problem."""
+    scores = answer.values if isinstance(answer, Regression) else getattr(answer, "scores")  # noqa: B009
+    return float(next(iter(scores.values())))
+
+
+def _print_progress(what: str, done: int, total: int) -> None:
+    sys.stderr.write(f"\r{what} {done} of {total} texts" + "\n" * (done == total))
+    sys.stderr.flush()
+
+
 def _check_number(name: str, value: Optional[int], smallest: int) -> None:
     if value is not None and (not isinstance(value, int) or value < smallest):
         raise UsageError(f"{name} is {value!r}; expected a whole number from {smallest}", hint="leave it out")
@@ -119,6 +154,7 @@ class Session:
         self._model = model
         self._lock = threading.Lock()
         self._tokenizer: Optional[Tokenizer] = None
+        self._modules: Optional[Modules] = None
         program = model.program
         self._packer = Packer(library, bundle.manifest.model, uses_first_token=program.uses_first_token)
         self._per_token = [program.buffers[op.input].domain is Domain.TOKENS for op in program.outputs]
@@ -155,6 +191,18 @@ class Session:
             self._tokenizer = Tokenizer(bytes(self._bundle.member(TOKENIZER)))
         return self._tokenizer
 
+    @property
+    def modules(self) -> Modules:
+        """What :meth:`encode` computes behind the program, read when first asked for.
+
+        Raises:
+            BundleError: their weights are missing, or not what the manifest implies.
+        """
+        if self._modules is None:
+            data = bytes(self._bundle.member(MODULES)) if MODULES in self._bundle else b""
+            self._modules = Modules.read(self.manifest.task.modules, data)
+        return self._modules
+
     def run(
         self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None
     ) -> Dict[str, np.ndarray]:
@@ -168,7 +216,8 @@ class Session:
         Returns:
             Float32 arrays by name, with the batch as first axis: ``logits`` ``[B, labels]`` or
             ``[B, S, labels]``, ``start_logits`` and ``end_logits`` ``[B, S]``, and so on. Per-token results
-            are 0 where the mask is 0.
+            are 0 where the mask is 0. They are what the program gives: an embedding is not yet divided by its
+            length, nor has it passed other modules of the model; :meth:`encode` and :meth:`predict` do both.
 
         Raises:
             InputError: ids out of range, a sequence too long, shapes that differ, a dtype that is no integer,
@@ -226,9 +275,9 @@ class Session:
 
         Returns:
             A :class:`~obert_edge.device.pipelines.Prediction`, or a list of them for a list: for
-            classification label, score (0..1) and scores; for question answering text, score, and ``start``
-            and ``end`` in characters of the context; for token classification entities; for masked language
-            modeling candidates; for an encoder a float32 vector.
+            classification label, score (0..1), scores and logits; for question answering text, score, and
+            ``start`` and ``end`` in characters of the context; for token classification entities; for masked
+            language modeling candidates; for an encoder a float32 vector, the one that :meth:`encode` gives.
 
         Raises:
             InputError: an input is of another kind than the task takes.
@@ -241,6 +290,153 @@ class Session:
             return pipeline.predict([pipeline.read(item) for item in inputs])
         predictions: List[Prediction] = pipeline.predict([pipeline.read(inputs)])
         return predictions[0]
+
+    def encode(
+        self,
+        texts: Any,
+        prompt_name: Optional[str] = None,
+        prompt: Optional[str] = None,
+        normalize_embeddings: Optional[bool] = None,
+        truncate_dim: Optional[int] = None,
+        batch_size: int = 32,
+        precision: str = "float32",
+        show_progress: bool = False,
+    ) -> np.ndarray:
+        """Embeddings of texts, as ``SentenceTransformer.encode`` gives them for the same model.
+
+        Args:
+            texts: a text, or a list (tuple, array) of them; texts longer than the model takes are cut.
+            prompt_name: name of the model's prompt to put before every text; ``None``: its default, if any.
+            prompt: a text to put before every text, which counts more than ``prompt_name``.
+            normalize_embeddings: divide by the Euclidean length, after truncation; a model that does so
+                itself does it in any case.
+            truncate_dim: how many numbers of each embedding to keep; ``None``: as the model says, else all.
+            batch_size: texts to run at once; they run in the order of their lengths.
+            precision: ``float32``, ``int8``, ``uint8``, ``binary`` or ``ubinary``; the ranges of int8 and
+                uint8 are taken from the embeddings of these very texts. Two lots of embeddings can be
+                compared only with the same ranges: give those to ``quantize_embeddings`` of
+                ``obert_edge.device.pipelines.quantized_embeddings``, with float32 embeddings.
+            show_progress: print how far it is, on stderr.
+
+        Returns:
+            ``[n, channels]`` of the precision's dtype, float32 unless asked otherwise; ``[channels]`` for a
+            single text.
+
+        Raises:
+            UsageError: the bundle is no encoder, or has no such prompt; an argument is out of range.
+            InputError: something is no text; or the ranges of a single embedding are asked for.
+            BundleError: the bundle carries no tokenizer.
+            UnsupportedDeviceError: its tokenizer needs the ``tokenizers`` library, which is not installed.
+        """
+        check_precision(precision)
+        pipeline = self._embedder(
+            normalize=True if normalize_embeddings else None,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            truncate_dim=truncate_dim,
+        )
+        single = isinstance(texts, str)
+        items = [pipeline.read(item) for item in _listed("texts", [texts] if single else texts)]
+        vectors = pipeline.embed(items, batch_size, _print_progress if show_progress else silent)
+        vectors = quantize_embeddings(vectors, precision)
+        return vectors[0] if single else vectors
+
+    def encode_query(self, texts: Any, **options: Any) -> np.ndarray:
+        """:meth:`encode` with the model's prompt ``query``, if it has one and no other is asked for."""
+        return self._encode_as(QUERY_PROMPTS, texts, options)
+
+    def encode_document(self, texts: Any, **options: Any) -> np.ndarray:
+        """:meth:`encode` with the model's prompt ``document``, ``passage`` or ``corpus``, if it has one."""
+        return self._encode_as(DOCUMENT_PROMPTS, texts, options)
+
+    def similarity(self, left: Any, right: Any) -> np.ndarray:
+        """How alike embeddings are, by the function the model names, else by their cosine.
+
+        Args:
+            left: float ``[n, channels]``, or one embedding ``[channels]``.
+            right: float ``[m, channels]`` or ``[channels]``.
+
+        Returns:
+            Float32 ``[n, m]``; more is more alike.
+        """
+        return similarities(self.manifest.task.similarity, np.asarray(left), np.asarray(right))
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: Optional[int] = None,
+        return_documents: bool = False,
+        prompt_name: Optional[str] = None,
+        prompt: Optional[str] = None,
+        batch_size: int = 32,
+    ) -> List[Dict[str, Any]]:
+        """Documents in the order in which they answer a query.
+
+        A reranker reads the query with every document, as ``CrossEncoder.rank`` does. An embedder compares
+        the embeddings of :meth:`encode_query` and :meth:`encode_document` by :meth:`similarity`.
+
+        Args:
+            query: a text.
+            documents: texts.
+            top_k: how many to give; ``None``: all.
+            return_documents: whether to give their texts, too.
+            prompt_name: the prompt of the query; ``None``: the model's default, and ``query`` for an embedder
+                that has it.
+            prompt: a text to put before the query, which counts more than ``prompt_name``.
+            batch_size: documents to embed at once.
+
+        Returns:
+            The best first: ``corpus_id`` (the place among ``documents``), ``score``, and ``text`` if it is
+            asked for.
+
+        Raises:
+            UsageError: the bundle is neither, or has no such prompt; ``top_k`` is out of range.
+            InputError: something is no text.
+        """
+        _check_number("top_k", top_k, 1)
+        texts = _listed("documents", documents)
+        for text in (query, *texts):
+            if not isinstance(text, str):
+                raise InputError(
+                    f"a text to rank is {type(text).__name__}; expected str",
+                    hint="pass a text and a list of texts",
+                )
+        prompts = {"prompt_name": prompt_name, "prompt": prompt}
+        if self.manifest.task.type == _RERANKER:
+            scores = self._pair_scores(query, texts, prompts)
+        else:
+            left = self.encode_query(query, batch_size=batch_size, **prompts)
+            right = self.encode_document(texts, batch_size=batch_size)
+            scores = [float(score) for score in self.similarity(left, right)[0]]
+        return ranked(scores, texts, top_k, return_documents)
+
+    def _embedder(self, **options: Any) -> Embedder:
+        task = self.manifest.task.type
+        if task != _EMBEDDER:
+            raise UsageError(
+                f"this bundle's task is {task}; embeddings need one of an encoder",
+                hint="use `Session.predict`, or build the model with task='encoder'",
+            )
+        pipeline = create_pipeline(self.manifest, self.tokenizer, self, options)
+        assert isinstance(pipeline, Embedder)
+        return pipeline
+
+    def _encode_as(self, names: Sequence[str], texts: Any, options: Dict[str, Any]) -> np.ndarray:
+        if options.get("prompt") is None and options.get("prompt_name") is None:
+            options = {**options, "prompt_name": prompt_for(self.manifest.task, names)}
+        return self.encode(texts, **options)
+
+    def _pair_scores(self, query: str, documents: Sequence[str], prompts: Dict[str, Any]) -> List[float]:
+        """What a reranker gives for each document."""
+        outputs = self.manifest.outputs[0].channels
+        if outputs != 1:
+            raise UsageError(
+                f"this bundle gives {outputs} classes; ranking needs a model with one output, or an encoder",
+                hint="use `Session.predict` with pairs of texts",
+            )
+        answers = self.predict([(query, document) for document in documents], **prompts)
+        return [_only_score(answer) for answer in answers]
 
     @contextlib.contextmanager
     def profiling(self) -> Iterator[RecordedProfile]:

@@ -61,6 +61,19 @@ class Checkpoint:
         tensors, quantization = unwrap(_open_tensors(folder), str(folder))
         return cls(folder, config, tensors, quantization)
 
+    @classmethod
+    def open_module(cls, folder: Path, config: Mapping[str, Any]) -> Checkpoint:
+        """Open the folder of one module of sentence-transformers, such as ``2_Dense``.
+
+        Args:
+            folder: of the module.
+            config: its configuration.
+
+        Raises:
+            CheckpointError: it has no weights, or they are damaged.
+        """
+        return cls(Path(folder), config, _open_tensors(Path(folder)))
+
     @property
     def names(self) -> List[str]:
         """Names of all tensors, sorted."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any, List, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Optional, Tuple
 
-from obert_edge.bundle.manifest import TASK_TYPES
+from obert_edge.bundle.manifest import TASK_TYPES, ModuleFacts
 from obert_edge.bundle.program import Activation
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures import ARCHITECTURES, CLASS_SUFFIXES, Architecture, architecture_of
-from obert_edge.host.checkpoints.checkpoint import Checkpoint, read_json
+from obert_edge.host.checkpoints.checkpoint import Checkpoint
+from obert_edge.host.checkpoints.sentence_transformers import (
+    EMBEDDER,
+    RERANKER,
+    SentenceModel,
+    read_sentence_model,
+)
 
 #: The engine's activation by the name transformers gives it (``hidden_act`` in ``config.json``).
 ACTIVATIONS = {
@@ -21,6 +27,8 @@ ACTIVATIONS = {
     "gelu_fast": Activation.GELU_TANH,
     "relu": Activation.RELU,
 }
+
+_RERANKER_TASK = "sequence-classification"
 
 _log = logging.getLogger(__name__)
 
@@ -60,8 +68,10 @@ class ModelConfig:
         position_offset: row of the position table that a sequence's first token takes.
         pad_id: token id of padding.
         type_vocabulary: rows of the token-type table; 0: the model has none.
-        pooling: ``mean``, ``cls`` or ``pooler`` for ``task == "encoder"``, else "".
-        normalize: whether sentence embeddings are to be divided by their Euclidean length.
+        pooling: how the program makes a vector of a text for ``task == "encoder"``: ``mean``, ``cls`` or
+            ``pooler``; "": it gives token vectors alone, which the device pools as ``modules`` say.
+        sentence: what sentence-transformers wrote beside the model.
+        modules: what the device computes behind the program, without a division by the length at the end.
         head_activation: the activation of a head's linears that name none.
         head_pooling: ``cls`` or ``mean`` where the configuration says what a sequence classifier reads.
         attention: of each layer, where the architecture has rotary positions.
@@ -85,7 +95,8 @@ class ModelConfig:
     pad_id: int
     type_vocabulary: int
     pooling: str = ""
-    normalize: bool = False
+    sentence: SentenceModel = field(default_factory=SentenceModel)
+    modules: Tuple[ModuleFacts, ...] = ()
     head_activation: Activation = Activation.NONE
     head_pooling: str = ""
     attention: Tuple[LayerAttention, ...] = ()
@@ -100,6 +111,11 @@ class ModelConfig:
         """Tokens of the longest sequence that the position table covers."""
         return self.positions - self.position_offset
 
+    @property
+    def default_length(self) -> int:
+        """Tokens that the model's tokenizer cuts texts to, special ones included, where positions suffice."""
+        return min(self.longest, self.sentence.max_length or self.longest)
+
 
 def read_config(
     checkpoint: Checkpoint, task: Optional[str] = None, pooling: Optional[str] = None
@@ -109,8 +125,8 @@ def read_config(
     Args:
         checkpoint: the model folder.
         task: what to compile; default: what the class in ``architectures`` is for.
-        pooling: how an encoder makes one vector of a text; default: what sentence-transformers'
-            ``1_Pooling/config.json`` says, else ``mean``.
+        pooling: how an encoder makes one vector of a text, in place of the Pooling of sentence-transformers'
+            ``modules.json``; default: that, else ``mean``.
 
     Raises:
         CheckpointError: the architecture, or something it is configured to do, is not supported.
@@ -132,11 +148,14 @@ def read_config(
     if fields.head_activation:
         head_activation = _activation(checkpoint, config.get(fields.head_activation, "gelu"))
     class_name = _class_name(checkpoint, architecture)
-    chosen = _task(checkpoint, architecture, class_name, task)
+    chosen, sentence = _task_and_sentence_model(checkpoint, architecture, class_name, hidden, task)
     pad_id = config.get("pad_token_id") if architecture.padding_id is None else architecture.padding_id
     if not isinstance(pad_id, int):
         pad_id = 1 if architecture.positions_after_padding else 0
-    pooled = _pooling(checkpoint, architecture, pooling) if chosen == "encoder" else ""
+    pooled: str = ""
+    modules: Tuple[ModuleFacts, ...] = ()
+    if chosen == "encoder":
+        pooled, modules = _pooling(checkpoint, architecture, hidden, sentence, pooling)
     return ModelConfig(
         architecture=architecture,
         class_name=class_name,
@@ -157,7 +176,8 @@ def read_config(
         pad_id=pad_id,
         type_vocabulary=_size(checkpoint, "type_vocab_size") if architecture.token_type else 0,
         pooling=pooled,
-        normalize=chosen == "encoder" and _normalizes(checkpoint),
+        sentence=sentence,
+        modules=modules,
         head_activation=head_activation,
         head_pooling=_head_pooling(checkpoint, fields.head_pooling)
         if fields.head_pooling and chosen == "sequence-classification"
@@ -285,42 +305,70 @@ def _has_prefix(checkpoint: Checkpoint, architecture: Architecture) -> bool:
     return any(name.startswith(f"{architecture.prefix}.{architecture.word}") for name in checkpoint.names)
 
 
-def _pooling(checkpoint: Checkpoint, architecture: Architecture, pooling: Optional[str]) -> str:
-    if pooling is None:
-        pooling = _sentence_transformers_pooling(checkpoint)
-    known: List[str] = ["mean", "cls"] + (["pooler"] if architecture.pooler else [])
-    if pooling not in known:
+def _task_and_sentence_model(
+    checkpoint: Checkpoint, architecture: Architecture, class_name: str, hidden: int, task: Optional[str]
+) -> Tuple[str, SentenceModel]:
+    """The task to compile, and what sentence-transformers wrote where that is about it; else the lengths.
+
+    Raises:
+        CheckpointError: nobody names a task, and the folder is of another kind of model.
+    """
+    sentence = read_sentence_model(checkpoint, hidden, only_lengths=True)
+    kinds = {EMBEDDER: "encoder", RERANKER: _RERANKER_TASK}
+    if task is None and sentence.kind not in ("", *kinds):
+        raise CheckpointError(
+            f"{checkpoint.folder} is a {sentence.kind} of sentence-transformers; supported are "
+            f"{' and '.join(kinds)}",
+            hint="name the task of the head to compile of it, such as task='masked-lm' or task='encoder'",
+        )
+    # sentence-transformers leaves the head of a language model out; another head was trained after it.
+    headless = architecture.task_of(class_name) in (None, "masked-lm")
+    if task is None and sentence.kind == EMBEDDER and sentence.listed and headless:
+        task = "encoder"
+    chosen = _task(checkpoint, architecture, class_name, task)
+    if task is None and sentence.kind == RERANKER and chosen == "encoder":
+        raise CheckpointError(
+            f"{checkpoint.folder} is a CrossEncoder of a {class_name}; supported are those with a head for "
+            "sequence classification",
+            hint="build its encoder alone with task='encoder'",
+        )
+    if kinds.get(sentence.kind) == chosen:
+        sentence = read_sentence_model(checkpoint, hidden)
+    return chosen, sentence
+
+
+def _pooling(
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    hidden: int,
+    sentence: SentenceModel,
+    pooling: Optional[str],
+) -> Tuple[str, Tuple[ModuleFacts, ...]]:
+    """How the program pools, "" where it does not, and the modules behind it."""
+    in_program = ["mean", "cls"] + (["pooler"] if architecture.pooler else [])
+    if pooling is not None and pooling not in in_program:
         raise UsageError(
             f"pooling {pooling!r} does not exist for {architecture.model_type}",
-            hint=f"use one of {', '.join(known)}",
+            hint=f"use one of {', '.join(in_program)}",
         )
-    return pooling
-
-
-def _sentence_transformers_pooling(checkpoint: Checkpoint) -> str:
-    path = checkpoint.folder / "1_Pooling" / "config.json"
-    config = read_json(path)
-    if config is None:
+    if pooling is not None:
+        if sentence.modules and sentence.modules[0].inputs != hidden:
+            raise UsageError(
+                f"pooling {pooling!r} gives {hidden} numbers; the {sentence.modules[0].type} module of "
+                f"{checkpoint.folder} reads {sentence.modules[0].inputs}",
+                hint="leave pooling out",
+            )
+        return pooling, sentence.modules
+    if not sentence.poolings:
         _log.info("%s names no pooling: the mean over the tokens is used", checkpoint.folder)
-        return "mean"
-    chosen = [
-        name for name, value in sorted(config.items()) if name.startswith("pooling_mode") and value is True
-    ]
-    supported = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-    if isinstance(config.get("pooling_mode"), str):
-        chosen, supported = [config["pooling_mode"]], {"mean": "mean", "cls": "cls"}
-    if len(chosen) != 1 or chosen[0] not in supported:
-        raise CheckpointError(
-            f"{path} asks for {', '.join(chosen) or 'no pooling'}; supported are mean and cls, one of them",
-            hint="pass pooling='mean' or pooling='cls' to build the encoder with another pooling",
-        )
-    return supported[chosen[0]]
-
-
-def _normalizes(checkpoint: Checkpoint) -> bool:
-    """Whether sentence-transformers' ``modules.json`` ends in a Normalize module."""
-    path = checkpoint.folder / "modules.json"
-    try:
-        return "sentence_transformers.models.Normalize" in path.read_text(encoding="utf-8")
-    except OSError:
-        return False
+        return "mean", sentence.modules
+    if len(sentence.poolings) == 1 and sentence.poolings[0] in in_program and sentence.include_prompt:
+        return sentence.poolings[0], sentence.modules
+    first = ModuleFacts(
+        "pooling",
+        hidden,
+        hidden * len(sentence.poolings),
+        modes=list(sentence.poolings),
+        include_prompt=sentence.include_prompt,
+    )
+    return "", (first, *sentence.modules)

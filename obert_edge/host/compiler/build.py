@@ -25,6 +25,7 @@ from obert_edge.device.runtime.library import installed_library
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
 from obert_edge.host.checkpoints.scales import Scales
+from obert_edge.host.checkpoints.sentence_transformers import RERANKER, encoder_folder, lowercased
 from obert_edge.host.checkpoints.tokenizer_files import check_vocabulary, read_tokenizer, tokenizer_facts
 from obert_edge.host.compiler.case_runs import make_cases
 from obert_edge.host.compiler.device_wing import runner_members
@@ -69,8 +70,10 @@ def build(
         ranges: the content of a ``quantization.json``, in place of one.
         task: the head to compile: ``sequence-classification``, ``question-answering``,
             ``token-classification``, ``masked-lm`` or ``encoder``; default: the checkpoint's.
-        pooling: ``mean``, ``cls`` or ``pooler``, for an encoder; default: the checkpoint's, else ``mean``.
-        max_length: the longest sequence, in tokens; default: all positions of the model.
+        pooling: ``mean``, ``cls`` or ``pooler``, for an encoder; default: what sentence-transformers' modules
+            in the folder say, else ``mean``.
+        max_length: the longest sequence, in tokens; default: what the model's tokenizer cuts texts to
+            (``max_seq_length`` of sentence-transformers, else ``model_max_length``), at most all positions.
         embeddings: ``int8``, or ``int4`` for word embeddings of half the bytes; default: what the model
             was quantized with, else ``int8``.
         progress: told about stages.
@@ -88,11 +91,13 @@ def build(
     tell("reading the checkpoint", 0.0)
     chosen = get_target(target)
     library = library_path(chosen)
-    checkpoint = Checkpoint.open(Path(model_dir))
+    checkpoint = Checkpoint.open(encoder_folder(Path(model_dir)))
     config = read_config(checkpoint, task, pooling)
     graph = select_first_early(fuse(import_graph(checkpoint, config, max_length)))
     tokenizer = read_tokenizer(checkpoint.folder)
     check_vocabulary(tokenizer, config.vocabulary, checkpoint.folder)
+    if tokenizer is not None and config.sentence.lowercase:
+        tokenizer = lowercased(tokenizer)
     tell("finding activation ranges", 0.1)
     scales = find_scales(checkpoint, config, ranges=ranges, calibration=calibration, embeddings=embeddings)
     tell("quantizing and packing the weights", 0.4)
@@ -112,6 +117,8 @@ def build(
     }
     if tokenizer is not None:
         members[container.TOKENIZER] = tokenizer
+    if any(module.shapes for module in config.modules):
+        members[container.MODULES] = config.sentence.weight_bytes
     path = container.write_bundle(Path(output), manifest, members)
     _log.info("wrote %s: %d bytes, sparsity %.3f", path, path.stat().st_size, manifest.sparsity)
     tell("done", 1.0)
@@ -147,10 +154,11 @@ def describe_model(
         linears: what the packer chose.
         target: what it was compiled for.
     """
+    task = _task_facts(checkpoint, config, program)
     return Manifest(
         target=target.name,
         model=_model_facts(config, program),
-        task=_task_facts(checkpoint, config, program),
+        task=task,
         outputs=_output_facts(program, names),
         quantization=QuantizationFacts(
             scales.method, "dynamic" if scales.dynamic else "static", scales.embeddings
@@ -161,7 +169,7 @@ def describe_model(
         tools={"obert_edge": obert_edge.__version__, "numpy": np.__version__},
         reference=dict(target.reference),
         boards=list(target.boards),
-        minimum_reader=program.minimum_reader,
+        minimum_reader=max(program.minimum_reader, task.minimum_reader),
     )
 
 
@@ -184,12 +192,44 @@ def _model_facts(config: ModelConfig, program: Program) -> ModelFacts:
 
 
 def _task_facts(checkpoint: Checkpoint, config: ModelConfig, program: Program) -> TaskFacts:
+    sentence = config.sentence
     if not config.task.endswith("classification"):
-        return TaskFacts(config.task, pooling=config.pooling, normalize=config.normalize)
+        return TaskFacts(
+            config.task,
+            pooling=config.pooling,
+            normalize=sentence.normalize,
+            modules=list(config.modules),
+            prompts=dict(sentence.prompts),
+            default_prompt_name=sentence.default_prompt_name,
+            similarity=sentence.similarity,
+            truncate_dim=sentence.truncate_dim,
+        )
     classes = program.outputs[0].channels
     names = checkpoint.config.get("id2label") or {}
-    labels = [str(names.get(str(i), f"LABEL_{i}")) for i in range(classes)]
-    return TaskFacts(config.task, labels, _problem_type(checkpoint, config, classes))
+    return TaskFacts(
+        config.task,
+        [str(names.get(str(i), f"LABEL_{i}")) for i in range(classes)],
+        _problem_type(checkpoint, config, classes),
+        prompts=dict(sentence.prompts),
+        default_prompt_name=sentence.default_prompt_name,
+        function=_function(checkpoint, config, classes) if config.task != "token-classification" else "",
+    )
+
+
+def _function(checkpoint: Checkpoint, config: ModelConfig, classes: int) -> str:
+    """What makes scores of the logits of a text; "": what follows from the type of problem.
+
+    For a CrossEncoder sentence-transformers' rule, unless its several classes have a type of problem; else
+    the rule of transformers' pipeline.
+    """
+    named = checkpoint.config.get("problem_type")
+    if config.sentence.kind == RERANKER and not (classes > 1 and named):
+        function = config.sentence.function or ("sigmoid" if classes == 1 else "identity")
+        # One number without a function is a regression; several have probabilities, and their logits beside.
+        return "" if function == "identity" else function
+    if classes == 1 and not named:
+        return "sigmoid"
+    return ""
 
 
 def _problem_type(checkpoint: Checkpoint, config: ModelConfig, classes: int) -> str:

@@ -27,7 +27,8 @@ def import_graph(checkpoint: Checkpoint, config: ModelConfig, max_length: Option
     Args:
         checkpoint: the tensors.
         config: from :func:`~obert_edge.host.checkpoints.model_config.read_config`.
-        max_length: the longest sequence to compile for, in tokens; default: all positions there are.
+        max_length: the longest sequence to compile for, in tokens; default: what the model's tokenizer cuts
+            texts to, at most all positions there are.
 
     Raises:
         UsageError: ``max_length`` is not between 1 and the positions there are.
@@ -38,7 +39,7 @@ def import_graph(checkpoint: Checkpoint, config: ModelConfig, max_length: Option
             f"max_length {max_length} is not between 1 and {config.longest}, the positions of the model",
             hint=f"pass at most {config.longest}",
         )
-    importer = _Importer(checkpoint, config, max_length or config.longest)
+    importer = _Importer(checkpoint, config, max_length or config.default_length)
     graph = importer.run()
     importer.refuse_unknown()
     return graph
@@ -232,6 +233,8 @@ class _Importer:
 
     def _encoder_results(self, hidden: ir.Tensor) -> None:
         self.graph.nodes.append(ir.Result("last_hidden_state", hidden))
+        if not self.config.pooling:
+            return
         pooled = ir.Tensor("pooled", hidden.channels, Domain.SEQUENCES)
         if self.config.pooling == "mean":
             self.graph.nodes.append(ir.MeanPool("mean", hidden, pooled))
@@ -240,7 +243,9 @@ class _Importer:
         if self.config.pooling == "pooler":
             module = f"{self.config.base}{self.config.architecture.pooler}"
             pooled = self._activate(self._linear(module, pooled, self.config.hidden), Activation.TANH)
-        self.graph.nodes.append(ir.Result("sentence_embedding", pooled))
+        # Where modules follow on the device this is not yet what people know as the embedding.
+        name = "pooled" if self.config.modules else "sentence_embedding"
+        self.graph.nodes.append(ir.Result(name, pooled))
 
     def _head(self, hidden: ir.Tensor) -> None:
         head = self.config.architecture.heads[self.config.task]

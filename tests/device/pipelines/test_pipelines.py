@@ -88,7 +88,7 @@ def test_regression_gives_the_value_itself(pipeline):
     scorer, _ = pipeline(lambda e: {"logits": [4.25]}, labels=["similarity"], problem_type="regression")
     (answer,) = predict(scorer, ("hello", "world"))
     assert answer.value == 4.25
-    assert answer.to_dict() == {"values": {"similarity": 4.25}}
+    assert answer.to_dict() == {"values": {"similarity": 4.25}, "logits": {"similarity": 4.25}}
 
 
 def test_many_texts_keep_their_order(pipeline):

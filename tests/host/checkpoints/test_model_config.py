@@ -81,31 +81,88 @@ def test_roberta_counts_positions_after_the_padding_id(tmp_path: Path) -> None:
     assert (config.position_offset, config.positions, config.longest) == (2, 66, 64)
 
 
-@pytest.mark.parametrize(
-    ("pooling_config", "pooling"),
-    [
-        (None, "mean"),
-        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
-        ({"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}, "cls"),
-    ],
-)
-def test_pooling_comes_from_sentence_transformers(
-    saved: Path, tmp_path: Path, pooling_config: Dict[str, bool], pooling: str
-) -> None:
-    if pooling_config:
-        (tmp_path / "1_Pooling").mkdir()
-        (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(pooling_config))
-        modules = [{"type": "sentence_transformers.models.Normalize"}]
-        (tmp_path / "modules.json").write_text(json.dumps(modules))
-    config = config_of(saved, tmp_path, {}, task="encoder")
-    assert (config.pooling, config.normalize) == (pooling, pooling_config is not None)
-
-
-def test_other_poolings_are_refused(saved: Path, tmp_path: Path) -> None:
+def test_the_pooling_is_the_mean_unless_the_folder_or_the_user_says_else(saved: Path, tmp_path: Path) -> None:
+    assert config_of(saved, tmp_path, {}, task="encoder").pooling == "mean"
     (tmp_path / "1_Pooling").mkdir()
-    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
-    with pytest.raises(CheckpointError, match="asks for pooling_mode_max_tokens"):
-        config_of(saved, tmp_path, {}, task="encoder")
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    assert config_of(saved, tmp_path, {}, task="encoder").pooling == "cls"
     assert config_of(saved, tmp_path, {}, task="encoder", pooling="pooler").pooling == "pooler"
     with pytest.raises(UsageError, match="pooling 'max' does not exist"):
         config_of(saved, tmp_path, {}, task="encoder", pooling="max")
+
+
+def test_a_pooling_that_the_engine_has_not_is_left_to_the_device(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "1_Pooling").mkdir()
+    pooling = {"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": True}
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    config = config_of(saved, tmp_path, {}, task="encoder")
+    assert config.pooling == ""
+    assert [(module.type, module.modes, module.outputs) for module in config.modules] == [
+        ("pooling", ["max", "mean"], 128)
+    ]
+
+
+def test_another_kind_of_sentence_transformers_needs_a_task(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"model_type": "SparseEncoder"}))
+    with pytest.raises(
+        CheckpointError, match="is a SparseEncoder of sentence-transformers; supported are"
+    ) as caught:
+        config_of(saved, tmp_path, {})
+    assert "name the task" in caught.value.hint
+    assert config_of(saved, tmp_path, {}, task="encoder").pooling == "mean"
+
+
+@pytest.mark.parametrize(
+    ("sentence_bert", "tokenizer", "length"),
+    [
+        (None, None, 66),
+        (None, {"model_max_length": 40}, 40),
+        (None, {"model_max_length": 10**30}, 66),
+        ({"max_seq_length": 30}, {"model_max_length": 40}, 30),
+        ({"max_seq_length": None}, {"model_max_length": 40}, 40),
+        ({"max_seq_length": 500}, None, 66),
+        ({"tokenizer_args": {"model_max_length": 20}, "max_seq_length": 30}, None, 20),
+    ],
+)
+def test_texts_are_cut_to_what_the_tokenizer_says_and_positions_allow(
+    saved: Path, tmp_path: Path, sentence_bert: Any, tokenizer: Any, length: int
+) -> None:
+    for name, content in (("sentence_bert_config", sentence_bert), ("tokenizer_config", tokenizer)):
+        if content is not None:
+            (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    config = config_of(saved, tmp_path, {})
+    assert (config.default_length, config.longest) == (length, 66)
+
+
+def listed_modules(folder: Path) -> None:
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "cls"}))
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    listed = [{"type": f"sentence_transformers.models.{word}", "path": path} for word, path in modules]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    whole = {"prompts": {"query": "q: "}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(whole))
+
+
+@pytest.mark.parametrize("name", ["BertModel", "BertForMaskedLM", "BertForPreTraining"])
+def test_an_embedder_whose_class_has_no_head_of_a_task_is_an_encoder(
+    saved: Path, tmp_path: Path, name: str
+) -> None:
+    listed_modules(tmp_path)
+    config = config_of(saved, tmp_path, {"architectures": [name]})
+    assert (config.task, config.pooling) == ("encoder", "cls")
+    assert config.sentence.default_prompt_name == "query"
+
+
+def test_a_head_that_was_trained_on_an_embedder_has_none_of_its_prompts(saved: Path, tmp_path: Path) -> None:
+    listed_modules(tmp_path)
+    config = config_of(saved, tmp_path, {})
+    assert config.task == "sequence-classification"
+    assert (config.sentence.default_prompt_name, config.modules) == ("", ())
+
+
+def test_a_reranker_without_a_head_is_refused(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"model_type": "CrossEncoder"}))
+    with pytest.raises(CheckpointError, match="is a CrossEncoder of a BertModel"):
+        config_of(saved, tmp_path, {"architectures": ["BertModel"]})
+    assert config_of(saved, tmp_path, {}).sentence.kind == "CrossEncoder"
