@@ -81,13 +81,14 @@ class _Blob:
     def __init__(self) -> None:
         self.data = bytearray()
         self.consts: List[Const] = []
-        self._added: Dict[int, int] = {}  # id of an array -> index of its constant
+        # id of an array -> index of its constant, and the array, which keeps its id from being given again.
+        self._added: Dict[int, Tuple[int, npt.NDArray[Any]]] = {}
 
     def add(self, array: npt.NDArray[Any]) -> int:
         """Append a constant, little endian, unless this very array was added before; returns its index."""
         if id(array) in self._added:
-            return self._added[id(array)]
-        self._added[id(array)] = len(self.consts)
+            return self._added[id(array)][0]
+        self._added[id(array)] = (len(self.consts), array)
         self.data += bytes(-len(self.data) % ALIGNMENT)
         little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         self.consts.append(Const(len(self.data), little_endian.nbytes))
