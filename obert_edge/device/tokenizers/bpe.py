@@ -9,11 +9,12 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from obert_edge.device.tokenizers.pieces import PieceModel, unknown_part
+from obert_edge.device.tokenizers.pieces import PieceModel, byte_pieces, unknown_part
 from obert_edge.errors import BundleError
 
 #: A pair of ids -> its rank, and the id it becomes.
 Merges = Mapping[Tuple[int, int], Tuple[int, int]]
+_NOTHING = (-1, -1)
 
 
 class BytePair(PieceModel):
@@ -50,7 +51,7 @@ class BytePair(PieceModel):
         self._tokens = {id_: token for token, id_ in vocabulary.items()}
         self._unknown = None if unknown_token is None else _id_of(vocabulary, unknown_token)
         self._fuse = fuse_unknown
-        self._bytes = [vocabulary.get(f"<0x{byte:02X}>") for byte in range(256)] if byte_fallback else None
+        self._bytes = byte_pieces(vocabulary) if byte_fallback else None
         self._ignore_merges = ignore_merges
         self._prefix = prefix
         self._suffix = suffix
@@ -158,19 +159,13 @@ def merge(symbols: List[int], merges: Merges) -> List[Tuple[int, int]]:
     size = len(symbols)
     following = list(range(1, size + 1))
     before = list(range(-1, size - 1))
-    queue: List[Tuple[int, int, int]] = []
-    for at, pair in enumerate(zip(symbols, symbols[1:])):
-        found = merges.get(pair)
-        if found is not None:
-            queue.append((found[0], at, found[1]))
-    heapify(queue)
+    queue = _queue(symbols, merges)
     while queue:
         _, at, new = heappop(queue)
         right = following[at]
         if right < 0 or right >= size:
             continue  # it was merged into the symbol before, or is the last one
-        found = merges.get((symbols[at], symbols[right]))
-        if found is None or found[1] != new:
+        if merges.get((symbols[at], symbols[right]), _NOTHING)[1] != new:
             continue  # one of both has become another symbol since
         symbols[at] = new
         after = following[at] = following[right]
@@ -190,6 +185,14 @@ def merge(symbols: List[int], merges: Merges) -> List[Tuple[int, int]]:
         spans.append((at, following[at]))
         at = following[at]
     return spans
+
+
+def _queue(symbols: Sequence[int], merges: Merges) -> List[Tuple[int, int, int]]:
+    """A heap of the pairs that merge: rank, place, and what they become."""
+    pairs = enumerate(map(merges.get, zip(symbols, symbols[1:])))
+    queue = [(found[0], at, found[1]) for at, found in pairs if found is not None]
+    heapify(queue)
+    return queue
 
 
 def _numbered(vocabulary: Mapping[str, int], merges: Sequence[Tuple[str, str]], prefix: int) -> Merges:

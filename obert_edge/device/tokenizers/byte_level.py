@@ -40,8 +40,5 @@ _BYTES = {character: byte for byte, character in BYTE_CHARACTERS.items()}
 
 def readable(token: str) -> str:
     """The text that the byte characters of a token stand for, without spaces around it."""
-    return (
-        bytes(_BYTES[character] for character in token if character in _BYTES)
-        .decode("utf-8", "replace")
-        .strip()
-    )
+    found = bytes(_BYTES[character] for character in token if character in _BYTES)
+    return found.decode("utf-8", "replace").strip()

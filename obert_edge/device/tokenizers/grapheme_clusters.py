@@ -6,7 +6,7 @@ Source: Unicode Standard Annex 29, Unicode 17, rules GB3 to GB13 as one regular 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Pattern, Sequence, Tuple
 
 from obert_edge.device.tokenizers.regular_expressions import spelled
@@ -37,7 +37,7 @@ def _set(ranges: Sequence[Tuple[int, int]], more: str = "") -> str:
     return f"[{spelled(ranges)}{more}]"
 
 
-@lru_cache(maxsize=None)
+@cache
 def clusters() -> Pattern[str]:
     """Finds the clusters of two characters and more (and some of one); made when first needed."""
     extend, joiner = _set(EXTEND.ranges), "\u200d"

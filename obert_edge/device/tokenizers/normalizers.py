@@ -90,9 +90,7 @@ class BertNormalizer(CharacterMap):
         self._strips = lowercase if strip_accents is None else strip_accents
         self._before = CharacterMap(self._normalize_before_accents)
         self._decompose = NormalizationForm("NFD")
-        self._after = CharacterMap(
-            lambda text: lower(_without_accents(text)) if lowercase else _without_accents(text)
-        )
+        self._after = CharacterMap(self._normalize_after)
         self._lowercase = lowercase
         #: Characters with a mark that is kept: NFD may put it before marks of other characters.
         self._movable: Set[str] = set()
@@ -109,6 +107,10 @@ class BertNormalizer(CharacterMap):
         for step in self._steps:
             text = "".join(map(step, text))
         return text
+
+    def _normalize_after(self, character: str) -> str:
+        kept = _without_accents(character)
+        return lower(kept) if self._lowercase else kept
 
     def _normalize(self, character: str) -> str:
         text = self._normalize_before_accents(character)

@@ -69,6 +69,11 @@ class PieceModel(ABC):
         return None
 
 
+def byte_pieces(vocabulary: Mapping[str, int]) -> List[Optional[int]]:
+    """The ids of the pieces ``<0x00>`` to ``<0xFF>``, which spell what a vocabulary lacks."""
+    return [vocabulary.get(f"<0x{byte:02X}>") for byte in range(256)]
+
+
 def part_type(description: Mapping[str, Any], part: str) -> str:
     """The type of a part of a parsed ``tokenizer.json``, or ``none``."""
     return str((description.get(part) or {}).get("type", "none"))

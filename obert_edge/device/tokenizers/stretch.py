@@ -1,4 +1,4 @@
-"""A stretch of text on its way through a tokenizer: what it has become, and where each character came from."""
+"""A stretch of text on its way through a tokenizer: what it became, and where each character came from."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from obert_edge.device.tokenizers import create_model, vocabulary_of
-from obert_edge.device.tokenizers.added_tokens import AddedToken, read_added_tokens
+from obert_edge.device.tokenizers.added_tokens import read_added_tokens
 from obert_edge.device.tokenizers.byte_level import readable
+from obert_edge.device.tokenizers.numbers import parse_json
 from obert_edge.device.tokenizers.pieces import Pieces, TextSplitter, part_type
 from obert_edge.device.tokenizers.pipeline import PythonTokenizer
 from obert_edge.device.tokenizers.special_tokens import SpecialTokens
@@ -61,12 +62,14 @@ class Tokenizer:
             )
         self.backend = "python" if library is None else "tokenizers"
         try:
-            self._read(_parse(description), library)
+            self._read(_parse(description), description, library)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
             raise _no_tokenizer(error) from error
 
-    def _read(self, parsed: Mapping[str, Any], library: Any) -> None:
-        """Take what is needed of a parsed ``tokenizer.json``."""
+    def _read(
+        self, parsed: Mapping[str, Any], given: Union[str, bytes, Mapping[str, Any]], library: Any
+    ) -> None:
+        """Take what is needed of a ``tokenizer.json``."""
         self._description = parsed
         self._vocabulary = vocabulary_of(parsed)
         added = read_added_tokens(
@@ -80,15 +83,11 @@ class Tokenizer:
         self._around = SpecialTokens.from_json(parsed.get("post_processor"))
         #: Whether a text that is too long loses its beginning.
         self._cuts_left = (parsed.get("truncation") or {}).get("direction") == "Left"
-        self._splitter = self._create_splitter(parsed, library, added)
-
-    @staticmethod
-    def _create_splitter(
-        parsed: Mapping[str, Any], library: Any, added: Sequence[AddedToken]
-    ) -> TextSplitter:
-        if library is not None:
-            return _LibrarySplitter(library, parsed)
-        return PythonTokenizer(parsed, create_model(parsed), added)
+        self._splitter: TextSplitter
+        if library is None:
+            self._splitter = PythonTokenizer(parsed, create_model(parsed), added)
+        else:
+            self._splitter = _LibrarySplitter(library, given)
 
     @property
     def special_ids(self) -> frozenset[int]:
@@ -221,10 +220,12 @@ class Tokenizer:
 class _LibrarySplitter:
     """Cuts text with the ``tokenizers`` library."""
 
-    def __init__(self, library: Any, description: Mapping[str, Any]) -> None:
-        plain = {**description, "truncation": None, "padding": None}
+    def __init__(self, library: Any, description: Union[str, bytes, Mapping[str, Any]]) -> None:
+        text = json.dumps(description) if isinstance(description, Mapping) else description
         try:
-            self._tokenizer = library.Tokenizer.from_str(json.dumps(plain))
+            self._tokenizer = library.Tokenizer.from_str(text if isinstance(text, str) else text.decode())
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
         except Exception as error:  # the library raises bare Exception
             raise BundleError(
                 f"tokenizer.json is not one the tokenizers library reads: {error}",
@@ -245,7 +246,7 @@ def _library() -> Any:
 
 
 def _parse(description: Union[str, bytes, Mapping[str, Any]]) -> Mapping[str, Any]:
-    parsed = json.loads(description) if isinstance(description, (str, bytes)) else description
+    parsed = parse_json(description) if isinstance(description, (str, bytes)) else description
     if not isinstance(parsed, Mapping) or not isinstance(parsed.get("model"), Mapping):
         raise ValueError("there is no model in it")
     return dict(parsed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from obert_edge.device.tokenizers.pieces import PieceModel
+from obert_edge.device.tokenizers.pieces import PieceModel, byte_pieces
 from obert_edge.errors import BundleError
 
 #: A character without a piece costs so much more than the rarest piece.
@@ -39,9 +39,7 @@ class Unigram(PieceModel):
         self._unknown = unknown
         self._unknown_score = min(float(score) for _, score in pieces) - _UNKNOWN_PENALTY
         self._lengths = _lengths(self._scores)
-        self._bytes = (
-            [self.vocabulary.get(f"<0x{byte:02X}>") for byte in range(256)] if byte_fallback else None
-        )
+        self._bytes = byte_pieces(self.vocabulary) if byte_fallback else None
 
     @classmethod
     def from_json(cls, model: Mapping[str, Any]) -> Unigram:

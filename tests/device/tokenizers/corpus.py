@@ -18,7 +18,24 @@ C:\\Users\\x /usr/local/lib ~/.bashrc $HOME `code` ``quoted'' '' ''' "" “curly
 :-) ;-P <3 ¯\\_(ツ)_/¯ 👍🏽 👩‍👩‍👧‍👦 🇩🇪🇫🇷 🏴󠁧󠁢󠁥󠁮󠁧󠁿 ☃️ ❤️‍🔥 #️⃣ 🫠 𝒳𝓎 𝟘𝟙 𐍈 𓀀 𠀀 <s> </s> <mask> <unk> [MASK] [CLS] [SEP] <0x41> ▁ ▁▁x ##ing
 unbelievable antidisestablishmentarianism Donaudampfschifffahrtsgesellschaft llanfairpwllgwyngyll newtok newtoken
 """.split()
-SPACES = (" ", " ", " ", " ", " ", "  ", "   ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "\u2003", "\u2028", "\u200b", "")
+SPACES = (
+    " ",
+    " ",
+    " ",
+    " ",
+    " ",
+    "  ",
+    "   ",
+    "\t",
+    "\n",
+    "\r\n",
+    "\u00a0",
+    "\u3000",
+    "\u2003",
+    "\u2028",
+    "\u200b",
+    "",
+)
 MARKS = "\u0300\u0301\u0302\u0308\u030a\u0323\u0327\u0328\u0345\u0344\u05b8\u064b\u0670\u093c\u094d\u0e38\u0e49\u302e\u3099\u309a\u20d0"
 #: Code points that some rule of some normalizer is about.
 ODD = (
@@ -73,7 +90,9 @@ def _words(chance: random.Random, count: int) -> str:
 
 def _odd_word(chance: random.Random) -> str:
     return "".join(
-        chance.choice((chance.choice(ODD), chance.choice(MARKS), chance.choice("aeoxAKs1. "), chance.choice(WORDS)))
+        chance.choice(
+            (chance.choice(ODD), chance.choice(MARKS), chance.choice("aeoxAKs1. "), chance.choice(WORDS))
+        )
         for _ in range(chance.randint(1, 6))
     )
 

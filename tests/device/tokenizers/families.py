@@ -45,7 +45,9 @@ def _template(tokenizer: Tokenizer) -> None:
 def _add(tokenizer: Tokenizer) -> None:
     """Added tokens of every flag."""
     tokenizer.add_tokens([AddedToken("newtok", single_word=True, normalized=True)])
-    tokenizer.add_tokens([AddedToken("Ünit", rstrip=True, normalized=True), AddedToken("🫠", lstrip=True, normalized=False)])
+    tokenizer.add_tokens(
+        [AddedToken("Ünit", rstrip=True, normalized=True), AddedToken("🫠", lstrip=True, normalized=False)]
+    )
 
 
 def wordpiece(lowercase: bool = True, strip_accents: bool | None = None) -> Tokenizer:
@@ -63,7 +65,9 @@ def mpnet() -> Tokenizer:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=700, special_tokens=[*SPECIAL, "[UNK]"], show_progress=False)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=700, special_tokens=[*SPECIAL, "[UNK]"], show_progress=False
+    )
     tokenizer.train_from_iterator(_texts(), trainer)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True)
     tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
@@ -83,7 +87,11 @@ def byte_bpe(add_prefix_space: bool = False, trim_offsets: bool = True) -> Token
 
 def _train_bpe(tokenizer: Tokenizer, alphabet: Sequence[str] = (), **options: Any) -> None:
     trainer = trainers.BpeTrainer(
-        vocab_size=900, initial_alphabet=list(alphabet), special_tokens=SPECIAL, show_progress=False, **options
+        vocab_size=900,
+        initial_alphabet=list(alphabet),
+        special_tokens=SPECIAL,
+        show_progress=False,
+        **options,
     )
     tokenizer.train_from_iterator(_texts(), trainer)
 
@@ -111,7 +119,9 @@ def llama3() -> Tokenizer:
     tokenizer.post_processor = processors.Sequence(
         [
             processors.ByteLevel(trim_offsets=False),
-            processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 0)]),
+            processors.TemplateProcessing(
+                single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 0)]
+            ),
         ]
     )
     return tokenizer
@@ -136,7 +146,9 @@ def gemma() -> Tokenizer:
 def _without_byte_tokens(tokenizer: Tokenizer) -> Tokenizer:
     """Byte pieces belong to the vocabulary alone: as added tokens they would be found in texts."""
     description = json.loads(tokenizer.to_str())
-    description["added_tokens"] = [t for t in description["added_tokens"] if not t["content"].startswith("<0x")]
+    description["added_tokens"] = [
+        t for t in description["added_tokens"] if not t["content"].startswith("<0x")
+    ]
     return Tokenizer.from_str(json.dumps(description))
 
 
@@ -156,7 +168,11 @@ def lossy_bpe() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(continuing_subword_prefix="##"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Strip()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("contiguous"), pre_tokenizers.Digits(True)]
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Punctuation("contiguous"),
+            pre_tokenizers.Digits(True),
+        ]
     )
     _train_bpe(tokenizer, limit_alphabet=100, continuing_subword_prefix="##")
     return tokenizer
@@ -208,7 +224,9 @@ def deberta() -> Tokenizer:
                 normalizers.Replace(Regex(" {2,}"), " "),
             ]
         ),
-        pre_tokenizers.Sequence([pre_tokenizers.Punctuation("isolated"), pre_tokenizers.Metaspace(prepend_scheme="first")]),
+        pre_tokenizers.Sequence(
+            [pre_tokenizers.Punctuation("isolated"), pre_tokenizers.Metaspace(prepend_scheme="first")]
+        ),
     )
 
 
@@ -232,7 +250,9 @@ def albert() -> Tokenizer:
 def byte_unigram() -> Tokenizer:
     """Unigram that spells unknown characters in bytes, over the whole text at once."""
     tokenizer = _unigram(
-        normalizers.Sequence([normalizers.Nmt(), normalizers.NFD(), normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]),
+        normalizers.Sequence(
+            [normalizers.Nmt(), normalizers.NFD(), normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        ),
         pre_tokenizers.Metaspace(prepend_scheme="never", split=False),
     )
     description = json.loads(tokenizer.to_str())
@@ -245,8 +265,12 @@ def byte_unigram() -> Tokenizer:
 
 def word_level() -> Tokenizer:
     tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(False)])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.Digits(False)]
+    )
     trainer = trainers.WordLevelTrainer(vocab_size=600, special_tokens=SPECIAL, show_progress=False)
     tokenizer.train_from_iterator(_texts(), trainer)
     _template(tokenizer)
