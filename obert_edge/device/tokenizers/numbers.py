@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Union
+from typing import Any, Tuple, Union
 
 #: Digits are read as long as the integer that they make fits 64 bits; those behind count as zeros.
 _LARGEST = (1 << 64) - 1
@@ -43,7 +43,7 @@ def parse_float(literal: str) -> float:
     return -value if sign else value
 
 
-def _digits(whole: str, fraction: str, exponent: int) -> "tuple[int, int]":
+def _digits(whole: str, fraction: str, exponent: int) -> Tuple[int, int]:
     """The integer that the digits make, and the power of ten that it is multiplied by."""
     digits = whole + fraction
     significand = int(digits)

@@ -95,6 +95,11 @@ class Tokenizer:
         return self._special
 
     @property
+    def added_ids(self) -> frozenset[int]:
+        """Ids of the added tokens, which are found as whole strings."""
+        return frozenset(self._contents)
+
+    @property
     def ids(self) -> frozenset[int]:
         """All ids that it can make: of the vocabulary, of added tokens and of what it puts around texts."""
         return frozenset([*self._vocabulary.values(), *self._contents, *self._around.ids])

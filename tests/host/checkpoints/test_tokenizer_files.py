@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from obert_edge.errors import CheckpointError
 from obert_edge.host.checkpoints.tokenizer_files import (
-    check_vocabulary,
+    check_tokenizer,
     load_tokenizer,
     read_tokenizer,
     tokenizer_facts,
@@ -68,10 +68,10 @@ def test_a_broken_tokenizer_is_refused(tmp_path: Path) -> None:
 
 def test_a_vocabulary_larger_than_the_word_embeddings_is_refused(older: Path) -> None:
     tokenizer = read_tokenizer(older)
-    check_vocabulary(tokenizer, len(WORDS), older)
-    check_vocabulary(None, 0, older)
+    check_tokenizer(tokenizer, len(WORDS), older)
+    check_tokenizer(None, 0, older)
     with pytest.raises(CheckpointError, match="makes ids up to 7; the model has 7 word embeddings"):
-        check_vocabulary(tokenizer, len(WORDS) - 1, older)
+        check_tokenizer(tokenizer, len(WORDS) - 1, older)
 
 
 def test_the_facts_are_class_longest_input_and_special_tokens(tmp_path: Path) -> None:
