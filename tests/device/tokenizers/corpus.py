@@ -6,18 +6,23 @@ import random
 from functools import lru_cache
 
 #: Words of many scripts, and what people write between them.
-WORDS = """
-the quick brown fox doesn't we'll they've I'd said that's naïve café Zürich coöperate fiancée Ångström straße
-İstanbul ΣΊΣΥΦΟΣ Ελλάδα привет мир Україна Հայաստան שלום עליכם العربية السلام ﷺ لا ﻻ ﷲ فارسی اردو नमस्ते दुनिया
-क्षत्रिय বাংলা ਪੰਜਾਬੀ ગુજરાતી தமிழ் తెలుగు ಕನ್ನಡ മലയാളം සිංහල ภาษาไทย น้ำ ລາວ བོད་ཡིག မြန်မာ ქართული አማርኛ ខ្មែរ
-한국어 텍스트 가각 각 한글 東京タワー ひらがな カタカナ ｶﾞｷﾞ 漢字かな交じり文 中文分词 ２０２４年 Ｆｕｌｌｗｉｄｔｈ ㍿ ㈱ ① Ⅷ ½ x² H₂O ﬁne ﬂow
-ǅ ẞ ŀ ŉ ª º µm Ω Å ℃ ℡ ™ © ® 3.14159 1,000,000 ٣٤٥ १२३ 0x1F 1e-5 10% $5 €20 £7 a.b.c e.g. U.S.A. foo_bar
-camelCase HTTPServer kebab-case C++ C# F# node.js http://example.org/a?b=c&d=%20 me@example.org @user #tag
-<div class="x">&amp;nbsp;</div> <br/> <!-- c --> {"key": [1, 2.5, null]} def f(x): return x**2 if(a&&b){c++;} \\n \\t
-C:\\Users\\x /usr/local/lib ~/.bashrc $HOME `code` ``quoted'' '' ''' "" “curly” ‘single’ «guillemets» „low“ — – … ‐ ‑
-:-) ;-P <3 ¯\\_(ツ)_/¯ 👍🏽 👩‍👩‍👧‍👦 🇩🇪🇫🇷 🏴󠁧󠁢󠁥󠁮󠁧󠁿 ☃️ ❤️‍🔥 #️⃣ 🫠 𝒳𝓎 𝟘𝟙 𐍈 𓀀 𠀀 <s> </s> <mask> <unk> [MASK] [CLS] [SEP] <0x41> ▁ ▁▁x ##ing
-unbelievable antidisestablishmentarianism Donaudampfschifffahrtsgesellschaft llanfairpwllgwyngyll newtok newtoken
-""".split()
+_TEXT = """
+the quick brown fox doesn't we'll they've I'd said that's naïve café Zürich coöperate
+fiancée Ångström straße İstanbul ΣΊΣΥΦΟΣ Ελλάδα привет мир Україна Հայաստան שלום עליכם
+العربية السلام ﷺ لا ﻻ ﷲ فارسی اردو नमस्ते दुनिया क्षत्रिय বাংলা ਪੰਜਾਬੀ ગુજરાતી தமிழ் తెలుగు
+ಕನ್ನಡ മലയാളം සිංහල ภาษาไทย น้ำ ລາວ བོད་ཡིག မြန်မာ ქართული አማርኛ ខ្មែរ 한국어 텍스트 가각 각
+한글 東京タワー ひらがな カタカナ ｶﾞｷﾞ 漢字かな交じり文 中文分词 ２０２４年
+Ｆｕｌｌｗｉｄｔｈ ㍿ ㈱ ① Ⅷ ½ x² H₂O ﬁne ﬂow ǅ ẞ ŀ ŉ ª º µm Ω Å ℃ ℡ ™ © ® 3.14159 1,000,000
+٣٤٥ १२३ 0x1F 1e-5 10% $5 €20 £7 a.b.c e.g. U.S.A. foo_bar camelCase HTTPServer kebab-case
+C++ C# F# node.js http://example.org/a?b=c&d=%20 me@example.org @user #tag <div
+class="x">&amp;nbsp;</div> <br/> <!-- c --> {"key": [1, 2.5, null]} def f(x): return x**2
+if(a&&b){c++;} \\n \\t C:\\Users\\x /usr/local/lib ~/.bashrc $HOME `code` ``quoted'' '' '''
+"" “curly” ‘single’ «guillemets» „low“ — – … ‐ ‑ :-) ;-P <3 ¯\\_(ツ)_/¯ 👍🏽 👩‍👩‍👧‍👦
+🇩🇪🇫🇷 🏴󠁧󠁢󠁥󠁮󠁧󠁿 ☃️ ❤️‍🔥 #️⃣ 🫠 𝒳𝓎 𝟘𝟙 𐍈 𓀀 𠀀 <s> </s> <mask> <unk> [MASK] [CLS] [SEP] <0x41> ▁
+▁▁x ##ing unbelievable antidisestablishmentarianism Donaudampfschifffahrtsgesellschaft
+llanfairpwllgwyngyll newtok newtoken
+"""
+WORDS = tuple(_TEXT.split())
 SPACES = (
     " ",
     " ",
@@ -36,7 +41,10 @@ SPACES = (
     "\u200b",
     "",
 )
-MARKS = "\u0300\u0301\u0302\u0308\u030a\u0323\u0327\u0328\u0345\u0344\u05b8\u064b\u0670\u093c\u094d\u0e38\u0e49\u302e\u3099\u309a\u20d0"
+MARKS = (
+    "\u0300\u0301\u0302\u0308\u030a\u0323\u0327\u0328\u0345\u0344\u05b8\u064b\u0670\u093c\u094d\u0e38\u0e49\u302e"
+    "\u3099\u309a\u20d0"
+)
 #: Code points that some rule of some normalizer is about.
 ODD = (
     "\u0000\u0001\u0007\u0008\u000b\u000c\u001c\u001f\u007f\u0080\u0085\u008f\u009f\u00ad\u034f\u061c\u070f\u180e"
@@ -68,7 +76,7 @@ def _line(chance: random.Random) -> str:
     if kind < 0.96:
         return chance.choice(SPACES) + _words(chance, 3) + chance.choice(SPACES) * chance.randint(1, 4)
     if kind < 0.98:
-        return chance.choice(WORDS + list("ax.")) * chance.randint(30, 120)
+        return chance.choice((*WORDS, *"ax.")) * chance.randint(30, 120)
     return chance.choice(("", " ", "\n", "\u3000", "  ", "\t\t", "▁", "\u200b", "\u0301", "\u0000", "."))
 
 

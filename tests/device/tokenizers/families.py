@@ -6,7 +6,7 @@ import base64
 import json
 import lzma
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -299,7 +299,7 @@ FAMILIES: dict[str, Callable[[], Tokenizer]] = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def description_of(family: str) -> str:
     """The ``tokenizer.json`` of a family, with added tokens of every kind."""
     tokenizer = FAMILIES[family]()
