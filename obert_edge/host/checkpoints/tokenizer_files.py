@@ -37,6 +37,8 @@ _OLDER_FILES = (
     "sentencepiece.model",
     "tokenizer.model",
 )
+#: All files that a folder keeps a tokenizer in.
+TOKENIZER_FILES = (FILE, CONFIG, "special_tokens_map.json", "added_tokens.json", "merges.txt", *_OLDER_FILES)
 #: What ``special_tokens_map.json`` and ``tokenizer_config.json`` call the special tokens.
 _SPECIAL = ("cls_token", "sep_token", "mask_token", "pad_token", "unk_token", "bos_token", "eos_token")
 #: ``tokenizer_config.json`` calls them so, and ``BertNormalizer`` so; for the classes that look like BERT's.
