@@ -1,17 +1,16 @@
 """Tokenizers in plain Python that give the ids and offsets of the ``tokenizers`` library.
 
 To add a tokenizer model, write a file beside this one with a
-:class:`~obert_edge.device.tokenizers.pieces.PythonTokenizer`, and give it a row in :data:`MODELS`.
+:class:`~obert_edge.device.tokenizers.pieces.PieceModel`, and give it a row in :data:`MODELS`.
 """
 
 from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Type
+from typing import Any, Dict, Mapping, Type
 
-from obert_edge.device.tokenizers.pieces import PythonTokenizer, part_type
-from obert_edge.errors import UnsupportedDeviceError
+from obert_edge.device.tokenizers.pieces import PieceModel, part_type, unknown_part
 
 
 @dataclass(frozen=True)
@@ -28,44 +27,43 @@ class TokenizerModel:
     module: str
     name: str
 
-    def load(self) -> Type[PythonTokenizer]:
+    def load(self) -> Type[PieceModel]:
         """The class, imported now."""
-        found: Type[PythonTokenizer] = getattr(
-            importlib.import_module(f"{__name__}.{self.module}"), self.name
-        )
+        found: Type[PieceModel] = getattr(importlib.import_module(f"{__name__}.{self.module}"), self.name)
         return found
 
 
 #: ``model.type`` of a ``tokenizer.json`` -> what runs it.
 MODELS: Dict[str, TokenizerModel] = {
-    "WordPiece": TokenizerModel("BERT's WordPiece", "wordpiece", "WordPieceTokenizer"),
-    "BPE": TokenizerModel("RoBERTa's byte-level BPE", "bpe", "BytePairTokenizer"),
+    "WordPiece": TokenizerModel("BERT's WordPiece", "wordpiece", "WordPiece"),
+    "BPE": TokenizerModel("RoBERTa's and Gemma's BPE", "bpe", "BytePair"),
+    "Unigram": TokenizerModel("SentencePiece's Unigram", "unigram", "Unigram"),
+    "WordLevel": TokenizerModel("WordLevel", "wordlevel", "WordLevel"),
 }
 
 
 def titles() -> str:
     """The models that run in plain Python, for people."""
-    return " and ".join(model.title for model in MODELS.values())
+    *first, last = (model.title for model in MODELS.values())
+    return f"{', '.join(first)} and {last}"
 
 
-def python_class(description: Mapping[str, Any]) -> Optional[Type[PythonTokenizer]]:
-    """The class for a parsed ``tokenizer.json``; ``None`` when none runs a model of that type."""
-    model = MODELS.get(part_type(description, "model"))
-    return None if model is None else model.load()
-
-
-def create_python_tokenizer(description: Mapping[str, Any]) -> PythonTokenizer:
-    """The plain Python tokenizer for a parsed ``tokenizer.json``.
+def create_model(description: Mapping[str, Any]) -> PieceModel:
+    """The model of a parsed ``tokenizer.json``, in plain Python.
 
     Raises:
-        UnsupportedDeviceError: it has a part that only the ``tokenizers`` library can run.
+        UnsupportedDeviceError: it is one that plain Python does not run, or has such an option.
+        BundleError: it names tokens that it does not have.
     """
-    found = python_class(description)
-    if found is None or not found.fits(description):
-        parts = [part_type(description, part) for part in ("normalizer", "pre_tokenizer", "model")]
-        raise UnsupportedDeviceError(
-            f"this bundle's tokenizer ({', '.join(parts)}) needs the tokenizers library; without it run only "
-            f"{titles()}",
-            hint="run `pip install tokenizers` on this device, or give token ids to `Session.run`",
-        )
-    return found.from_json(description)
+    model = MODELS.get(part_type(description, "model"))
+    if model is None:
+        raise unknown_part("model", description["model"])
+    return model.load().from_json(description["model"])
+
+
+def vocabulary_of(description: Mapping[str, Any]) -> Dict[str, int]:
+    """Token to id of the model of a parsed ``tokenizer.json``, without added tokens."""
+    vocabulary = description["model"]["vocab"]
+    if isinstance(vocabulary, list):
+        return {str(piece): id_ for id_, (piece, _) in enumerate(vocabulary)}
+    return {str(piece): int(id_) for piece, id_ in vocabulary.items()}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from obert_edge.device.tokenizers.unicode_classes import WHITESPACE
+from obert_edge.device.tokenizers.unicode_classes import WHITESPACE, WORD
 
 #: ``(start, end, id)`` of a piece of text; the id is ``None`` for ordinary text.
 Piece = Tuple[int, int, Optional[int]]
@@ -23,6 +23,7 @@ class AddedToken:
         lstrip: swallow the white space to its left.
         rstrip: swallow the white space to its right.
         normalized: match on the normalized text instead of the raw one.
+        special: it marks something, such as the end of a text, and is no text.
     """
 
     id: int
@@ -31,18 +32,45 @@ class AddedToken:
     lstrip: bool = False
     rstrip: bool = False
     normalized: bool = False
+    special: bool = False
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> AddedToken:
+    def from_json(cls, entry: Mapping[str, Any], identifier: int) -> AddedToken:
         """Read one entry; flags that are missing are false."""
         return cls(
-            id=int(entry["id"]),
+            id=identifier,
             content=str(entry["content"]),
             single_word=bool(entry.get("single_word", False)),
             lstrip=bool(entry.get("lstrip", False)),
             rstrip=bool(entry.get("rstrip", False)),
             normalized=bool(entry.get("normalized", False)),
+            special=bool(entry.get("special", False)),
         )
+
+
+def read_added_tokens(
+    entries: Sequence[Mapping[str, Any]], vocabulary: Mapping[str, int], size: int
+) -> List[AddedToken]:
+    """The added tokens with the ids that the ``tokenizers`` library gives them.
+
+    It takes the id of the vocabulary for a token that is there, and counts on for the others, whatever
+    ``id`` the file states.
+
+    Args:
+        entries: ``added_tokens`` of a ``tokenizer.json``.
+        vocabulary: of the model; token to id.
+        size: how many pieces the model has, those that occur twice counted twice.
+    """
+    known: Dict[str, int] = {}
+    following = size
+    for entry in entries:
+        content = str(entry["content"])
+        if content and content not in known:
+            known[content] = vocabulary.get(content, following)
+            following += content not in vocabulary
+    # Of several entries of one token the last one holds.
+    last = {str(entry["content"]): entry for entry in entries if entry["content"]}
+    return [AddedToken.from_json(entry, known[content]) for content, entry in last.items()]
 
 
 class AddedTokens:
@@ -57,12 +85,15 @@ class AddedTokens:
         self, tokens: Sequence[AddedToken], normalize: Callable[[str], str] = lambda content: content
     ) -> None:
         self._by_content: Dict[str, AddedToken] = {}
+        lengths: Dict[str, Set[int]] = {}
         for token in tokens:
             content = normalize(token.content)
             if content:
                 self._by_content[content] = token
-        longest_first = sorted(self._by_content, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+                lengths.setdefault(content[0], set()).add(len(content))
+        #: First characters of tokens -> the lengths of those tokens, longest first.
+        self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
+        self._firsts = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
 
     def split(self, text: str) -> List[Piece]:
         """Cut ``text`` into added tokens and what is between them; empty pieces are left out."""
@@ -78,15 +109,9 @@ class AddedTokens:
         return pieces
 
     def _matches(self, text: str) -> Iterator[Tuple[int, int, int]]:
-        if self._pattern is None:
-            return
         taken = 0
-        for match in self._pattern.finditer(text):
-            token = self._by_content[match.group()]
-            start, end = match.span()
-            if start < taken:
-                continue
-            if token.single_word and (_is_word(text[start - 1 : start]) or _is_word(text[end : end + 1])):
+        for token, start, end in self._contents(text):
+            if token.single_word and (_in_word(text, start - 1) or _in_word(text, end)):
                 continue
             if token.lstrip:
                 while start > taken and text[start - 1] in WHITESPACE:
@@ -97,6 +122,24 @@ class AddedTokens:
             taken = end
             yield start, end, token.id
 
+    def _contents(self, text: str) -> Iterator[Tuple[AddedToken, int, int]]:
+        """Where the tokens stand, whatever is around them."""
+        if self._firsts is None:
+            return
+        at = 0
+        while True:
+            match = self._firsts.search(text, at)
+            if match is None:
+                return
+            start = match.start()
+            at = start + 1
+            for length in self._lengths[match.group()]:
+                token = self._by_content.get(text[start : start + length])
+                if token is not None:
+                    at = start + length
+                    yield token, start, at
+                    break
 
-def _is_word(character: str) -> bool:
-    return bool(re.match(r"\w", character))
+
+def _in_word(text: str, at: int) -> bool:
+    return 0 <= at < len(text) and text[at] in WORD

@@ -1,227 +1,213 @@
-"""RoBERTa's tokenizer in plain Python: byte-level byte-pair encoding.
+"""Byte-pair encoding: neighbors are merged, the most wanted pair first.
 
-Ids and offsets equal those of the ``tokenizers`` library, which is used instead wherever it is installed.
-Source: Radford et al. 2019 (GPT-2), ``encoder.py``; Sennrich et al. 2016 for the merges.
+Source: Sennrich et al. 2016; Radford et al. 2019 (GPT-2), ``encoder.py``; the queue of pairs as in Kudo and
+Richardson 2018 (SentencePiece), ``bpe_model.cc``.
 """
 
 from __future__ import annotations
 
+from heapq import heapify, heappop, heappush
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from obert_edge.device.tokenizers.added_tokens import AddedToken, AddedTokens
-from obert_edge.device.tokenizers.pieces import Pieces, PythonTokenizer, part_type
-from obert_edge.device.tokenizers.unicode_classes import LETTERS, NUMBERS, WHITESPACE
+from obert_edge.device.tokenizers.pieces import PieceModel, byte_pieces, unknown_part
+from obert_edge.errors import BundleError
 
-_CONTRACTIONS = ("'s", "'t", "'d", "'m", "'re", "'ve", "'ll")
-
-
-def byte_characters() -> Dict[int, str]:
-    """The printable character that stands for each byte (``bytes_to_unicode`` of GPT-2)."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    table = {byte: chr(byte) for byte in printable}
-    for byte in range(256):
-        if byte not in table:
-            table[byte] = chr(256 + len(table) - len(printable))
-    return table
+#: A pair of ids -> its rank, and the id it becomes.
+Merges = Mapping[Tuple[int, int], Tuple[int, int]]
+_NOTHING = (-1, -1)
 
 
-_BYTE_CHARACTERS = byte_characters()
-_SPACE = _BYTE_CHARACTERS[0x20]
-
-
-class _CharacterKinds(Dict[str, str]):
-    """What a character is: ``L`` letter, ``N`` number, ``S`` white space, ``O`` other.
-
-    A dictionary that fills itself.
-    """
-
-    def __missing__(self, character: str) -> str:
-        kind = (
-            "S"
-            if character in WHITESPACE
-            else "L"
-            if character in LETTERS
-            else "N"
-            if character in NUMBERS
-            else "O"
-        )
-        self[character] = kind
-        return kind
-
-
-class BytePairTokenizer(PythonTokenizer):
-    """Text to byte-level BPE ids, offsets and word numbers.
+class BytePair(PieceModel):
+    """The model of GPT-2, RoBERTa (on byte characters) and Gemma (on characters, bytes for unknown ones).
 
     Args:
-        vocabulary: token (in byte characters) to id.
+        vocabulary: token to id.
         merges: pairs to merge, the most wanted first.
-        added_tokens: tokens matched as whole strings.
-        add_prefix_space: put a space before each stretch of text that has none.
-        trim_offsets: leave the spaces out of the offsets.
+        unknown_token: stands for a character that the vocabulary lacks; without it, that character is lost.
+        fuse_unknown: unknown characters side by side are one token.
+        byte_fallback: spell an unknown character in bytes, where the vocabulary has them.
         ignore_merges: take a word that is in the vocabulary as it is.
-        unknown_token: stands for characters outside the vocabulary (byte-level vocabularies need none).
+        prefix: what the characters inside a word begin with in the vocabulary.
+        suffix: what the last character of a word ends with in the vocabulary.
+
+    Raises:
+        BundleError: a merge or the unknown token is not in the vocabulary.
     """
 
     def __init__(
         self,
         vocabulary: Mapping[str, int],
         merges: Sequence[Tuple[str, str]],
-        added_tokens: Sequence[AddedToken] = (),
-        add_prefix_space: bool = False,
-        trim_offsets: bool = True,
-        ignore_merges: bool = False,
+        *,
         unknown_token: Optional[str] = None,
+        fuse_unknown: bool = False,
+        byte_fallback: bool = False,
+        ignore_merges: bool = False,
+        prefix: str = "",
+        suffix: str = "",
     ) -> None:
-        self._vocabulary = vocabulary
-        self._ranks = {pair: rank for rank, pair in enumerate(merges)}
-        # The text is not normalized, so both kinds of added token are looked for in one go, raw ones first.
-        self._raw_tokens = AddedTokens([t for t in added_tokens if not t.normalized])
-        self._normalized_tokens = AddedTokens([t for t in added_tokens if t.normalized])
-        self._add_prefix_space = add_prefix_space
-        self._trim_offsets = trim_offsets
+        self.vocabulary = vocabulary
+        self.merges = _numbered(vocabulary, merges, len(prefix))
+        self._tokens = {id_: token for token, id_ in vocabulary.items()}
+        self._unknown = None if unknown_token is None else _id_of(vocabulary, unknown_token)
+        self._fuse = fuse_unknown
+        self._bytes = byte_pieces(vocabulary) if byte_fallback else None
         self._ignore_merges = ignore_merges
-        self._unknown = None if unknown_token is None else vocabulary.get(unknown_token)
-        self._kinds = _CharacterKinds()
-        self._words: Dict[str, List[Tuple[Optional[int], str]]] = {}
+        self._prefix = prefix
+        self._suffix = suffix
 
     @classmethod
-    def fits(cls, description: Mapping[str, Any]) -> bool:
-        """Whether text is split into bytes as RoBERTa's is, and not normalized before."""
-        return part_type(description, "normalizer") == "none" and _is_byte_level(description)
-
-    @classmethod
-    def from_json(cls, description: Mapping[str, Any]) -> BytePairTokenizer:
-        """Build from a parsed ``tokenizer.json`` that :meth:`fits`."""
-        model = description["model"]
-        post = description.get("post_processor") or {}
+    def from_json(cls, model: Mapping[str, Any]) -> BytePair:
+        """See :meth:`PieceModel.from_json`."""
+        prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
+        byte_fallback = bool(model.get("byte_fallback", False))
+        if model.get("dropout"):
+            raise unknown_part("model", {"type": f"BPE with a dropout of {model['dropout']}"})
+        if byte_fallback and (prefix or suffix):
+            raise unknown_part("model", {"type": "BPE with byte_fallback and a prefix or suffix"})
         split = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
         return cls(
-            vocabulary=model["vocab"],
-            merges=[(first, second) for first, second in split],
-            added_tokens=[AddedToken.from_json(entry) for entry in description.get("added_tokens", [])],
-            add_prefix_space=bool(description["pre_tokenizer"].get("add_prefix_space", False)),
-            trim_offsets=bool(post.get("trim_offsets", False)),
-            ignore_merges=bool(model.get("ignore_merges", False)),
+            model["vocab"],
+            [(first, second) for first, second in split],
             unknown_token=model.get("unk_token"),
+            fuse_unknown=bool(model.get("fuse_unk", False)),
+            byte_fallback=byte_fallback,
+            ignore_merges=bool(model.get("ignore_merges", False)),
+            prefix=prefix,
+            suffix=suffix,
         )
 
-    @staticmethod
-    def readable(token: str, description: Mapping[str, Any]) -> str:
-        """The text that the byte characters of a token stand for, without spaces around it."""
-        if not _is_byte_level(description):
-            return token
-        values = {character: byte for byte, character in _BYTE_CHARACTERS.items()}
-        bytes_ = bytes(values[character] for character in token if character in values)
-        return bytes_.decode("utf-8", "replace").strip()
+    def spelling(self, identifier: int, text: str) -> Optional[str]:
+        """See :meth:`PieceModel.spelling`."""
+        return self._tokens.get(identifier)
 
-    def tokenize(self, text: str) -> Pieces:
-        """Cut ``text`` into pieces, without special tokens around them."""
-        result = Pieces()
-        word = 0
-        for outer, outer_end, raw in self._raw_tokens.split(text):
-            inner = (
-                [(0, outer_end - outer, raw)]
-                if raw is not None
-                else self._normalized_tokens.split(text[outer:outer_end])
-            )
-            for first, last, added in inner:
-                start, end = outer + first, outer + last
-                if added is not None:
-                    self._append(result, added, text[start:end], start, end, word)
-                    word += 1
-                else:
-                    word = self._tokenize_stretch(result, text, start, end, word)
-        return result
+    def cut(self, word: str) -> List[Tuple[int, int, int]]:
+        """See :meth:`PieceModel.cut`."""
+        if self._ignore_merges and word in self.vocabulary:
+            return [(self.vocabulary[word], 0, len(word))]
+        symbols, sizes = self._symbols(word)
+        if sizes is None:
+            ends = merge(symbols, self.merges)
+            return [(symbols[start], start, end) for start, end in ends]
+        # Some characters are gone or spelled in bytes: the library counts what is left in bytes.
+        places = [index for index, character in enumerate(word) for _ in character.encode()]
+        begins = [0]
+        for size in sizes:
+            begins.append(begins[-1] + size)
+        return [
+            (symbols[start], places[begins[start]], places[begins[end] - 1] + 1)
+            for start, end in merge(symbols, self.merges)
+        ]
 
-    def _tokenize_stretch(self, result: Pieces, text: str, start: int, end: int, word: int) -> int:
-        """Append the tokens of ``text[start:end]``, which holds no added token; the next word's number."""
-        stretch = text[start:end]
-        origins = list(range(start, end))
-        if self._add_prefix_space and not stretch.startswith(" "):
-            # The library lets the space it adds share the place of the first character.
-            stretch, origins = " " + stretch, [start, *origins]
-        for a, b in self._split_words(stretch):
-            characters = ""
-            places: List[int] = []
-            for index in range(a, b):
-                encoded = stretch[index].encode()
-                characters += "".join(_BYTE_CHARACTERS[byte] for byte in encoded)
-                places += [origins[index]] * len(encoded)
-            at = 0
-            for identifier, token in self._merge(characters):
-                if identifier is not None:
-                    self._append(result, identifier, token, places[at], places[at + len(token) - 1] + 1, word)
-                at += len(token)
-            word += 1
-        return word
+    def _symbols(self, word: str) -> Tuple[List[int], Optional[List[int]]]:
+        """Ids of the characters; and how many bytes each stands for, unless each is one character."""
+        spelled = self._spelled(word)
+        symbols = [self.vocabulary.get(text) for text in spelled]
+        known = [symbol for symbol in symbols if symbol is not None]
+        if len(known) == len(symbols):
+            return known, None
+        return self._with_unknown(word, symbols)
 
-    def _append(self, result: Pieces, identifier: int, token: str, start: int, end: int, word: int) -> None:
-        """Append a token, its offsets without spaces where the tokenizer says so."""
-        if self._trim_offsets:
-            leading = len(token) - len(token.lstrip(_SPACES))
-            trailing = len(token) - len(token.rstrip(_SPACES))
-            if leading:
-                if self._add_prefix_space and (not result.ids or start == 0):
-                    leading -= 1  # that space was not in the text
-                start = min(start + leading, end)
-            if trailing and end >= trailing:
-                end = max(end - trailing, start)
-        result.append(identifier, start, end, word)
+    def _spelled(self, word: str) -> List[str]:
+        if not self._prefix and not self._suffix:
+            return list(word)
+        spelled = [word[0], *(self._prefix + character for character in word[1:])]
+        spelled[-1] += self._suffix
+        return spelled
 
-    def _split_words(self, text: str) -> List[Tuple[int, int]]:
-        r"""Spans of GPT-2's pattern.
-
-        ``'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+``, which ``re`` cannot
-        express: it has no Unicode categories.
-        """
-        kinds = [self._kinds[character] for character in text]
-        words: List[Tuple[int, int]] = []
-        at = 0
-        while at < len(text):
-            end = self._word_end(text, kinds, at)
-            words.append((at, end))
-            at = end
-        return words
-
-    @staticmethod
-    def _word_end(text: str, kinds: Sequence[str], at: int) -> int:
-        for contraction in _CONTRACTIONS:
-            if text.startswith(contraction, at):
-                return at + len(contraction)
-        body = at + 1 if text[at] == " " and at + 1 < len(text) and kinds[at + 1] != "S" else at
-        kind = kinds[body]
-        end = body + 1
-        while end < len(text) and kinds[end] == kind:
-            end += 1
-        # A run of white space leaves its last character to the word that follows it.
-        if kind == "S" and end < len(text) and end - at > 1:
-            end -= 1
-        return end
-
-    def _merge(self, word: str) -> List[Tuple[Optional[int], str]]:
-        """Merge the byte characters of a word, the most wanted pair first; ``(id, token)`` each."""
-        known = self._words.get(word)
-        if known is not None:
-            return known
-        symbols = [word] if self._ignore_merges and word in self._vocabulary else list(word)
-        while len(symbols) > 1:
-            ranked = [
-                (self._ranks[pair], index)
-                for index, pair in enumerate(zip(symbols, symbols[1:]))
-                if pair in self._ranks
-            ]
-            if not ranked:
-                break
-            _, index = min(ranked)
-            symbols[index : index + 2] = [symbols[index] + symbols[index + 1]]
-        tokens = [(self._vocabulary.get(symbol, self._unknown), symbol) for symbol in symbols]
-        if len(self._words) < 10_000:
-            self._words[word] = tokens
-        return tokens
+    def _with_unknown(self, word: str, symbols: Sequence[Optional[int]]) -> Tuple[List[int], List[int]]:
+        """The same where characters are unknown; an unknown token comes when the next known one does."""
+        result: List[int] = []
+        sizes: List[int] = []
+        waiting = 0  # bytes that an unknown token stands for
+        for character, symbol in zip(word, symbols):
+            encoded = character.encode()
+            if symbol is not None:
+                if waiting and self._unknown is not None:
+                    result.append(self._unknown)
+                    sizes.append(waiting)
+                    waiting = 0
+                result.append(symbol)
+                sizes.append(len(encoded))
+                continue
+            in_bytes = [] if self._bytes is None else [self._bytes[byte] for byte in encoded]
+            if in_bytes and None not in in_bytes:
+                result += [byte for byte in in_bytes if byte is not None]
+                sizes += [1] * len(in_bytes)
+            elif self._unknown is not None:
+                if waiting and not self._fuse:
+                    result.append(self._unknown)
+                    sizes.append(waiting)
+                    waiting = 0
+                waiting += len(encoded)
+        if waiting and self._unknown is not None:
+            result.append(self._unknown)
+            sizes.append(waiting)
+        return result, sizes
 
 
-_SPACES = _SPACE + "".join(WHITESPACE)
+def merge(symbols: List[int], merges: Merges) -> List[Tuple[int, int]]:
+    """Merge neighbors, the lowest rank first and of equals the leftmost: O(n log n) in the symbols.
+
+    Args:
+        symbols: ids; in place, the first symbol of every span becomes the id of the span.
+        merges: what to merge.
+
+    Returns:
+        The spans of what is left: start and end, in symbols.
+    """
+    size = len(symbols)
+    following = list(range(1, size + 1))
+    before = list(range(-1, size - 1))
+    queue = _queue(symbols, merges)
+    while queue:
+        _, at, new = heappop(queue)
+        right = following[at]
+        if right < 0 or right >= size:
+            continue  # it was merged into the symbol before, or is the last one
+        if merges.get((symbols[at], symbols[right]), _NOTHING)[1] != new:
+            continue  # one of both has become another symbol since
+        symbols[at] = new
+        after = following[at] = following[right]
+        following[right] = -1
+        if after < size:
+            before[after] = at
+            found = merges.get((new, symbols[after]))
+            if found is not None:
+                heappush(queue, (found[0], at, found[1]))
+        if before[at] >= 0:
+            found = merges.get((symbols[before[at]], new))
+            if found is not None:
+                heappush(queue, (found[0], before[at], found[1]))
+    spans: List[Tuple[int, int]] = []
+    at = 0
+    while at < size:
+        spans.append((at, following[at]))
+        at = following[at]
+    return spans
 
 
-def _is_byte_level(description: Mapping[str, Any]) -> bool:
-    return part_type(description, "pre_tokenizer") == "ByteLevel"
+def _queue(symbols: Sequence[int], merges: Merges) -> List[Tuple[int, int, int]]:
+    """A heap of the pairs that merge: rank, place, and what they become."""
+    pairs = enumerate(map(merges.get, zip(symbols, symbols[1:])))
+    queue = [(found[0], at, found[1]) for at, found in pairs if found is not None]
+    heapify(queue)
+    return queue
+
+
+def _numbered(vocabulary: Mapping[str, int], merges: Sequence[Tuple[str, str]], prefix: int) -> Merges:
+    numbered: Dict[Tuple[int, int], Tuple[int, int]] = {}
+    for rank, (first, second) in enumerate(merges):
+        pair = _id_of(vocabulary, first), _id_of(vocabulary, second)
+        numbered[pair] = rank, _id_of(vocabulary, first + second[prefix:])
+    return numbered
+
+
+def _id_of(vocabulary: Mapping[str, int], token: str) -> int:
+    try:
+        return vocabulary[token]
+    except KeyError:
+        raise BundleError(
+            f"tokenizer.json merges or names {token!r}, which its vocabulary lacks",
+            hint="download or save the tokenizer again, and build again",
+        ) from None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, List, Mapping, Protocol, Tuple
+from typing import Any, List, Mapping, Optional, Protocol, Tuple
+
+from obert_edge.errors import UnsupportedDeviceError
 
 
 @dataclass
@@ -43,29 +45,44 @@ class TextSplitter(Protocol):
         ...
 
 
-class PythonTokenizer(ABC):
-    """A tokenizer model in plain Python; a :class:`TextSplitter`."""
+class PieceModel(ABC):
+    """The algorithm of a tokenizer that cuts words into pieces of its vocabulary, in plain Python."""
+
+    #: Token to id.
+    vocabulary: Mapping[str, int]
 
     @classmethod
     @abstractmethod
-    def fits(cls, description: Mapping[str, Any]) -> bool:
-        """Whether this class runs all parts of a parsed ``tokenizer.json`` whose model is of its type."""
+    def from_json(cls, model: Mapping[str, Any]) -> PieceModel:
+        """Build from ``model`` of a parsed ``tokenizer.json``.
 
-    @classmethod
+        Raises:
+            UnsupportedDeviceError: it has an option that plain Python does not know.
+        """
+
     @abstractmethod
-    def from_json(cls, description: Mapping[str, Any]) -> PythonTokenizer:
-        """Build from a parsed ``tokenizer.json`` that :meth:`fits`."""
+    def cut(self, word: str) -> List[Tuple[int, int, int]]:
+        """Id, start and end (in characters of the word) of the pieces of a word, which is not empty."""
 
-    @abstractmethod
-    def tokenize(self, text: str) -> Pieces:
-        """Cut ``text`` into tokens, without special tokens around them."""
+    def spelling(self, identifier: int, text: str) -> Optional[str]:
+        """How the vocabulary spells a piece that was cut of ``text``; ``None``: just so."""
+        return None
 
-    @staticmethod
-    def readable(token: str, description: Mapping[str, Any]) -> str:
-        """A token of the vocabulary as people read it."""
-        return token
+
+def byte_pieces(vocabulary: Mapping[str, int]) -> List[Optional[int]]:
+    """The ids of the pieces ``<0x00>`` to ``<0xFF>``, which spell what a vocabulary lacks."""
+    return [vocabulary.get(f"<0x{byte:02X}>") for byte in range(256)]
 
 
 def part_type(description: Mapping[str, Any], part: str) -> str:
     """The type of a part of a parsed ``tokenizer.json``, or ``none``."""
     return str((description.get(part) or {}).get("type", "none"))
+
+
+def unknown_part(part: str, description: Mapping[str, Any]) -> UnsupportedDeviceError:
+    """The error for a part of a ``tokenizer.json`` that plain Python does not run."""
+    return UnsupportedDeviceError(
+        f"this bundle's tokenizer has the {part} {description.get('type', 'without a type')}, which plain "
+        "Python does not run",
+        hint="run `pip install tokenizers` on this device, or give token ids to `Session.run`",
+    )

@@ -10,8 +10,13 @@ import json
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from obert_edge.device.tokenizers import create_python_tokenizer, python_class
-from obert_edge.device.tokenizers.pieces import Pieces, TextSplitter
+from obert_edge.device.tokenizers import create_model, vocabulary_of
+from obert_edge.device.tokenizers.added_tokens import read_added_tokens
+from obert_edge.device.tokenizers.byte_level import readable
+from obert_edge.device.tokenizers.numbers import parse_json
+from obert_edge.device.tokenizers.pieces import Pieces, TextSplitter, part_type
+from obert_edge.device.tokenizers.pipeline import PythonTokenizer
+from obert_edge.device.tokenizers.special_tokens import SpecialTokens
 from obert_edge.errors import BundleError, InputError, UnsupportedDeviceError
 
 
@@ -37,15 +42,6 @@ class Encoding:
         return len(self.ids)
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """One item of a special-token template: a text (``sequence``), or the ids of a special token."""
-
-    type_id: int
-    sequence: Optional[int] = None
-    ids: Tuple[int, ...] = ()
-
-
 class Tokenizer:
     """Tokenizes as a ``tokenizer.json`` says.
 
@@ -59,48 +55,58 @@ class Tokenizer:
     """
 
     def __init__(self, description: Union[str, bytes, Mapping[str, Any]], backend: str = "auto") -> None:
-        parsed = _parse(description)
         library = None if backend == "python" else _library()
         if backend == "tokenizers" and library is None:
             raise UnsupportedDeviceError(
                 "the tokenizers library is not installed", hint="run `pip install tokenizers`"
             )
-        self._splitter: TextSplitter
-        if library is None:
-            self._splitter = create_python_tokenizer(parsed)
-            self.backend = "python"
-        else:
-            self._splitter = _LibrarySplitter(library, parsed)
-            self.backend = "tokenizers"
-        self._vocabulary: Mapping[str, int] = parsed["model"]["vocab"]
-        self._contents: Dict[int, str] = {
-            int(entry["id"]): str(entry["content"]) for entry in parsed.get("added_tokens", [])
-        }
-        self._special = frozenset(
-            int(entry["id"]) for entry in parsed.get("added_tokens", []) if entry.get("special")
+        self.backend = "python" if library is None else "tokenizers"
+        try:
+            self._read(_parse(description), description, library)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+            raise _no_tokenizer(error) from error
+
+    def _read(
+        self, parsed: Mapping[str, Any], given: Union[str, bytes, Mapping[str, Any]], library: Any
+    ) -> None:
+        """Take what is needed of a ``tokenizer.json``."""
+        self._description = parsed
+        self._vocabulary = vocabulary_of(parsed)
+        added = read_added_tokens(
+            parsed.get("added_tokens") or [], self._vocabulary, len(parsed["model"]["vocab"])
         )
+        self._contents: Dict[int, str] = {token.id: token.content for token in added}
+        self._added: Dict[str, int] = {token.content: token.id for token in added}
+        self._special = frozenset(token.id for token in added if token.special)
         #: The vocabulary the other way round, made when first needed.
         self._tokens: Optional[Dict[int, str]] = None
-        self._description = parsed
-        self._single, self._pair = _templates(parsed.get("post_processor"), self._identifier)
-
-    def _identifier(self, token: str) -> int:
-        for identifier, content in self._contents.items():
-            if content == token:
-                return identifier
-        return self._vocabulary[token]
+        self._around = SpecialTokens.from_json(parsed.get("post_processor"))
+        #: Whether a text that is too long loses its beginning.
+        self._cuts_left = (parsed.get("truncation") or {}).get("direction") == "Left"
+        self._splitter: TextSplitter
+        if library is None:
+            self._splitter = PythonTokenizer(parsed, create_model(parsed), added)
+        else:
+            self._splitter = _LibrarySplitter(library, given)
 
     @property
     def special_ids(self) -> frozenset[int]:
         """Ids of the special tokens."""
         return self._special
 
+    @property
+    def added_ids(self) -> frozenset[int]:
+        """Ids of the added tokens, which are found as whole strings."""
+        return frozenset(self._contents)
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """All ids that it can make: of the vocabulary, of added tokens and of what it puts around texts."""
+        return frozenset([*self._vocabulary.values(), *self._contents, *self._around.ids])
+
     def token_id(self, token: str) -> Optional[int]:
         """The id of a token's exact spelling, or ``None``."""
-        try:
-            return self._identifier(token)
-        except KeyError:
-            return None
+        return self._added.get(token, self._vocabulary.get(token))
 
     def token(self, identifier: int) -> str:
         """The spelling of a token as people read it: no byte characters, no leading space."""
@@ -109,12 +115,14 @@ class Tokenizer:
         if self._tokens is None:
             self._tokens = {value: key for key, value in self._vocabulary.items()}
         token = self._tokens.get(identifier, "")
-        model = python_class(self._description)
-        return token if model is None else model.readable(token, self._description)
+        if _has_part(self._description, "ByteLevel"):
+            return readable(token)
+        mark = _metaspace(self._description)
+        return token.replace(mark, " ").strip() if mark else token
 
     def special_tokens_added(self, pair: bool) -> int:
         """How many special tokens surround a text, or a pair of texts."""
-        return sum(len(slot.ids) for slot in (self._pair if pair else self._single))
+        return sum(len(slot.ids) for slot in (self._around.pair if pair else self._around.single))
 
     def encode(self, text: str, pair: Optional[str] = None, max_length: Optional[int] = None) -> Encoding:
         """Tokenize a text or a pair, cutting the end of the longer one until both fit.
@@ -131,7 +139,7 @@ class Tokenizer:
         if max_length is not None:
             room = self._room(max_length, pair is not None)
             lengths = _longest_first([len(pieces) for pieces in texts], room)
-            texts = [pieces.cut(0, length) for pieces, length in zip(texts, lengths)]
+            texts = [self._shortened(pieces, length) for pieces, length in zip(texts, lengths)]
         return self._assemble(texts)
 
     def encode_windows(self, text: str, pair: Optional[str], max_length: int, stride: int) -> List[Encoding]:
@@ -158,13 +166,17 @@ class Tokenizer:
                 hint="shorten the question",
             )
         step = room - min(stride, room - 1)
-        windows: List[Encoding] = []
-        start = 0
-        while True:
-            windows.append(self._assemble([*kept, long.cut(start, start + room)]))
-            if start + room >= len(long):
-                return windows
-            start += step
+        last = max(len(long) - room, 0)
+        starts = [*range(0, last, step), -(-last // step) * step]
+        if self._cuts_left:  # windows are counted from the end, and the first of the text may be shorter
+            spans = [(max(last - start, 0), len(long) - start) for start in starts]
+        else:
+            spans = [(start, start + room) for start in starts]
+        return [self._assemble([*kept, long.cut(start, end)]) for start, end in spans]
+
+    def _shortened(self, pieces: Pieces, length: int) -> Pieces:
+        """As many tokens, of the beginning or, where the tokenizer says so, of the end."""
+        return pieces.cut(len(pieces) - length, len(pieces)) if self._cuts_left else pieces.cut(0, length)
 
     def _tokenize(self, text: str) -> Pieces:
         if not isinstance(text, str):
@@ -192,7 +204,7 @@ class Tokenizer:
     def _assemble(self, texts: Sequence[Pieces]) -> Encoding:
         """Put the special tokens around one or two texts."""
         result = Encoding([], [], [], [], [])
-        for slot in self._pair if len(texts) == 2 else self._single:
+        for slot in self._around.pair if len(texts) == 2 else self._around.single:
             if slot.sequence is None:
                 count = len(slot.ids)
                 result.ids.extend(slot.ids)
@@ -213,10 +225,12 @@ class Tokenizer:
 class _LibrarySplitter:
     """Cuts text with the ``tokenizers`` library."""
 
-    def __init__(self, library: Any, description: Mapping[str, Any]) -> None:
-        plain = {**description, "truncation": None, "padding": None}
+    def __init__(self, library: Any, description: Union[str, bytes, Mapping[str, Any]]) -> None:
+        text = json.dumps(description) if isinstance(description, Mapping) else description
         try:
-            self._tokenizer = library.Tokenizer.from_str(json.dumps(plain))
+            self._tokenizer = library.Tokenizer.from_str(text if isinstance(text, str) else text.decode())
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
         except Exception as error:  # the library raises bare Exception
             raise BundleError(
                 f"tokenizer.json is not one the tokenizers library reads: {error}",
@@ -237,15 +251,44 @@ def _library() -> Any:
 
 
 def _parse(description: Union[str, bytes, Mapping[str, Any]]) -> Mapping[str, Any]:
-    try:
-        parsed = json.loads(description) if isinstance(description, (str, bytes)) else description
-        parsed["model"]["vocab"].items()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(
-            f"tokenizer.json holds no tokenizer ({error})",
-            hint="rebuild the bundle from a model folder whose tokenizer loads",
-        ) from error
+    parsed = parse_json(description) if isinstance(description, (str, bytes)) else description
+    if not isinstance(parsed, Mapping) or not isinstance(parsed.get("model"), Mapping):
+        raise ValueError("there is no model in it")
     return dict(parsed)
+
+
+def _no_tokenizer(error: Exception) -> BundleError:
+    missing = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
+    return BundleError(
+        f"tokenizer.json holds no tokenizer ({missing})",
+        hint="rebuild the bundle from a model folder whose tokenizer loads",
+    )
+
+
+def _parts(description: Mapping[str, Any]) -> List[Mapping[str, Any]]:
+    """The normalizers and pre-tokenizers of a description, those of sequences included."""
+    todo = [description.get("normalizer"), description.get("pre_tokenizer")]
+    found: List[Mapping[str, Any]] = []
+    while todo:
+        part = todo.pop()
+        if part is not None:
+            found.append(part)
+            todo += [*part.get("normalizers", ()), *part.get("pretokenizers", ())]
+    return found
+
+
+def _has_part(description: Mapping[str, Any], kind: str) -> bool:
+    return any(part_type({"part": part}, "part") == kind for part in _parts(description))
+
+
+def _metaspace(description: Mapping[str, Any]) -> str:
+    """The character that stands for a space in the vocabulary, or nothing."""
+    for part in _parts(description):
+        if part.get("type") == "Metaspace":
+            return str(part["replacement"])
+        if part.get("type") == "Replace" and part["pattern"] == {"String": " "}:
+            return str(part["content"])
+    return ""
 
 
 def _longest_first(lengths: Sequence[int], room: int) -> List[int]:
@@ -258,41 +301,3 @@ def _longest_first(lengths: Sequence[int], room: int) -> List[int]:
         short = room // 2
         long = short + room % 2
     return [long, short] if lengths[0] > lengths[1] else [short, long]
-
-
-def _templates(processor: Optional[Mapping[str, Any]], identifier: Any) -> Tuple[List[_Slot], List[_Slot]]:
-    """The special tokens around one text and around a pair."""
-    kind = None if processor is None else processor.get("type")
-    if processor is None or kind == "ByteLevel":
-        return [_Slot(0, sequence=0)], [_Slot(0, sequence=0), _Slot(1, sequence=1)]
-    if kind == "Sequence":
-        for inner in processor["processors"]:
-            if inner.get("type") != "ByteLevel":
-                return _templates(inner, identifier)
-        return _templates(None, identifier)
-    if kind in ("BertProcessing", "RobertaProcessing"):
-        cls, sep = (int(processor[name][1]) for name in ("cls", "sep"))
-        start, end = _Slot(0, ids=(cls,)), _Slot(0, ids=(sep,))
-        first = [start, _Slot(0, sequence=0), end]
-        if kind == "BertProcessing":
-            return first, [*first, _Slot(1, sequence=1), _Slot(1, ids=(sep,))]
-        return first, [*first, end, _Slot(0, sequence=1), end]
-    if kind == "TemplateProcessing":
-        special = {name: tuple(entry["ids"]) for name, entry in processor["special_tokens"].items()}
-        return _template(processor["single"], special), _template(processor["pair"], special)
-    raise BundleError(
-        f"tokenizer.json has a post-processor of type {kind!r}; expected Bert, Roberta or a template",
-        hint="save the tokenizer with a TemplateProcessing post-processor and rebuild the bundle",
-    )
-
-
-def _template(items: Sequence[Mapping[str, Any]], special: Mapping[str, Tuple[int, ...]]) -> List[_Slot]:
-    slots: List[_Slot] = []
-    for item in items:
-        if "Sequence" in item:
-            part = item["Sequence"]
-            slots.append(_Slot(int(part["type_id"]), sequence=0 if part["id"] == "A" else 1))
-        else:
-            part = item["SpecialToken"]
-            slots.append(_Slot(int(part["type_id"]), ids=special[part["id"]]))
-    return slots

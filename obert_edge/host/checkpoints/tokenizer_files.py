@@ -1,18 +1,24 @@
-"""The tokenizer of a model folder: its ``tokenizer.json``, or an object of the `tokenizers` library.
+"""The tokenizer of a model folder: what transformers' ``AutoTokenizer`` makes of its files.
 
-A bundle runs its ``tokenizer.json`` on the device in plain Python (``device/tokenizers``); training and
-evaluation on the host use the `tokenizers` library.
+Several files describe one tokenizer, and they may disagree: ``tokenizer.json`` may lower case where
+``tokenizer_config.json`` says not to. Which of them wins depends on the class, so transformers is asked, and
+what it makes goes into the bundle as one ``tokenizer.json``, and training and evaluation use that as well.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
+from obert_edge.device.tokenizers.special_tokens import SpecialTokens, trimmings
+from obert_edge.device.tokenizers.tokenizer import Tokenizer as DeviceTokenizer
 from obert_edge.errors import CheckpointError
 from obert_edge.host.checkpoints.checkpoint import read_json
+from obert_edge.host.checkpoints.tokenizer_probes import check_device_reads
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -20,69 +26,236 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FILE = "tokenizer.json"
+CONFIG = "tokenizer_config.json"
 #: Vocabularies that transformers can make a ``tokenizer.json`` of.
-_OLDER_FILES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spm.model")
+_OLDER_FILES = (
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.model",
+    "tokenizer.model",
+)
+#: All files that a folder keeps a tokenizer in.
+TOKENIZER_FILES = (FILE, CONFIG, "special_tokens_map.json", "added_tokens.json", "merges.txt", *_OLDER_FILES)
 #: What ``special_tokens_map.json`` and ``tokenizer_config.json`` call the special tokens.
 _SPECIAL = ("cls_token", "sep_token", "mask_token", "pad_token", "unk_token", "bos_token", "eos_token")
+#: ``tokenizer_config.json`` calls them so, and ``BertNormalizer`` so; for the classes that look like BERT's.
+_BERT_FIELDS = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+#: Longest limit of tokens that is one; transformers writes 10**30 for "no limit".
+_NO_LIMIT = 1 << 20
+#: Two scores of a Unigram that differ by less are one number, printed and read again.
+_SAME = 1e-9
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a model folder has a tokenizer, of whatever age."""
+    return any((Path(folder) / name).is_file() for name in (FILE, *_OLDER_FILES))
 
 
 def read_tokenizer(folder: Path) -> Optional[bytes]:
-    """The ``tokenizer.json`` of a model folder, made by transformers from older files if need be.
+    """The tokenizer of a model folder as one ``tokenizer.json``.
 
     Returns:
-        Its bytes; ``None`` when the folder has no tokenizer at all.
+        The bytes of its ``tokenizer.json``, where transformers makes the same of all files together; else
+        those of the tokenizer that it makes; ``None`` when the folder has no tokenizer at all.
 
     Raises:
-        CheckpointError: there is one that cannot be read.
+        CheckpointError: there is one that cannot be read; or files disagree, and transformers, which would
+            know which one wins, is not installed.
     """
-    path = Path(folder) / FILE
-    if path.is_file():
-        read_json(path)
-        return path.read_bytes()
-    if not any((Path(folder) / name).is_file() for name in _OLDER_FILES):
+    folder = Path(folder)
+    if not has_tokenizer(folder):
         _log.warning("%s has no tokenizer: the bundle will take token ids, not texts", folder)
         return None
-    return str(_convert(Path(folder)).to_str()).encode()
+    given = _given(folder)
+    try:
+        made, cuts_left = _as_transformers(folder)
+    except ImportError as error:
+        if given is None:
+            raise CheckpointError(
+                f"{folder} holds no {FILE}, and making one of its other files needs {error.name}",
+                hint="pip install transformers, or copy the tokenizer.json of the checkpoint into the folder",
+            ) from error
+        _check_agreement(folder, json.loads(given))
+        return given
+    if given is not None and _same(json.loads(given), json.loads(made), cuts_left):
+        return given
+    if given is not None:
+        _log.warning(
+            "the tokenizer files of %s do not agree; the bundle gets the tokenizer that transformers makes "
+            "of them",
+            folder,
+        )
+    return _plain(made, cuts_left)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a model folder, from its ``tokenizer.json`` or an older vocabulary.
+    """The tokenizer of a model folder for the host: the one that its bundle gets.
 
-    Truncation and padding are switched off; tasks set what they need.
+    Truncation and padding are switched off; tasks set what they need. One that cuts the beginning of long
+    texts keeps that direction, with a limit that no text reaches.
 
     Raises:
         CheckpointError: there is no tokenizer, or it cannot be read.
     """
     from tokenizers import Tokenizer
 
-    path = Path(folder) / FILE
-    if path.is_file():
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:
-            raise CheckpointError(
-                f"{path} is not a tokenizer: {error}", hint="download the checkpoint again"
-            ) from error
-    else:
-        tokenizer = _convert(Path(folder))
-    tokenizer.no_truncation()
+    folder = Path(folder)
+    if not has_tokenizer(folder):
+        raise CheckpointError(
+            f"{folder} holds no {FILE}, nor a vocabulary that transformers could make one of",
+            hint="copy the tokenizer files of the checkpoint into the folder",
+        )
+    tokenizer = Tokenizer.from_str((read_tokenizer(folder) or b"").decode())
+    left = (tokenizer.truncation or {}).get("direction") == "left"
     tokenizer.no_padding()
+    tokenizer.no_truncation()
+    if left:
+        tokenizer.enable_truncation(_NO_LIMIT, direction="left")
     return tokenizer
 
 
-def _convert(folder: Path) -> Tokenizer:
-    """Let transformers make a tokenizer of an older vocabulary."""
-    try:
-        from transformers import AutoTokenizer
+def _given(folder: Path) -> Optional[bytes]:
+    """The folder's ``tokenizer.json``, which the `tokenizers` library reads; ``None``: there is none.
 
-        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(str(folder), use_fast=True).backend_tokenizer
+    Raises:
+        CheckpointError: it is not one.
+    """
+    path = folder / FILE
+    if read_json(path) is None:
+        return None
+    content = path.read_bytes()
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        return content
+    try:
+        Tokenizer.from_str(content.decode())
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(
+            f"{path} is not a tokenizer: {error}",
+            hint="copy the tokenizer.json of the checkpoint into the folder again",
+        ) from error
+    return content
+
+
+def _as_transformers(folder: Path) -> Tuple[bytes, bool]:
+    """The tokenizer that transformers makes of a folder, and whether it cuts the beginning of long texts.
+
+    Raises:
+        ImportError: transformers is not installed.
+        CheckpointError: it makes none, or one that is not a tokenizer of the `tokenizers` library.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:  # whatever transformers raises on a bad file, the user needs the same advice
         raise CheckpointError(
-            f"{folder} holds no {FILE}, and transformers cannot make one of its other files: {error}",
-            hint="copy the tokenizer files of the checkpoint into the folder, or save them with "
-            "AutoTokenizer.from_pretrained(...).save_pretrained(folder)",
+            f"transformers makes no tokenizer of the files in {folder}: {error}",
+            hint=f"copy the {FILE} and {CONFIG} of the checkpoint into the folder, or install what "
+            "transformers asks for",
         ) from error
-    return tokenizer
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise CheckpointError(
+            f"the tokenizer of {folder}, {type(tokenizer).__name__}, has no form that a {FILE} could hold",
+            hint="move its tokenizer files out of the folder to build a bundle that takes token ids",
+        )
+    text = str(tokenizer.backend_tokenizer.to_str())
+    return text.encode(), tokenizer.truncation_side == "left"
+
+
+def _plain(made: bytes, cuts_left: bool) -> bytes:
+    """A ``tokenizer.json`` that neither pads nor cuts; what is left of truncation is its direction."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(made.decode())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    if cuts_left:
+        tokenizer.enable_truncation(_NO_LIMIT, direction="left")
+    return str(tokenizer.to_str()).encode()
+
+
+def _same(given: Mapping[str, Any], made: Mapping[str, Any], cuts_left: bool) -> bool:
+    """Whether two parsed ``tokenizer.json`` cut every text alike."""
+    direction = (given.get("truncation") or {}).get("direction")
+    return (
+        (direction == "Left") == cuts_left and _meaning(given) == _meaning(made) and _same_scores(given, made)
+    )
+
+
+def _meaning(description: Mapping[str, Any]) -> List[Any]:
+    """What of a parsed ``tokenizer.json`` has a say in ids, spelled in one way."""
+    from tokenizers import Tokenizer
+
+    whole = json.loads(Tokenizer.from_str(json.dumps(description)).to_str())
+    model = {key: value or None for key, value in whole["model"].items()}
+    if model["type"] == "Unigram":
+        model["vocab"] = [piece for piece, _ in model["vocab"]]
+    if model["type"] == "BPE" and _spells_bytes(whole):
+        # Every byte has a piece, so there are no unknown characters.
+        model["unk_token"] = model["fuse_unk"] = model["byte_fallback"] = None
+    processor = whole["post_processor"]
+    added = [{**token, "special": None} for token in whole["added_tokens"]]
+    around = SpecialTokens.from_json(processor)
+    return [whole["normalizer"], whole["pre_tokenizer"], around, trimmings(processor), added, model]
+
+
+def _spells_bytes(description: Mapping[str, Any]) -> bool:
+    from obert_edge.device.tokenizers.byte_level import BYTE_CHARACTERS
+
+    words = description["pre_tokenizer"] or {}
+    last = words["pretokenizers"][-1] if words.get("type") == "Sequence" else words
+    vocabulary = description["model"]["vocab"]
+    return last.get("type") == "ByteLevel" and all(c in vocabulary for c in BYTE_CHARACTERS.values())
+
+
+def _same_scores(given: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    first, second = (one["model"].get("vocab") for one in (given, made))
+    if not isinstance(first, list) or not isinstance(second, list):
+        return True
+    return all(math.isclose(a, b, rel_tol=_SAME, abs_tol=_SAME) for (_, a), (_, b) in zip(first, second))
+
+
+def _check_agreement(folder: Path, description: Mapping[str, Any]) -> None:
+    """Refuse files that disagree: without transformers nobody knows which of them wins.
+
+    Raises:
+        CheckpointError: they do.
+    """
+    config = read_json(folder / CONFIG) or {}
+    for name, (said, found) in _disagreements(config, description).items():
+        raise CheckpointError(
+            f"{folder}: {CONFIG} says {name} is {said!r}, and {FILE} {found!r}",
+            hint="pip install transformers, which knows which of them wins, or make the files agree",
+        )
+
+
+def _disagreements(config: Mapping[str, Any], description: Mapping[str, Any]) -> Dict[str, Tuple[Any, Any]]:
+    """What ``tokenizer_config.json`` and ``tokenizer.json`` say, by name, where that is not the same."""
+    found: Dict[str, Tuple[Any, Any]] = {}
+    normalizer = description.get("normalizer") or {}
+    if normalizer.get("type") == "BertNormalizer":
+        for name, field in _BERT_FIELDS.items():
+            if name in config and config[name] != normalizer.get(field):
+                found[name] = config[name], normalizer.get(field)
+    words = description.get("pre_tokenizer") or {}
+    if "add_prefix_space" in config and words.get("type") == "ByteLevel":
+        found["add_prefix_space"] = config["add_prefix_space"], words["add_prefix_space"]
+    added = {str(token["id"]): token for token in description.get("added_tokens") or []}
+    for id_, token in (config.get("added_tokens_decoder") or {}).items():
+        same = {key: value for key, value in added.get(id_, {}).items() if key != "id"}
+        found[f"the added token {id_}"] = token, same or None
+    side = "left" if (description.get("truncation") or {}).get("direction") == "Left" else "right"
+    found["truncation_side"] = config.get("truncation_side", side), side
+    return {name: pair for name, pair in found.items() if pair[0] != pair[1]}
 
 
 def tokenizer_facts(folder: Path) -> Dict[str, Any]:
@@ -90,13 +263,13 @@ def tokenizer_facts(folder: Path) -> Dict[str, Any]:
 
     It is read from ``tokenizer_config.json`` and ``special_tokens_map.json``; what they lack is left out.
     """
-    config = read_json(Path(folder) / "tokenizer_config.json") or {}
+    config = read_json(Path(folder) / CONFIG) or {}
     facts: Dict[str, Any] = {}
     if isinstance(config.get("tokenizer_class"), str):
         facts["class"] = config["tokenizer_class"]
-    longest = config.get("model_max_length")
-    if isinstance(longest, int) and 0 < longest < 1 << 20:  # transformers writes 10**30 for "no limit"
-        facts["model_max_length"] = longest
+    longest = config.get("model_max_length", config.get("max_len"))
+    if isinstance(longest, (int, float)) and not isinstance(longest, bool) and 0 < longest < _NO_LIMIT:
+        facts["model_max_length"] = int(longest)
     special = {**(read_json(Path(folder) / "special_tokens_map.json") or {}), **config}
     tokens = {name: _content(special.get(name)) for name in _SPECIAL}
     facts["special_tokens"] = {name: token for name, token in tokens.items() if token}
@@ -109,8 +282,8 @@ def _content(token: Any) -> Optional[str]:
     return value if isinstance(value, str) else None
 
 
-def check_vocabulary(tokenizer: Optional[bytes], vocabulary: int, folder: Path) -> None:
-    """Refuse a tokenizer that makes ids the model has no embedding for.
+def check_tokenizer(tokenizer: Optional[bytes], vocabulary: int, folder: Path) -> None:
+    """Refuse a tokenizer that no device could read, or that makes ids the model has no embedding for.
 
     Args:
         tokenizer: a ``tokenizer.json``; None: there is nothing to check.
@@ -118,16 +291,30 @@ def check_vocabulary(tokenizer: Optional[bytes], vocabulary: int, folder: Path) 
         folder: what to call the model in errors.
 
     Raises:
-        CheckpointError: it does.
+        CheckpointError: it is such a one.
     """
     if tokenizer is None:
         return
-    model = json.loads(tokenizer).get("model", {})
-    ids = model.get("vocab") if isinstance(model, dict) else None
-    largest = max(ids.values(), default=-1) if isinstance(ids, dict) else -1
-    if isinstance(largest, int) and largest >= vocabulary:
-        raise CheckpointError(
-            f"the tokenizer of {folder} makes ids up to {largest}; the model has {vocabulary} word "
-            "embeddings",
-            hint="copy the tokenizer files that belong to this model",
-        )
+    read = check_device_reads(tokenizer, folder)
+    check_ids(read, vocabulary, folder)
+
+
+def check_ids(tokenizer: DeviceTokenizer, vocabulary: int, folder: Path) -> None:
+    """Refuse a tokenizer that makes ids the model has no embedding for: of pieces, added and special tokens.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    beyond = sorted(id_ for id_ in tokenizer.ids if id_ >= vocabulary)
+    if not beyond:
+        return
+    named = ", ".join(f"{tokenizer.token(id_)!r} ({id_})" for id_ in beyond[:3])
+    added = all(id_ in tokenizer.added_ids for id_ in beyond)
+    raise CheckpointError(
+        f"the tokenizer of {folder} makes ids up to {beyond[-1]}, such as {named}; the model has "
+        f"{vocabulary} word embeddings",
+        hint="call model.resize_token_embeddings(len(tokenizer)), train the new tokens and save the model, "
+        "or save the tokenizer without them"
+        if added
+        else "copy the tokenizer files that belong to this model",
+    )

@@ -26,7 +26,7 @@ from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
 from obert_edge.host.checkpoints.scales import Scales
 from obert_edge.host.checkpoints.sentence_transformers import RERANKER, encoder_folder, lowercased
-from obert_edge.host.checkpoints.tokenizer_files import check_vocabulary, read_tokenizer, tokenizer_facts
+from obert_edge.host.checkpoints.tokenizer_files import check_tokenizer, read_tokenizer, tokenizer_facts
 from obert_edge.host.compiler.case_runs import make_cases
 from obert_edge.host.compiler.device_wing import runner_members
 from obert_edge.host.compiler.importer import import_graph, result_names
@@ -95,9 +95,9 @@ def build(
     config = read_config(checkpoint, task, pooling)
     graph = select_first_early(fuse(import_graph(checkpoint, config, max_length)))
     tokenizer = read_tokenizer(checkpoint.folder)
-    check_vocabulary(tokenizer, config.vocabulary, checkpoint.folder)
     if tokenizer is not None and config.sentence.lowercase:
         tokenizer = lowercased(tokenizer)
+    check_tokenizer(tokenizer, config.vocabulary, checkpoint.folder)
     tell("finding activation ranges", 0.1)
     scales = find_scales(checkpoint, config, ranges=ranges, calibration=calibration, embeddings=embeddings)
     tell("quantizing and packing the weights", 0.4)

@@ -19,6 +19,7 @@ from obert_edge.host.checkpoints.quantization_format import (
     operand_quantizer,
 )
 from obert_edge.host.checkpoints.scales import Scales
+from obert_edge.host.checkpoints.tokenizer_files import has_tokenizer
 
 _log = logging.getLogger(__name__)
 
@@ -163,8 +164,7 @@ def _batches(checkpoint: Checkpoint, config: ModelConfig, texts: Optional[Texts]
 
     from obert_edge.calibration import calibration_batches, read_texts
 
-    has_tokenizer = any(checkpoint.folder.glob("tokenizer*.json")) or any(checkpoint.folder.glob("vocab.*"))
-    if not has_tokenizer:
+    if not has_tokenizer(checkpoint.folder):
         if texts is not None:
             raise DataError(
                 f"{checkpoint.folder} has no tokenizer for the calibration texts",
@@ -183,7 +183,9 @@ def _batches(checkpoint: Checkpoint, config: ModelConfig, texts: Optional[Texts]
         )
         texts = DEFAULT_TEXTS
     chosen: Sequence[Any] = read_texts(texts) if isinstance(texts, (str, Path)) else texts
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
+    if tokenizer.pad_token is None:  # the attention mask hides padding, so any token serves
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(checkpoint.config.get("pad_token_id") or 0)
     longest = min(_LONGEST, config.longest)
     batches: List[Dict[str, Any]] = calibration_batches(chosen, tokenizer, max_length=longest)
     return batches

@@ -136,6 +136,8 @@ def truncate(
 ) -> None:
     """Set a tokenizer to cut at ``max_length`` tokens, special tokens included, and never to pad.
 
+    One that cut the beginning of texts before still does.
+
     Args:
         tokenizer: changed in place.
         max_length: tokens.
@@ -143,4 +145,5 @@ def truncate(
         strategy: which of two texts is cut, as the `tokenizers` library calls it.
     """
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length, stride=stride, strategy=strategy)
+    side = (tokenizer.truncation or {}).get("direction", "right")
+    tokenizer.enable_truncation(max_length, stride=stride, strategy=strategy, direction=side)

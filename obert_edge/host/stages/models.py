@@ -12,6 +12,7 @@ from torch import nn
 from obert_edge.errors import CheckpointError
 from obert_edge.host.checkpoints.checkpoint import Checkpoint, read_model_config
 from obert_edge.host.checkpoints.pytorch import load_pytorch, quiet_transformers
+from obert_edge.host.checkpoints.tokenizer_files import TOKENIZER_FILES
 from obert_edge.host.data import Task
 from obert_edge.host.data.base import (
     MASKED_LM,
@@ -28,16 +29,6 @@ HEADS = {
     QUESTION_ANSWERING: "ForQuestionAnswering",
     MASKED_LM: "ForMaskedLM",
 }
-
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-)
 
 
 def load_model(folder: Path, task: Task, *, seed: int = 42) -> nn.Module:
@@ -93,7 +84,7 @@ def save_model(model: nn.Module, source: Path, folder: Path) -> None:
 
 def copy_tokenizer(source: Path, folder: Path) -> None:
     """Copy the tokenizer files of one model folder to another."""
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         if (Path(source) / name).is_file():
             shutil.copyfile(Path(source) / name, Path(folder) / name)
 

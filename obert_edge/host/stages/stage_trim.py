@@ -31,6 +31,7 @@ from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures.base import Decoder
 from obert_edge.host.checkpoints.checkpoint import CONFIG, SAFETENSORS, Checkpoint, read_json
 from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
+from obert_edge.host.checkpoints.tokenizer_files import read_tokenizer
 from obert_edge.host.options import Settings, option
 from obert_edge.host.stages.reports import Figures, StageReport
 from obert_edge.host.stages.settings import Training
@@ -150,7 +151,7 @@ class Trim(Stage[TrimSettings]):
                 hint="trim the float model, then quantize it with `obert-edge quantize`",
             )
         config = read_config(checkpoint)
-        text = _tokenizer_json(source, run.tokenizer)
+        text = (read_tokenizer(source) or b"").decode()
         description = parse_tokenizer(text, str(source))
         with shown(run.progress) as progress:
             counts = _count(run, config.vocabulary, settings.corpus, progress)
@@ -190,7 +191,8 @@ def trim_vocabulary(
     of smaller ones. Special tokens and single characters always stay.
 
     Args:
-        model: folder of a Bert, DistilBert, Electra (WordPiece) or Roberta (BPE) model.
+        model: folder of a Bert, DistilBert, Electra (WordPiece), Roberta (BPE) or XLMRoberta (Unigram)
+            model.
         output: folder to write; appears only when everything is in it.
         task: count the pieces of its train split.
         corpus: or (and) of these files: ``.txt`` (a text per line), ``.jsonl``, ``.tsv`` or ``.csv``, also
@@ -212,12 +214,6 @@ def trim_vocabulary(
 
     settings = TrimSettings(tuple(map(str, corpus)), min_count, keep)
     return run_stage(Trim(), model, task, output, settings, progress=progress, overwrite=overwrite)
-
-
-def _tokenizer_json(source: Path, tokenizer: Tokenizer) -> str:
-    """The file as it is, with its padding and truncation; or what older files were converted to."""
-    path = source / "tokenizer.json"
-    return path.read_text(encoding="utf-8") if path.is_file() else str(tokenizer.to_str())
 
 
 def _count(
@@ -295,8 +291,8 @@ def _write_tokenizer(source: Path, folder: Path, trimmed: Mapping[str, Any], ids
     Tokenizer.from_str(text)  # whatever is wrong is found before anything else is written
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     vocabulary = trimmed["model"]["vocab"]
-    in_order = list(vocabulary.values()) == list(range(len(vocabulary)))  # a line per id
-    if (source / "vocab.txt").is_file() and in_order:
+    by_id = isinstance(vocabulary, dict) and list(vocabulary.values()) == list(range(len(vocabulary)))
+    if (source / "vocab.txt").is_file() and by_id:  # a line per id
         (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in vocabulary), encoding="utf-8")
     if (source / "vocab.json").is_file():
         (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")

@@ -2,8 +2,10 @@
 
 WordPiece takes the longest piece that fits, again and again; BPE merges pairs in the order of its list. So
 a text whose pieces are all kept is cut exactly as before: a shorter list offers no longer piece and no
-earlier merge than the one that was taken. Every other text is cut into smaller pieces, down to single
-characters (bytes, for RoBERTa), which all stay: nothing that had pieces becomes unknown.
+earlier merge than the one that was taken. Unigram takes the pieces with the largest product, and a shorter
+list has no larger one; its rarest piece stays, because what is unknown costs a little more than that. Every
+other text is cut into smaller pieces, down to single characters (bytes, for RoBERTa), which all stay: nothing
+that had pieces becomes unknown.
 
 The one exception is a WordPiece vocabulary that lacks the piece of a character it uses inside other
 pieces (no usual trainer makes one). All pieces with such a character stay, but a word that needs one of
@@ -14,15 +16,24 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from operator import itemgetter
 from typing import Any, Collection, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import numpy.typing as npt
 
+from obert_edge.device.tokenizers import vocabulary_of
 from obert_edge.errors import CheckpointError, UsageError
 
 Counts = npt.NDArray[np.int64]
+
+#: A piece that stands for a byte of what the vocabulary lacks.
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+_TRIMMED = (
+    "vocabularies of WordPiece (BERT, DistilBERT, ELECTRA), BPE (RoBERTa) and Unigram (XLM-RoBERTa) can be "
+    "trimmed"
+)
 
 
 class Choice(NamedTuple):
@@ -55,7 +66,7 @@ def choose_pieces(
         required: further ids that stay.
 
     Raises:
-        CheckpointError: the tokenizer is neither WordPiece nor BPE, or makes ids beyond ``counts``.
+        CheckpointError: the tokenizer makes ids beyond ``counts``.
         UsageError: more than ``keep`` pieces have to stay.
     """
     vocabulary = _vocabulary(description)
@@ -94,9 +105,13 @@ def trim_tokenizer(description: Mapping[str, Any], ids: Sequence[int]) -> Dict[s
     result: Dict[str, Any] = copy.deepcopy(dict(description))
     new = {old: place for place, old in enumerate(ids)}
     model = result["model"]
-    model["vocab"] = {
-        piece: new[old] for piece, old in sorted(model["vocab"].items(), key=itemgetter(1)) if old in new
-    }
+    if model.get("type") == "Unigram":
+        model["vocab"] = [entry for old, entry in enumerate(model["vocab"]) if old in new]
+        model["unk_id"] = new[model["unk_id"]]
+    else:
+        model["vocab"] = {
+            piece: new[old] for piece, old in sorted(model["vocab"].items(), key=itemgetter(1)) if old in new
+        }
     if model.get("type") == "BPE":
         merged = [_pair(merge) for merge in model["merges"]]
         model["merges"] = [
@@ -117,21 +132,23 @@ def parse_tokenizer(text: str, source: str) -> Dict[str, Any]:
     """A parsed ``tokenizer.json`` that can be trimmed.
 
     Raises:
-        CheckpointError: it is not JSON, or its model is neither WordPiece nor BPE.
+        CheckpointError: it is not JSON, or its model is neither WordPiece, BPE nor Unigram with an unknown
+            token.
     """
     try:
         description: Dict[str, Any] = json.loads(text)
         kind = str(description["model"].get("type"))
         found = dict(description["model"]["vocab"])
+        unknown = kind == "Unigram" and description["model"]["unk_id"] is None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{source} is not a tokenizer.json with a vocabulary: {error!r}",
-            hint="vocabularies of WordPiece (BERT, DistilBERT, ELECTRA) and BPE (RoBERTa) can be trimmed",
+            hint=_TRIMMED,
         ) from error
-    if kind not in ("WordPiece", "BPE") or not found:
+    if kind not in ("WordPiece", "BPE", "Unigram") or not found or unknown:
         raise CheckpointError(
             f"the tokenizer of {source} is of kind {kind!r} with {len(found)} pieces",
-            hint="vocabularies of WordPiece (BERT, DistilBERT, ELECTRA) and BPE (RoBERTa) can be trimmed",
+            hint=_TRIMMED,
         )
     return description
 
@@ -146,7 +163,7 @@ def special_ids(description: Mapping[str, Any]) -> Set[int]:
 
 def _vocabulary(description: Mapping[str, Any]) -> Dict[str, int]:
     """Every piece and added token with its id."""
-    vocabulary = {str(piece): int(id_) for piece, id_ in description["model"]["vocab"].items()}
+    vocabulary = vocabulary_of(description)
     return {**vocabulary, **{t["content"]: int(t["id"]) for t in description.get("added_tokens") or []}}
 
 
@@ -159,6 +176,10 @@ def _needed(description: Mapping[str, Any], vocabulary: Mapping[str, int]) -> Se
     prefix = str(model.get("continuing_subword_prefix") or "")
     suffix = str(model.get("end_of_word_suffix") or "")
     needed |= {id_ for piece, id_ in vocabulary.items() if len(_bare(piece, prefix, suffix)) == 1}
+    if model.get("type") == "Unigram":
+        scores = [score for _, score in model["vocab"]]
+        needed |= {int(model["unk_id"]), scores.index(min(scores))}
+        needed |= {id_ for piece, id_ in vocabulary.items() if _BYTE.fullmatch(piece)}
     if model.get("type") == "WordPiece":
         needed |= _indispensable(model["vocab"], prefix, special_ids(description))
     return needed

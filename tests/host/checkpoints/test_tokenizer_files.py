@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from obert_edge.errors import CheckpointError
 from obert_edge.host.checkpoints.tokenizer_files import (
-    check_vocabulary,
+    check_tokenizer,
     load_tokenizer,
     read_tokenizer,
     tokenizer_facts,
 )
+from obert_edge.host.data.base import truncate
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "film"]
 
@@ -26,6 +28,17 @@ def older(tmp_path: Path) -> Path:
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     return tmp_path
+
+
+@pytest.fixture
+def saved(older: Path) -> bytes:
+    """The same with a ``tokenizer.json`` as well, which was made where transformers is installed."""
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.save(str(older / "tokenizer.json"))
+    return (older / "tokenizer.json").read_bytes()
 
 
 def test_an_older_vocabulary_becomes_a_tokenizer_json(older: Path) -> None:
@@ -54,24 +67,119 @@ def test_a_loaded_tokenizer_neither_cuts_nor_pads(older: Path) -> None:
 
 def test_a_folder_without_a_tokenizer_can_be_built_but_not_trained(tmp_path: Path) -> None:
     assert read_tokenizer(tmp_path) is None
-    with pytest.raises(CheckpointError, match=r"holds no tokenizer\.json, and transformers cannot make one"):
+    with pytest.raises(CheckpointError, match=r"holds no tokenizer\.json, nor a vocabulary"):
         load_tokenizer(tmp_path)
 
 
-def test_a_broken_tokenizer_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(CheckpointError, match="cannot be read as JSON"):
-        read_tokenizer(tmp_path)
-    with pytest.raises(CheckpointError, match="is not a tokenizer"):
-        load_tokenizer(tmp_path)
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ("[1]", "holds a list, not an object"),
+        ("{}", "is not a tokenizer"),
+        ('{"model": {"type": "WordPiece", "vocab": ["a"]}}', "is not a tokenizer"),
+        ('{"model": {"type": "BPE", "vocab": {"a": 0}}}', "is not a tokenizer"),
+        ('{"model": {"type": "Unigram", "vocab": {"a": 0}}}', "is not a tokenizer"),
+    ],
+)
+def test_a_broken_tokenizer_is_refused(tmp_path: Path, content: str, found: str) -> None:
+    (tmp_path / "tokenizer.json").write_text(content)
+    for read in (read_tokenizer, load_tokenizer):
+        with pytest.raises(CheckpointError, match=found):
+            read(tmp_path)
 
 
 def test_a_vocabulary_larger_than_the_word_embeddings_is_refused(older: Path) -> None:
     tokenizer = read_tokenizer(older)
-    check_vocabulary(tokenizer, len(WORDS), older)
-    check_vocabulary(None, 0, older)
-    with pytest.raises(CheckpointError, match="makes ids up to 7; the model has 7 word embeddings"):
-        check_vocabulary(tokenizer, len(WORDS) - 1, older)
+    check_tokenizer(tokenizer, len(WORDS), older)
+    check_tokenizer(None, 0, older)
+    with pytest.raises(
+        CheckpointError, match=r"makes ids up to 7, such as 'film' \(7\); the model has 7 word"
+    ):
+        check_tokenizer(tokenizer, len(WORDS) - 1, older)
+
+
+def test_added_tokens_beyond_the_word_embeddings_are_refused(older: Path) -> None:
+    tokenizer = Tokenizer.from_str((read_tokenizer(older) or b"").decode())
+    tokenizer.add_tokens(["covid19", "[E1]"])
+    added = str(tokenizer.to_str()).encode()
+    check_tokenizer(added, len(WORDS) + 2, older)
+    with pytest.raises(CheckpointError, match=r"'covid19' \(8\), '\[E1\]' \(9\)") as caught:
+        check_tokenizer(added, len(WORDS), older)
+    assert "resize_token_embeddings" in caught.value.hint
+
+
+def test_special_tokens_beyond_the_word_embeddings_are_refused(older: Path) -> None:
+    description = json.loads(read_tokenizer(older) or b"")
+    description["post_processor"]["special_tokens"]["[SEP]"]["ids"] = [50]
+    with pytest.raises(CheckpointError, match="makes ids up to 50"):
+        check_tokenizer(json.dumps(description).encode(), len(WORDS), older)
+
+
+@pytest.fixture
+def no_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+
+
+@pytest.mark.usefixtures("no_transformers")
+def test_without_transformers_files_that_agree_are_read(older: Path, saved: bytes) -> None:
+    assert read_tokenizer(older) == saved
+    assert load_tokenizer(older).encode("a good film").ids == [2, 5, 6, 7, 3]
+
+
+@pytest.mark.usefixtures("no_transformers")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("do_lower_case", False),
+        ("strip_accents", True),
+        ("tokenize_chinese_chars", False),
+        ("truncation_side", "left"),
+        ("added_tokens_decoder", {"9": {"content": "covid19", "special": False}}),
+    ],
+)
+def test_without_transformers_files_that_disagree_are_refused(
+    older: Path, saved: bytes, field: str, value: object
+) -> None:
+    (older / "tokenizer_config.json").write_text(json.dumps({field: value}))
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json says") as caught:
+        read_tokenizer(older)
+    assert "pip install transformers" in caught.value.hint
+
+
+@pytest.mark.usefixtures("no_transformers")
+def test_without_transformers_an_older_vocabulary_is_refused(older: Path) -> None:
+    with pytest.raises(CheckpointError, match="needs transformers"):
+        read_tokenizer(older)
+
+
+def test_a_tokenizer_that_has_no_tokenizer_json_is_refused(older: Path) -> None:
+    (older / "tokenizer_config.json").write_text('{"tokenizer_class": "CanineTokenizer"}')
+    with pytest.raises(
+        CheckpointError, match=r"CanineTokenizer, has no form that a tokenizer\.json"
+    ) as caught:
+        read_tokenizer(older)
+    assert "save_pretrained" not in caught.value.hint
+
+
+def test_files_that_transformers_cannot_read_are_refused(older: Path) -> None:
+    (older / "vocab.txt").unlink()
+    (older / "spiece.model").write_bytes(b"no such model")
+    (older / "tokenizer_config.json").write_text('{"tokenizer_class": "AlbertTokenizer"}')
+    with pytest.raises(CheckpointError, match="transformers makes no tokenizer") as caught:
+        read_tokenizer(older)
+    assert "save_pretrained" not in caught.value.hint
+
+
+def test_a_tokenizer_that_cuts_the_beginning_of_texts_still_does(older: Path) -> None:
+    (older / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "BertTokenizer", "truncation_side": "left"}'
+    )
+    tokenizer = load_tokenizer(older)
+    assert len(tokenizer.encode("a good film " * 100).ids) == 302
+    truncate(tokenizer, 4)
+    assert tokenizer.encode("a good film").ids == [2, 6, 7, 3]
 
 
 def test_the_facts_are_class_longest_input_and_special_tokens(tmp_path: Path) -> None:
@@ -83,5 +191,8 @@ def test_the_facts_are_class_longest_input_and_special_tokens(tmp_path: Path) ->
         "model_max_length": 512,
         "special_tokens": {"cls_token": "[CLS]", "mask_token": "[MASK]"},
     }
-    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 1e30}')
-    assert "model_max_length" not in tokenizer_facts(tmp_path)
+    for unlimited in ("1e30", "1" + 30 * "0", "true", '"512"', "0"):
+        (tmp_path / "tokenizer_config.json").write_text(f'{{"model_max_length": {unlimited}}}')
+        assert "model_max_length" not in tokenizer_facts(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"max_len": 256.0}')
+    assert tokenizer_facts(tmp_path)["model_max_length"] == 256

@@ -200,3 +200,44 @@ def test_other_tokenizers_are_refused(text: str) -> None:
 def test_ids_without_an_embedding_are_refused() -> None:
     with pytest.raises(CheckpointError, match="the model has 7 word embeddings"):
         choose_pieces(described(TOKENIZERS["bpe"]), np.zeros(7, np.int64))
+
+
+def unigram() -> str:
+    """A Unigram with bytes, an unknown token and an added one."""
+    pieces = [["<s>", 0.0], ["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["\u2581", -3.0], ["a", -4.0]]
+    pieces += [
+        ["b", -4.0],
+        ["ab", -5.0],
+        ["\u2581ab", -5.5],
+        ["rare", -30.0],
+        ["aab", -7.0],
+        ["<0x41>", -9.0],
+    ]
+    model = {"type": "Unigram", "unk_id": 3, "byte_fallback": False, "vocab": pieces}
+    flags = {"single_word": False, "lstrip": True, "rstrip": False, "normalized": False, "special": True}
+    added = [{"id": 3, "content": "<unk>", **flags}, {"id": 12, "content": "<mask>", **flags}]
+    words = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+    return json.dumps({"version": "1.0", "added_tokens": added, "pre_tokenizer": words, "model": model})
+
+
+def test_a_unigram_keeps_what_decides_what_is_unknown():
+    description = parse_tokenizer(unigram(), "model")
+    library = Tokenizer.from_str(unigram())
+    counts = np.bincount(library.encode("ab a <mask>").ids, minlength=13)
+    choice = choose_pieces(description, counts)
+    trimmed = trim_tokenizer(description, choice.ids)
+    kept = [piece for piece, _ in trimmed["model"]["vocab"]]
+    assert {"<unk>", "\u2581", "a", "b", "\u2581ab", "rare", "<0x41>"} <= set(kept)
+    assert not {"ab", "aab"} & set(kept)
+    smaller = Tokenizer.from_str(json.dumps(trimmed))
+    for text in ("ab a <mask>", "ab", "a\u7684b", "\u7684\u7684"):
+        assert smaller.encode(text).tokens == library.encode(text).tokens
+        assert [choice.ids[id_] for id_ in smaller.encode(text).ids] == library.encode(text).ids
+    assert smaller.encode("aab").tokens == ["\u2581", "a", "a", "b"]
+
+
+def test_a_unigram_without_an_unknown_token_cannot_be_trimmed():
+    description = json.loads(unigram())
+    description["model"]["unk_id"] = None
+    with pytest.raises(CheckpointError, match="of kind 'Unigram'"):
+        parse_tokenizer(json.dumps(description), "model")
