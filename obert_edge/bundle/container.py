@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
+import stat
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -238,6 +239,17 @@ def _limit(name: str) -> int:
 
 def _map(path: Path) -> memoryview:
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise BundleError(
+                f"{path} cannot be read: it is a folder, not a bundle",
+                hint=f"build a bundle of the model in it: `obert-edge build {path} --target ...`",
+            )
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
+            raise BundleError(
+                f"{path} cannot be read: it is not a regular file",
+                hint="give the .oeb file that `obert-edge build` wrote",
+            )
         with path.open("rb") as stream:
             if stream.seek(0, 2) == 0:
                 return memoryview(b"")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from obert_edge.bundle.manifest import Manifest
 from obert_edge.device.pipelines.base import Pipeline, Prediction, batches, label_names, softmax
 
 
@@ -62,7 +63,12 @@ class Classifier(Pipeline):
         threshold: multi-label only: the probability from which on a label counts.
     """
 
-    threshold: float = 0.5
+    threshold: float = field(default=0.5, metadata={"minimum": 0, "maximum": 1})
+
+    @classmethod
+    def without_effect(cls, manifest: Manifest) -> Tuple[str, ...]:
+        """The threshold, unless any number of labels may count."""
+        return () if manifest.task.problem_type == "multi_label" else ("threshold",)
 
     def predict(self, texts: Sequence[Tuple[str, Optional[str]]]) -> List[Prediction]:
         """One answer per text."""

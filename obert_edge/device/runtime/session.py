@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from obert_edge.device.pipelines import Prediction, create_pipeline
 from obert_edge.device.runtime.batching import Packer
 from obert_edge.device.runtime.board import default_cache_bytes, default_threads, find_board
 from obert_edge.device.runtime.library import find_library
-from obert_edge.device.runtime.native import Library, NativeModel, Packed, PackedBatch
+from obert_edge.device.runtime.native import MOST_THREADS, Library, NativeModel, Packed, PackedBatch
 from obert_edge.device.runtime.preflight import require_memory
 from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer
 from obert_edge.errors import UsageError
@@ -55,8 +56,8 @@ def load(
             there is not enough memory.
         UsageError: ``threads``, ``verify`` or ``cache_bytes`` out of range.
     """
-    _check_number("threads", threads, 1)
-    _check_number("cache_bytes", cache_bytes, 0)
+    _check_number("threads", threads, 1, MOST_THREADS)
+    _check_number("cache_bytes", cache_bytes, 0, sys.maxsize)
     # The weights are checked below, by the library.
     bundle = Bundle.open(path, "header" if verify == "checksums" else verify)
     try:
@@ -80,9 +81,12 @@ def load(
         raise
 
 
-def _check_number(name: str, value: Optional[int], smallest: int) -> None:
-    if value is not None and (not isinstance(value, int) or value < smallest):
-        raise UsageError(f"{name} is {value!r}; expected a whole number from {smallest}", hint="leave it out")
+def _check_number(name: str, value: Optional[int], smallest: int, largest: int) -> None:
+    if value is not None and (not isinstance(value, int) or not smallest <= value <= largest):
+        raise UsageError(
+            f"{name} is {value!r}; expected a whole number from {smallest} to {largest}",
+            hint="leave it out",
+        )
 
 
 @dataclass
