@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -89,6 +91,20 @@ def _check_number(name: str, value: Optional[int], smallest: int, largest: int) 
         )
 
 
+#: The sessions of this process.
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Give each session a lock of its own in a fork: a thread that held the old one is not there to free it."""
+    for session in list(_sessions):
+        session._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 @dataclass
 class RecordedProfile:
     """What :meth:`Session.profiling` measured; empty until its ``with`` block ends.
@@ -104,6 +120,8 @@ class RecordedProfile:
 
 class Session:
     """A loaded bundle; made by :func:`load`. Its methods may be called from several threads: they take turns.
+
+    A fork of the process may go on with it, on as many threads of its own; so a server may load once and fork.
 
     Attributes:
         manifest: what the bundle says about itself.
@@ -122,6 +140,7 @@ class Session:
         self._bundle = bundle
         self._model = model
         self._lock = threading.Lock()
+        _sessions.add(self)
         self._tokenizer: Optional[Tokenizer] = None
         program = model.program
         self._packer = Packer(library, bundle.manifest.model, uses_first_token=program.uses_first_token)
