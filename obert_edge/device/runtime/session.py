@@ -96,7 +96,7 @@ _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """Give each session a lock of its own in a fork: a thread that held the old one is not there to free it."""
+    """Give each session a new lock in a fork: a thread that held the old one is not there to free it."""
     for session in list(_sessions):
         session._lock = threading.Lock()
 
@@ -121,7 +121,7 @@ class RecordedProfile:
 class Session:
     """A loaded bundle; made by :func:`load`. Its methods may be called from several threads: they take turns.
 
-    A fork of the process may go on with it, on as many threads of its own; so a server may load once and fork.
+    A fork of the process may go on with it, on as many threads of its own: a server may load once and fork.
 
     Attributes:
         manifest: what the bundle says about itself.
