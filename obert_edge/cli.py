@@ -16,15 +16,21 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tupl
 import click
 
 from obert_edge import __version__
-from obert_edge.cli_options import HeadedCommand, declared, read
-from obert_edge.device.commands.command_line import JSON, VERBS
-from obert_edge.device.commands.command_line import Option as CommandOption
+from obert_edge.cli_options import HeadedCommand, HeadedOption, declared, read
+from obert_edge.device.commands.command_line import JSON, VERBS, Verb
+from obert_edge.device.commands.option import TASK
+from obert_edge.device.commands.option import Option as CommandOption
+from obert_edge.device.commands.verbs import INTERRUPTED, failure
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.host.stages.recipe import STAGES, BuildSettings, Recipe, TaskSettings
 from obert_edge.host.stages.stage import Stage
 from obert_edge.progress import Bar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+_INTERRUPTED = (
+    "interrupted: the output was not written. Run the same command again, and a stage goes on from its last "
+    "checkpoint."
+)
 _HOST_PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "yaml")
 #: Before the names of a task's options, which stand beside those of a stage.
 _TASK = "task__"
@@ -37,31 +43,31 @@ def main(arguments: Optional[Sequence[str]] = None) -> NoReturn:
 
 def run_command(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command line and return its exit code; errors become one friendly line and the fix."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
     try:
-        result = cli.main(
-            args=list(arguments) if arguments is not None else None,
-            prog_name="obert-edge",
-            standalone_mode=False,
-        )
+        result = cli.main(args=words, prog_name="obert-edge", standalone_mode=False)
     except ObertEdgeError as error:
-        click.echo(f"error: {error}", err=True)
-        return error.exit_code
+        return _fail(error, as_json)
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        return _fail(UsageError(error.format_message()), as_json, shown=True)
     except (click.Abort, KeyboardInterrupt):
-        click.echo(
-            "interrupted: the output was not written. Run the same command again, and a stage goes on from "
-            "its last checkpoint.",
-            err=True,
-        )
-        return 130
+        _print(_INTERRUPTED, INTERRUPTED.data, as_json)
+        return INTERRUPTED.exit_code
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in _HOST_PACKAGES:
             raise
-        click.echo(f"error: {error.name} is not installed\n  fix: pip install 'obert-edge[host]'", err=True)
-        return UsageError.exit_code
+        missing = UsageError(f"{error.name} is not installed", hint="pip install 'obert-edge[host]'")
+        return _fail(missing, as_json)
     return result if isinstance(result, int) else 0
+
+
+def _fail(error: ObertEdgeError, as_json: bool, *, shown: bool = False) -> int:
+    """Say what went wrong, and return the exit code."""
+    outcome = failure(error)
+    _print("" if shown else outcome.text, outcome.data, as_json)
+    return outcome.exit_code
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -203,16 +209,41 @@ def build(model: Path, output: Path, as_json: bool, tflite: bool, **values: Any)
     _print("\n".join(lines), data, as_json)
 
 
+class _DeviceCommand(HeadedCommand):
+    """A verb of the device, which looks the options of tasks up only when it is used."""
+
+    verb: Verb
+    _late: Optional[List[click.Parameter]] = None
+
+    def get_params(self, ctx: click.Context) -> List[click.Parameter]:
+        """The declared parameters, and the options that the tasks bring."""
+        if self._late is None:
+            self._late = []
+            for option in self.verb.late_options():
+                names, settings = option.for_click()
+                self._late.append(HeadedOption(names, heading=option.heading, **settings))
+        *own, help = super().get_params(ctx)
+        return [*own, *self._late, help]
+
+
 def _device_verb(name: str, *decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A verb that the device knows as well: its help and options are those of ``python3 model.oeb``."""
     verb = VERBS[name]
 
     def decorate(function: Any) -> Any:
-        function = _together(*decorators, *map(_click, verb.options), _json)(function)
+        def checked(**values: Any) -> Any:
+            names = {option.parameter for option in verb.options}
+            task = {key: values.pop(key) for key in list(values) if key.startswith(TASK)}
+            given = {key: values.pop(key) for key in list(values) if key in names}
+            texts = {"texts": values.pop("texts")} if verb.texts else {}
+            return function(**values, **verb.checked({**given, **task, **texts}))
+
+        command = _together(*decorators, *map(_click, verb.options), _json)(checked)
         if verb.texts:
-            function = click.argument("texts", nargs=-1)(function)
+            command = click.argument("texts", nargs=-1)(command)
         bundle = click.argument("bundle", type=click.Path(path_type=Path), required=verb.needs_bundle)
-        return cli.command(name, help=verb.help)(bundle(function))
+        kind = type(f"{name}Command", (_DeviceCommand,), {"verb": verb})
+        return cli.command(name, cls=kind, help=verb.help)(bundle(command))
 
     return decorate
 
@@ -304,7 +335,8 @@ def _outcome(outcome: Any, as_json: bool) -> int:
 
 
 def _print(text: str, data: Any, as_json: bool) -> None:
-    click.echo(text, err=True)
+    if text:
+        click.echo(text, err=True)
     if as_json:
         click.echo(json.dumps(data, indent=1, ensure_ascii=False, default=str))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -21,9 +22,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
     A process that is killed cannot clean up; what it leaves is removed by the next one that writes ``path``.
 
     Raises:
+        UsageError: what is there is no regular file: a folder, a device, a pipe.
         ObertEdgeError: the disk is full or the folder cannot be written.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UsageError(
+            f"the output {path} is a {'folder' if path.is_dir() else 'device or pipe'}, "
+            "not a file to replace",
+            hint="name another output",
+        )
     with _explain(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
@@ -35,7 +43,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o644)
+            temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -67,7 +75,7 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         held = _lock(temporary)
         try:
             yield temporary
-            temporary.chmod(0o755)
+            temporary.chmod(0o777 & ~_umask())
             if path.exists():
                 path.rename(old)
             temporary.rename(path)
@@ -79,6 +87,13 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 else:
                     old.rename(path)
             _release(held)
+
+
+def _umask() -> int:
+    """The permissions that the user takes from new files; the system tells only who sets them."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _lock(path: Path) -> Optional[int]:
@@ -109,7 +124,8 @@ def _release(descriptor: Optional[int]) -> None:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files and folders for ``path`` whose process is gone: nobody holds their lock."""
-    for left in [*path.parent.glob(f".{path.name}.*.part"), *path.parent.glob(f".{path.name}.*.old")]:
+    name = glob.escape(path.name)
+    for left in [*path.parent.glob(f".{name}.*.part"), *path.parent.glob(f".{name}.*.old")]:
         # mkstemp's random part has no dot: `.a.b.x.part` belongs to `a.b`, not to `a`.
         if "." in left.name[len(path.name) + 2 :].rpartition(".")[0]:
             continue

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+import click
 import pytest
 
+import obert_edge
 from obert_edge import cli
 from obert_edge.host.stages.recipe import STAGES
 from tests.host.stages.conftest import data, encoder  # noqa: F401
@@ -174,3 +179,35 @@ def test_layers_can_be_dropped_without_training(capsys, encoder, data, tmp_path)
     assert json.loads((tmp_path / "small" / "config.json").read_text())["num_hidden_layers"] == 1
     code, _, err = run(capsys, *arguments[:6], "--keep", "0,5", "--epochs", "0", "-o", tmp_path / "none")
     assert code == 2 and "[0, 5] cannot be kept of 2" in err
+
+
+def hints():
+    """The texts of every hint, with the file and the line it stands in."""
+    root = Path(obert_edge.__path__[0])
+    for path in sorted(root.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            for keyword in getattr(node, "keywords", []):
+                if isinstance(node, ast.Call) and keyword.arg == "hint":
+                    parts = [one for one in ast.walk(keyword.value) if isinstance(one, ast.Constant)]
+                    text = "".join(one.value for one in parts if isinstance(one.value, str))
+                    yield f"{path.relative_to(root)}:{node.lineno}", text
+
+
+def test_every_option_that_a_hint_names_exists():
+    flags = {}
+    for verb, command in cli.cli.commands.items():
+        found = [one for one in command.get_params(click.Context(command)) if isinstance(one, click.Option)]
+        flags[verb] = {flag for one in found for flag in (*one.opts, *one.secondary_opts)}
+    known = set().union(*flags.values())
+    named = [
+        (where, flag) for where, hint in hints() for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", hint)
+    ]
+    assert named
+    assert [(where, flag) for where, flag in named if flag not in known] == []
+    calls = [
+        (where, *call)
+        for where, hint in hints()
+        for call in re.findall(r"obert-edge ([a-z-]+)[^`]*?(--[a-z-]+)", hint)
+    ]
+    assert calls
+    assert [call for call in calls if call[2] not in flags[call[1]]] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,3 +129,43 @@ def test_a_folder_taken_away_but_not_replaced_comes_back(tmp_path):
     with pytest.raises(UsageError, match="not an empty folder"), atomic_folder(tmp_path / "a"):
         pass
     assert (tmp_path / "a" / "kept").exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to a device"])
+def test_only_a_regular_file_is_replaced(tmp_path, kind):
+    path = tmp_path / "out"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(os.devnull)
+    with pytest.raises(UsageError, match="not a file to replace"), atomic_file(path):
+        pytest.fail("the block must not run")
+    assert not path.is_file()
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_new_files_and_folders_have_the_permissions_that_the_user_gives(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        with atomic_file(tmp_path / "file") as temporary:
+            temporary.write_text("new")
+        with atomic_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+@pytest.mark.parametrize("name", ["m[1].oeb", "m*.oeb", "m?.oeb"])
+def test_what_a_killed_process_left_is_found_whatever_the_name(tmp_path, name):
+    left, others = tmp_path / f".{name}.abc.part", tmp_path / ".m1.oeb.abc.part"
+    left.write_text("half")
+    others.write_text("somebody else's")
+    with atomic_file(tmp_path / name) as temporary:
+        temporary.write_text("new")
+    assert not left.exists()
+    assert others.exists()

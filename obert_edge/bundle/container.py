@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import mmap
+import os
+import stat
 import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import Dict, List, Mapping, NoReturn, Optional, Type, Union
 
-from obert_edge.bundle.archive import Entry, read_archive, write_archive
+from obert_edge.bundle.archive import PREFIX, Entry, read_archive, write_archive
 from obert_edge.bundle.cases import Case, read_cases
-from obert_edge.bundle.hashes import Crc32, chunk_digests, crc32, sha256
+from obert_edge.bundle.hashes import CHUNK_BYTES, Crc32, chunk_digests, crc32, of_each, sha256
 from obert_edge.bundle.manifest import Manifest, MemberFacts
 from obert_edge.bundle.program import Program
 from obert_edge.errors import BundleError, UsageError
@@ -33,6 +36,8 @@ OPTIONAL = {TOKENIZER: 1 << 28, MODULES: 1 << 28, ENGINE: 1 << 28, MAIN: 1 << 20
 #: Every other member is Python source of the runner (the device wing); its name starts with this.
 RUNNER_PREFIX = "obert_edge/"
 MAX_SOURCE_BYTES = 1 << 20
+#: A ZIP file of this size or more would need fields that a bundle does not have.
+_LIMIT_BYTES = 1 << 32
 
 #: How thoroughly :meth:`Bundle.open` may check members, from least to most.
 CHECKS = ("header", "checksums", "full")
@@ -76,7 +81,11 @@ def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, Data]) ->
 
 
 class Bundle:
-    """An open bundle: members are views of one read-only memory map, never copies.
+    """An open bundle: members are views of one block of memory, never copies.
+
+    The block holds the file as it was when it was opened. A memory map of the file would change with it: a
+    copy over the file of a live session (``cp new.oeb model.oeb``) would change weights and indices that were
+    checked long ago, and a shorter file would end the process.
 
     Use it as a context manager, or :meth:`close` it; views handed out (and arrays made from them) stay valid
     as long as they are referenced.
@@ -113,7 +122,7 @@ class Bundle:
                 f"verify={verify!r} is none of {', '.join(map(repr, CHECKS))}", hint="pass one of them"
             )
         path = Path(path)
-        data = _map(path)
+        data = _read(path)
         entries = {entry.name: entry for entry in read_archive(data, str(path))}
         manifest = Manifest.from_json(bytes(_manifest_bytes(data, entries, path)), str(path))
         bundle = cls(path, data, entries, manifest)
@@ -170,7 +179,7 @@ class Bundle:
         self._check_crc(WEIGHTS, of_chunk)
 
     def close(self) -> None:
-        """Let go of the file; it stays mapped until the last view of it is gone."""
+        """Let go of the memory; it stays until the last view of it is gone."""
         self._data = None
 
     def __enter__(self) -> Bundle:
@@ -237,18 +246,68 @@ def _limit(name: str) -> int:
     return MAX_SOURCE_BYTES if is_source else -1
 
 
-def _map(path: Path) -> memoryview:
+def _read(path: Path) -> memoryview:
+    """The bytes of a file; of one that is no bundle only the first, however large it is."""
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise BundleError(
+                f"{path} cannot be read: it is a folder, not a bundle",
+                hint=f"build a bundle of the model in it: `obert-edge build {path} --target ...`",
+            )
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for its writer
+            raise BundleError(
+                f"{path} cannot be read: it is not a regular file",
+                hint="give the .oeb file that `obert-edge build` wrote",
+            )
         with path.open("rb") as stream:
-            if stream.seek(0, 2) == 0:
-                return memoryview(b"")
-            return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+            start = stream.read(len(PREFIX))
+            if start != PREFIX:
+                return memoryview(start)
+            return _read_whole(stream.fileno(), path)
     except FileNotFoundError as error:
         raise BundleError(f"there is no bundle at {path}", hint="check the path") from error
     except (OSError, ValueError) as error:
         raise BundleError(
             f"{path} cannot be read: {error}", hint="give the .oeb file that `obert-edge build` wrote"
         ) from error
+
+
+def _read_whole(descriptor: int, path: Path) -> memoryview:
+    size = os.fstat(descriptor).st_size
+    if size >= _LIMIT_BYTES:
+        raise BundleError(
+            f"{path} has {size} bytes; a bundle has fewer than {_LIMIT_BYTES}",
+            hint="give the .oeb file that `obert-edge build` wrote",
+        )
+    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        # A hint, which a system may not know: large pages take a fifth of the time to fill.
+        with contextlib.suppress(OSError):
+            block.madvise(mmap.MADV_HUGEPAGE)
+    view = memoryview(block)
+    fill(view, descriptor, path)
+    return view.toreadonly()
+
+
+def fill(view: memoryview, descriptor: int, path: Path) -> None:
+    """Read a file from its start until ``view`` is full, on all CPUs.
+
+    Raises:
+        BundleError: the file ends before that.
+    """
+
+    def read(start: int) -> None:
+        rest = view[start : start + CHUNK_BYTES]
+        while rest:
+            count = os.preadv(descriptor, [rest], start)
+            if count == 0:
+                raise BundleError(
+                    f"{path} was cut short while it was read", hint="wait until it is copied, then try again"
+                )
+            rest, start = rest[count:], start + count
+
+    of_each(range(0, len(view), CHUNK_BYTES), read)
 
 
 def _manifest_bytes(data: memoryview, entries: Dict[str, Entry], path: Path) -> memoryview:

@@ -20,6 +20,7 @@ Data = Union[bytes, bytearray, memoryview]
 #: A function that computes the CRC-32 of data, as ZIP and zlib define it.
 Crc32 = Callable[[Data], int]
 _T = TypeVar("_T")
+_Chunk = TypeVar("_Chunk")
 
 
 def sha256(data: Data) -> str:
@@ -40,7 +41,7 @@ def chunk_digests(data: Data) -> List[str]:
     def digest(chunk: memoryview) -> str:
         return hashlib.blake2b(chunk, digest_size=_DIGEST_BYTES).hexdigest()
 
-    return _of_each(_chunks(data), digest)
+    return of_each(_chunks(data), digest)
 
 
 def crc32(data: Data, of_chunk: Crc32 = zlib.crc32) -> int:
@@ -56,7 +57,7 @@ def crc32(data: Data, of_chunk: Crc32 = zlib.crc32) -> int:
     if len(chunks) < 2:
         return of_chunk(data)
     whole = 0
-    for chunk, checksum in zip(chunks, _of_each(chunks, of_chunk)):
+    for chunk, checksum in zip(chunks, of_each(chunks, of_chunk)):
         whole = _product(whole, _power(len(chunk))) ^ checksum
     return whole
 
@@ -88,7 +89,7 @@ def _chunks(data: Data) -> List[memoryview]:
     return [view[start : start + CHUNK_BYTES] for start in range(0, len(view), CHUNK_BYTES)]
 
 
-def _of_each(chunks: Sequence[memoryview], function: Callable[[memoryview], _T]) -> List[_T]:
+def of_each(chunks: Sequence[_Chunk], function: Callable[[_Chunk], _T]) -> List[_T]:
     """The results of ``function`` for all chunks, in order, on all CPUs; its errors are raised here."""
     results: List[_T] = [None] * len(chunks)  # type: ignore[list-item]  # every one is filled in below
     errors: List[BaseException] = []

@@ -74,12 +74,13 @@ def command_line_page() -> Iterator[str]:
         ],
     )
     for name, command in sorted(cli.commands.items()):
-        arguments = [one.make_metavar(click.Context(command)) for one in command.params if is_argument(one)]
+        parameters = command.get_params(click.Context(command))
+        arguments = [one.make_metavar(click.Context(command)) for one in parameters if is_argument(one)]
         yield from ("", f"## {name}", "", f"    obert-edge {' '.join([name, *arguments])} [OPTIONS]", "")
         yield from sentences(command.help or "")
         headings: Dict[str, List[click.Option]] = {"": []}
-        for one in command.params:
-            if isinstance(one, click.Option):
+        for one in parameters:
+            if isinstance(one, click.Option) and one.name != "help":
                 headings.setdefault(getattr(one, "heading", ""), []).append(one)
         for heading, found in headings.items():
             if heading:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, List, Optional, Type
 
+import obert_edge
 from obert_edge import errors
 from obert_edge.errors import ObertEdgeError
 
-#: What the worker's interpreter runs; its argument is this process's ``sys.path``, which may hold a bundle.
+#: What the worker's interpreter runs; its argument is the path to import from, which may hold a bundle.
+#: `-c` puts the working directory first, and a file there may be called like a module.
 _BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "import sys; sys.path[:] = [entry for entry in sys.path if entry]; "
+    "import json; sys.path[:] = json.loads(sys.argv[1]); "
     "from obert_edge.device.bench.worker import main; main()"
 )
 
@@ -30,10 +35,11 @@ class EngineProcess:
     def __init__(self, name: str) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, *_interpreter_flags(), "-c", _BOOT, json.dumps(sys.path)],
+            [sys.executable, *_interpreter_flags(), "-c", _BOOT, json.dumps(import_path())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         )
 
     @property
@@ -99,6 +105,20 @@ class EngineProcess:
             if status == -signal.SIGKILL:
                 hint = "the system may have run out of memory: use a smaller batch size or fewer baselines"
         return ObertEdgeError(f"the process that ran {self.name} {how}", hint=hint)
+
+
+def import_path() -> List[str]:
+    """Where a process of ours may import from: this process's ``sys.path`` without the working directory.
+
+    Where that holds obert-edge itself, a checkout that is not installed, it comes last: a file there hides no
+    module.
+    """
+    here = Path.cwd().resolve()
+    # Not resolved: an environment's folders may be links.
+    found = [str(Path.cwd() / entry) for entry in sys.path if entry]
+    kept = [entry for entry in found if Path(entry).resolve() != here]
+    home = Path(obert_edge.__path__[0]).resolve().parent
+    return [*kept, str(home)] if home == here else kept
 
 
 def _interpreter_flags() -> List[str]:

@@ -7,11 +7,11 @@ import importlib.util
 import os
 import signal
 import sys
-from typing import List, Optional
+from typing import Any, List, NoReturn, Optional
 
 from obert_edge.device.commands import verbs
-from obert_edge.device.commands.command_line import VERBS
-from obert_edge.errors import ObertEdgeError
+from obert_edge.device.commands.command_line import VERBS, Verb
+from obert_edge.errors import ObertEdgeError, UnsupportedDeviceError, UsageError
 
 
 def main(arguments: Optional[List[str]] = None, bundle: Optional[str] = None) -> int:
@@ -25,26 +25,47 @@ def main(arguments: Optional[List[str]] = None, bundle: Optional[str] = None) ->
         The exit code: 0 ok, 1 a check failed, 2 usage, 3 unsupported device, 130 interrupted.
     """
     path = bundle if bundle is not None else sys.argv[0]
-    parsed = _parser(path).parse_args(arguments)
-    if importlib.util.find_spec("numpy") is None:
-        return _finish(
-            "error: numpy is not installed\n  fix: pip install numpy, or apt install python3-numpy", 3
+    arguments = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in arguments
+    asks_for_help = bool({"-h", "--help"} & set(arguments))
+    if importlib.util.find_spec("numpy") is None and not asks_for_help:
+        missing = UnsupportedDeviceError(
+            "numpy is not installed", hint="pip install numpy, or apt install python3-numpy"
         )
-    verb = VERBS[parsed.verb]
-    extra = {"progress": _progress} if verb.shows_progress else {}
+        return _print(verbs.failure(missing), as_json)
     try:
+        parsed = _parser(path).parse_args(arguments)
+        verb = VERBS[parsed.verb]
+        extra = {"progress": _progress} if verb.shows_progress else {}
         outcome: verbs.Outcome = getattr(verbs, verb.name)(path, **verb.arguments(parsed), **extra)
     except ObertEdgeError as error:
         outcome = verbs.failure(error)
     except KeyboardInterrupt:
-        return _finish("interrupted", 130)
-    if parsed.as_json:
-        sys.stdout.write(verbs.to_json(outcome.data) + "\n")
-    return _finish(outcome.text, outcome.exit_code)
+        outcome = verbs.INTERRUPTED
+    return _print(outcome, as_json)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are ours, and which looks tasks up only for the verb that is asked for."""
+
+    verb: Optional[Verb] = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Read arguments, the options of tasks among them."""
+        verb, self.verb = self.verb, None
+        options = verb.late_options() if verb is not None else ()
+        groups = {heading: self.add_argument_group(heading) for heading in {one.heading for one in options}}
+        for option in options:
+            option.add_to(groups[option.heading])
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse a command line."""
+        raise UsageError(message, hint=f"see what there is: `{self.prog} --help`")
 
 
 def _parser(path: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"python3 {os.path.basename(path)}",  # noqa: PTH119 - no pathlib before the verb is known
         description="A compressed BERT model with its engine; runs with Python and numpy alone.",
         epilog="Add --help behind a verb for its options. Exit code: 0 ok, 1 a check failed, 2 wrong usage, "
@@ -52,7 +73,9 @@ def _parser(path: str) -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS.values():
-        verb.add_to(subparsers.add_parser(verb.name, help=verb.help, description=verb.help))
+        added = subparsers.add_parser(verb.name, help=verb.help, description=verb.help)
+        verb.add_to(added)
+        added.verb = verb
     return parser
 
 
@@ -64,12 +87,14 @@ def _progress(what: str, done: int, total: int) -> None:
         sys.stderr.flush()
 
 
-def _finish(text: str, exit_code: int) -> int:
-    """Print text for people in place of the progress line, and return the exit code."""
+def _print(outcome: verbs.Outcome, as_json: bool) -> int:
+    """Print an outcome, for people in place of the progress line, and return its exit code."""
+    if as_json:
+        sys.stdout.write(verbs.to_json(outcome.data) + "\n")
     if sys.stderr.isatty():
         sys.stderr.write("\r\033[K")
-    sys.stderr.write(text + "\n")
-    return exit_code
+    sys.stderr.write(outcome.text + "\n")
+    return outcome.exit_code
 
 
 if __name__ == "__main__":

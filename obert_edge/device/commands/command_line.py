@@ -2,84 +2,19 @@
 
 ``python3 model.oeb VERB`` makes an ``argparse`` parser of the declarations, and the ``obert-edge`` command
 makes click options of them. What a verb does is the function of the same name in ``commands/verbs.py``, whose
-parameters have the names used here. Nothing here needs numpy, so ``--help`` works without it.
+parameters have the names used here. Nothing here needs numpy, so ``--help`` works without it; only the
+options of tasks, which ``commands/task_options.py`` finds in the pipelines, are then missing from it.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Mapping, Sequence, Tuple
 
 from obert_edge.device.bench.baselines import ENGINES
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of a verb.
-
-    Args:
-        flag: as it is typed, such as ``--batch-size``.
-        help: one sentence.
-        type: what the value is read as; ``None``: the option has no value, and is true where it is given.
-        default: the value where it is not given.
-        otherwise: for people: what happens where it is not given and there is no plain default.
-        repeatable: whether it may be given several times; its value is then a sequence.
-        name: of the verb's parameter; default: the flag's.
-        metavar: what stands for the value in a usage line; default: by its type.
-    """
-
-    flag: str
-    help: str
-    type: Optional[type] = None
-    default: Any = None
-    otherwise: str = ""
-    repeatable: bool = False
-    name: str = ""
-    metavar: str = ""
-
-    @property
-    def parameter(self) -> str:
-        """The name of the verb's parameter."""
-        return self.name or self.flag.lstrip("-").replace("-", "_")
-
-    @property
-    def value(self) -> str:
-        """What stands for the value in a usage line."""
-        return self.metavar or {int: "N", float: "NUMBER"}.get(self.type or str, "NAME")
-
-    def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Add the option to a parser; its value is an attribute called :attr:`parameter`."""
-        stated = self.otherwise or ("" if self.default is None else f"{self.default:g}")
-        text = f"{self.help}  [default: {stated}]" if stated else self.help
-        settings: Dict[str, Any] = {"dest": self.parameter, "help": text.replace("%", "%%")}
-        if self.type is None:
-            settings.update(action="store_true")
-        elif self.repeatable:
-            settings.update(type=self.type, metavar=self.value, action="append", default=[])
-        else:
-            settings.update(type=self.type, metavar=self.value, default=self.default)
-        parser.add_argument(self.flag, **settings)
-
-    def words(self, value: Any) -> List[str]:
-        """What to type on a command line for a value of the verb's parameter."""
-        if self.type is None:
-            return [self.flag] if value else []
-        values = value if self.repeatable else [] if value is None else [value]
-        return [word for item in values for word in (self.flag, str(item))]
-
-    def for_click(self) -> Tuple[Tuple[str, str], Dict[str, Any]]:
-        """Positional and keyword arguments of ``click.option``."""
-        text = f"{self.help}  [default: {self.otherwise}]" if self.otherwise else self.help
-        settings: Dict[str, Any] = {"help": text}
-        if self.type is None:
-            settings.update(is_flag=True)
-        elif self.repeatable:
-            settings.update(type=self.type, metavar=self.value, multiple=True)
-        else:
-            settings.update(type=self.type, metavar=self.value, default=self.default)
-            settings.update(show_default=self.default is not None)
-        return (self.flag, self.parameter), settings
+from obert_edge.device.commands.option import TASK, Option
 
 
 @dataclass(frozen=True)
@@ -93,6 +28,8 @@ class Verb:
         texts: what the texts behind the bundle are, for verbs that take some; the function's ``texts``.
         needs_bundle: whether there is nothing to do without a bundle.
         shows_progress: whether the function takes ``progress``.
+        answers: whether the options of the bundle's task are options of the verb too; the function's
+            ``options``.
     """
 
     name: str
@@ -101,23 +38,60 @@ class Verb:
     texts: str = ""
     needs_bundle: bool = True
     shows_progress: bool = False
+    answers: bool = False
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Add everything but the bundle to a parser."""
+        """Add everything but the bundle and the options of tasks to a parser."""
         if self.texts:
             parser.add_argument("texts", nargs="*", metavar="TEXT", help=self.texts)
         for option in (*self.options, JSON):
             option.add_to(parser)
 
+    def late_options(self) -> Sequence[Option]:
+        """The options of tasks: none where numpy, which pipelines need, is not installed."""
+        if not self.answers or importlib.util.find_spec("numpy") is None:
+            return ()
+        from obert_edge.device.commands.task_options import declared
+
+        return declared()
+
     def arguments(self, parsed: argparse.Namespace) -> Dict[str, Any]:
-        """The arguments of the verb's function, out of what such a parser read."""
+        """The arguments of the verb's function, out of what such a parser read.
+
+        Raises:
+            UsageError: a value is out of range.
+        """
+        return self.checked(vars(parsed))
+
+    def checked(self, values: Mapping[str, Any]) -> Dict[str, Any]:
+        """The arguments of the verb's function, out of what any command line read.
+
+        Args:
+            values: by the names of the options' parameters.
+
+        Raises:
+            UsageError: a value is out of range.
+        """
+        for option in self.options:
+            option.check(values[option.parameter])
         names = [option.parameter for option in self.options] + ["texts"] * bool(self.texts)
-        return {name: getattr(parsed, name) for name in names}
+        found = {name: values[name] for name in names}
+        if self.answers:
+            given = {option.parameter: values.get(option.parameter) for option in self.late_options()}
+            found["options"] = {
+                name.partition(TASK)[2]: value for name, value in given.items() if value not in (None, [], ())
+            }
+        return found
 
 
 JSON = Option("--json", "Print the result as JSON on stdout.", name="as_json")
 _THREADS = Option(
-    "--threads", "Threads to compute with.", type=int, otherwise="as many as this process may use"
+    "--threads",
+    "Threads to compute with.",
+    type=int,
+    otherwise="as many as this process may use",
+    minimum=1,
+    maximum=1024,
 )
 _IMPLEMENTATION = Option(
     "--implementation", "Kernels to use, such as avx2 or scalar.", type=str, otherwise="the best for this CPU"
@@ -130,8 +104,8 @@ VERBS: Dict[str, Verb] = {
             "bench",
             "Measure the bundle, with other engines beside it.",
             (
-                Option("--batch-size", "Sequences per run.", type=int, default=1),
-                Option("--sequence-length", "Tokens per sequence.", type=int, default=128),
+                Option("--batch-size", "Sequences per run.", type=int, default=1, minimum=1),
+                Option("--sequence-length", "Tokens per sequence.", type=int, default=128, minimum=1),
                 Option(
                     "--baseline",
                     f"Engine to compare with: {', '.join(ENGINES)}, or one of them in one precision, such as "
@@ -146,10 +120,14 @@ VERBS: Dict[str, Verb] = {
                     type=float,
                     default=3.0,
                     metavar="SECONDS",
+                    minimum=0.001,
                 ),
-                Option("--iterations", "Timed runs per engine, in place of --duration.", type=int),
+                Option("--iterations", "Timed runs per engine, in place of --duration.", type=int, minimum=1),
                 Option(
-                    "--min-speedup", "Exit with 1 below this speed-up over the first baseline.", type=float
+                    "--min-speedup",
+                    "Exit with 1 below this speed-up over the first baseline.",
+                    type=float,
+                    minimum=0,
                 ),
                 Option("--profile", "Also measure every op."),
                 _THREADS,
@@ -165,19 +143,28 @@ VERBS: Dict[str, Verb] = {
         ),
         Verb(
             "run",
-            "Answer the bundle's task for texts.",
+            "Answer the bundle's task for texts, as its pipeline does.",
             (
                 Option(
                     "--input",
-                    "File with one input on each line; lines of a .jsonl file are JSON.",
+                    "File with one input on each line; -: standard input.",
                     type=str,
                     name="input_file",
                     metavar="FILE",
+                ),
+                Option(
+                    "--lines",
+                    'What the lines of --input are: texts, or JSON such as "a text", ["a text", "its pair"] '
+                    'or {"question": ..., "context": ...}.',
+                    type=str,
+                    choices=("text", "json"),
+                    otherwise="json in a file whose name ends in .jsonl or .json, else text",
                 ),
                 _THREADS,
                 _IMPLEMENTATION,
             ),
             texts="One text; or two: a pair, or a question and its context.",
+            answers=True,
         ),
         Verb("inspect", "Show what the bundle holds: layers, sparsity, formats, bytes, estimated times."),
         Verb(

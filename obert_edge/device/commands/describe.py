@@ -68,7 +68,19 @@ def describe(path: Union[str, Path], *, plain: bool = False) -> Tuple[str, Dict[
         ],
         **dataclasses.asdict(manifest),
     }
-    return "\n".join(_lines(manifest, facts, estimates, plain)), facts
+    lines = "\n".join(_lines(manifest, facts, estimates, plain))
+    return printable(lines), facts
+
+
+def printable(text: str) -> str:
+    """Text with every control character but the line feed spelled out.
+
+    Names and labels are whoever built the bundle's, and a terminal obeys what it is sent.
+    """
+    return "".join(
+        character if character == "\n" or character.isprintable() else repr(character)[1:-1]
+        for character in text
+    )
 
 
 def part_bytes(program: Program, member_bytes: Dict[str, int], size: int) -> Dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
@@ -29,6 +30,10 @@ class Outcome(NamedTuple):
     exit_code: int
     text: str
     data: Dict[str, Any]
+
+
+#: What to print when the user stops a verb.
+INTERRUPTED = Outcome(130, "interrupted", {"error": "Interrupted", "message": "interrupted", "fix": ""})
 
 
 def bench(
@@ -96,6 +101,7 @@ def run(
     texts: Sequence[str] = (),
     *,
     input_file: Optional[PathLike] = None,
+    lines: Optional[str] = None,
     threads: Optional[int] = None,
     implementation: Optional[str] = None,
     options: Optional[Dict[str, Any]] = None,
@@ -107,30 +113,87 @@ def run(
         texts: one text; or two: a pair, or a question and its context.
         input_file: JSON lines instead (or besides): each a text, a list of two, or an object such as
             ``{"question": ..., "context": ...}``; in a file whose name ends otherwise than in ``.jsonl`` or
-            ``.json``, each line is a text.
+            ``.json``, each line is a text. ``"-"``: standard input.
+        lines: ``"text"`` or ``"json"``, whatever the file is called.
         threads: see :func:`obert_edge.device.runtime.session.load`.
         implementation: the same.
         options: the task's own, such as ``{"top_k": 3}``.
+
+    Returns:
+        The predictions, and with them the task and the options in effect: an embedding whose ``normalize`` is
+        true has the length 1, whatever ``Session.run`` gives.
     """
+    from obert_edge.device.commands import task_options
     from obert_edge.device.runtime.session import load
 
-    items: List[Any] = []
+    options = options or {}
+    items = _items(texts, input_file, lines)
+    if not items:
+        raise UsageError("there is nothing to run", hint="give a text, or --input FILE.jsonl")
+    with load(path, threads=threads, implementation=implementation) as session:
+        task_options.require(session.manifest, options)
+        _check_items(session, items, options)
+        predictions = session.predict([item.value for item in items], **options)
+        in_effect = task_options.in_effect(session.manifest, options)
+    plain = [prediction.to_dict() for prediction in predictions]
+    text = "\n".join(json.dumps(_rounded(answer), ensure_ascii=False) for answer in plain)
+    return Outcome(0, text, {"predictions": plain, "task": session.manifest.task.type, "options": in_effect})
+
+
+class Item(NamedTuple):
+    """An input of ``run``, and where it stands, for errors."""
+
+    value: Any
+    where: str
+
+
+def _items(texts: Sequence[str], input_file: Optional[PathLike], lines: Optional[str]) -> List[Item]:
     if len(texts) > 2:
         raise UsageError(
             f"{len(texts)} texts were given; expected one, or two for a pair",
             hint="put quotes around each text, or list the texts in a file for --input",
         )
+    if lines is not None and input_file is None:
+        raise UsageError(
+            "--lines says what the lines of --input are, which was not given", hint="give --input FILE"
+        )
+    items = []
     if texts:
-        items.append(texts[0] if len(texts) == 1 else (texts[0], texts[1]))
+        items.append(Item(texts[0] if len(texts) == 1 else (texts[0], texts[1]), "what was given"))
     if input_file is not None:
-        items += read_inputs(Path(input_file))
-    if not items:
-        raise UsageError("there is nothing to run", hint="give a text, or --input FILE.jsonl")
-    with load(path, threads=threads, implementation=implementation) as session:
-        predictions = session.predict(items, **(options or {}))
-    plain = [prediction.to_dict() for prediction in predictions]
-    text = "\n".join(json.dumps(_rounded(answer), ensure_ascii=False) for answer in plain)
-    return Outcome(0, text, {"predictions": plain})
+        items += read_inputs(Path(input_file), lines)
+    return items
+
+
+def _check_items(session: Any, items: Sequence[Item], options: Dict[str, Any]) -> None:
+    """Name the place of an input that the task does not take, before any is run."""
+    from obert_edge.device.pipelines import create_pipeline
+
+    pipeline = create_pipeline(session.manifest, session.tokenizer, session, options)
+    first, second = pipeline.KEYS
+    for item in items:
+        try:
+            texts = pipeline.read(item.value)
+        except InputError as error:
+            raise InputError(
+                f"{item.where}: {error.message}", hint=_input_hint(first, second, pipeline.PAIR)
+            ) from error
+        try:
+            [text.encode() for text in texts if text is not None]
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{item.where} holds half a character (a lone surrogate) at {error.start}",
+                hint="give UTF-8 text",
+            ) from error
+
+
+def _input_hint(first: str, second: str, pair: Optional[bool]) -> str:
+    """What to type for one input of a task, on the command line or in a file."""
+    both = f'{{"{first}": ..., "{second}": ...}}'
+    if pair is True:
+        return f"give the {first} and the {second}, each in quotes, or lines {both}"
+    also = "" if pair is False else f", or, for a pair, two texts or a line {both}"
+    return f'give one text in quotes, or a line {{"{first}": ...}} for each{also}'
 
 
 def inspect(path: PathLike) -> Outcome:
@@ -155,31 +218,39 @@ def failure(error: ObertEdgeError) -> Outcome:
     return Outcome(error.exit_code, f"error: {error}", data)
 
 
-def read_inputs(path: Path) -> List[Any]:
-    """Texts of a file; see :func:`run`.
+def read_inputs(path: Path, lines: Optional[str] = None) -> List[Item]:
+    """Inputs of a file; see :func:`run`.
 
     Raises:
-        InputError: the file cannot be read, or a line of a ``.jsonl`` file is not JSON of the expected shape.
+        InputError: the file cannot be read, or a line of JSON is not JSON.
     """
+    name = "standard input" if str(path) == "-" else str(path)
     try:
-        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        text = data.decode("utf-8-sig")  # some editors mark their files
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path} cannot be read as text: {error}", hint="give a UTF-8 file with one input per line"
+            f"{name} cannot be read as text: {error}", hint="give a UTF-8 file with one input per line"
         ) from error
-    if path.suffix not in (".jsonl", ".json"):
-        return list(lines)
-    items: List[Any] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            item = json.loads(line)
-        except ValueError as error:
-            raise InputError(
-                f"line {number} of {path} is not JSON: {error}",
-                hint='write one input per line, for instance {"text": "..."}',
-            ) from error
-        items.append(tuple(item) if isinstance(item, list) else item)
+    is_json = lines == "json" if lines else path.suffix in (".jsonl", ".json")
+    items = []
+    # Only a line feed ends a line: str.splitlines() would also cut texts at the separators of Unicode.
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line[:-1] if line.endswith("\r") else line
+        if line.strip():
+            where = f"line {number} of {name}"
+            items.append(Item(_parsed(line, where) if is_json else line, where))
     return items
+
+
+def _parsed(line: str, where: str) -> Any:
+    try:
+        item = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{where} is not JSON: {error}", hint='write one input per line, for instance {"text": "..."}'
+        ) from error
+    return tuple(item) if isinstance(item, list) else item
 
 
 def _rounded(value: Any) -> Any:

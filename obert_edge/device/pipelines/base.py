@@ -60,6 +60,11 @@ class Pipeline:
     #: Whether the second text must be there (True), may be (None) or must not (False).
     PAIR: ClassVar[Optional[bool]] = None
 
+    @classmethod
+    def without_effect(cls, manifest: Manifest) -> Tuple[str, ...]:
+        """Names of options that change nothing for this bundle, and are refused."""
+        return ()
+
     def predict(self, texts: Sequence[Tuple[str, Optional[str]]]) -> List[Prediction]:
         """One prediction per text (or pair).
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from obert_edge.bundle.manifest import Manifest
 from obert_edge.device.pipelines.base import Pipeline, Prediction, batches, find_prompt, label_names, softmax
 from obert_edge.device.pipelines.modules import sigmoid
 
@@ -72,9 +73,14 @@ class Classifier(Pipeline):
         prompt: a text to put before every first text, in place of a named one.
     """
 
-    threshold: float = 0.5
+    threshold: float = field(default=0.5, metadata={"minimum": 0, "maximum": 1})
     prompt_name: Optional[str] = None
     prompt: Optional[str] = None
+
+    @classmethod
+    def without_effect(cls, manifest: Manifest) -> Tuple[str, ...]:
+        """The threshold, unless any number of labels may count."""
+        return () if manifest.task.problem_type == "multi_label" else ("threshold",)
 
     def predict(self, texts: Sequence[Tuple[str, Optional[str]]]) -> List[Prediction]:
         """One answer per text."""

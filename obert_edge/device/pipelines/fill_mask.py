@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -48,7 +48,7 @@ class MaskFiller(Pipeline):
         top_k: candidates per masked place.
     """
 
-    top_k: int = 5
+    top_k: int = field(default=5, metadata={"minimum": 1})
 
     PAIR: ClassVar[Optional[bool]] = False
 

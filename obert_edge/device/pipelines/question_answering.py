@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -50,11 +50,11 @@ class QuestionAnswerer(Pipeline):
         top_k: how many spans to give; all but the best are its ``alternatives``.
     """
 
-    stride: int = 128
-    max_length: Optional[int] = None
-    max_answer_tokens: int = 30
+    stride: int = field(default=128, metadata={"minimum": 0})
+    max_length: Optional[int] = field(default=None, metadata={"minimum": 1})
+    max_answer_tokens: int = field(default=30, metadata={"minimum": 1})
     no_answer_margin: Optional[float] = None
-    top_k: int = 1
+    top_k: int = field(default=1, metadata={"minimum": 1})
 
     KEYS: ClassVar[Tuple[str, str]] = ("question", "context")
     PAIR: ClassVar[Optional[bool]] = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -62,7 +62,7 @@ class EntityFinder(Pipeline):
         outside: the label of words that are no entity.
     """
 
-    stride: int = 64
+    stride: int = field(default=64, metadata={"minimum": 0})
     outside: str = "O"
 
     PAIR: ClassVar[Optional[bool]] = False

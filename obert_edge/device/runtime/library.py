@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import struct
@@ -104,32 +105,72 @@ def _load_carried(bundle: Bundle, library: memoryview) -> Library:
 
 
 def _load_from_memory(bundle: Bundle, library: memoryview) -> Library:
+    reasons = []
+    for load in (_load_memory_file, _load_temporary_file):
+        try:
+            return load(library)
+        except UnsupportedDeviceError as error:
+            reasons.append(error.message.partition(": ")[2] or error.message)
+            if not any(sign in error.message for sign in _PLACE_REFUSED):
+                break  # it is the library that the loader refuses, wherever it lies
+        except OSError as error:
+            reasons.append(f"{_WHERE[load]}: {error.strerror or error}")
+    raise UnsupportedDeviceError(
+        f"the engine library of {bundle.path} cannot be loaded here: {'; '.join(dict.fromkeys(reasons))}",
+        hint=_hint(" ".join(reasons)),
+    )
+
+
+def _load_memory_file(library: memoryview) -> Library:
+    """Load the library out of a file that exists in memory only.
+
+    Raises:
+        OSError: the system has or allows none, or shows no descriptors in ``/proc``.
+        UnsupportedDeviceError: the loader refuses it.
+    """
+    if not hasattr(os, "memfd_create"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    descriptor = os.memfd_create("obert_edge")
     try:
-        descriptor = _memory_file()
-        if descriptor is not None:
-            try:
-                with os.fdopen(os.dup(descriptor), "wb") as stream:
-                    stream.write(library)
-                # The loader takes a path it has seen for the library it has already loaded, and the numbers
-                # of descriptors are used again: every library needs a path of its own.
-                return Library(f"/proc/self/fd/{'../fd/' * len(_carried_libraries)}{descriptor}")
-            finally:
-                os.close(descriptor)
-        with tempfile.NamedTemporaryFile(prefix="obert_edge", suffix=".so") as stream:  # private: mode 0600
+        with os.fdopen(os.dup(descriptor), "wb") as stream:
             stream.write(library)
-            stream.flush()
-            return Library(stream.name)
-    except UnsupportedDeviceError as error:
-        reason = error.message.partition(": ")[2] or error.message
-        raise UnsupportedDeviceError(
-            f"the engine library of {bundle.path} cannot be loaded here: {reason}",
-            hint="use Linux with glibc 2.28 or newer, or install obert-edge on this device",
-        ) from error
+        # The loader takes a path it has seen for the library it has already loaded, and the numbers of
+        # descriptors are used again: every library needs a path of its own.
+        path = f"/proc/self/fd/{'../fd/' * len(_carried_libraries)}{descriptor}"
+        os.stat(path)  # noqa: PTH116 - a Path would take the dots out
+        return Library(path)
+    finally:
+        os.close(descriptor)
 
 
-def _memory_file() -> Optional[int]:
-    """A descriptor of a file that exists in memory only, or ``None`` where the system has or allows none."""
-    try:
-        return os.memfd_create("obert_edge")
-    except (AttributeError, OSError):
-        return None
+def _load_temporary_file(library: memoryview) -> Library:
+    """Load the library out of a file of the temporary folder, which only this user may read.
+
+    Raises:
+        OSError: there is no such folder, it may not be written, or it is full.
+        UnsupportedDeviceError: the loader refuses it.
+    """
+    with tempfile.NamedTemporaryFile(prefix="obert_edge", suffix=".so") as stream:  # private: mode 0600
+        stream.write(library)
+        stream.flush()
+        return Library(stream.name)
+
+
+#: What to call the places where a library may be put, in errors.
+_WHERE = {_load_memory_file: "a file in memory", _load_temporary_file: "a file in the temporary folder"}
+
+
+#: What the loader says where programs may not run from the place of a library.
+_PLACE_REFUSED = ("failed to map segment", "Permission denied", "Operation not permitted", "cannot open")
+
+
+def _hint(reasons: str) -> str:
+    """What helps against the reasons that the system gave."""
+    if "GLIBC" in reasons:
+        return "use Linux with glibc 2.28 or newer, or install obert-edge on this device"
+    if "temporary folder" not in reasons and not any(sign in reasons for sign in _PLACE_REFUSED):
+        return "rebuild the bundle for this system (Linux, glibc 2.28 or newer), or install obert-edge on it"
+    return (
+        "set TMPDIR to a folder that may be written and from which programs may run, or install obert-edge "
+        "on this device"
+    )

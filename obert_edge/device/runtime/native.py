@@ -16,10 +16,12 @@ import numpy as np
 
 from obert_edge.bundle.program import Domain, Program
 from obert_edge.device.runtime import abi
-from obert_edge.errors import InputError, UnsupportedDeviceError
+from obert_edge.errors import InputError, UnsupportedDeviceError, UsageError
 
 #: Bytes that the addresses of weights and of panels are multiples of.
 ALIGNMENT = 64
+#: The most threads that the engine takes.
+MOST_THREADS = 1024
 _INT32 = np.dtype(np.int32)
 #: Shapes whose room a :class:`Packer` remembers.
 _MOST_ROOMS = 1024
@@ -292,6 +294,7 @@ class NativeModel:
         BundleError: the blobs are not a program the engine can run.
         UnsupportedDeviceError: the implementation cannot run here, or there is no memory.
         InputError: ``threads`` or ``cache`` out of range.
+        UsageError: ``implementation`` is no name.
     """
 
     def __init__(
@@ -309,6 +312,15 @@ class NativeModel:
         self._library = library
         if cache < 0:
             raise InputError(f"cache is {cache}; it must be 0 or more bytes", hint="leave it out")
+        if not 1 <= threads <= MOST_THREADS:  # before ctypes keeps 32 bits of it
+            raise InputError(
+                f"threads is {threads}; it must be 1 to {MOST_THREADS}", hint="leave it out for the default"
+            )
+        if implementation is not None and not isinstance(implementation, str):
+            raise UsageError(
+                f"implementation is {implementation!r}; expected a name",
+                hint=f"name one of {', '.join(library.implementations())}, or leave it out",
+            )
         blob = memoryview(cast(Any, weights))
         self._weights = _aligned(np.frombuffer(blob, np.uint8) if blob.nbytes else np.zeros(0, np.uint8))
         handle = self._functions.oe_model_open(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +33,7 @@ from obert_edge.device.progress import silent
 from obert_edge.device.runtime.batching import Packer
 from obert_edge.device.runtime.board import default_cache_bytes, default_threads, find_board
 from obert_edge.device.runtime.library import find_library
-from obert_edge.device.runtime.native import Library, NativeModel, Packed, PackedBatch
+from obert_edge.device.runtime.native import MOST_THREADS, Library, NativeModel, Packed, PackedBatch
 from obert_edge.device.runtime.preflight import require_memory
 from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer
 from obert_edge.errors import InputError, UsageError
@@ -68,8 +70,8 @@ def load(
             there is not enough memory.
         UsageError: ``threads``, ``verify`` or ``cache_bytes`` out of range.
     """
-    _check_number("threads", threads, 1)
-    _check_number("cache_bytes", cache_bytes, 0)
+    _check_number("threads", threads, 1, MOST_THREADS)
+    _check_number("cache_bytes", cache_bytes, 0, sys.maxsize)
     # The weights are checked below, by the library.
     bundle = Bundle.open(path, "header" if verify == "checksums" else verify)
     try:
@@ -115,9 +117,26 @@ def _print_progress(what: str, done: int, total: int) -> None:
     sys.stderr.flush()
 
 
-def _check_number(name: str, value: Optional[int], smallest: int) -> None:
-    if value is not None and (not isinstance(value, int) or value < smallest):
-        raise UsageError(f"{name} is {value!r}; expected a whole number from {smallest}", hint="leave it out")
+def _check_number(name: str, value: Optional[int], smallest: int, largest: int) -> None:
+    if value is not None and (not isinstance(value, int) or not smallest <= value <= largest):
+        raise UsageError(
+            f"{name} is {value!r}; expected a whole number from {smallest} to {largest}",
+            hint="leave it out",
+        )
+
+
+#: The sessions of this process.
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Give each session a new lock in a fork: a thread that held the old one is not there to free it."""
+    for session in list(_sessions):
+        session._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass
@@ -136,6 +155,8 @@ class RecordedProfile:
 class Session:
     """A loaded bundle; made by :func:`load`. Its methods may be called from several threads: they take turns.
 
+    A fork of the process may go on with it, on as many threads of its own: a server may load once and fork.
+
     Attributes:
         manifest: what the bundle says about itself.
         threads: threads it computes with.
@@ -153,6 +174,7 @@ class Session:
         self._bundle = bundle
         self._model = model
         self._lock = threading.Lock()
+        _sessions.add(self)
         self._tokenizer: Optional[Tokenizer] = None
         self._modules: Optional[Modules] = None
         program = model.program

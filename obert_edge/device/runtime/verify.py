@@ -45,17 +45,24 @@ class Verification:
         members: how many members had their hashes checked.
         cases: how many test cases the bundle embeds.
         checks: the cases on each implementation and number of threads.
+        compared: how many arrays each of the checks compared.
     """
 
     path: str
     members: int
     cases: int
     checks: List[Check]
+    compared: int
 
     @property
     def ok(self) -> bool:
-        """Whether every case came out as embedded, everywhere."""
-        return not any(check.failures for check in self.checks)
+        """Whether every case came out as embedded, everywhere, and there was something to compare."""
+        return not self.is_empty and not any(check.failures for check in self.checks)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was compared: the bundle has no cases, or no outputs."""
+        return not self.compared
 
     def require(self) -> None:
         """Raise an error unless :attr:`ok`.
@@ -63,6 +70,11 @@ class Verification:
         Raises:
             VerificationError: with the first difference.
         """
+        if self.is_empty:
+            raise VerificationError(
+                f"{self.path} embeds nothing to compare: {self.cases} cases",
+                hint="rebuild the bundle with `obert-edge build`",
+            )
         for check in self.checks:
             if check.failures:
                 raise VerificationError(
@@ -84,6 +96,8 @@ class Verification:
                 f"{check.implementation}, {check.threads} thread{'s' * (check.threads != 1)}: "
                 f"{self.cases} cases in {check.batches} batches: {verdict}"
             )
+        if self.is_empty:
+            lines.append("the bundle embeds no results to compare with: rebuild it with `obert-edge build`")
         lines.append("verified" if self.ok else "FAILED")
         return "\n".join(lines)
 
@@ -131,7 +145,8 @@ def verify(
                 cache=default_cache_bytes(board),
             ) as model:
                 checks.append(_check(model, library, bundle, cases, name, count))
-        return Verification(str(bundle.path), len(bundle.manifest.members), len(cases), checks)
+        compared = len(cases) * len(bundle.manifest.outputs)
+        return Verification(str(bundle.path), len(bundle.manifest.members), len(cases), checks, compared)
 
 
 def _implementations(library: Library, wanted: Optional[str]) -> Sequence[str]:
@@ -167,7 +182,11 @@ def _check(
                 case_positions(library, bundle.manifest.model, starts),
                 case.token_types[first:last] if bundle.manifest.model.type_vocabulary else None,
             )
-            for output, found in zip(bundle.manifest.outputs, model.run(batch)):
+            results = model.run(batch)
+            if len(results) != len(bundle.manifest.outputs):
+                listed = len(bundle.manifest.outputs)
+                failures.append(f"case {number}: {len(results)} results; the manifest lists {listed}")
+            for output, found in zip(bundle.manifest.outputs, results):
                 rows = part if per_sequence[output.name] else slice(first, last)
                 difference = _difference(found, case.outputs[output.name][rows])
                 if difference:

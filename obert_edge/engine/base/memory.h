@@ -19,6 +19,12 @@ class Memory {
   // `huge`: in huge pages where the system has them, for what every run reads from end to end.
   [[nodiscard]] bool reserve(size_t bytes, bool huge = false);
 
+  // Forgets the block without giving it back: for what a fork copied while another thread was changing it.
+  void abandon() {
+    data_ = nullptr;
+    bytes_ = 0;
+  }
+
   uint8_t* data() { return data_; }
   const uint8_t* data() const { return data_; }
   size_t bytes() const { return bytes_; }

@@ -20,6 +20,9 @@ class Arena {
   // Gives every buffer an address for this batch. Takes memory only when the batch is larger than any before.
   int32_t place(const oe_batch& batch);
 
+  // See Memory::abandon.
+  void abandon() { memory_.abandon(); }
+
   // [buffers]: the addresses of the last `place`.
   void* const* addresses() const { return addresses_.data(); }
   size_t bytes() const { return memory_.bytes(); }

@@ -9,6 +9,22 @@
 
 namespace oe {
 
+namespace {
+
+// Says for as long as it lives that a run is under way.
+class Running {
+ public:
+  explicit Running(bool* flag) : flag_(flag) { __atomic_store_n(flag_, true, __ATOMIC_SEQ_CST); }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+  ~Running() { __atomic_store_n(flag_, false, __ATOMIC_SEQ_CST); }
+
+ private:
+  bool* flag_;
+};
+
+}  // namespace
+
 int32_t Executor::start(int32_t threads) {
   if (!profile_.start(program_.ops.size(), threads)) return fail(OE_OUT_OF_MEMORY, "no memory for the profile");
   int32_t status = arena_.plan(program_);
@@ -18,7 +34,19 @@ int32_t Executor::start(int32_t threads) {
   return linears_.make(program_, run_.kernels, pool_);
 }
 
+// In a fork of the process that opened the model. Where another thread ran it when the process was forked, the arena
+// and the scratch may have been copied halfway through growing, so they are taken anew.
+void Executor::recover_from_fork() {
+  if (running_) {
+    arena_.abandon();
+    scratch_.abandon();
+    running_ = false;
+  }
+  pool_.restart();
+}
+
 void Executor::take_batch(const oe_batch& batch) {
+  if (pool_.forked()) recover_from_fork();
   run_.batch = batch;
   run_.longest = 0;
   for (int32_t s = 0; s < batch.sequences; ++s) {
@@ -41,6 +69,7 @@ int32_t Executor::reserve_scratch() {
 int32_t Executor::run_op(int32_t op, const oe_batch& batch, void* const* buffers, int32_t repeats,
                          uint64_t* nanoseconds) {
   take_batch(batch);
+  const Running running(&running_);
   run_.addresses = buffers;
   const int32_t status = reserve_scratch();
   if (status != OE_OK) return status;
@@ -54,6 +83,7 @@ int32_t Executor::run_op(int32_t op, const oe_batch& batch, void* const* buffers
 
 int32_t Executor::run(const oe_batch& batch, float* const* outputs) {
   take_batch(batch);
+  const Running running(&running_);
   run_.outputs = outputs;
   int32_t status = arena_.place(batch);
   run_.addresses = arena_.addresses();

@@ -40,6 +40,7 @@ class Executor {
   const Profile& profile() const { return profile_; }
 
  private:
+  void recover_from_fork();
   void take_batch(const oe_batch& batch);
   int32_t reserve_scratch();
   void run_step(const Step& step);
@@ -54,6 +55,7 @@ class Executor {
   Profile profile_;
   ThreadPool pool_;  // after what its threads use, so that they are gone before it
   Run run_;
+  bool running_ = false;
 };
 
 }  // namespace oe

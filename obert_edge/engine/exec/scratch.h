@@ -21,6 +21,13 @@ class Scratch {
     return done;
   }
 
+  // See Memory::abandon.
+  void abandon() {
+    memory_.abandon();
+    first_ = nullptr;
+    stride_ = 0;
+  }
+
   void* of(int32_t thread) const { return first_ + static_cast<size_t>(thread) * stride_; }
   size_t bytes() const { return memory_.bytes(); }
 

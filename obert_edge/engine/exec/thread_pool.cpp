@@ -42,6 +42,10 @@ T add(T* value, T amount) {
   return __atomic_add_fetch(value, amount, __ATOMIC_SEQ_CST);
 }
 
+// The forks between the process that loaded this library and the one that runs now.
+uint32_t forks = 0;
+pthread_once_t counting = PTHREAD_ONCE_INIT;
+
 int32_t cores() {
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return CPU_COUNT(&allowed);
@@ -51,9 +55,23 @@ int32_t cores() {
 }  // namespace
 
 bool ThreadPool::start(int32_t threads) {
-  threads_ = 1;
-  crowded_ = threads > cores();
+  pthread_once(&counting, [] { pthread_atfork(nullptr, nullptr, [] { add(&forks, 1u); }); });
   if (!workers_.allocate(static_cast<size_t>(threads - 1))) return false;
+  return start_workers(threads);
+}
+
+bool ThreadPool::forked() const { return forks_ != load(&forks); }
+
+void ThreadPool::restart() {
+  store(&state_, Unclaimed(unclaimed().number() + 1, 0, 0).word);
+  store(&sleepers_, 0);
+  start_workers(threads_);  // with fewer threads than before a run is slower, not wrong
+}
+
+bool ThreadPool::start_workers(int32_t threads) {
+  threads_ = 1;
+  forks_ = load(&forks);
+  crowded_ = threads > cores();
   for (int32_t i = 1; i < threads; ++i) {
     Worker& worker = workers_[static_cast<size_t>(i - 1)];
     worker.pool = this;
@@ -65,6 +83,7 @@ bool ThreadPool::start(int32_t threads) {
 }
 
 ThreadPool::~ThreadPool() {
+  if (forked()) return;  // the workers are the other process's
   store(&stopping_, true);
   add(&wakeups_, 1u);
   futex_wake_all(&wakeups_);

@@ -30,6 +30,12 @@ class ThreadPool {
   // Starts threads - 1 workers. False when the system gives no more threads.
   [[nodiscard]] bool start(int32_t threads);
 
+  // Whether this process is a fork of the one that started the workers: threads do not survive a fork.
+  bool forked() const;
+
+  // Starts the workers anew in such a process, at most as many as there were; what they were doing is forgotten.
+  void restart();
+
   int32_t threads() const { return threads_; }
 
   // Calls `function` once for every task in [0, tasks), in any order, and returns when all are done.
@@ -59,6 +65,7 @@ class ThreadPool {
   static constexpr int kTaskBits = 20;
   static constexpr int32_t kMostTasks = (1 << kTaskBits) - 1;  // of one loop
 
+  bool start_workers(int32_t threads);
   static void* worker_main(void* worker);
   void run_loop(int32_t tasks);
   void work(int32_t thread);
@@ -78,6 +85,7 @@ class ThreadPool {
   bool stopping_ = false;
 
   int32_t threads_ = 1;
+  uint32_t forks_ = 0;    // that lie behind the process which started the workers
   bool crowded_ = false;  // more threads than cores: do not spin
   Array<Worker> workers_;
 };

@@ -85,7 +85,8 @@ def _bench(bundle: Path, address: Address, arguments: Sequence[str]) -> Result:
         with Connection(address) as connection:
             path = address.file(bundle.name)
             put(connection, bundle, path)
-            place = path if "/" in path else f"./{path}"
+            # A path that starts with a dash would be an option of the interpreter.
+            place = path if path.startswith("/") else f"./{path}"
             answer = connection.run(["python3", place, "bench", *arguments])
     except ObertEdgeError as error:
         return Result(address, error.exit_code, error=error)

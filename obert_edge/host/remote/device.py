@@ -20,7 +20,9 @@ _OLDEST_PYTHON = (3, 9)
 #: The program runs on whatever Python 3 the device has, so its syntax is old, and prints the device's facts
 #: as JSON. Its argument is where the bundle is to go.
 _PROBE = """
-import hashlib, json, os, platform, sys
+import sys
+sys.path[:] = [entry for entry in sys.path if entry]  # nothing of the folder this runs in
+import hashlib, json, os, platform
 facts = {"machine": platform.machine(), "bits": platform.architecture()[0]}
 facts["python"] = list(sys.version_info[:3])
 try:
@@ -30,12 +32,14 @@ except Exception as error:
     facts["numpy_error"] = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
 path = sys.argv[1]
 folder = os.path.dirname(path) or "."
+facts["is_other"] = os.path.exists(path) and not os.path.isfile(path)
 try:
-    with open(path, "rb") as stream:
+    with open("/dev/null" if facts["is_other"] else path, "rb") as stream:
         digest = hashlib.sha256()
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
-    facts["sha256"] = digest.hexdigest()
+    if not facts["is_other"]:
+        facts["sha256"] = digest.hexdigest()
 except (IOError, OSError):
     pass
 while folder and not os.path.isdir(folder):
@@ -58,14 +62,15 @@ for old in ".$2."*.part; do
   pid=${old%.part}; pid=${pid##*.}
   [ -e "$old" ] && ! kill -0 "$pid" 2>/dev/null && rm -f "$old"
 done
-part=".$2.$$.part"
+part="./.$2.$$.part"
+if [ -e "./$2" ] && [ ! -f "./$2" ]; then echo "it is no regular file" >&2; exit 41; fi
 trap 'rm -f "$part"' EXIT
 trap 'exit 43' HUP INT TERM PIPE
 : > "$part" || exit 41
 cat > "$part" || exit 42
 [ "$(wc -c < "$part")" -eq "$3" ] || exit 43
 sync "$part" 2>/dev/null || sync
-mv -f -- "$part" "$2" || exit 41
+mv -f -- "$part" "./$2" || exit 41
 """
 
 
@@ -93,7 +98,7 @@ def probe(connection: Connection, path: str) -> Device:
 
     Raises:
         UnsupportedDeviceError: no Python 3.9 or numpy there.
-        DeviceError: the connection broke.
+        DeviceError: the connection broke, or something that is no file is in the bundle's place.
     """
     answer = connection.run(["python3", "-c", _PROBE, path])
     found = [line for line in answer.output.splitlines() if line.startswith("obert-edge:")]
@@ -112,6 +117,11 @@ def probe(connection: Connection, path: str) -> Device:
         raise UnsupportedDeviceError(
             f"{connection.address} has no numpy that can be imported: {facts['numpy_error']}",
             hint="run there: `sudo apt install python3-numpy` (or `pip install numpy`)",
+        )
+    if facts["is_other"]:
+        raise DeviceError(
+            f"{path} on {connection.address} is no regular file, and is not replaced",
+            hint="name another file, or a folder with a / at its end: ssh://user@host:path/",
         )
     return Device(architecture_of(facts["machine"], facts["bits"]), facts.get("free"), facts.get("sha256"))
 

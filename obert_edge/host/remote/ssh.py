@@ -53,7 +53,8 @@ class Address:
             UsageError: it has another form.
         """
         match = _ADDRESS.fullmatch(text)
-        if match is None or match["login"].startswith("-"):
+        # What starts with a dash would be an option of `ssh`, or of the command it starts as a proxy.
+        if match is None or any(part.startswith("-") for part in match["login"].split("@")):
             raise UsageError(
                 f"{text!r} is not the address of a device",
                 hint="write ssh://user@host or ssh://user@host:path",
@@ -115,7 +116,7 @@ class Connection:
             DeviceError: the connection broke.
         """
         done = subprocess.run(
-            [*self._ssh, "-o", "ControlMaster=no", self.address.login, quote(command)],
+            [*self._ssh, "-o", "ControlMaster=no", "--", self.address.login, quote(command)],
             stdin=subprocess.DEVNULL if stdin is None else stdin,
             capture_output=True,
             check=False,
@@ -168,6 +169,7 @@ class Connection:
                     "ControlMaster=yes",
                     "-o",
                     "ControlPersist=no",
+                    "--",
                     self.address.login,
                     command,
                 ],

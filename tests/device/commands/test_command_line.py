@@ -8,8 +8,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from obert_edge.device.commands import bundle_main, verbs
+from obert_edge import cli
+from obert_edge.device.commands import bundle_main, task_options, verbs
 from obert_edge.device.commands.command_line import JSON, VERBS
+from obert_edge.device.commands.option import TASK
+from obert_edge.device.pipelines import PIPELINES
+from obert_edge.device.pipelines import task_options as options_of_task
+from obert_edge.errors import UsageError
 
 GIVEN = ["--threads", "3", "--baseline", "litert", "--baseline", "openvino", "--duration", "0.5", "--profile"]
 READ = {
@@ -77,3 +82,58 @@ def test_every_verb_has_help(verb, capsys):
         bundle_main.main([verb, "--help"], "model.oeb")
     assert caught.value.code == 0
     assert VERBS[verb].help.split()[0] in capsys.readouterr().out
+
+
+#: What to type for an option of each type, and what is read.
+TYPED = {bool: ([], True), int: (["7"], 7), float: (["0.25"], 0.25), str: (["X"], "X")}
+
+
+def typed(option):
+    words, value = TYPED[option.kind]
+    words, value = (list(option.choices[:1]), option.choices[0]) if option.choices else (words, value)
+    return [task_options.flag(option.name), *words], [value] if option.several else value
+
+
+@pytest.mark.parametrize("task", PIPELINES)
+def test_every_option_of_a_task_is_an_option_of_run(task):
+    options = options_of_task(task)
+    words = [word for option in options.values() for word in typed(option)[0]]
+    wanted = {name: typed(option)[1] for name, option in options.items()}
+    parsed = bundle_main._parser("model.oeb").parse_args(["run", "a text", *words])
+    assert VERBS["run"].arguments(parsed)["options"] == wanted
+    context = cli.cli.commands["run"].make_context("run", ["model.oeb", "a text", *words])
+    found = VERBS["run"].checked({**context.params, "input_file": None})["options"]
+    assert {
+        name: list(value) if isinstance(value, tuple) else value for name, value in found.items()
+    } == wanted
+
+
+def test_an_option_of_a_task_that_is_not_given_is_the_pipelines_business():
+    parsed = bundle_main._parser("model.oeb").parse_args(["run", "a text"])
+    assert VERBS["run"].arguments(parsed)["options"] == {}
+    parsed = bundle_main._parser("model.oeb").parse_args(["run", "a text", "--no-normalize"])
+    assert VERBS["run"].arguments(parsed)["options"] == {"normalize": False}
+
+
+def test_no_option_of_a_task_hides_one_of_the_verb():
+    own = {option.flag for option in (*VERBS["run"].options, JSON)}
+    assert not own & {option.flag for option in task_options.declared()}
+    assert all(option.parameter.startswith(TASK) for option in task_options.declared())
+
+
+@pytest.mark.parametrize(
+    ("verb", "flag", "value"),
+    [
+        ("run", "--threads", 0),
+        ("run", "--threads", 2**32 + 1),
+        ("verify", "--threads", -1),
+        ("bench", "--batch-size", 0),
+        ("bench", "--duration", float("nan")),
+        ("bench", "--min-speedup", -1.0),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_its_name_on_the_command_line(verb, flag, value):
+    parsed = bundle_main._parser("model.oeb").parse_args([verb, f"{flag}={value}"])
+    with pytest.raises(UsageError, match=f"{flag} is {value}; expected") as caught:
+        VERBS[verb].arguments(parsed)
+    assert flag in caught.value.hint

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from obert_edge import cli
 from obert_edge.device.commands import bundle_main
 from obert_edge.device.commands import verbs as commands
 from obert_edge.errors import InputError, UsageError
@@ -113,6 +121,96 @@ def test_inputs_come_from_arguments_and_files(classifier, answerer, tmp_path):
     assert from_text == [from_jsonl[2], from_jsonl[0], from_jsonl[2]]
     answer = commands.run(answerer, ["bob ?", "anna lives in paris"]).data["predictions"][0]
     assert answer["text"] == "anna lives in paris"[answer["start"] : answer["end"]]
+
+
+def test_a_line_ends_at_a_line_feed_and_nowhere_else(classifier, tmp_path):
+    (tmp_path / "in.txt").write_bytes("\ufeffgood\u2028film\x0cnow\r\nbad".encode())
+    items = commands.read_inputs(tmp_path / "in.txt")
+    assert [item.value for item in items] == ["good\u2028film\x0cnow", "bad"]
+    assert [item.where for item in items] == [f"line {n} of {tmp_path / 'in.txt'}" for n in (1, 2)]
+
+
+def test_lines_come_from_standard_input(bare_device):
+    bundle = bare_device.folder / "model.oeb"
+    words = [sys.executable, str(bundle), "run", "--json", "--input", "-"]
+    for more, sent in ((), b"good\nbad\n"), (("--lines", "json"), b'"good"\n["bad", "so"]\n'):
+        done = subprocess.run([*words, *more], input=sent, capture_output=True, check=True, timeout=120)
+        assert len(json.loads(done.stdout)["predictions"]) == 2
+
+
+def test_options_of_the_task_reach_its_pipeline(bare_device, answerer):
+    question = ["bob ?", "anna lives in paris"]
+    outcome = commands.run(answerer, question, options={"top_k": 2})
+    assert len(outcome.data["predictions"][0]["alternatives"]) == 1
+    shutil.copy(answerer, bare_device.folder / "model.oeb")
+    code, found, text = bare_device("run", *question, "--top-k", "2", "--json")
+    assert code == 0, text
+    assert found["predictions"] == outcome.data["predictions"]
+    code, found, _ = bare_device("run", *question, "--no-answer-margin", "1e9", "--json")
+    assert found["predictions"][0]["text"] == ""
+    assert found["options"]["no_answer_margin"] == 1e9
+
+
+def test_the_answer_says_how_an_embedding_was_made(build_bundle):
+    bundle = build_bundle("BertModel", task="encoder")
+    for options in {}, {"normalize": True}, {"normalize": False}:
+        found = commands.run(bundle, ["hello world"], options=options).data
+        length = np.linalg.norm(found["predictions"][0]["vector"])
+        assert found["task"] == "encoder"
+        assert found["options"]["normalize"] is bool(abs(length - 1) < 1e-5)
+
+
+def test_an_option_of_another_task_is_refused_with_those_there_are(classifier, answerer):
+    with pytest.raises(UsageError, match="--top-k means nothing to this bundle.*sequence-classification"):
+        commands.run(classifier, ["good"], options={"top_k": 2})
+    with pytest.raises(UsageError, match="--normalize") as caught:
+        commands.run(answerer, ["bob ?", "anna"], options={"normalize": True})
+    assert "--top-k" in caught.value.hint
+    with pytest.raises(UsageError, match="--top-k is 0"):
+        commands.run(answerer, ["bob ?", "anna"], options={"top_k": 0})
+
+
+def test_an_input_of_another_kind_is_named_with_its_place(classifier, answerer, tmp_path):
+    (tmp_path / "in.jsonl").write_text('["bob ?", "anna"]\n{"question": "bob ?"}\n')
+    with pytest.raises(InputError, match="line 2 of .*takes a pair") as caught:
+        commands.run(answerer, input_file=tmp_path / "in.jsonl")
+    assert '{"question": ..., "context": ...}' in caught.value.hint
+    (tmp_path / "in.jsonl").write_text('"good"\n"\\ud800"\n')
+    with pytest.raises(InputError, match="line 2 of .*lone surrogate") as caught:
+        commands.run(classifier, input_file=tmp_path / "in.jsonl")
+    assert caught.value.hint == "give UTF-8 text"
+
+
+@pytest.mark.parametrize("verb", ["inspect", "verify", "run", "bench"])
+@pytest.mark.parametrize("kind", ["folder", "empty", "text", "zip", "null", "pipe", "missing"])
+def test_what_is_no_bundle_is_an_error_of_every_verb(capsys, tmp_path, verb, kind):
+    path = tmp_path / kind
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.txt", "a")
+    elif kind == "null":
+        path = Path(os.devnull)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind != "missing":
+        path.write_text({"empty": "", "text": "hello"}[kind])
+    words = [verb, *(["a text"] if verb == "run" else []), "--json"]
+    assert bundle_main.main(words, str(path)) == 1
+    assert cli.run_command([verb, str(path), *words[1:]]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.count('"error": "BundleError"') == 2
+    assert printed.err.count("fix: ") == 2
+
+
+@pytest.mark.parametrize("words", [["dance"], ["run", "a", "--top-k", "x"], ["run", "a", "--no-such"]])
+def test_a_wrong_command_line_is_json_too(capsys, words):
+    for run, arguments in (bundle_main.main, words), (cli.run_command, [*words[:1], "m.oeb", *words[1:]]):
+        assert run([*arguments, "--json"]) == 2
+        out, err = capsys.readouterr()
+        assert json.loads(out)["error"] == "UsageError"
+        assert json.loads(out)["message"] in err
 
 
 def test_bad_input_files_are_named_with_the_line(classifier, tmp_path):

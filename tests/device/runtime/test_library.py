@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,71 @@ def test_where_memory_files_are_missing_a_private_temporary_file_serves(
         assert session.library.path.parent == tmp_path
         assert session.run([[5, 6]])["logits"].shape == (1, 3)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_proc_a_private_temporary_file_serves(classifier, nothing_installed, monkeypatch, tmp_path):
+    """There is memory for the file, and no name for it."""
+    stat = os.stat
+
+    def without_proc(path, *arguments, **options):
+        if str(path).startswith("/proc/"):
+            raise FileNotFoundError(2, "No such file or directory")
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", without_proc)
+    monkeypatch.setattr(library, "_carried_libraries", {})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = descriptors()
+    with obert_edge.load(classifier) as session:
+        assert session.library.path.parent == tmp_path
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("kind", ["missing", "full"])
+def test_a_temporary_folder_that_takes_no_file_is_named_with_the_fix(
+    classifier, nothing_installed, monkeypatch, tmp_path, kind
+):
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setattr(library, "_carried_libraries", {})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    if kind == "full":
+        folder = tmp_path / "full"
+        folder.mkdir()
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)], check=False
+        ).returncode:
+            pytest.skip("no small disk can be mounted here")
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+    try:
+        with pytest.raises(UnsupportedDeviceError, match="a file in the temporary folder: No s") as caught:
+            obert_edge.load(classifier)
+    finally:
+        if kind == "full":
+            subprocess.run(["umount", str(folder)], check=True)
+    assert "TMPDIR" in caught.value.hint
+    assert "glibc" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [
+        ("/tmp/x.so: failed to map segment from shared object", "TMPDIR"),
+        ("/lib/libc.so.6: version `GLIBC_2.28' not found (required by x.so)", "glibc 2.28"),
+        ("/tmp/x.so: invalid ELF header", "rebuild the bundle"),
+    ],
+)
+def test_the_hint_is_for_what_the_loader_says(
+    classifier, nothing_installed, monkeypatch, tmp_path, reason, hint
+):
+    def refuse(path):
+        raise OSError(reason)
+
+    monkeypatch.setattr("ctypes.CDLL", refuse)
+    monkeypatch.setattr(library, "_carried_libraries", {})
+    with pytest.raises(UnsupportedDeviceError, match="cannot be loaded here") as caught:
+        obert_edge.load(classifier)
+    assert reason in caught.value.message
+    assert hint in caught.value.hint
 
 
 def test_two_bundles_with_different_engines_each_run_on_their_own(classifier, rewritten, nothing_installed):

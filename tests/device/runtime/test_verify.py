@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -75,3 +76,22 @@ def test_an_implementation_this_cpu_lacks_is_unsupported(classifier):
     with pytest.raises(UnsupportedDeviceError, match="scalar") as caught:
         verify(classifier, "abacus")
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("what", ["cases", "outputs"])
+def test_a_bundle_with_nothing_to_compare_is_not_verified(classifier, tmp_path, what):
+    with Bundle.open(classifier) as bundle:
+        members = {name: bundle.member(name) for name in bundle.names if name != "manifest.json"}
+        manifest, cases = bundle.manifest, bundle.cases
+        if what == "cases":
+            members[CASES] = write_cases([])
+        else:
+            manifest = dataclasses.replace(manifest, outputs=[])
+            members[CASES] = write_cases([Case(c.starts, c.ids, c.token_types, {}) for c in cases])
+        container.write_bundle(tmp_path / "empty.oeb", manifest, members)
+    verification = verify(tmp_path / "empty.oeb", "scalar", threads=1)
+    assert not verification.ok
+    assert verification.to_dict()["ok"] is False
+    assert verification.to_text().endswith("FAILED")
+    with pytest.raises(VerificationError, match="nothing to compare"):
+        verification.require()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from obert_edge.bundle.container import ENGINE, Bundle, write_bundle
 from obert_edge.cli import run_command
 from obert_edge.host.remote import bench_devices
+from obert_edge.host.remote.device import _RECEIVE
 
 QUICK = {"sequence_length": 16, "iterations": 2, "threads": 1}
 
@@ -181,3 +184,43 @@ def test_a_benchmark_that_ends_without_a_report(device, classifier, ending, mess
     outcome = bench_devices(classifier, ["ssh://device"], **QUICK)
     assert outcome.exit_code == 1
     assert message in error_of(outcome)["message"]
+
+
+@pytest.mark.parametrize("place", ["-I", "-m/model.oeb", "-", "--help/", "a b/-c"])
+def test_a_path_that_looks_like_an_option_is_a_path(device, classifier, place):
+    """On the interpreter's command line, and on those of the shell that receives the bundle."""
+    assert bench_devices(classifier, [f"ssh://device:{place}"], **QUICK).exit_code == 0
+    path = device.home / (place + classifier.name if place.endswith("/") else place)
+    assert path.read_bytes() == classifier.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to a device"])
+def test_what_is_no_file_there_is_not_replaced(device, classifier, kind):
+    place = device.home / "model.oeb"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        place.symlink_to("/dev/zero")
+    outcome = bench_devices(classifier, ["ssh://device:model.oeb"], **QUICK)
+    assert outcome.exit_code == 1
+    assert "is no regular file" in error_of(outcome)["message"]
+    assert not place.is_file()
+    assert [path.name for path in device.home.iterdir()] == ["model.oeb"]
+
+
+def test_the_device_imports_nothing_of_its_home_folder(device, classifier):
+    for name in ("json", "hashlib", "numpy", "platform", "struct"):
+        (device.home / f"{name}.py").write_text("raise SystemExit('hostile')\n")
+    assert bench_devices(classifier, ["ssh://device"], **QUICK).exit_code == 0
+
+
+def test_the_receiver_itself_replaces_only_files(tmp_path):
+    """Between the question what is there and the copy something else may have been put there."""
+    os.mkfifo(tmp_path / "model.oeb")
+    words = ["sh", "-c", _RECEIVE, "receive", str(tmp_path), "model.oeb", "3"]
+    done = subprocess.run(words, input=b"abc", capture_output=True, check=False, timeout=30)
+    assert done.returncode == 41
+    assert b"no regular file" in done.stderr
+    assert (tmp_path / "model.oeb").is_fifo()

@@ -26,7 +26,17 @@ def test_an_address_names_a_login_and_a_place(text, login, file):
 
 
 @pytest.mark.parametrize(
-    "text", ["pi@raspberrypi", "ssh://", "ssh://pi@", "http://pi", "ssh://-oProxyCommand=x", "ssh://a b"]
+    "text",
+    [
+        "pi@raspberrypi",
+        "ssh://",
+        "ssh://pi@",
+        "http://pi",
+        "ssh://-oProxyCommand=x",
+        "ssh://a b",
+        "ssh://pi@-oProxyCommand=x",
+        "ssh://-l@pi",
+    ],
 )
 def test_anything_else_is_no_address(text):
     with pytest.raises(UsageError, match="ssh://user@host"):
