@@ -76,4 +76,3 @@ def calibrate(
         quantizer.observer.observe(torch.tensor([low, high], device=device))
     set_observers(model, "frozen")
     return model
-

@@ -1,7 +1,8 @@
-"""``equalize``: the same float model with channels of like size, where one scale serves all channels of a tensor.
+"""``equalize``: the same float model with channels of like size.
 
-One channel that is 200 times as large as the others leaves them no codes. In three places a model can be
-rewritten so that it computes the same and no channel stands out; weights that are zero stay zero:
+One scale serves all channels of an activation. One channel that is 200 times
+as large as the others leaves them no codes. In three places a model can be rewritten so that it computes the
+same and no channel stands out; weights that are zero stay zero:
 
 * *Values.* Probabilities add up to one, so a constant added to a value channel arrives in the attention's
   output: the middle of each channel's range moves into the bias of the output projection. A factor passes
@@ -125,7 +126,9 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
     }
 
 
-def _equalize_attention(modules: Mapping[str, nn.Linear], layer: _Layer, ranges: Mapping[str, _Range]) -> None:
+def _equalize_attention(
+    modules: Mapping[str, nn.Linear], layer: _Layer, ranges: Mapping[str, _Range]
+) -> None:
     query, key, value = modules[layer.query], modules[layer.key], modules[layer.value]
     projection = modules[layer.attention_output]
     middle = ranges[layer.value].middle
@@ -196,7 +199,8 @@ def _watching(
     """Watch the outputs of some linears and the inputs of others while the context lasts.
 
     Yields:
-        What was seen, by the linears' paths, and a function that says which tokens of the next batch are real.
+        What was seen, by the linears' paths; and a function that says which tokens of the next batch are
+        real.
     """
     ranges = {path: _Range() for path in [*outputs, *inputs]}
     valid: List[Optional[torch.Tensor]] = [None]
@@ -224,7 +228,9 @@ def _watching(
 
 def _layers(model: Any) -> List[_Layer]:
     """The encoder layers of a model, with or without a head."""
-    architecture = architecture_of({"model_type": model.config.model_type}, f"the model ({type(model).__name__})")
+    architecture = architecture_of(
+        {"model_type": model.config.model_type}, f"the model ({type(model).__name__})"
+    )
     names = {name for name, _ in model.named_modules()}
     modules = architecture.modules
     prefix = f"{architecture.prefix}." if architecture.prefix in names else ""

@@ -62,9 +62,7 @@ def test_the_ranges_cover_every_batch():
     small, large = make_batches(2)
     both = quantizers(calibrate(quantize_model(make_model()), [small, large], "minmax"))
     for alone in (small, large):
-        for name, quantizer in quantizers(
-            calibrate(quantize_model(make_model()), [alone], "minmax")
-        ).items():
+        for name, quantizer in quantizers(calibrate(quantize_model(make_model()), [alone], "minmax")).items():
             assert quantizer.scale <= both[name].scale
 
 
