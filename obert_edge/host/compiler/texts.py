@@ -80,7 +80,7 @@ def calibration_batches(checkpoint: Checkpoint, config: ModelConfig, texts: Opti
     chosen = _read(texts)
     if len(chosen) < _FEW:
         _log.warning("calibrating on only %d texts; some hundred like yours serve better", len(chosen))
-    return _tokenized(checkpoint, config, [chosen])
+    return _tokenized(checkpoint, config, [chosen, _default_pairs(config) if texts is None else ()])
 
 
 def measured_batches(checkpoint: Checkpoint, config: ModelConfig, texts: Optional[Texts]) -> List[Batch]:
@@ -97,7 +97,14 @@ def measured_batches(checkpoint: Checkpoint, config: ModelConfig, texts: Optiona
     chosen = [] if texts is None else _read(texts)
     step = max(1.0, len(chosen) / _MEASURED)
     some = [chosen[int(i * step)] for i in range(min(_MEASURED, len(chosen)))]
-    return _tokenized(checkpoint, config, [some, DEFAULT_TEXTS])
+    return _tokenized(checkpoint, config, [some, DEFAULT_TEXTS, _default_pairs(config)])
+
+
+def _default_pairs(config: ModelConfig) -> List[Text]:
+    """The built-in texts two by two, for tasks whose inputs often are pairs, of two token types."""
+    if config.task not in ("question-answering", "sequence-classification"):
+        return []
+    return list(zip(DEFAULT_TEXTS[::2], DEFAULT_TEXTS[1::2]))
 
 
 def _has_tokenizer(checkpoint: Checkpoint) -> bool:
@@ -140,9 +147,13 @@ def _random_batches(config: ModelConfig) -> List[Batch]:
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    length = min(_LONGEST, config.longest)
+    shape = (2, min(_LONGEST, config.longest))
     first = min(5, config.vocabulary - 1)  # leave out padding, which moves RoBERTa's positions
-    return [
-        {"input_ids": torch.randint(first, config.vocabulary, (2, length), generator=generator)}
+    batches: List[Batch] = [
+        {"input_ids": torch.randint(first, config.vocabulary, shape, generator=generator)}
         for _ in range(_RANDOM_BATCHES)
     ]
+    if config.type_vocabulary > 1:
+        for batch in batches:
+            batch["token_type_ids"] = torch.randint(0, config.type_vocabulary, shape, generator=generator)
+    return batches
