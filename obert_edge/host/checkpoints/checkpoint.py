@@ -300,7 +300,7 @@ def _with_class(config: Dict[str, Any], names: Collection[str], folder: Path) ->
 
 def _check_labels(config: Mapping[str, Any], folder: Path) -> None:
     labels = config.get("id2label")
-    if labels is None:
+    if not labels:
         return
     keys = sorted(labels, key=str) if isinstance(labels, dict) else []
     numbers = sorted(int(key) for key in keys if str(key).isdecimal())
@@ -315,7 +315,7 @@ def _check_labels(config: Mapping[str, Any], folder: Path) -> None:
 def _check_label_count(checkpoint: Checkpoint) -> None:
     """Refuse names for more or fewer labels than the head of a classifier has rows."""
     labels = checkpoint.config.get("id2label")
-    if labels is None or checkpoint.config.get("model_type") not in ARCHITECTURES:
+    if not labels or checkpoint.config.get("model_type") not in ARCHITECTURES:
         return
     architecture = architecture_of(checkpoint.config, checkpoint.folder)
     rows = checkpoint.label_count(architecture)

@@ -44,11 +44,12 @@ def spoil_values(model: Any) -> None:
             attention.output.dense.weight[:, channel] /= 200
 
 
-def spoil_norms(model: Any) -> None:
-    """Channels of the hidden state far larger than the others, read with small weights."""
+def spoil_feed_forward(model: Any) -> None:
+    """Feed-forward channels 2000 times as large as the others; GELU lets no factor pass that takes it back."""
     for layer in getattr(model, "bert", model).encoder.layer:
-        layer.attention.output.LayerNorm.weight[:2] *= 300
-        layer.intermediate.dense.weight[:, :2] /= 300
+        layer.intermediate.dense.weight[:2] *= 2000
+        layer.output.dense.weight[:, :2] /= 2000
+        layer.output.dense.weight *= 8
 
 
 def quality_of(path: Path) -> QualityFacts:
@@ -70,7 +71,7 @@ def test_a_build_measures_the_bundle_and_keeps_it(tmp_path: Path, class_name: st
     quality = quality_of(build(save(tmp_path / "m", class_name), output=tmp_path / "m.oeb"))
     pairs = 8 if class_name in (CLASSIFIER, "BertForQuestionAnswering") else 0
     assert quality.against == "float" and quality.texts == 16 + pairs
-    assert 0.97 < quality.cosine < 1 and quality.least_cosine <= quality.cosine
+    assert 0.97 < quality.cosine <= 1 and quality.least_cosine <= quality.cosine
     assert (quality.answers > 0) == answers and 0.5 < quality.agreement <= 1
 
 
@@ -89,10 +90,10 @@ def test_value_channels_that_stand_out_cost_nothing(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_mended_is_refused_with_the_layers_and_the_ways_out(tmp_path: Path) -> None:
-    folder = save(tmp_path / "m", "BertModel", spoil_norms)
+    folder = save(tmp_path / "m", "BertModel", spoil_feed_forward)
     with pytest.raises(VerificationError, match="would not answer like the float model: cosine") as caught:
         build(folder, output=tmp_path / "m.oeb")
-    assert "encoder.layer.0.intermediate.dense" in caught.value.message
+    assert ".output.dense (" in caught.value.message
     for way in ("--calibration-data", "--activations dynamic", "obert-edge quantize", "--min-cosine"):
         assert way in caught.value.hint
     assert not (tmp_path / "m.oeb").exists()
@@ -100,29 +101,28 @@ def test_what_cannot_be_mended_is_refused_with_the_layers_and_the_ways_out(tmp_p
     assert quality_of(accepted).cosine < 0.95
 
 
-def test_floors_can_be_raised(tmp_path: Path) -> None:
-    folder = save(tmp_path / "m")
-    with pytest.raises(VerificationError, match="expected a cosine of 1 or more"):
-        build(folder, output=tmp_path / "m.oeb", activations="static", min_cosine=1)
+def test_both_floors_count() -> None:
     quality = QualityFacts("float", 16, 0.99, 0.98, 16, 0.875)
-    assert is_sound(quality, None, 0.8) and not is_sound(quality, None, 0.9)
-    with pytest.raises(
-        VerificationError, match="87.5 % of 16 answers alike; expected .* and 90% of the answers"
-    ):
+    assert (
+        is_sound(quality, None, 0.8)
+        and not is_sound(quality, None, 0.9)
+        and not is_sound(quality, 0.995, None)
+    )
+    with pytest.raises(VerificationError, match=r"87\.5 % of 16 answers alike; expected .* and 90% of the"):
         require(quality, [], None, 0.9)
 
 
 def test_dynamic_activations_are_taken_where_fixed_ranges_lose_the_answers(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = save(tmp_path / "m", "BertModel")
-    static = quality_of(build(folder, output=tmp_path / "s.oeb", activations="static"))
-    dynamic = quality_of(build(folder, output=tmp_path / "d.oeb", activations="dynamic"))
-    assert static.cosine < dynamic.cosine
+    folder = save(tmp_path / "m", "BertModel", spoil_feed_forward)
+    with pytest.raises(VerificationError, match="expected a cosine of 0.4 or more"):
+        build(folder, output=tmp_path / "s.oeb", activations="static", min_cosine=0.4)
+    dynamic = build(folder, output=tmp_path / "d.oeb", activations="dynamic", min_cosine=0.4)
     with caplog.at_level(logging.WARNING, "obert_edge"):
-        path = build(folder, output=tmp_path / "m.oeb", min_cosine=dynamic.cosine)
+        path = build(folder, output=tmp_path / "m.oeb", min_cosine=0.4)
     assert "ranges per token" in caplog.text
-    assert path.read_bytes() == (tmp_path / "d.oeb").read_bytes()
+    assert path.read_bytes() == dynamic.read_bytes()
 
 
 def test_a_trained_model_is_held_against_its_fake_quantized_twin(tmp_path: Path) -> None:
