@@ -6,6 +6,8 @@ Signatures (each documented where it is defined)::
         # in place; observer "minmax" | "percentile" | "mse"; activations "static" | "dynamic";
         # embeddings "int8" | "int4"
         # batches: iterable of dicts of tensors (input_ids, attention_mask, ...), labels ignored
+    equalize(model, batches) -> {name: parameter that changed}    # in place; calibrate does it first
+    inputs_of(model, batch) -> (arguments, which tokens are real)
     calibration_batches(texts, tokenizer, batch_size=8, max_length=128, limit=256) -> list of batches
         # texts: iterable of str or (str, str) pairs
     read_texts(file, columns=None, limit=256) -> list of str or (str, str)      # .txt .jsonl .tsv .csv
@@ -17,6 +19,8 @@ A calibrated model is saved with ``obert_edge.host.quantization.save_quantized(.
 from __future__ import annotations
 
 from obert_edge.calibration.calibrate import calibrate
+from obert_edge.calibration.equalize import equalize
+from obert_edge.calibration.inputs import inputs_of
 from obert_edge.calibration.observers import (
     MinMaxObserver,
     MovingAverageObserver,
@@ -37,6 +41,8 @@ __all__ = [
     "PercentileObserver",
     "calibrate",
     "calibration_batches",
+    "equalize",
+    "inputs_of",
     "make_observer",
     "read_texts",
     "sensitivity",

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Any, FrozenSet, Iterable, Mapping
+from typing import Any, Iterable, Mapping
 
 import torch
 
+from obert_edge.calibration.equalize import equalize
+from obert_edge.calibration.inputs import inputs_of
 from obert_edge.calibration.observers import MovingAverageObserver, make_observer
 from obert_edge.errors import DataError
-from obert_edge.host.quantization.convert import quantize_model, quantizers, set_observers
+from obert_edge.host.quantization.convert import (
+    check_options,
+    is_quantized,
+    quantize_model,
+    quantizers,
+    set_observers,
+)
 
 
 def calibrate(
@@ -21,6 +28,8 @@ def calibrate(
 ) -> Any:
     """Quantize ``model`` in place with ranges found on ``batches``; padding is left out.
 
+    A float model is first rewritten so that no channel stands out, which changes its weights and not what it
+    computes; see :func:`~obert_edge.calibration.equalize.equalize`.
     While observing, weights and embeddings are quantized already and activations still float.
 
     Args:
@@ -38,6 +47,12 @@ def calibrate(
         UsageError: no such observer, activations or embeddings.
     """
     make_observer(observer)  # complain before the model is touched
+    check_options(activations, embeddings)
+    batches = list(batches)
+    if not batches:
+        raise DataError("there is no batch to calibrate with", hint="give at least one text")
+    if not is_quantized(model):
+        equalize(model, batches)
     quantize_model(model, activations, embeddings)
     model.eval()
     device = next(model.parameters()).device
@@ -45,20 +60,14 @@ def calibrate(
     for quantizer in static.values():
         quantizer.observer = make_observer(observer).to(device)
     set_observers(model, "calibrating")
-    accepted = input_names(model)
-    seen = 0
     with torch.no_grad():
         for batch in batches:
-            inputs = {key: value.to(device) for key, value in batch.items() if key in accepted}
-            mask = inputs.get("attention_mask")
+            inputs, valid = inputs_of(model, batch)
             for quantizer in static.values():
-                quantizer.valid = None if mask is None or bool(mask.all()) else mask.bool()
+                quantizer.valid = valid
             model(**inputs)
-            seen += 1
     for quantizer in static.values():
         quantizer.valid = None
-    if not seen:
-        raise DataError("there is no batch to calibrate with", hint="give at least one text")
     for quantizer in static.values():
         quantizer.update_params()
         # The histogram has served; training may go on from the range it gave.
@@ -67,10 +76,3 @@ def calibrate(
         quantizer.observer.observe(torch.tensor([low, high], device=device))
     set_observers(model, "frozen")
     return model
-
-
-def input_names(model: Any) -> FrozenSet[str]:
-    """The arguments of a transformers model's forward pass that are inputs, not labels or options."""
-    # A forward pass also takes labels and switches such as output_attentions, which batches must not set.
-    known = {"input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds"}
-    return frozenset(known & set(inspect.signature(model.forward).parameters))

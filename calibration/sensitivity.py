@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Tuple
 import torch
 from torch import nn
 
-from obert_edge.calibration.calibrate import input_names
+from obert_edge.calibration.inputs import inputs_of
 from obert_edge.errors import DataError, UsageError
 from obert_edge.host.quantization.attention import AttentionQuantizers
 from obert_edge.host.quantization.convert import is_quantized, quantizers
@@ -120,11 +120,9 @@ def _quantized(module: Any) -> Iterator[None]:
 
 def _outputs(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> torch.Tensor:
     """Every output for every token (or sequence) that is not padding, in one flat float64 tensor."""
-    accepted = input_names(model)
-    device = next(model.parameters()).device
     parts: List[torch.Tensor] = []
     for batch in batches:
-        inputs = {key: value.to(device) for key, value in batch.items() if key in accepted}
+        inputs, _ = inputs_of(model, batch)
         mask = inputs.get("attention_mask")
         for output in model(**inputs).values():
             if mask is not None and output.shape[:2] == mask.shape:

@@ -7,6 +7,7 @@ interrupted. What a verb needs is imported when it runs, so the device verbs wor
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from inspect import getdoc
@@ -187,6 +188,7 @@ def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **optio
 @_json
 def build(model: Path, output: Path, as_json: bool, tflite: bool, **values: Any) -> None:
     """Compile MODEL, dense or sparse, quantized or not, into a bundle."""
+    from obert_edge.bundle import Bundle
     from obert_edge.host.stages.runner import run_stage
     from obert_edge.host.stages.stage_build import Build
 
@@ -194,8 +196,10 @@ def build(model: Path, output: Path, as_json: bool, tflite: bool, **values: Any)
     path = run_stage(Build(), model, None, output, settings).output
     target = settings.target
     size = path.stat().st_size
-    lines = [f"{path}: {size / 1e6:.1f} MB", *_outlook(path, target)]
-    data = {"bundle": str(path), "bytes": size, "target": target}
+    with Bundle.open(path, "header") as bundle:
+        quality = bundle.manifest.quality
+    lines = [f"{path}: {size / 1e6:.1f} MB", f"quality: {quality.summary}", *_outlook(path, target)]
+    data = {"bundle": str(path), "bytes": size, "target": target, "quality": dataclasses.asdict(quality)}
     if tflite:
         from obert_edge.device.export import litert_models as models
 

@@ -184,6 +184,42 @@ class QuantizationFacts:
 
 
 @dataclass(frozen=True)
+class QualityFacts:
+    """How much the bundle answers like the model it was built from, as the build measured it.
+
+    Attributes:
+        against: what it was compared with: ``float``, or ``fake-quant`` for a model that was trained with
+            quantization; "": it was not measured.
+        texts: how many texts both answered; 0: it was not measured.
+        cosine: of all outputs of all texts, as one vector.
+        least_cosine: the smallest of the texts' own.
+        answers: classes or spans that were compared; 0 where the outputs are numbers or vectors.
+        agreement: the share of these that were the same, 0..1.
+    """
+
+    against: str = ""
+    texts: int = 0
+    cosine: float = 0.0
+    least_cosine: float = 0.0
+    answers: int = 0
+    agreement: float = 0.0
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        if not self.texts:
+            return "not measured against the model"
+        kind = "float" if self.against == "float" else "fake-quantized"
+        line = (
+            f"cosine {self.cosine:.3f} to the {kind} model's outputs on {self.texts} texts (least "
+            f"{self.least_cosine:.3f})"
+        )
+        return line + (
+            f", {100 * self.agreement:.1f} % of {self.answers} answers alike" if self.answers else ""
+        )
+
+
+@dataclass(frozen=True)
 class LinearFacts:
     """One packed linear.
 
@@ -260,6 +296,7 @@ class Manifest:
     quantization: QuantizationFacts
     sparsity: float
     linears: List[LinearFacts]
+    quality: QualityFacts = field(default_factory=QualityFacts)
     tokenizer: Dict[str, Any] = field(default_factory=dict)
     tools: Dict[str, str] = field(default_factory=dict)
     reference: Dict[str, float] = field(default_factory=dict)
@@ -372,6 +409,7 @@ _NESTED: Dict[str, Any] = {
         TaskFacts,
         OutputFacts,
         QuantizationFacts,
+        QualityFacts,
         LinearFacts,
         BoardFacts,
         MemberFacts,

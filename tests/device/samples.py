@@ -10,9 +10,13 @@ import numpy as np
 import torch
 
 import obert_edge
+from obert_edge.calibration import equalize
 from obert_edge.device.export.dense import DenseModel, read_dense_model
 from obert_edge.host.architectures import ARCHITECTURES
+from obert_edge.host.checkpoints.checkpoint import Checkpoint
+from obert_edge.host.checkpoints.model_config import read_config
 from obert_edge.host.compiler.build import build
+from obert_edge.host.compiler.texts import calibration_batches
 from tests.host.compiler.tiny_checkpoints import save_model
 
 BATCH, SEQUENCE, REAL = 2, 24, 17  # the second sequence has REAL tokens, the rest is padding
@@ -71,6 +75,8 @@ def make_sample(folder: Path, architecture: str, task: str, **options: Any) -> S
     """Build the bundle of a random model of two layers in ``folder``, with inputs for it."""
     model = save_model(folder, architecture, task, layers=2, **options)
     bundle = build(folder, "x86", folder / "model.oeb")
+    checkpoint = Checkpoint.open(folder)
+    equalize(model, calibration_batches(checkpoint, read_config(checkpoint), None))  # as the build does
     random = np.random.default_rng(0)
     ids = random.integers(10, 120, (BATCH, SEQUENCE))
     mask = np.ones_like(ids)

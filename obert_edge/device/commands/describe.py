@@ -135,6 +135,7 @@ def _lines(manifest: Manifest, facts: Dict[str, Any], estimates: List[Estimate],
         + ", ".join(f"{output.name} [{output.domain}, {output.channels}]" for output in manifest.outputs),
         f"quantization {manifest.quantization.method}, {manifest.quantization.activations} activations, "
         f"{manifest.quantization.embeddings} word embeddings",
+        f"quality {manifest.quality.summary}",
         f"sparsity {100 * manifest.sparsity:.1f} %, linears estimated "
         f"{facts['estimated_speedup_over_dense']:.2f}x faster than the same stored dense",
         "",

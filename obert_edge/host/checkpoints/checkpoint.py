@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 import numpy as np
 import numpy.typing as npt
 
 from obert_edge.errors import CheckpointError
+from obert_edge.host.architectures import ARCHITECTURES, Architecture, architecture_of
+from obert_edge.host.architectures.base import Decoder
 from obert_edge.host.architectures.bert import BERT
 from obert_edge.host.checkpoints.sparseml import Floats, Loader, unwrap
 
@@ -26,8 +30,19 @@ PICKLE_INDEX = "pytorch_model.bin.index.json"
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 #: Types of the buffers that stand beside the weights, such as the switches of a quantizer.
 _WHOLE_DTYPES = {"BOOL": "u1", "U8": "u1", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
-#: What ``DataParallel`` puts before every name.
-_PARALLEL = "module."
+#: What wrappers put before names: ``DataParallel``, DeepSpeed, Lightning, sentence-transformers, PEFT after
+#: merging.
+_WRAPPERS = ("module", "model", "base_model", "auto_model", "0", "_forward_module")
+#: What ``torch.compile``, FSDP and gradient checkpointing put anywhere into a name.
+_INNER_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+#: Parts of names that adapters (PEFT) have and models have not.
+_ADAPTER_PARTS = ("base_layer", "modules_to_save", "prompt_encoder")
+_ADAPTER_STARTS = ("lora_", "ia3_", "vera_", "hada_", "lokr_", "oft_", "boft_")
+ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+_MERGE = "merge it into its model first: model.merge_and_unload().save_pretrained(...)"
+#: Where training frameworks keep the weights in a file that holds more.
+_STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")
 #: What Hugging Face's movement pruning examples put before ``bert`` and ``BertFor...`` in ``config.json``.
 _MASKED = ("masked_", "Masked")
 
@@ -57,9 +72,12 @@ class Checkpoint:
                 truncated, are no weights, or hold anything but tensors.
         """
         folder = Path(folder)
+        _refuse_adapter(folder)
         config = read_model_config(folder)
         tensors, quantization = unwrap(_open_tensors(folder), str(folder))
-        return cls(folder, config, tensors, quantization)
+        checkpoint = cls(folder, _with_class(config, tensors, folder), tensors, quantization)
+        _check_label_count(checkpoint)
+        return checkpoint
 
     @classmethod
     def open_module(cls, folder: Path, config: Mapping[str, Any]) -> Checkpoint:
@@ -82,6 +100,20 @@ class Checkpoint:
     def __contains__(self, name: str) -> bool:
         return name in self._loaders
 
+    def label_count(self, architecture: Architecture) -> Optional[int]:
+        """Rows of the head of a classifier among the tensors; None: there is no such head."""
+        for task in heads_among(self._loaders, architecture):
+            if task.endswith("classification"):
+                return len(self._loaders[f"{architecture.heads[task].steps[-1].module}.weight"]())
+        return None
+
+    def replaced(self, tensors: Mapping[str, Floats]) -> Checkpoint:
+        """The same checkpoint with other values of some of its tensors, float32 by name."""
+        loaders: Dict[str, Loader] = {
+            name: functools.partial(np.asarray, value) for name, value in tensors.items()
+        }
+        return dataclasses.replace(self, _loaders={**self._loaders, **loaders})
+
     def tensor(self, name: str, shape: Optional[tuple[int, ...]] = None) -> Floats:
         """A tensor as float32.
 
@@ -96,7 +128,7 @@ class Checkpoint:
             raise CheckpointError(
                 f"{self.folder} has no tensor {name!r}, which its config.json implies",
                 hint="save the whole model with save_pretrained; a task head must have been trained, or "
-                "build with task='encoder'",
+                "build its encoder alone with --task encoder (in Python task='encoder')",
             )
         value = np.ascontiguousarray(self._loaders[name]())
         if value.dtype.kind in "iub":
@@ -134,6 +166,7 @@ def read_model_config(folder: Path) -> Dict[str, Any]:
         )
     if str(config.get("model_type", "")).startswith(_MASKED[0]):
         config["model_type"] = str(config["model_type"])[len(_MASKED[0]) :]
+    _check_labels(config, folder)
     names = config.get("architectures")
     if isinstance(names, list):
         config["architectures"] = [str(name).removeprefix(_MASKED[1]) for name in names]
@@ -175,13 +208,141 @@ def _open_tensors(folder: Path) -> Dict[str, Loader]:
             tensors: Dict[str, Loader] = {}
             for file in files:
                 tensors.update(reader(file))
-            parallel = all(name.startswith(_PARALLEL) for name in tensors)
-            start = len(_PARALLEL) if parallel else 0
-            return {_modern_name(name[start:]): load for name, load in tensors.items()}
+            return _named_as_transformers(tensors, folder)
     raise CheckpointError(
         f"{folder} has neither {SAFETENSORS} nor {PICKLE} (nor their sharded index)",
         hint="save the model with save_pretrained",
     )
+
+
+def _named_as_transformers(tensors: Mapping[str, Loader], folder: Path) -> Dict[str, Loader]:
+    """The tensors without what wrappers put into their names.
+
+    Raises:
+        CheckpointError: some belong to an adapter that is not merged, or two have the same name.
+    """
+    adapters = [name for name in tensors if _is_adapter(name)]
+    if adapters:
+        raise CheckpointError(
+            f"{folder} holds an adapter that is not merged into its model: {_listed(adapters)}", hint=_MERGE
+        )
+    named: Dict[str, Loader] = {}
+    for name, load in tensors.items():
+        plain = _modern_name(_without_wrappers(name))
+        if plain in named:
+            raise CheckpointError(
+                f"{folder} holds the tensor {plain!r} twice, once as {name!r}",
+                hint="save one model with save_pretrained",
+            )
+        named[plain] = load
+    return named
+
+
+def _is_adapter(name: str) -> bool:
+    parts = name.split(".")
+    return any(part in _ADAPTER_PARTS or part.startswith(_ADAPTER_STARTS) for part in parts)
+
+
+def _without_wrappers(name: str) -> str:
+    parts = [part for part in name.split(".") if part not in _INNER_WRAPPERS]
+    while len(parts) > 1 and parts[0] in _WRAPPERS:
+        del parts[0]
+    return ".".join(parts)
+
+
+def _refuse_adapter(folder: Path) -> None:
+    """An adapter changes what the weights beside it compute; alone it is no model at all."""
+    found = [name for name in _ADAPTER_FILES if (folder / name).is_file()]
+    if not found:
+        return
+    about = read_json(folder / ADAPTER_CONFIG) or {}
+    base = about.get("base_model_name_or_path")
+    raise CheckpointError(
+        f"{folder} holds an adapter ({found[0]})" + (f" of the model {base!r}" if base else ""),
+        hint=f"{_MERGE}; or remove the adapter's files if it is merged already",
+    )
+
+
+def unknown_tensors(names: Iterable[str], architecture: Architecture, base: str) -> List[str]:
+    """Those of some tensors that belong neither to a head the architecture has, nor to old buffers.
+
+    Where a reader leaves one of them out, the model computes something else than the checkpoint did.
+
+    Args:
+        names: of tensors that a reader has no use for.
+        architecture: its names.
+        base: what every tensor name of the encoder starts with: ``"bert."`` or ``""``.
+    """
+    heads = {f"{base}{architecture.pooler}."} | {f"{name}." for name in architecture.other_heads}
+    for head in architecture.heads.values():
+        heads |= {f"{step.module.format(base=base)}." for step in head.steps}
+    ignored = {base + name for name in architecture.ignored}
+    return [name for name in names if name not in ignored and not name.startswith(tuple(heads))]
+
+
+def heads_among(names: Collection[str], architecture: Architecture) -> List[str]:
+    """The tasks whose heads are among the tensors: several where the names alone do not tell.
+
+    Args:
+        names: of all tensors.
+        architecture: its names.
+    """
+    base = f"{architecture.prefix}."
+    found: Dict[str, Set[str]] = {}  # task -> the modules of its head alone
+    for task, head in architecture.heads.items():
+        modules = [step.module for step in head.steps if not isinstance(step, Decoder)]
+        if all(f"{module.format(base=base)}.weight" in names for module in modules):
+            found[task] = {module for module in modules if not module.startswith("{base}")}
+    return [task for task, own in found.items() if not any(own < other for other in found.values())]
+
+
+def _with_class(config: Dict[str, Any], names: Collection[str], folder: Path) -> Dict[str, Any]:
+    """The configuration with the class of the head among the tensors, where it names none or several.
+
+    Where the tensors do not tell either, ``architectures`` stays as it is: the user has to name a task.
+    """
+    classes = config.get("architectures")
+    if isinstance(classes, list) and len(classes) == 1 or config.get("model_type") not in ARCHITECTURES:
+        return config
+    architecture = architecture_of(config, folder)
+    tasks = heads_among(names, architecture)
+    if len(tasks) == 1:
+        return {**config, "architectures": [architecture.class_name(tasks[0])]}
+    return config
+
+
+def _check_labels(config: Mapping[str, Any], folder: Path) -> None:
+    labels = config.get("id2label")
+    if not labels:
+        return
+    keys = sorted(labels, key=str) if isinstance(labels, dict) else []
+    numbers = sorted(int(key) for key in keys if str(key).isdecimal())
+    if not keys or numbers != list(range(len(keys))):
+        raise CheckpointError(
+            f"config.json of {folder} has id2label {labels!r}; expected the names of the labels by their "
+            "numbers, from 0 on",
+            hint='write it as {"0": "NEGATIVE", "1": "POSITIVE"}, a name for each row of the head',
+        )
+
+
+def _check_label_count(checkpoint: Checkpoint) -> None:
+    """Refuse names for more or fewer labels than the head of a classifier has rows."""
+    labels = checkpoint.config.get("id2label")
+    if not labels or checkpoint.config.get("model_type") not in ARCHITECTURES:
+        return
+    architecture = architecture_of(checkpoint.config, checkpoint.folder)
+    rows = checkpoint.label_count(architecture)
+    if rows is not None and rows != len(labels):
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} names {len(labels)} labels (id2label); the head has "
+            f"{rows} rows",
+            hint="use the config.json that was saved with these weights, or correct id2label in it",
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
 
 
 def _modern_name(name: str) -> str:
@@ -271,6 +432,10 @@ def _read_pickle(path: Path) -> Dict[str, Loader]:
             f"{path} ({path.stat().st_size} bytes) is not a whole checkpoint: {_first_line(error)}",
             hint="compare its size with the one where it came from, and copy or download it again",
         ) from error
+    for key in _STATE_DICTS:
+        if isinstance(tensors, dict) and isinstance(tensors.get(key), dict):
+            tensors = tensors[key]
+            break
     if not isinstance(tensors, dict) or not all(
         isinstance(value, torch.Tensor) for value in tensors.values()
     ):

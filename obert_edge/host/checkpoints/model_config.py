@@ -10,7 +10,7 @@ from obert_edge.bundle.manifest import TASK_TYPES, ModuleFacts
 from obert_edge.bundle.program import Activation
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures import ARCHITECTURES, CLASS_SUFFIXES, Architecture, architecture_of
-from obert_edge.host.checkpoints.checkpoint import Checkpoint
+from obert_edge.host.checkpoints.checkpoint import Checkpoint, heads_among
 from obert_edge.host.checkpoints.sentence_transformers import (
     EMBEDDER,
     RERANKER,
@@ -291,12 +291,20 @@ def _task(checkpoint: Checkpoint, architecture: Architecture, class_name: str, t
         if task not in TASK_TYPES:
             raise UsageError(f"there is no task {task!r}", hint=f"use one of {', '.join(TASK_TYPES)}")
         return task
+    named = checkpoint.config.get("architectures") or []
+    heads = heads_among(checkpoint.names, architecture)
+    if len(named) > 1 or (not named and heads):
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} names {', '.join(map(str, named)) or 'no class'} "
+            f"(architectures), and the weights may be those of {', '.join(heads) or 'an encoder'}",
+            hint="name the head to compile with --task (in Python task)",
+        )
     found = architecture.task_of(class_name)
     if found is None:
         raise CheckpointError(
             f"{checkpoint.folder} is a {class_name}, a head that is not supported; supported are "
             f"{', '.join(CLASS_SUFFIXES.values())}",
-            hint="build its encoder alone with task='encoder'",
+            hint="build its encoder alone with --task encoder (in Python task='encoder')",
         )
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from obert_edge.errors import CheckpointError
 from obert_edge.host.architectures import architecture_of
-from obert_edge.host.checkpoints.checkpoint import Checkpoint
+from obert_edge.host.checkpoints.checkpoint import Checkpoint, unknown_tensors
 
 
 def load_pytorch(checkpoint: Checkpoint, class_name: str, **options: Any) -> Tuple[Any, List[str]]:
@@ -53,6 +53,10 @@ def load_pytorch(checkpoint: Checkpoint, class_name: str, **options: Any) -> Tup
     if "num_labels" in options and "id2label" not in options:
         fields.pop("id2label", None)
         fields.pop("label2id", None)
+    if not fields.get("id2label") and "num_labels" not in fields:
+        fields.pop("id2label", None)
+        labels = checkpoint.label_count(architecture)
+        fields.update({} if labels is None else {"num_labels": labels})
     for field in ("torch_dtype", "dtype", "quantization_config"):
         fields.pop(field, None)
     try:
@@ -66,6 +70,16 @@ def load_pytorch(checkpoint: Checkpoint, class_name: str, **options: Any) -> Tup
             f"{checkpoint.folder} cannot be loaded: {_first_line(error)}",
             hint="use the config.json that was saved with the weights, or download the checkpoint again",
         ) from error
+    base = (
+        f"{architecture.prefix}." if any(key.startswith(f"{architecture.prefix}.") for key in tensors) else ""
+    )
+    unknown = unknown_tensors(sorted(found["unexpected_keys"]), architecture, base)
+    if unknown:
+        raise CheckpointError(
+            f"{checkpoint.folder} has tensors that a {name} of this config.json does not: "
+            f"{', '.join(unknown[:4])}",
+            hint="use the config.json that was saved with these weights; adapters must be merged first",
+        )
     return model.eval(), sorted(found["missing_keys"])
 
 

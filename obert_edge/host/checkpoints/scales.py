@@ -136,6 +136,10 @@ class Scales:
         method = str(content.get("method", "unknown"))
         return cls(method, activations == "dynamic", parsed, prefix, source, scales, str(embeddings))
 
+    def quantizer(self, name: str) -> Optional[Tuple[float, int]]:
+        """Scale and zero point of a quantizer; None: there are none."""
+        return next((self.quantizers[known] for known in self._names(name) if known in self.quantizers), None)
+
     def linear_input(self, module: str) -> QuantParams:
         """The U8 parameters of a linear's input.
 
@@ -172,10 +176,10 @@ class Scales:
         return operands
 
     def _find(self, quantizer_name: str) -> Tuple[float, int]:
-        for name in self._names(quantizer_name):
-            if name in self.quantizers:
-                return self.quantizers[name]
-        raise CheckpointError(f"{self.source} has no scale for {quantizer_name!r}", hint=_HINT)
+        found = self.quantizer(quantizer_name)
+        if found is None:
+            raise CheckpointError(f"{self.source} has no scale for {quantizer_name!r}", hint=_HINT)
+        return found
 
     def _names(self, name: str) -> Tuple[str, str]:
         """A name as it is, and with the encoder's prefix taken away (or put before it, where it lacks it)."""

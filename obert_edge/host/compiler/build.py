@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -17,16 +19,19 @@ from obert_edge.bundle.manifest import (
     Manifest,
     ModelFacts,
     OutputFacts,
+    QualityFacts,
     QuantizationFacts,
     TaskFacts,
 )
 from obert_edge.bundle.program import Program
 from obert_edge.device.runtime.library import installed_library
+from obert_edge.errors import UsageError
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
 from obert_edge.host.checkpoints.scales import Scales
 from obert_edge.host.checkpoints.sentence_transformers import RERANKER, encoder_folder, lowercased
 from obert_edge.host.checkpoints.tokenizer_files import check_tokenizer, read_tokenizer, tokenizer_facts
+from obert_edge.host.compiler import ir
 from obert_edge.host.compiler.case_runs import make_cases
 from obert_edge.host.compiler.device_wing import runner_members
 from obert_edge.host.compiler.importer import import_graph, result_names
@@ -35,10 +40,25 @@ from obert_edge.host.compiler.passes.fuse import fuse
 from obert_edge.host.compiler.passes.pack import pack
 from obert_edge.host.compiler.passes.plan import plan
 from obert_edge.host.compiler.passes.quantize import quantize
-from obert_edge.host.compiler.ranges import Texts, find_scales
+from obert_edge.host.compiler.quality import (
+    Reference,
+    ask_bundle,
+    ask_model,
+    compare,
+    is_constant,
+    is_sound,
+    is_suspect,
+    require,
+    worst_layers,
+)
+from obert_edge.host.compiler.ranges import Ranges, find_ranges
+from obert_edge.host.compiler.texts import Texts, measured_batches
 from obert_edge.targets import Target, get_target, library_path
 
 _log = logging.getLogger(__name__)
+
+#: What measuring needs beside what building does.
+_MEASURING_PACKAGES = ("torch", "transformers")
 
 #: Called with the name of the stage that starts and the fraction of the work done, 0..1.
 Progress = Callable[[str, float], None]
@@ -55,12 +75,16 @@ def build(
     pooling: Optional[str] = None,
     max_length: Optional[int] = None,
     embeddings: Optional[str] = None,
+    activations: Optional[str] = None,
+    min_cosine: Optional[float] = None,
+    min_agreement: Optional[float] = None,
     progress: Optional[Progress] = None,
 ) -> Path:
     """Compile a checkpoint into a bundle.
 
     The same inputs give the same bytes. Needs torch and transformers only to calibrate (no
-    ``quantization.json`` and no ``ranges``) or to read a pickle.
+    ``quantization.json`` and no ``ranges``) or to read a pickle; and to measure the bundle against the
+    model, which is left out where they are not installed. The manifest keeps what was measured.
 
     Args:
         model_dir: a folder of ``save_pretrained``; dense or sparse, with or without ``quantization.json``.
@@ -76,6 +100,12 @@ def build(
             (``max_seq_length`` of sentence-transformers, else ``model_max_length``), at most all positions.
         embeddings: ``int8``, or ``int4`` for word embeddings of half the bytes; default: what the model
             was quantized with, else ``int8``.
+        activations: ``static`` or ``dynamic``, of a model that is calibrated here; default: static, and
+            dynamic where static ranges lose the model's answers.
+        min_cosine: refuse a bundle whose outputs have a smaller cosine to the model's, -1..1; default:
+            :data:`~obert_edge.host.compiler.quality.MIN_COSINE`.
+        min_agreement: refuse a bundle that gives a smaller share of the model's answers, 0..1; default:
+            :data:`~obert_edge.host.compiler.quality.MIN_AGREEMENT`.
         progress: told about stages.
 
     Returns:
@@ -85,9 +115,11 @@ def build(
         UsageError: an argument is not one there is.
         CheckpointError: the folder is no supported model, or is damaged.
         DataError: the calibration texts cannot be read.
+        VerificationError: the bundle does not answer like the model.
         ObertEdgeError: the output cannot be written.
     """
     tell = progress or (lambda stage, fraction: None)
+    check_output(Path(output), Path(model_dir))
     tell("reading the checkpoint", 0.0)
     chosen = get_target(target)
     library = library_path(chosen)
@@ -98,19 +130,38 @@ def build(
     if tokenizer is not None and config.sentence.lowercase:
         tokenizer = lowercased(tokenizer)
     check_tokenizer(tokenizer, config.vocabulary, checkpoint.folder)
-    tell("finding activation ranges", 0.1)
-    scales = find_scales(checkpoint, config, ranges=ranges, calibration=calibration, embeddings=embeddings)
-    tell("quantizing and packing the weights", 0.4)
-    packed, linears = pack(quantize(graph, scales), chosen.format_costs)
-    program, weights = plan(packed)
-    names = result_names(graph)
-    manifest = describe_model(checkpoint, config, scales, program, names, linears, chosen)
+
+    def compiled(activations: Optional[str]) -> Compiled:
+        tell("finding activation ranges", 0.1)
+        found = find_ranges(
+            checkpoint,
+            config,
+            ranges=ranges,
+            calibration=calibration,
+            embeddings=embeddings,
+            activations=activations,
+        )
+        tell("quantizing and packing the weights", 0.4)
+        return _compile(checkpoint, config, graph, found, chosen)
+
+    best = compiled(activations)
+    tell("measuring it against the model", 0.5)
+    here = _library_here(library)
+    reference = _reference(checkpoint, config, best, calibration)
+    if reference is not None:
+        best = _measured(best, reference, here)
+        fixed = activations is not None or not best.ranges.calibrated
+        if not fixed and not is_sound(best.quality, min_cosine, min_agreement):
+            best = _better(best, _measured(compiled("dynamic"), reference, here))
+    _judge(best, config, calibration, min_cosine, min_agreement)
     tell("running the embedded test cases", 0.6)
-    cases = make_cases(program, weights, names, manifest.model, _library_here(library))
+    manifest = best.manifest
+    names = [output.name for output in manifest.outputs]
+    cases = make_cases(best.program, best.weights, names, manifest.model, here)
     tell("writing the bundle", 0.9)
     members: Dict[str, container.Data] = {
-        container.PROGRAM: program.to_bytes(),
-        container.WEIGHTS: memoryview(weights),
+        container.PROGRAM: best.program.to_bytes(),
+        container.WEIGHTS: memoryview(best.weights),
         container.CASES: write_cases(cases),
         container.ENGINE: library.read_bytes(),
         **runner_members(),
@@ -123,6 +174,131 @@ def build(
     _log.info("wrote %s: %d bytes, sparsity %.3f", path, path.stat().st_size, manifest.sparsity)
     tell("done", 1.0)
     return path
+
+
+def check_output(output: Path, model_dir: Path) -> None:
+    """Refuse an output that cannot become a bundle, before any work is done.
+
+    Args:
+        output: the file to write.
+        model_dir: the folder that is read.
+
+    Raises:
+        UsageError: it is a folder, lies below a file, or is a file of the model.
+    """
+    if output.is_dir():
+        raise UsageError(
+            f"the output {output} is a folder; expected a file",
+            hint=f"name the bundle, such as {output / 'model.oeb'}",
+        )
+    above = next((parent for parent in output.absolute().parents if parent.exists()), None)
+    if above is not None and not above.is_dir():
+        raise UsageError(
+            f"the output {output} lies below {above}, which is a file", hint="name a file in a folder"
+        )
+    if output.is_file() and output.resolve().parent == Path(model_dir).resolve() and output.suffix != ".oeb":
+        raise UsageError(
+            f"the output {output} is a file of the model", hint="name another output, such as model.oeb"
+        )
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled model, before it is packed up.
+
+    Attributes:
+        checkpoint: what it was compiled of, with the weights that calibration rewrote.
+        ranges: what it was quantized with.
+        program: the compiled graph.
+        weights: its weights blob.
+        manifest: what it says about itself.
+    """
+
+    checkpoint: Checkpoint
+    ranges: Ranges
+    program: Program
+    weights: bytearray
+    manifest: Manifest
+
+    @property
+    def quality(self) -> QualityFacts:
+        """How it answers beside the model."""
+        return self.manifest.quality
+
+
+def _compile(
+    checkpoint: Checkpoint, config: ModelConfig, graph: ir.Graph, ranges: Ranges, target: Target
+) -> Compiled:
+    """Compile a graph, or the same graph with the weights that calibration rewrote."""
+    if ranges.parameters:
+        checkpoint = checkpoint.replaced(ranges.parameters)
+        graph = select_first_early(fuse(import_graph(checkpoint, config, graph.max_length)))
+    packed, linears = pack(quantize(graph, ranges.scales), target.format_costs)
+    program, weights = plan(packed)
+    names = result_names(graph)
+    manifest = describe_model(checkpoint, config, ranges.scales, program, names, linears, target)
+    return Compiled(checkpoint, ranges, program, weights, manifest)
+
+
+def _reference(
+    checkpoint: Checkpoint, config: ModelConfig, compiled: Compiled, calibration: Optional[Texts]
+) -> Optional[Reference]:
+    """What the model answers; None where torch or transformers is missing."""
+    try:
+        batches = measured_batches(checkpoint, config, calibration)
+        longest = compiled.program.max_positions
+        reference = ask_model(checkpoint, config, compiled.ranges, batches, longest)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in _MEASURING_PACKAGES:
+            raise
+        _log.warning("the bundle is not measured against the model: %s is not installed", error.name)
+        return None
+    if is_constant(reference):
+        _log.warning(
+            "%s gives the same outputs for every text: no measure can tell whether the bundle is right",
+            checkpoint.folder,
+        )
+    return reference
+
+
+def _measured(compiled: Compiled, reference: Reference, library: Path) -> Compiled:
+    """The same with what it answers beside the model."""
+    answers = ask_bundle(compiled.program, compiled.weights, compiled.manifest, reference, library)
+    quality = compare(reference, answers, compiled.manifest)
+    return dataclasses.replace(compiled, manifest=dataclasses.replace(compiled.manifest, quality=quality))
+
+
+def _better(static: Compiled, dynamic: Compiled) -> Compiled:
+    """The one that answers more like the model; says so where that costs speed."""
+    if dynamic.quality.cosine <= static.quality.cosine:
+        return static
+    _log.warning(
+        "with fixed ranges for activations: %s; with ranges per token, which take more time: %s. The bundle "
+        "has the latter (--activations static keeps the former)",
+        static.quality.summary,
+        dynamic.quality.summary,
+    )
+    return dynamic
+
+
+def _judge(
+    compiled: Compiled,
+    config: ModelConfig,
+    calibration: Optional[Texts],
+    min_cosine: Optional[float],
+    min_agreement: Optional[float],
+) -> None:
+    """Say how the bundle answers beside the model, where it loses most, and refuse it below the floors."""
+    quality = compiled.quality
+    worst: List[Tuple[str, float]] = []
+    sound = not quality.texts or is_sound(quality, min_cosine, min_agreement)
+    if not sound or is_suspect(quality):
+        batches = measured_batches(compiled.checkpoint, config, calibration)
+        worst = worst_layers(compiled.checkpoint, config, compiled.ranges, batches)
+    require(quality, worst, min_cosine, min_agreement)
+    if worst:
+        layers = "; ".join(f"{name} ({error:.0%})" for name, error in worst)
+        _log.warning("%s; quantized alone, these layers change the outputs most: %s", quality.summary, layers)
 
 
 def _library_here(library: Path) -> Path:

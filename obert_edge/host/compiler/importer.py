@@ -11,7 +11,7 @@ import numpy as np
 from obert_edge.bundle.program import Activation, Domain
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures.base import Decoder, Dense, Norm
-from obert_edge.host.checkpoints.checkpoint import Checkpoint
+from obert_edge.host.checkpoints.checkpoint import Checkpoint, heads_among, unknown_tensors
 from obert_edge.host.checkpoints.model_config import ModelConfig
 from obert_edge.host.compiler import ir
 from obert_edge.host.compiler.ir import Floats
@@ -81,12 +81,8 @@ class _Importer:
         Tensors of heads that the task does not need are left out with a note in the log.
         """
         config, architecture = self.config, self.config.architecture
-        heads = {f"{config.base}{architecture.pooler}."} | {f"{name}." for name in architecture.other_heads}
-        for head in architecture.heads.values():
-            heads |= {f"{step.module.format(base=config.base)}." for step in head.steps}
-        ignored = {config.base + name for name in architecture.ignored}
-        left = [name for name in self.checkpoint.names if name not in self.used | ignored]
-        unknown = [name for name in left if not name.startswith(tuple(heads))]
+        left = [name for name in self.checkpoint.names if name not in self.used]
+        unknown = unknown_tensors(left, architecture, config.base)
         if unknown:
             more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
             raise CheckpointError(
@@ -96,8 +92,10 @@ class _Importer:
                 if any(name.endswith("mask_scores") for name in unknown)
                 else "use the config.json that was saved with these weights; adapters must be merged first",
             )
+        other = [task for task in heads_among(self.checkpoint.names, architecture) if task != config.task]
         if left:
-            _log.info("left out, as the task %s does not use them: %s", config.task, ", ".join(left))
+            level = logging.WARNING if other and config.task != "encoder" else logging.INFO
+            _log.log(level, "left out, as the task %s does not use them: %s", config.task, ", ".join(left))
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Floats:
         self.used.add(name)

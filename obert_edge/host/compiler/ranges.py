@@ -3,65 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Tuple
 
-from obert_edge.errors import DataError, UsageError
+from obert_edge.errors import UsageError
 from obert_edge.host.architectures.base import Norm
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig
 from obert_edge.host.checkpoints.quantization_format import (
+    ACTIVATIONS,
     EMBEDDINGS,
     OPERANDS,
     input_quantizer,
     operand_quantizer,
 )
 from obert_edge.host.checkpoints.scales import Scales
-from obert_edge.host.checkpoints.tokenizer_files import has_tokenizer
-
-_log = logging.getLogger(__name__)
-
-#: A file that ``obert_edge.calibration.read_texts`` reads, or the texts themselves.
-Texts = Union[str, Path, Sequence[str]]
-
-#: Calibration texts are cut to so many tokens.
-_LONGEST = 128
-#: Batches of random token ids that a model without a tokenizer is calibrated on.
-_RANDOM_BATCHES = 4
-
-#: What a model is calibrated with when nobody gives texts: short and long, plain and odd.
-DEFAULT_TEXTS = (
-    "The film is a gripping, funny and deeply human story about two brothers who lose everything.",
-    "I would not recommend this restaurant: the soup was cold and nobody came to take our order.",
-    "How many people lived in the city at the beginning of the nineteenth century?",
-    "The committee will meet again on 14 March 2019 to discuss the budget of 3.5 million euros.",
-    "Returns the number of items in the list; raises an error if the list was never initialized.",
-    "Oxygen is a chemical element with symbol O and atomic number 8, and a highly reactive nonmetal.",
-    "Yes.",
-    "She had walked along the river for an hour before she noticed that the bridge was closed, and that "
-    "the only way back led through the old town, where the market was already packing up for the night.",
-    "Dear Mr. O'Neill, thank you for your letter! We've attached the signed contract (see page 12).",
-    "Barcelona beat Real Madrid 3-1 on Saturday, with two goals in the last ten minutes of the match.",
-    "Is it possible to change the password without the old one? I forgot mine, and support is closed.",
-    "In 1687 Isaac Newton published the Principia, in which he described universal gravitation and the "
-    "three laws of motion, laying the groundwork for most of classical mechanics.",
-    "The patient was given 20 mg of the drug twice a day; no side effects were observed.",
-    "what a waste of time and money , the plot makes no sense and the acting is worse",
-    "Stock markets fell sharply after the central bank announced that interest rates would rise again.",
-    "Photosynthesis converts light energy into chemical energy that is stored in carbohydrate molecules.",
-)
+from obert_edge.host.checkpoints.sparseml import Floats
+from obert_edge.host.compiler.texts import Texts, calibration_batches
 
 
-def find_scales(
+@dataclass(frozen=True)
+class Ranges:
+    """How a model is to be quantized.
+
+    Attributes:
+        scales: what to compile it with.
+        found: the same as the model was trained or calibrated: another choice of word embeddings changes
+            ``scales`` alone.
+        calibrated: whether they were found here and now.
+        parameters: the weights and biases of the encoder's linears that ``scales`` belong to, by their names
+            in the checkpoint, where they are not the checkpoint's: calibration equalizes channels.
+    """
+
+    scales: Scales
+    found: Scales
+    calibrated: bool = False
+    parameters: Mapping[str, Floats] = field(default_factory=dict)
+
+    @property
+    def trained(self) -> bool:
+        """Whether the model learned to live with these scales: then its float weights alone are not it."""
+        return self.found.method == "qat"
+
+
+def find_ranges(
     checkpoint: Checkpoint,
     config: ModelConfig,
     *,
     ranges: Optional[Mapping[str, Any]] = None,
     calibration: Optional[Texts] = None,
     embeddings: Optional[str] = None,
-) -> Scales:
+    activations: Optional[str] = None,
+) -> Ranges:
     """The quantization parameters to compile a model with.
 
     Args:
@@ -69,54 +63,76 @@ def find_scales(
         config: what is compiled of it.
         ranges: the content of a ``quantization.json``, taken before everything else.
         calibration: texts to calibrate with, or a file of them; default: ``quantization.json`` of the
-            folder, then the scales among its weights (SparseML), then :data:`DEFAULT_TEXTS`.
+            folder, then the scales among its weights (SparseML), then built-in texts.
         embeddings: ``int8`` or ``int4``, in place of what the model was quantized with.
+        activations: ``static`` or ``dynamic``, of a model that is calibrated here; default: static.
 
     Raises:
         UsageError: calibration is needed, but torch and transformers are not installed; both
-            ``ranges`` and ``calibration`` are given; or there are no such ``embeddings``.
+            ``ranges`` and ``calibration`` are given; there are no such ``embeddings`` or ``activations``;
+            or ``activations`` are asked of a model that is quantized in the other way.
         DataError: the texts cannot be read, or the model has no tokenizer for them.
         CheckpointError: ``quantization.json`` is not as documented.
     """
-    if embeddings not in (None, *EMBEDDINGS):
+    _check("embeddings", embeddings, EMBEDDINGS)
+    _check("activations", activations, ACTIVATIONS)
+    found = _find_ranges(
+        checkpoint, config, ranges, calibration, embeddings or EMBEDDINGS[0], activations or ACTIVATIONS[0]
+    )
+    kind = ACTIVATIONS[found.scales.dynamic]
+    if activations not in (None, kind):
         raise UsageError(
-            f"embeddings is {embeddings!r}; expected one of {', '.join(EMBEDDINGS)}",
+            f"{found.scales.source} quantizes activations as {kind}; they were asked to be {activations}",
+            hint="leave --activations out (in Python activations), or build from the float model",
+        )
+    if embeddings is None:
+        return found
+    return dataclasses.replace(found, scales=dataclasses.replace(found.scales, embeddings=embeddings))
+
+
+def _check(name: str, value: Optional[str], known: Tuple[str, ...]) -> None:
+    if value not in (None, *known):
+        raise UsageError(
+            f"{name} is {value!r}; expected one of {', '.join(known)}",
             hint="leave it out to keep what the model was quantized with",
         )
-    found = _find_scales(checkpoint, config, ranges, calibration, embeddings or EMBEDDINGS[0])
-    return found if embeddings is None else dataclasses.replace(found, embeddings=embeddings)
 
 
-def _find_scales(
+def _find_ranges(
     checkpoint: Checkpoint,
     config: ModelConfig,
     ranges: Optional[Mapping[str, Any]],
     calibration: Optional[Texts],
     embeddings: str,
-) -> Scales:
-    """See :func:`find_scales`; ``embeddings`` is what a calibration quantizes the word embeddings to."""
+    activations: str,
+) -> Ranges:
+    """See :func:`find_ranges`; ``embeddings`` and ``activations`` are those of a calibration."""
     prefix = f"{config.architecture.prefix}."
     if ranges is not None:
         if calibration is not None:
             raise UsageError("ranges and calibration texts were both given", hint="give one of them")
-        return Scales.from_mapping(ranges, prefix)
+        return _given(Scales.from_mapping(ranges, prefix))
+    trained = None
     if calibration is None:
         found = Scales.load(checkpoint.folder, prefix)
         if found is not None:
-            return found
-    trained = checkpoint.quantization if calibration is None else None
-    if trained is not None and set(required_quantizers(config)) <= set(trained["sites"]):
-        return Scales.from_mapping(trained, prefix, str(checkpoint.folder))
-    record = _calibrate(checkpoint, config, calibration, embeddings)
-    if trained is not None:
-        # A scale the checkpoint was trained with is better than a calibrated one; the others need one.
-        record = {
-            **record,
-            "format": 3,
-            "weights": trained["weights"],
-            "sites": {**record["sites"], **trained["sites"]},
-        }
-    return Scales.from_mapping(record, prefix, "the calibration")
+            return _given(found)
+        trained = checkpoint.quantization
+    if trained is None:
+        record, parameters = _calibrate(checkpoint, config, calibration, embeddings, activations)
+        scales = Scales.from_mapping(record, prefix, "the calibration")
+        return Ranges(scales, scales, True, parameters)
+    if set(required_quantizers(config)) <= set(trained["sites"]):
+        return _given(Scales.from_mapping(trained, prefix, str(checkpoint.folder)))
+    # A scale the checkpoint was trained with is better than a calibrated one; the others need one.
+    record, _ = _calibrate(checkpoint, config, None, embeddings, ACTIVATIONS[0], equalized=False)
+    sites = {**record["sites"], **trained["sites"]}
+    record = {**record, "format": 3, "method": "qat", "weights": trained["weights"], "sites": sites}
+    return _given(Scales.from_mapping(record, prefix, "the calibration"))
+
+
+def _given(scales: Scales) -> Ranges:
+    return Ranges(scales, scales)
 
 
 def required_quantizers(config: ModelConfig) -> List[str]:
@@ -140,64 +156,58 @@ def required_quantizers(config: ModelConfig) -> List[str]:
 
 
 def _calibrate(
-    checkpoint: Checkpoint, config: ModelConfig, texts: Optional[Texts], embeddings: str
-) -> Dict[str, Any]:
-    """Calibrate the float model on texts; returns the content of a ``quantization.json``."""
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    texts: Optional[Texts],
+    embeddings: str,
+    activations: str,
+    *,
+    equalized: bool = True,
+) -> Tuple[Dict[str, Any], Dict[str, Floats]]:
+    """Calibrate the float model on texts.
+
+    Args:
+        checkpoint: the model folder.
+        config: what is compiled of it.
+        texts: see :func:`calibration_batches`.
+        embeddings: what the word embeddings are quantized to.
+        activations: ``static`` or ``dynamic``.
+        equalized: whether weights may be rewritten so that no channel stands out.
+
+    Returns:
+        The content of a ``quantization.json``; and the weights it belongs to, see :class:`Ranges`.
+    """
     try:
         from obert_edge.calibration import calibrate
         from obert_edge.host.checkpoints.pytorch import load_pytorch
-        from obert_edge.host.quantization.checkpoint import quantization_record
+        from obert_edge.host.quantization import quantization_record, quantize_model
     except ImportError as error:
         raise UsageError(
             f"{checkpoint.folder} has no quantization.json, and calibrating needs {error.name}, which is not "
             "installed",
             hint="pip install 'obert-edge[host]', or run `obert-edge quantize` where it is installed",
         ) from error
+    batches = calibration_batches(checkpoint, config, texts)
     model = load_pytorch(checkpoint, config.class_for_task)[0].eval()
-    batches = _batches(checkpoint, config, texts)
-    calibrated = calibrate(model, batches, embeddings=embeddings)
-    return quantization_record(calibrated, "calibrate")
+    if not equalized:
+        quantize_model(model, activations, embeddings)  # calibrate leaves the weights of such a model alone
+    calibrate(model, batches, activations=activations, embeddings=embeddings)
+    parameters = _parameters(model, config) if equalized else {}
+    return quantization_record(model, "calibrate"), parameters
 
 
-def _batches(checkpoint: Checkpoint, config: ModelConfig, texts: Optional[Texts]) -> List[Dict[str, Any]]:
-    from transformers import AutoTokenizer
-
-    from obert_edge.calibration import calibration_batches, read_texts
-
-    if not has_tokenizer(checkpoint.folder):
-        if texts is not None:
-            raise DataError(
-                f"{checkpoint.folder} has no tokenizer for the calibration texts",
-                hint="save the tokenizer into the model folder",
-            )
-        _log.warning(
-            "%s has no tokenizer and no quantization.json: calibrating on random ids", checkpoint.folder
-        )
-        return _random_batches(config)
-    if texts is None:
-        _log.warning(
-            "%s has no quantization.json: calibrating on %d built-in sentences; texts like yours "
-            "(--calibration-data) will serve accuracy better",
-            checkpoint.folder,
-            len(DEFAULT_TEXTS),
-        )
-        texts = DEFAULT_TEXTS
-    chosen: Sequence[Any] = read_texts(texts) if isinstance(texts, (str, Path)) else texts
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
-    if tokenizer.pad_token is None:  # the attention mask hides padding, so any token serves
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(checkpoint.config.get("pad_token_id") or 0)
-    longest = min(_LONGEST, config.longest)
-    batches: List[Dict[str, Any]] = calibration_batches(chosen, tokenizer, max_length=longest)
-    return batches
-
-
-def _random_batches(config: ModelConfig) -> List[Dict[str, Any]]:
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    length = min(_LONGEST, config.longest)
-    first = min(5, config.vocabulary - 1)  # leave out padding, which moves RoBERTa's positions
-    return [
-        {"input_ids": torch.randint(first, config.vocabulary, (2, length), generator=generator)}
-        for _ in range(_RANDOM_BATCHES)
-    ]
+def _parameters(model: Any, config: ModelConfig) -> Dict[str, Floats]:
+    """Weights and biases of the encoder's linears, by their names in the checkpoint."""
+    architecture = config.architecture
+    values = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    prefix = f"{architecture.prefix}."
+    own = prefix if any(name.startswith(prefix) for name in values) else ""
+    found: Dict[str, Floats] = {}
+    for i in range(config.layers):
+        layer = architecture.layer.format(i=i)
+        for module in architecture.modules.linears:
+            for part in ("weight", "bias"):
+                name = f"{layer}.{module}.{part}"
+                if own + name in values:  # a family may do without biases
+                    found[config.base + name] = values[own + name].numpy()
+    return found

@@ -20,6 +20,7 @@ from obert_edge.host.architectures import ARCHITECTURES
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.pytorch import load_pytorch
 from obert_edge.host.checkpoints.quantization_format import ACTIVATIONS, EMBEDDINGS, FILE, FORMATS
+from obert_edge.host.checkpoints.scales import Scales
 from obert_edge.host.quantization.attention import AttentionQuantizers
 from obert_edge.host.quantization.convert import (
     activations_of,
@@ -154,6 +155,35 @@ def load_quantized(folder: Union[str, Path], model_class: Optional[Any] = None) 
             ) from error
     _set_weight_scales(model, record.get("weights") or {}, folder)
     set_observers(model, "frozen")
+    return model.eval()
+
+
+def apply_scales(model: Any, scales: Scales) -> Any:
+    """Make a float model, in place, the fake-quantized one that the compiler makes of the same scales.
+
+    A quantizer that the scales lack stays float: what is compiled does not read it.
+
+    Args:
+        model: a float transformers model.
+        scales: what it is quantized with.
+
+    Returns:
+        ``model``, in eval mode with its ranges frozen.
+    """
+    quantize_model(model, ACTIVATIONS[scales.dynamic], scales.embeddings)
+    set_observers(model, "frozen")
+    for name, quantizer in quantizers(model).items():
+        found = scales.quantizer(name)
+        if quantizer.dynamic:
+            continue
+        if found is None:
+            quantizer.mode = "float"
+        else:
+            quantizer.set_params(*found)
+    for name, module in quantized_modules(model):
+        scale = scales.weight(name)
+        if isinstance(module, QuantLinear) and scale is not None:
+            module.weight_scale = float(scale)
     return model.eval()
 
 

@@ -53,16 +53,7 @@ def quantize_model(model: Any, activations: str = "static", embeddings: str = "i
             already in the other way.
         CheckpointError: the architecture is not supported.
     """
-    if activations not in ACTIVATIONS:
-        raise UsageError(
-            f"activations is {activations!r}; expected one of {', '.join(ACTIVATIONS)}",
-            hint="choose static (fastest) or dynamic (needs the fewest calibration texts)",
-        )
-    if embeddings not in EMBEDDINGS:
-        raise UsageError(
-            f"embeddings is {embeddings!r}; expected one of {', '.join(EMBEDDINGS)}",
-            hint="choose int8 (nearly exact) or int4 (half the bytes)",
-        )
+    check_options(activations, embeddings)
     if is_quantized(model):
         asked = f"{activations} activations and {embeddings} embeddings"
         found = f"{activations_of(model)} activations and {embeddings_of(model)} embeddings"
@@ -83,6 +74,24 @@ def quantize_model(model: Any, activations: str = "static", embeddings: str = "i
     for name, quantizer in quantizers(model).items():
         quantizer.name = name
     return model
+
+
+def check_options(activations: str, embeddings: str) -> None:
+    """Check what :func:`quantize_model` is told.
+
+    Raises:
+        UsageError: there is no such choice.
+    """
+    if activations not in ACTIVATIONS:
+        raise UsageError(
+            f"activations is {activations!r}; expected one of {', '.join(ACTIVATIONS)}",
+            hint="choose static (fastest) or dynamic (needs the fewest calibration texts)",
+        )
+    if embeddings not in EMBEDDINGS:
+        raise UsageError(
+            f"embeddings is {embeddings!r}; expected one of {', '.join(EMBEDDINGS)}",
+            hint="choose int8 (nearly exact) or int4 (half the bytes)",
+        )
 
 
 def is_quantized(model: nn.Module) -> bool:

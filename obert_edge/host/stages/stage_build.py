@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, ClassVar, Dict, Optional
 
-from obert_edge.host.checkpoints.quantization_format import EMBEDDINGS
+from obert_edge.host.checkpoints.quantization_format import ACTIVATIONS, EMBEDDINGS
 from obert_edge.host.options import Settings, option
 from obert_edge.host.stages.reports import Figures
 from obert_edge.host.stages.settings import Training
@@ -55,6 +55,28 @@ class BuildSettings(Settings):
         path=True,
         absent="a few built-in texts",
         help="File of texts to find activation ranges with, for a model that is not quantized.",
+    )
+    activations: Optional[str] = option(
+        None,
+        choices=ACTIVATIONS,
+        absent="static, and dynamic where static loses the model's answers",
+        help="Ranges of activations fixed, or found per token, for a model that is not quantized.",
+    )
+    min_cosine: Optional[float] = option(
+        None,
+        minimum=-1,
+        maximum=1,
+        absent="0.95",
+        example=0.9,
+        help="Refuse a bundle whose outputs have a smaller cosine to the model's.",
+    )
+    min_agreement: Optional[float] = option(
+        None,
+        minimum=0,
+        maximum=1,
+        absent="none",
+        example=0.9,
+        help="Refuse a bundle that gives a smaller share of the model's answers.",
     )
 
 
@@ -105,6 +127,9 @@ class Build(Stage[BuildSettings]):
                 pooling=settings.pooling,
                 max_length=settings.max_length,
                 embeddings=settings.embeddings,
+                activations=settings.activations,
+                min_cosine=settings.min_cosine,
+                min_agreement=settings.min_agreement,
                 progress=None
                 if progress is None
                 else lambda stage, fraction: progress(stage, int(1000 * fraction), 1000),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import re
 import subprocess
@@ -19,6 +20,7 @@ from safetensors.torch import save_file as save_torch
 from obert_edge.errors import CheckpointError
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import read_config
+from obert_edge.host.checkpoints.pytorch import load_pytorch
 from obert_edge.host.compiler.importer import import_graph
 from tests.host.checkpoints.published_checkpoints import make_published_model, save_published_model
 from tests.host.compiler.tiny_checkpoints import make_model, save_model
@@ -144,7 +146,7 @@ def test_a_missing_tensor_is_named(folder: Path) -> None:
     checkpoint = altered(folder, lambda tensors: tensors.pop("classifier.bias"))
     with pytest.raises(CheckpointError, match="no tensor 'classifier.bias'") as caught:
         importing(checkpoint)
-    assert "task='encoder'" in caught.value.hint
+    assert "--task encoder" in caught.value.hint
 
 
 def test_tensors_the_graph_would_ignore_are_named(folder: Path) -> None:
@@ -208,3 +210,151 @@ def test_names_under_data_parallel_are_understood(tmp_path: Path) -> None:
     state = {f"module.{key}": value for key, value in model.state_dict().items()}
     save_published_model(model, tmp_path / "m", state=state)
     assert Checkpoint.open(tmp_path / "m").names == sorted(model.state_dict())
+
+
+def rewrite(folder: Path, change: Any = None, **config: Any) -> Path:
+    """Change the tensors' names, and fields of the configuration (None: taken out)."""
+    checkpoint = Checkpoint.open(folder)
+    tensors = {name: np.array(checkpoint.tensor(name)) for name in checkpoint.names}
+    save_file(change(tensors) if change else tensors, folder / "model.safetensors")
+    fields = {**json.loads((folder / "config.json").read_text()), **config}
+    fields = {name: value for name, value in fields.items() if value != "absent"}
+    (folder / "config.json").write_text(json.dumps(fields))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda name: f"_orig_mod.{name}",
+        lambda name: f"module._orig_mod.{name}",
+        lambda name: f"model.{name}",
+        lambda name: f"base_model.model.{name}",
+        lambda name: name if "classifier" in name else f"module.{name}",
+        lambda name: name.replace("encoder.layer.0.", "encoder.layer.0._fsdp_wrapped_module."),
+        lambda name: name.replace(
+            "encoder.layer.0.", "encoder.layer.0._checkpoint_wrapped_module._orig_mod."
+        ),
+    ],
+)
+def test_names_of_wrappers_are_understood_on_both_ways(folder: Path, wrap: Any) -> None:
+    plain = Checkpoint.open(folder)
+    expected = {name: np.array(plain.tensor(name)) for name in plain.names}
+    rewrite(folder, lambda tensors: {wrap(name): value for name, value in tensors.items()})
+    checkpoint = Checkpoint.open(folder)
+    assert checkpoint.names == sorted(expected)
+    importing(checkpoint)
+    loaded, missing = load_pytorch(checkpoint, "ForSequenceClassification")
+    assert missing == []
+    for name, value in loaded.state_dict().items():
+        if name in expected:
+            np.testing.assert_array_equal(value.numpy(), expected[name])
+
+
+def test_two_tensors_of_one_name_are_refused(folder: Path) -> None:
+    both = rewrite(
+        folder, lambda tensors: {**tensors, "module.classifier.bias": tensors["classifier.bias"] + 1}
+    )
+    with pytest.raises(CheckpointError, match="'classifier.bias' twice"):
+        Checkpoint.open(both)
+
+
+def test_a_training_frameworks_file_is_read_for_its_state_dict(folder: Path) -> None:
+    expected = Checkpoint.open(folder).names
+    state = make_model("bert", "sequence-classification", layers=1).state_dict()
+    as_pickle(folder, {"epoch": 3, "state_dict": {f"model.{name}": value for name, value in state.items()}})
+    assert Checkpoint.open(folder).names == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.default.weight",
+        "bert.encoder.layer.0.attention.self.query.base_layer.weight",
+        "base_model.model.classifier.modules_to_save.default.weight",
+    ],
+)
+def test_an_adapter_among_the_weights_must_be_merged(folder: Path, name: str) -> None:
+    rewrite(folder, lambda tensors: {**tensors, name: np.ones((4, 4), np.float32)})
+    with pytest.raises(CheckpointError, match="adapter that is not merged") as caught:
+        Checkpoint.open(folder)
+    assert "merge_and_unload" in caught.value.hint
+
+
+def test_the_folder_of_an_adapter_is_refused_with_or_without_a_model(folder: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "adapter"
+    alone.mkdir()
+    for place in (folder, alone):
+        (place / "adapter_config.json").write_text('{"base_model_name_or_path": "bert-base-uncased"}')
+        save_file({"x": np.ones(1, np.float32)}, place / "adapter_model.safetensors")
+        with pytest.raises(CheckpointError, match="adapter .* of the model 'bert-base-uncased'"):
+            Checkpoint.open(place)
+
+
+@pytest.mark.parametrize(
+    "labels, match",
+    [
+        ({"0": "a", "1": "b"}, "names 2 labels .*the head has 3 rows"),
+        ({"0": "a", "1": "b", "2": "c", "3": "d"}, "names 4 labels"),
+        ({"x": "a", "y": "b", "z": "c"}, "by their numbers"),
+        ({"0": "a", "1": "b", "3": "c"}, "by their numbers"),
+        (["a", "b", "c"], "by their numbers"),
+    ],
+)
+def test_labels_must_be_those_of_the_head(folder: Path, labels: Any, match: str) -> None:
+    rewrite(folder, id2label=labels)
+    with pytest.raises(CheckpointError, match=match):
+        Checkpoint.open(folder)
+
+
+@pytest.mark.parametrize("labels", [None, "absent"])
+def test_without_names_of_labels_the_head_says_how_many_there_are(folder: Path, labels: Any) -> None:
+    rewrite(folder, id2label=labels, label2id=labels, num_labels="absent")
+    loaded, missing = load_pytorch(Checkpoint.open(folder), "ForSequenceClassification")
+    assert missing == [] and loaded.config.num_labels == 3
+
+
+@pytest.mark.parametrize("named", [None, "absent", []])
+@pytest.mark.parametrize(
+    "architecture, task",
+    [
+        ("bert", "question-answering"),
+        ("bert", "token-classification"),
+        ("bert", "masked-lm"),
+        ("bert", "encoder"),
+        ("roberta", "sequence-classification"),
+        ("distilbert", "sequence-classification"),
+        ("distilbert", "token-classification"),
+        ("electra", "sequence-classification"),
+    ],
+)
+def test_a_head_is_found_by_its_tensors(tmp_path: Path, architecture: str, task: str, named: Any) -> None:
+    save_model(tmp_path, architecture, task, layers=1)
+    rewrite(tmp_path, architectures=named)
+    checkpoint = Checkpoint.open(tmp_path)
+    assert read_config(checkpoint).task == task
+    importing(checkpoint)
+
+
+@pytest.mark.parametrize("named", [None, ["BertForMaskedLM", "BertForSequenceClassification"]])
+def test_a_head_that_the_tensors_leave_open_must_be_named(folder: Path, named: Any) -> None:
+    rewrite(folder, architectures=named)
+    checkpoint = Checkpoint.open(folder)
+    with pytest.raises(CheckpointError, match="sequence-classification, token-classification") as caught:
+        read_config(checkpoint)
+    assert "--task" in caught.value.hint
+    assert read_config(checkpoint, "token-classification").task == "token-classification"
+
+
+def test_pytorch_drops_no_tensor_of_the_encoder_in_silence(tmp_path: Path) -> None:
+    save_model(tmp_path, "bert", "sequence-classification", layers=2)
+    rewrite(tmp_path, num_hidden_layers=1)
+    with pytest.raises(CheckpointError, match=r"does not: bert.encoder.layer.1"):
+        load_pytorch(Checkpoint.open(tmp_path), "ForSequenceClassification")
+
+
+def test_a_second_head_is_named_when_it_is_left_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rewrite(folder, lambda tensors: {**tensors, "qa_outputs.weight": np.ones((2, 64), np.float32)})
+    with caplog.at_level(logging.WARNING, "obert_edge"):
+        importing(Checkpoint.open(folder))
+    assert "qa_outputs.weight" in caplog.text
