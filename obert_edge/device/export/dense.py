@@ -143,7 +143,7 @@ class SelfAttention:
         assert self.bias is not None
         most = self.bias.shape[1] // 2
         behind = np.arange(tokens) - np.arange(tokens)[:, None]
-        return cast(Floats, self.bias[:, np.clip(behind, -most, most) + most])
+        return self.bias[:, np.clip(behind, -most, most) + most]
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class RelativeBias:
     @property
     def distances(self) -> int:
         """D."""
-        return self.by_distance.shape[1] // 2 + 1
+        return int(self.by_distance.shape[1]) // 2 + 1
 
     @functools.cached_property
     def in_bits(self) -> Floats:
@@ -66,4 +66,5 @@ def _bucket(behind: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     distance = np.abs(behind)
     octaves = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(single))
     far = single + (octaves / np.float32(math.log(_FURTHEST / single)) * (half - single)).astype(np.int64)
-    return np.where(distance < single, distance, np.minimum(far, half - 1)) + half * (behind > 0)
+    bucket: npt.NDArray[np.int64] = np.where(distance < single, distance, np.minimum(far, half - 1))
+    return bucket + half * (behind > 0)

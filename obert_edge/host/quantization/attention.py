@@ -82,7 +82,7 @@ class _Attention(torch.autograd.Function):
         if mask is not None:
             scores.add_(mask)
         p = _probabilities(scores, params, biased=bias is not None)
-        inverse_sum = p.sum(-1, keepdim=True).reciprocal_()
+        inverse_sum = p.sum(-1, keepdim=True).clamp_(min=1).reciprocal_()
         dropped = torch.dropout(p, params.dropout, True) if params.dropout > 0 else p
         context = torch.matmul(dropped, v)
         batch, heads, tokens, channels = context.shape
@@ -136,7 +136,8 @@ def _probabilities(scores: torch.Tensor, params: _Params, *, biased: bool) -> to
     Those with a bias are what :func:`_add_bias` gives: they have their scale.
     """
     scale = 1.0 if biased else params.score_scale
-    largest = scores.amax(-1, keepdim=True)
+    # A query all of whose keys are masked (padding far from the text, in a window) gets zeros and no NaN.
+    largest = scores.amax(-1, keepdim=True).clamp_(min=MASKED / 2)
     if not params.training:
         exponents = scores.sub_(largest)
         return exp2_(exponents if biased else exponents.mul_(scale * _LOG2_E)).mul_(255).round_()

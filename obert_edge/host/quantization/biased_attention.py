@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional, Tuple
+from typing import Any, Optional, Tuple, cast
 
 import torch
 from torch import nn
@@ -58,7 +58,7 @@ class BiasedSelfAttention(nn.Module):
             key,
             value,
             attention_mask,
-            dropout=self.dropout.p if self.training else 0.0,
+            dropout=float(cast(nn.Dropout, self.dropout).p) if self.training else 0.0,
             bias=None if position_bias is None else position_bias[:1],
         )
         attended = output(context.reshape(*rows, -1))

@@ -101,6 +101,15 @@ def test_without_quantization_a_bias_is_added_in_float(module, operands, bias, m
     torch.testing.assert_close(context, expected.transpose(1, 2))
 
 
+def test_a_query_without_any_key_gets_zeros_and_finite_gradients(module, operands):
+    """Padding further from the text than its window."""
+    leaves = [tensor.clone().requires_grad_() for tensor in operands]
+    context, _ = int8_attention(module.train(), *leaves, keep_first(4), sliding_window=2)
+    assert not context[:, 5:].any() and torch.isfinite(context).all()
+    context.square().sum().backward()
+    assert all(torch.isfinite(leaf.grad).all() for leaf in leaves)
+
+
 @pytest.mark.parametrize("mask", [None, keep_first(7), keep_first(7) == 0], ids=["none", "float", "bool"])
 @pytest.mark.parametrize("mode", ["frozen", "float"])
 def test_keys_outside_of_a_window_do_not_count(module, operands, mask, mode):
