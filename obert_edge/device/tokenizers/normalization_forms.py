@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import unicodedata
 from operator import itemgetter
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Literal, Optional, Tuple
 
 from obert_edge.device.tokenizers.stretch import Stretch
 from obert_edge.device.tokenizers.unicode_classes import UNSETTLED
 
 #: A character, and how many characters it takes the place of; see :meth:`Stretch.rewritten`.
 Change = Tuple[str, int]
+#: What the forms are called.
+Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
 
 class NormalizationForm:
@@ -24,8 +26,8 @@ class NormalizationForm:
         name: ``NFC``, ``NFD``, ``NFKC`` or ``NFKD``.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: Form) -> None:
+        self._name: Form = name
         self._decomposed = _Decompositions("NFKD" if "K" in name else "NFD")
         self._composes = name.endswith("C")
 
@@ -56,9 +58,9 @@ class NormalizationForm:
 class _Decompositions(Dict[str, List[Tuple[int, str]]]):
     """The parts of a character with their combining classes; a dictionary that fills itself."""
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: Form) -> None:
         super().__init__()
-        self._form = form
+        self._form: Form = form
 
     def __missing__(self, character: str) -> List[Tuple[int, str]]:
         if character in UNSETTLED:

@@ -151,7 +151,7 @@ class Trim(Stage[TrimSettings]):
                 hint="trim the float model, then quantize it with `obert-edge quantize`",
             )
         config = read_config(checkpoint)
-        text = (read_tokenizer(source) or b"").decode()
+        text = _tokenizer_json(source)
         description = parse_tokenizer(text, str(source))
         with shown(run.progress) as progress:
             counts = _count(run, config.vocabulary, settings.corpus, progress)
@@ -214,6 +214,15 @@ def trim_vocabulary(
 
     settings = TrimSettings(tuple(map(str, corpus)), min_count, keep)
     return run_stage(Trim(), model, task, output, settings, progress=progress, overwrite=overwrite)
+
+
+def _tokenizer_json(source: Path) -> str:
+    """The file as it is, with its padding and truncation; or what older files are converted to.
+
+    Whatever else the folder's files say of its tokenizer is copied, so it holds for what is written as well.
+    """
+    path = source / "tokenizer.json"
+    return path.read_text(encoding="utf-8") if path.is_file() else (read_tokenizer(source) or b"").decode()
 
 
 def _count(

@@ -28,6 +28,12 @@ HEAD = "ForSequenceClassification"
 SAME, OTHER = ["the film was warm", "the plot and the film", "warm acting", ""], CORPUS[0]
 
 
+def _added(tokenizer: Tokenizer) -> dict[str, object]:
+    """The added tokens by id, as ``tokenizer_config.json`` has them."""
+    entries = json.loads(tokenizer.to_str())["added_tokens"]
+    return {str(entry["id"]): {k: v for k, v in entry.items() if k != "id"} for entry in entries}
+
+
 def make(folder: Path, kind: str, head: str = HEAD) -> Tokenizer:
     """A random quantized model with its tokenizer in all files that transformers writes."""
     tokenizer = TOKENIZERS["bpe" if ARCHITECTURES[kind].positions_after_padding else "wordpiece"]
@@ -58,7 +64,7 @@ def make(folder: Path, kind: str, head: str = HEAD) -> Tokenizer:
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece, _ in ordered))
     (folder / "added_tokens.json").write_text(json.dumps({"newtok": tokenizer.token_to_id("newtok") or 0}))
     (folder / "tokenizer_config.json").write_text(
-        json.dumps({"model_max_length": 64, "added_tokens_decoder": {"1": {"content": "x"}, "9999": {}}})
+        json.dumps({"model_max_length": 64, "added_tokens_decoder": _added(tokenizer)})
     )
     return tokenizer
 
@@ -124,7 +130,7 @@ def test_every_file_of_the_tokenizer_agrees(tmp_path, corpus):
     added = json.loads((tmp_path / "small" / "added_tokens.json").read_text())
     assert added == {"newtok": small.token_to_id("newtok")} and added["newtok"] == len(lines)
     settings = json.loads((tmp_path / "small" / "tokenizer_config.json").read_text())
-    assert settings["added_tokens_decoder"] == {"1": {"content": "x"}}
+    assert settings["added_tokens_decoder"] == _added(small)
     config = json.loads((tmp_path / "small" / "config.json").read_text())
     assert config["vocab_size"] == small.get_vocab_size()
     assert (tmp_path / "small" / "quantization.json").is_file()
