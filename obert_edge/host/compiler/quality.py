@@ -171,7 +171,9 @@ def compare(reference: Reference, found: Sequence[Sequence[Floats]], manifest: M
         found: the bundle's.
         manifest: says which kind of answer they are.
     """
-    sums: List[Floats] = []  # per batch [texts, 3]: products, squares of the model's, squares of the bundle's
+    sums: List[
+        npt.NDArray[np.float64]
+    ] = []  # per batch [texts, 3]: products, squares of the model's, squares of the bundle's
     alike: List[npt.NDArray[np.bool_]] = []
     widest = 0
     for asked, expected, got in zip(reference.inputs, reference.outputs, found):
@@ -305,7 +307,7 @@ def _answer(found: Any, name: str, mask: npt.NDArray[np.bool_], config: ModelCon
         return _pooled(found, mask, config.pooling)
     value = found[name].numpy()
     value = value[..., None] if value.shape == mask.shape and name != "logits" else value
-    return value[mask] if value.ndim == 3 else value
+    return np.asarray(value[mask] if value.ndim == 3 else value)
 
 
 def _pooled(found: Any, mask: npt.NDArray[np.bool_], pooling: str) -> Floats:
