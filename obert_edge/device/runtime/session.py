@@ -117,11 +117,14 @@ def _print_progress(what: str, done: int, total: int) -> None:
     sys.stderr.flush()
 
 
-def _check_number(name: str, value: Optional[int], smallest: int, largest: int) -> None:
-    if value is not None and (not isinstance(value, int) or not smallest <= value <= largest):
+def _check_number(name: str, value: Optional[int], smallest: int, largest: Optional[int] = None) -> None:
+    """Refuse what is no whole number in a range; None: it is not given, or the range is open."""
+    if value is None:
+        return
+    if not isinstance(value, int) or value < smallest or (largest is not None and value > largest):
+        to = "" if largest is None else f" to {largest}"
         raise UsageError(
-            f"{name} is {value!r}; expected a whole number from {smallest} to {largest}",
-            hint="leave it out",
+            f"{name} is {value!r}; expected a whole number from {smallest}{to}", hint="leave it out"
         )
 
 

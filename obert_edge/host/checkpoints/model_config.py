@@ -107,6 +107,16 @@ class ModelConfig:
         return self.architecture.class_name(self.task)
 
     @property
+    def embedding_output(self) -> str:
+        """Name of the output that an encoder's embeddings are made of.
+
+        Where modules follow on the device, a pooled vector is not yet what people know as the embedding.
+        """
+        if not self.pooling:
+            return "last_hidden_state"
+        return "pooled" if self.modules else "sentence_embedding"
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest sequence that the position table covers."""
         return self.positions - self.position_offset

@@ -241,9 +241,7 @@ class _Importer:
         if self.config.pooling == "pooler":
             module = f"{self.config.base}{self.config.architecture.pooler}"
             pooled = self._activate(self._linear(module, pooled, self.config.hidden), Activation.TANH)
-        # Where modules follow on the device this is not yet what people know as the embedding.
-        name = "pooled" if self.config.modules else "sentence_embedding"
-        self.graph.nodes.append(ir.Result(name, pooled))
+        self.graph.nodes.append(ir.Result(self.config.embedding_output, pooled))
 
     def _head(self, hidden: ir.Tensor) -> None:
         head = self.config.architecture.heads[self.config.task]

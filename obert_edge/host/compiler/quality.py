@@ -83,10 +83,10 @@ class Reference:
 
 
 def counted_outputs(config: ModelConfig) -> Tuple[str, ...]:
-    """The outputs that hold a model's answer; an encoder's is the embedding, not the tokens'."""
+    """The outputs that hold a model's answer; of an encoder what its embeddings are made of."""
     if config.task == "question-answering":
         return ("start_logits", "end_logits")
-    return ("sentence_embedding",) if config.task == "encoder" else ("logits",)
+    return (config.embedding_output,) if config.task == "encoder" else ("logits",)
 
 
 def ask_model(
@@ -171,7 +171,9 @@ def compare(reference: Reference, found: Sequence[Sequence[Floats]], manifest: M
         found: the bundle's.
         manifest: says which kind of answer they are.
     """
-    sums: List[Floats] = []  # per batch [texts, 3]: products, squares of the model's, squares of the bundle's
+    sums: List[
+        npt.NDArray[np.float64]
+    ] = []  # per batch [texts, 3]: products, squares of the model's, squares of the bundle's
     alike: List[npt.NDArray[np.bool_]] = []
     widest = 0
     for asked, expected, got in zip(reference.inputs, reference.outputs, found):
@@ -182,8 +184,8 @@ def compare(reference: Reference, found: Sequence[Sequence[Floats]], manifest: M
             expected, got = [expected[0] / length], [got[0] / length]
         per_text = np.zeros((len(starts), 3))
         for a, b in zip(expected, got):
-            a, b = a.astype(np.float64), b.astype(np.float64)
-            rows = np.stack([(a * b).sum(1), (a * a).sum(1), (b * b).sum(1)], axis=1)
+            x, y = a.astype(np.float64), b.astype(np.float64)
+            rows = np.stack([(x * y).sum(1), (x * x).sum(1), (y * y).sum(1)], axis=1)
             per_text += rows if len(rows) == len(starts) else np.add.reduceat(rows, starts)
         sums.append(per_text)
         alike += _alike(expected, got, starts, manifest)
@@ -301,11 +303,12 @@ def _inputs(batch: Batch, config: ModelConfig) -> Inputs:
 
 def _answer(found: Any, name: str, mask: npt.NDArray[np.bool_], config: ModelConfig) -> Floats:
     """One output of the model as the bundle has it: ``[real tokens or texts, channels]``."""
-    if name == "sentence_embedding":
+    if config.pooling:
         return _pooled(found, mask, config.pooling)
     value = found[name].numpy()
     value = value[..., None] if value.shape == mask.shape and name != "logits" else value
-    return value[mask] if value.ndim == 3 else value
+    answer: Floats = np.asarray(value[mask] if value.ndim == 3 else value)
+    return answer
 
 
 def _pooled(found: Any, mask: npt.NDArray[np.bool_], pooling: str) -> Floats:

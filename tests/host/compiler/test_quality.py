@@ -45,7 +45,7 @@ def spoil_values(model: Any) -> None:
 
 
 def spoil_feed_forward(model: Any) -> None:
-    """Feed-forward channels 2000 times as large as the others: GELU lets no factor pass that undoes it."""
+    """Feed-forward channels 2000 times as large as the others; GELU lets no factor pass."""
     for layer in getattr(model, "bert", model).encoder.layer:
         layer.intermediate.dense.weight[:2] *= 2000
         layer.output.dense.weight[:, :2] /= 2000
