@@ -34,10 +34,6 @@ CHECKPOINTS = {
     "DistilBert, classification, 6 x 768": ["--architecture", "distilbert", "--layers", "6"],
     "Roberta, classification, 12 x 768": ["--architecture", "roberta"],
     "Electra, classification, 12 x 768": ["--architecture", "electra"],
-    "ModernBERT, classification, 12 x 768": ["--architecture", "modernbert"],
-    "MPNet, classification, 12 x 768": ["--architecture", "mpnet"],
-    "XLM-Roberta, classification, 12 x 768": ["--architecture", "xlm-roberta"],
-    "Camembert, classification, 12 x 768": ["--architecture", "camembert"],
     "TinyBERT shape, classification, 4 x 312": ["--shape", "tinybert"],
 }
 
