@@ -196,7 +196,7 @@ def _meaning(description: Mapping[str, Any]) -> List[Any]:
     from tokenizers import Tokenizer
 
     whole = json.loads(Tokenizer.from_str(json.dumps(description)).to_str())
-    model = {key: value or None for key, value in whole["model"].items()}
+    model: Dict[str, Any] = {key: value or None for key, value in whole["model"].items()}
     if model["type"] == "Unigram":
         model["vocab"] = [piece for piece, _ in model["vocab"]]
     if model["type"] == "BPE" and _spells_bytes(whole):
