@@ -50,3 +50,7 @@ def save_tokenizer(path: Path, size: int) -> None:
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer.save(str(path))
+    # Whatever the architecture, the special tokens are these, and not those of its own tokenizers.
+    named = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), WORDS))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", **named}
+    (path.parent / "tokenizer_config.json").write_text(json.dumps(config))

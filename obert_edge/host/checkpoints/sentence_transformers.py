@@ -22,11 +22,9 @@ from obert_edge.host.checkpoints.sparseml import Floats
 MODULES = "modules.json"
 MODEL = "config_sentence_transformers.json"
 POOLING = "1_Pooling"
-#: What the Transformer's file is called; the names after the first are those of version 0.
-TRANSFORMER = tuple(
-    f"sentence_{name}_config.json"
-    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-)
+#: What the Transformer's file is called; in version 0 it had the architecture's name in place of BERT's.
+TRANSFORMER = "sentence_bert_config.json"
+OLD_TRANSFORMERS = "sentence_*_config.json"
 
 EMBEDDER = "SentenceTransformer"
 RERANKER = "CrossEncoder"
@@ -448,10 +446,10 @@ def _lengths(folder: Path, root: Path, *, strict: bool) -> Tuple[Optional[int], 
     found = [
         (place / name, config)
         for place in dict.fromkeys((folder, root))
-        for name in TRANSFORMER
+        for name in (TRANSFORMER, *sorted(path.name for path in place.glob(OLD_TRANSFORMERS)))
         if (config := read_json(place / name)) is not None
     ]
-    path, config = found[0] if found else (folder / TRANSFORMER[0], {})
+    path, config = found[0] if found else (folder / TRANSFORMER, {})
     if strict:
         _check_transformer(path, config)
     processor = config.get("processor_kwargs") or config.get("tokenizer_args") or {}

@@ -152,7 +152,8 @@ def ask_bundle(
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
     packer = Packer(engine, manifest.model, uses_first_token=program.uses_first_token)
     names = [output.name for output in manifest.outputs]
-    counted = [i for i, name in enumerate(names) if name != "last_hidden_state"]
+    # The vectors of tokens count where nothing else is made of them.
+    counted = [i for i, name in enumerate(names) if name != "last_hidden_state"] or [0]
     answers: List[List[Floats]] = []
     with engine.open(program.to_bytes(), weights, threads=threads) as native:
         for asked in reference.inputs:

@@ -67,7 +67,9 @@ def test_activations(saved: Path, tmp_path: Path, name: str, activation: Activat
 
 def test_the_task_comes_from_the_class_unless_it_is_given(saved: Path, tmp_path: Path) -> None:
     assert config_of(saved, tmp_path, {}).task == "sequence-classification"
-    assert config_of(saved, tmp_path, {"architectures": None}).task == "encoder"
+    with pytest.raises(CheckpointError, match="names no class .* sequence-classification, token-classif"):
+        config_of(saved, tmp_path, {"architectures": None})
+    assert config_of(saved, tmp_path, {"architectures": None}, task="encoder").task == "encoder"
     multiple_choice = {"architectures": ["BertForMultipleChoice"]}
     config = config_of(saved, tmp_path, multiple_choice, task="encoder")
     assert (config.task, config.class_for_task, config.base) == ("encoder", "BertModel", "bert.")
