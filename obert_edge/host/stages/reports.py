@@ -37,12 +37,12 @@ class TrainingFigures(Figures):
     Attributes:
         steps: optimizer steps, those before an interruption included.
         seconds: wall time since the last start.
-        loss: logged last; 0 where none was.
+        loss: logged last; None: none was.
     """
 
     steps: float
     seconds: float
-    loss: float
+    loss: Optional[float] = None
 
 
 @dataclass(frozen=True)

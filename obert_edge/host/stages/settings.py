@@ -97,9 +97,14 @@ class Training(Settings):
     max_length: Optional[int] = option(
         None, minimum=8, absent="the task's", example=128, help="Tokens per feature."
     )
-    weight_decay: float = option(0.01, minimum=0, help="Weight decay of AdamW, on weights and not on biases.")
+    weight_decay: float = option(
+        0.01, minimum=0, help="Weight decay of AdamW, on weights and not on biases or LayerNorm."
+    )
     accumulate: int = option(
-        1, minimum=1, help="Batches whose gradients are added up before a step of the optimizer."
+        1,
+        minimum=1,
+        help="Batches whose gradients are added up before a step of the optimizer, which is then that of one "
+        "batch so many times as large.",
     )
     precision: str = option(
         "fp32",
@@ -121,7 +126,7 @@ class Training(Settings):
         help="Probability in every dropout layer; 0 suits short runs and is several times faster on a CPU.",
     )
     freeze_embeddings: bool = option(
-        False, help="Leave the embedding tables as they are: faster, and a regularizer."
+        False, help="Leave the embeddings (tables and LayerNorm) as they are: faster, and a regularizer."
     )
     save_steps: Optional[int] = option(
         None,
