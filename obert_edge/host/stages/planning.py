@@ -90,11 +90,13 @@ def _when(moment: PruningMoment) -> str:
 def _rows(recipe: Recipe, training: Training) -> int:
     """Training features: counted where model and data are at hand, else what the recipe says."""
     from obert_edge.host.data import load_tokenizer
+    from obert_edge.host.stages.lengths import feature_length
 
     try:
-        task = recipe.task.load()
+        task = recipe.load_task()
         tokenizer = load_tokenizer(Path(recipe.model))
-        return len(task.features("train", tokenizer, max_length=training.max_length))
+        length = feature_length(Path(recipe.model), task, training.max_length)
+        return len(task.features("train", tokenizer, max_length=length))
     except ObertEdgeError as error:
         if recipe.task.rows is None:
             raise UsageError(

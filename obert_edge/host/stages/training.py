@@ -24,6 +24,7 @@ from obert_edge.host.stages.batching import (
     PadCollator,
     answer_features,
 )
+from obert_edge.host.stages.lengths import longest_sequence
 from obert_edge.host.stages.logs import LogCallback, ProgressCallback
 from obert_edge.host.stages.models import has_head, load_model, read_config
 from obert_edge.host.stages.reports import TrainingFigures
@@ -298,13 +299,13 @@ def train(
 
 
 def make_score(
-    task: Task, tokenizer: Any, options: Training, pad_token_id: int
+    task: Task, tokenizer: Any, options: Training, pad_token_id: int, max_length: Optional[int] = None
 ) -> Optional[Callable[[nn.Module], float]]:
     """The task's deciding metric on split ``tune``, else ``dev``; None: none was asked for."""
     split = next((name for name in ("tune", "dev") if name in task.splits), None)
     if options.evaluate_steps is None or split is None:
         return None
-    features = task.features(split, tokenizer, max_length=options.max_length, limit=_SCORED_ROWS)
+    features = task.features(split, tokenizer, max_length=max_length, limit=_SCORED_ROWS)
 
     def score(model: nn.Module) -> float:
         answers = answer_features(
@@ -320,7 +321,11 @@ def make_score(
 
 
 def make_distillation(
-    plan: Distillation, source: Path, task: Task, layers: Optional[Sequence[int]] = None
+    plan: Distillation,
+    source: Path,
+    task: Task,
+    layers: Optional[Sequence[int]] = None,
+    max_length: Optional[int] = None,
 ) -> Optional[DistillationLoss]:
     """The loss against a teacher, or ``None`` when ``plan`` gives it no weight.
 
@@ -329,10 +334,11 @@ def make_distillation(
         source: the folder the stage starts from; the teacher unless the plan names one.
         task: the task of teacher and student.
         layers: the teacher's layer for each of the student's; default: evenly spaced.
+        max_length: tokens of the longest feature.
 
     Raises:
-        CheckpointError: the teacher is missing, is not fine-tuned on a task, or has other labels or
-            another vocabulary.
+        CheckpointError: the teacher is missing, is not fine-tuned on a task, has other labels or
+            another vocabulary, or fewer positions than the longest feature.
     """
     if plan.none:
         return None
@@ -348,6 +354,12 @@ def make_distillation(
             f"the teacher {folder} knows {theirs.get('vocab_size')} tokens, "
             f"{source} {ours.get('vocab_size')}",
             hint="teacher and student read the same token ids: use a teacher with the same tokenizer",
+        )
+    if max_length is not None and max_length > longest_sequence(folder):
+        raise CheckpointError(
+            f"the teacher {folder} has positions for {longest_sequence(folder)} tokens, features may have "
+            f"{max_length}",
+            hint=f"use --max-length {longest_sequence(folder)} or less, or another teacher",
         )
     return DistillationLoss(
         load_model(folder, task),

@@ -53,7 +53,9 @@ def cut(tmp_path_factory, data):
 def tasks(cut, data, tmp_path_factory):
     """A task for each kind of head that loss is a mean over: rows, labeled tokens, masked tokens, spans."""
     folder = tmp_path_factory.mktemp("tasks")
-    texts = [json.loads(line)["text"].split() for line in (data / "train.jsonl").read_text().splitlines()[:53]]
+    texts = [
+        json.loads(line)["text"].split() for line in (data / "train.jsonl").read_text().splitlines()[:53]
+    ]
     goods = ("warm", "bright", "gentle", "clever")
     tokens, squad = folder / "tokens", folder / "squad"
     tokens.mkdir()
@@ -180,7 +182,9 @@ def plain_loop(
     warm = round(options.warmup * total)
     for step, batches in enumerate(batches_of_steps(task, folder, options)):
         peak, end = options.learning_rate, options.final_learning_rate
-        rate = peak * (step + 1) / warm if step < warm else peak + (end - peak) * (step - warm) / (total - warm)
+        rate = (
+            peak * (step + 1) / warm if step < warm else peak + (end - peak) * (step - warm) / (total - warm)
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate if rates is None else rates[step]
         half = (
@@ -210,7 +214,9 @@ def assert_same(folder: Any, model: nn.Module, **tolerance: float) -> None:
     # A span's bias shifts all logits of a softmax alike: its gradient is rounding, which Adam makes large.
     for name in sorted(set(found) - {"qa_outputs.bias"}):
         value = found[name]
-        torch.testing.assert_close(value, expected[name], **{**TOLERANCE, **tolerance}, msg=lambda m: f"{name}: {m}")
+        torch.testing.assert_close(
+            value, expected[name], **{**TOLERANCE, **tolerance}, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 def moved(folder: Any, source: Any) -> float:
@@ -221,9 +227,7 @@ def moved(folder: Any, source: Any) -> float:
 
 @pytest.mark.parametrize("name", ["text", "tokens", "mlm", "squad"])
 @pytest.mark.parametrize("batch, accumulate", [(16, 1), (4, 4), (7, 2), (53, 1)])
-def test_a_step_is_that_of_one_large_batch_however_it_is_cut(
-    tasks, start, name, batch, accumulate, tmp_path
-):
+def test_a_step_is_that_of_one_large_batch_however_it_is_cut(tasks, start, name, batch, accumulate, tmp_path):
     options = dataclasses.replace(SMALL, batch_size=batch, accumulate=accumulate)
     report = finetune(start[name], tasks[name], tmp_path / "o", training=options, progress=False)
     expected = plain_loop(load_model(start[name], tasks[name]), tasks[name], start[name], options)
@@ -335,7 +339,9 @@ def test_layers_that_are_left_follow_their_own_of_the_teacher(tasks, start, tmp_
     assert_same(tmp_path / "o", expected)
 
 
-@pytest.mark.parametrize("changes", [{}, {"weight_decay": 0.5}, {"accumulate": 2}, {"gradient_checkpointing": True}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"weight_decay": 0.5}, {"accumulate": 2}, {"gradient_checkpointing": True}]
+)
 def test_a_pruned_model_is_trained_as_if_its_zeros_were_not_there(tasks, start, changes, tmp_path):
     task = tasks["text"]
     options = dataclasses.replace(SMALL, **changes)
