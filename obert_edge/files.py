@@ -23,11 +23,12 @@ def check_file(path: Path) -> None:
         ObertEdgeError: its folder cannot be written, or its name is too long.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UsageError(f"the output {path} is a folder; expected a file", hint="name a file in it")
-    if path.exists() and not path.is_file():
-        raise UsageError(f"the output {path} is neither file nor folder", hint="name a file")
-    _check_place(path)
+    with _explain_names(path):
+        if path.is_dir():
+            raise UsageError(f"the output {path} is a folder; expected a file", hint="name a file in it")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"the output {path} is neither file nor folder", hint="name a file")
+        _check_place(path)
 
 
 def check_folder(path: Path, *, overwrite: bool = False) -> None:
@@ -40,16 +41,17 @@ def check_folder(path: Path, *, overwrite: bool = False) -> None:
     path = Path(path)
     if not path.name:
         raise UsageError(f"the output {path} is where you are", hint="name a new folder")
-    if path.exists() and not path.is_dir():
-        raise UsageError(
-            f"the output {path} exists and is not an empty folder, but a file", hint="name another output"
-        )
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise UsageError(
-            f"the output {path} exists and is not an empty folder",
-            hint="name another output, or remove this one",
-        )
-    _check_place(path)
+    with _explain_names(path):
+        if path.exists() and not path.is_dir():
+            raise UsageError(
+                f"the output {path} exists and is not an empty folder, but a file", hint="name another output"
+            )
+        if path.is_dir() and any(path.iterdir()) and not overwrite:
+            raise UsageError(
+                f"the output {path} exists and is not an empty folder",
+                hint="name another output, or remove this one",
+            )
+        _check_place(path)
 
 
 def check_apart(output: Path, source: Path, *, replaced: bool = False) -> None:
@@ -198,10 +200,16 @@ def _check_place(path: Path) -> None:
         raise UsageError(
             f"{path} cannot be written: {folder} is a file, not a folder", hint="name another output"
         )
+    with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".part", dir=folder):
+        pass
+
+
+@contextlib.contextmanager
+def _explain_names(path: Path) -> Iterator[None]:
+    """Turn errors about the name of an output into ours, beside those of :func:`_explain`."""
     with _explain(path):
         try:
-            with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".part", dir=folder):
-                pass
+            yield
         except OSError as error:
             if error.errno in _NAMES:
                 raise ObertEdgeError(

@@ -30,7 +30,7 @@ HEADS = {
 }
 
 
-def load_model(folder: Path, task: Task, *, seed: int = 42) -> nn.Module:
+def load_model(folder: Path, task: Task, *, seed: int = 42, new_head: bool = False) -> nn.Module:
     """Load a checkpoint with the head of ``task``; a missing head is initialized from ``seed``.
 
     Any folder that ``build`` takes will do, since one importer serves both. From a quantized checkpoint of
@@ -42,6 +42,11 @@ def load_model(folder: Path, task: Task, *, seed: int = 42) -> nn.Module:
     """
     _refuse_quantized(folder)
     checkpoint = Checkpoint.open(folder)
+    if not new_head and not has_head(checkpoint.config, task):
+        raise CheckpointError(
+            f"{folder} has no {task.head} head, which task {task.name!r} needs",
+            hint="fine-tune it on the task first (`obert-edge finetune`)",
+        )
     torch.manual_seed(seed)
     order: Optional[List[int]] = None
     if has_head(checkpoint.config, task) and task.labels:

@@ -102,6 +102,8 @@ class Stage(ABC, Generic[S]):
     needs_task: ClassVar[bool] = True
     #: Whether it writes one file, and not a folder.
     writes_file: ClassVar[bool] = False
+    #: Whether it gives a model without the task's head a new one, because it trains on labels.
+    makes_head: ClassVar[bool] = False
 
     def output_name(self, number: int) -> str:
         """Name of its output among those of a recipe, in which it is the ``number``-th stage, from 1."""
@@ -232,7 +234,7 @@ class StageRun:
 
         if self.as_it_is:
             return load_as_it_is(self.source)
-        return load_model(self.source, self.task, seed=training.seed)
+        return load_model(self.source, self.task, seed=training.seed, new_head=new_head)
 
     def train(
         self,

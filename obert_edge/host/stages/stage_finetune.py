@@ -20,6 +20,7 @@ class Finetune(Stage[Training]):
 
     name = "finetune"
     verb = "finetune"
+    makes_head = True
     settings = Training
 
     def check(self, settings: Training, task: Optional[Task]) -> None:
@@ -41,7 +42,7 @@ class Finetune(Stage[Training]):
     def apply(self, run: StageRun, settings: Training) -> TrainingFigures:
         """See :meth:`Stage.apply`."""
         features = run.features()
-        network = run.load_network(settings, new_head=True)
+        network = run.load_network(settings, new_head=self.makes_head)
         figures = run.train(network, features, settings)
         run.save(network)
         return figures

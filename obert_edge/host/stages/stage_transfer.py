@@ -50,6 +50,7 @@ class Transfer(Stage[TransferSettings]):
 
     name = "transfer"
     verb = "transfer"
+    makes_head = True
     settings = TransferSettings
 
     def check(self, settings: TransferSettings, task: Optional[Task]) -> None:
@@ -83,7 +84,7 @@ class Transfer(Stage[TransferSettings]):
         from obert_edge.host.stages.sparsity import keep_zeros
 
         features = run.features()
-        network = run.load_network(settings.training, new_head=True)
+        network = run.load_network(settings.training, new_head=self.makes_head)
         zeros = Masks.from_weights(network).sparsity
         training = run.train(
             network,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 import json
 from typing import Any, Dict, List, NamedTuple, Optional
 
@@ -88,13 +87,8 @@ def start(tasks, encoder, tmp_path_factory):
     for name, task in tasks.items():
         found[name] = tmp_path_factory.mktemp("start") / name
         found[name].mkdir()
-        save_model(load_model(encoder, task, seed=7, **new_head()), encoder, found[name])
+        save_model(load_model(encoder, task, seed=7, new_head=True), encoder, found[name])
     return found
-
-
-def new_head() -> Dict[str, bool]:
-    """What lets a loader make a head, where it asks for that."""
-    return {"new_head": True} if "new_head" in inspect.signature(load_model).parameters else {}
 
 
 def batches_of_steps(task: Task, folder: Any, options: Training) -> List[List[Dict[str, Tensor]]]:
