@@ -168,6 +168,7 @@ def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **optio
     from obert_edge.host.stages.evaluation import evaluate as score
     from obert_edge.host.stages.evaluation import require_agreement
 
+    read(Rows, options)  # a wrong limit is refused before data are read
     task = _load_task(options)
     result = score(model, task, **{key: options[key] for key in options if not key.startswith(_TASK)})
     _print(str(result), result.to_dict(), as_json)

@@ -74,8 +74,10 @@ class PruningStep:
         """Take Fisher blocks of matrices this process owns, at the weights as they are, and score them."""
         for name, fisher in fishers.items():
             self._fishers[name] = fisher
-            kept = float(self._masks[name].float().mean())
-            self._diagonals[name] = (fisher.mean_diagonal() / max(kept, 1e-12), self._dampening(fisher))
+            # Of kept weights alone: pruned ones and the padding of blocks have no gradient.
+            places, kept = fisher.layout.blocks * fisher.layout.block_size, int(self._masks[name].sum())
+            diagonal = fisher.mean_diagonal() * places / max(kept, 1)
+            self._diagonals[name] = (diagonal, self._dampening(fisher))
             self._scores[name] = self._process(name)
             if self._progress is not None:
                 self._progress("saliency", len(self._scores), len(self._weights))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union, cast
 
 from obert_edge.errors import CheckpointError, DataError, UsageError
 from obert_edge.files import check_apart, check_file, check_folder
-from obert_edge.host.checkpoints.checkpoint import read_model_config
+from obert_edge.host.checkpoints.checkpoint import CONFIG, read_model_config
 from obert_edge.host.options import Settings
 from obert_edge.host.stages.companions import transformer_folder
 from obert_edge.host.stages.folders import (
@@ -122,7 +122,8 @@ def check_output(stage: Stage[Any], source: Path, target: Path, *, overwrite: bo
     """
     if not stage.writes_file:
         check_folder(target, overwrite=overwrite)
-        check_apart(target, source, replaced=overwrite)
+        if (source / CONFIG).is_file():  # else it is no model, which is said where it is read
+            check_apart(target, source, replaced=overwrite)
         return
     check_file(target)
     if target.is_file() and target.suffix != ".oeb" and source.resolve() in target.resolve().parents:
