@@ -16,6 +16,8 @@ from obert_edge.host.data import metrics
 from obert_edge.host.data.base import QUESTION_ANSWERING, Answer, Feature, Task, truncate
 from obert_edge.host.data.tables import HUB, find_splits, hub_rows, open_text
 
+#: Tokens of the shortest window.
+_SHORTEST = 16
 #: Questions tokenized at once: bounds the memory of encodings, keeps all cores busy.
 _CHUNK = 512
 
@@ -92,9 +94,11 @@ class QuestionAnswering(Task):
         """
         questions = list(self.questions(split)[:limit])
         length = max_length or self.default_length
-        if length <= self._stride + 3:
+        # In a model of few positions windows share a third, as 128 is of the paper's 384.
+        stride = self._stride if length > self._stride + 3 else length // 3
+        if length < _SHORTEST:
             raise UsageError(
-                f"a maximum length of {length} tokens leaves no room beside a stride of {self._stride}",
+                f"a maximum length of {length} tokens leaves no room for a question and its context",
                 hint="raise --max-length",
             )
         if split == "train":
@@ -102,7 +106,7 @@ class QuestionAnswering(Task):
         features: List[Feature] = []
         for start in range(0, len(questions), _CHUNK):
             chunk = questions[start : start + _CHUNK]
-            for question, encoding in zip(chunk, _encode(tokenizer, chunk, length, self._stride)):
+            for question, encoding in zip(chunk, _encode(tokenizer, chunk, length, stride)):
                 windows = [encoding, *encoding.overflowing]
                 features.extend(_feature(question, window) for window in windows)
         return features
