@@ -10,11 +10,11 @@ from obert_edge.errors import UsageError
 from obert_edge.files import check_apart, check_folder
 from obert_edge.host.stages.evaluation import evaluate
 from obert_edge.host.stages.folders import remove_work, write_json
-from obert_edge.host.stages.lengths import feature_length
+from obert_edge.host.stages.lengths import fitted_to
 from obert_edge.host.stages.models import has_head, read_config
 from obert_edge.host.stages.recipe import Recipe
 from obert_edge.host.stages.reports import Score, Summary
-from obert_edge.host.stages.runner import check_folder_is_model, check_length, check_stage, run_stage
+from obert_edge.host.stages.runner import check_folder_is_model, check_stage, run_stage, with_length
 from obert_edge.host.stages.stage import RecipeContext
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ def _check_stages(recipe: Recipe, task: Task, context: RecipeContext) -> None:
     for stage, settings in recipe.stages():
         told = stage.in_recipe(settings, context)
         check_stage(stage, told, task)
-        check_length(told, Path(recipe.model), task)
+        with_length(told, Path(recipe.model), task)
     if recipe.task.max_length is not None:
-        feature_length(Path(recipe.model), task, recipe.task.max_length)
+        fitted_to(Path(recipe.model), task, recipe.task.max_length)
 
 
 def _claim(output: Path, recipe: Recipe) -> None:

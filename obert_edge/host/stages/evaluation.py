@@ -14,7 +14,7 @@ from obert_edge.files import atomic_file, check_file
 from obert_edge.host.checkpoints.pytorch import quiet_transformers
 from obert_edge.host.data import Answer, Feature, Task, load_tokenizer
 from obert_edge.host.stages.batching import answer_features
-from obert_edge.host.stages.lengths import feature_length, fitted_length
+from obert_edge.host.stages.lengths import fitted, fitted_to
 from obert_edge.host.stages.models import load_model, quantized, read_config
 from obert_edge.host.stages.reports import Score
 from obert_edge.host.stages.settings import Rows, Training
@@ -100,8 +100,8 @@ def answer(
     if not path.exists():
         raise CheckpointError(f"{path} does not exist", hint="pass a model folder or a .oeb bundle")
     config = read_config(path)
-    length = feature_length(path, task, max_length)
-    features = task.features(split, load_tokenizer(path), max_length=length, limit=limit)
+    task = fitted_to(path, task, max_length)
+    features = task.features(split, load_tokenizer(path), max_length=max_length, limit=limit)
     if quantized(path):
         from obert_edge.host.quantization import load_quantized
 
@@ -163,8 +163,8 @@ def _bundle_answers(
     with Bundle.open(path, "header") as bundle:
         tokenizer = Tokenizer.from_str(bytes(bundle.member(TOKENIZER)).decode("utf-8"))
         positions = bundle.manifest.model.max_length
-    length = fitted_length(str(path), task, max_length, positions, positions)
-    features = task.features(split, tokenizer, max_length=length, limit=limit)
+    task = fitted(str(path), task, max_length, positions, positions)
+    features = task.features(split, tokenizer, max_length=max_length, limit=limit)
     order = sorted(range(len(features)), key=lambda i: -len(features[i]["input_ids"]))
     answers: List[Optional[Answer]] = [None] * len(features)
     with load(path, threads=threads) as session:

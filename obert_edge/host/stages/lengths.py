@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Optional
@@ -22,8 +23,8 @@ def longest_sequence(folder: Path) -> int:
     return read_config(Checkpoint.open(Path(folder)), task=MASKED_LM).longest
 
 
-def feature_length(folder: Path, task: Task, asked: Optional[int]) -> int:
-    """Tokens per feature of a task for the model in a folder.
+def fitted_to(folder: Path, task: Task, asked: Optional[int]) -> Task:
+    """The task with a length that the model in a folder has positions for.
 
     What is asked for wins, up to the model's positions. The task's default is cut to these, and to the
     tokenizer's ``model_max_length``, with a line that says so.
@@ -31,7 +32,10 @@ def feature_length(folder: Path, task: Task, asked: Optional[int]) -> int:
     Args:
         folder: the model folder.
         task: its default is used where nothing is asked for.
-        asked: what the user wants.
+        asked: tokens per feature that the user wants.
+
+    Returns:
+        The task, or a copy with another default.
 
     Raises:
         UsageError: ``asked`` is more than the model has positions for.
@@ -39,11 +43,11 @@ def feature_length(folder: Path, task: Task, asked: Optional[int]) -> int:
     """
     positions = longest_sequence(folder)
     told = tokenizer_facts(Path(folder)).get("model_max_length", positions)
-    return fitted_length(str(folder), task, asked, positions, min(positions, told))
+    return fitted(str(folder), task, asked, positions, min(positions, told))
 
 
-def fitted_length(name: str, task: Task, asked: Optional[int], positions: int, usual: int) -> int:
-    """As :func:`feature_length`, for a model whose limits are known.
+def fitted(name: str, task: Task, asked: Optional[int], positions: int, usual: int) -> Task:
+    """As :func:`fitted_to`, for a model whose limits are known.
 
     Args:
         name: what to call the model.
@@ -55,19 +59,20 @@ def fitted_length(name: str, task: Task, asked: Optional[int], positions: int, u
     Raises:
         UsageError: ``asked`` is more than ``positions``.
     """
-    if asked is not None:
-        if asked > positions:
-            raise UsageError(
-                f"max_length is {asked}; {name} has positions for {positions} tokens",
-                hint=f"use --max-length {positions} or less",
-            )
-        return asked
-    if task.default_length > usual:
-        _log.warning(
-            "features are cut to %d tokens, the longest that %s takes; task %s has %d by default",
-            usual,
-            name,
-            task.name,
-            task.default_length,
+    if asked is not None and asked > positions:
+        raise UsageError(
+            f"max_length is {asked}; {name} has positions for {positions} tokens",
+            hint=f"use --max-length {positions} or less",
         )
-    return min(task.default_length, usual)
+    if asked is not None or task.default_length <= usual:
+        return task
+    _log.warning(
+        "features are cut to %d tokens, the longest that %s takes; task %s has %d by default",
+        usual,
+        name,
+        task.name,
+        task.default_length,
+    )
+    shorter = copy.copy(task)
+    shorter.default_length = usual
+    return shorter

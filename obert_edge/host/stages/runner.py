@@ -67,11 +67,11 @@ def run_stage(
     check_stage(stage, settings, task)
     check_output(stage, source, target, overwrite=overwrite)
     check_folder_is_model(source)
-    length = check_length(settings, source, task)
+    task = with_length(settings, source, task)
 
     def run(place: Path, work: Path) -> StageReport:
         as_it_is = not stage.needs_labels(settings)
-        told = StageRun(stage.name, source, task, place, work, limit, progress, length, as_it_is)
+        told = StageRun(stage.name, source, task, place, work, limit, progress, as_it_is)
         figures = stage.apply(told, settings)
         name = None if task is None else task.name
         return StageReport(stage.name, name, stage.recorded(settings), figures, target)
@@ -145,18 +145,18 @@ def check_folder_is_model(source: Path) -> None:
     read_model_config(source)
 
 
-def check_length(settings: Settings, source: Path, task: Optional[Task]) -> Optional[int]:
-    """Tokens per feature of a stage; ``None`` where it reads no features.
+def with_length(settings: Settings, source: Path, task: Optional[Task]) -> Optional[Task]:
+    """The task with features that the model has positions for.
 
     Raises:
         UsageError: more are asked for than the model has positions for.
     """
     training = settings if isinstance(settings, Training) else getattr(settings, "training", None)
     if task is None or training is None:
-        return None
-    from obert_edge.host.stages.lengths import feature_length
+        return task
+    from obert_edge.host.stages.lengths import fitted_to
 
-    return feature_length(source, task, training.max_length)
+    return fitted_to(source, task, training.max_length)
 
 
 def _sparsity(folder: Path) -> Optional[float]:

@@ -166,7 +166,6 @@ class StageRun:
         work: the folder for checkpoints and logs, which an interruption leaves in place.
         limit: use only so many rows of train; None: all.
         progress: whether to show progress on stderr.
-        max_length: tokens per feature; None: the stage reads no features.
         as_it_is: whether the model keeps the head it has, whatever the task.
     """
 
@@ -177,7 +176,6 @@ class StageRun:
     work: Path
     limit: Optional[int] = None
     progress: bool = True
-    max_length: Optional[int] = None
     as_it_is: bool = False
 
     @property
@@ -207,13 +205,15 @@ class StageRun:
 
         return ProgressCallback(f"{self.stage} {self.task.name}") if self.progress else None
 
-    def features(self) -> List[Feature]:
+    def features(self, training: Training) -> List[Feature]:
         """The rows of the train split, tokenized.
 
         Raises:
             DataError: there is none.
         """
-        features = self.task.features("train", self.tokenizer, max_length=self.max_length, limit=self.limit)
+        features = self.task.features(
+            "train", self.tokenizer, max_length=training.max_length, limit=self.limit
+        )
         if not features:
             rows = "" if self.limit is None else f" among the first {self.limit}"
             raise DataError(
@@ -268,7 +268,7 @@ class StageRun:
 
         teacher = None
         if distillation is not None:
-            teacher = make_distillation(distillation, self.source, self.task, layers, self.max_length)
+            teacher = make_distillation(distillation, self.source, self.task, layers, training.max_length)
         kept = [one for one in callbacks if isinstance(one, PruningCallback)]
         if not kept and not training.dense and is_pruned(network):
             kept = [keep_zeros()]
@@ -286,7 +286,7 @@ class StageRun:
             callbacks=callbacks,
             log_extra=log_extra,
             augment=self.task.augment,
-            score=make_score(self.task, self.tokenizer, training, self.pad_token_id, self.max_length),
+            score=make_score(self.task, self.tokenizer, training, self.pad_token_id),
             bar=self.bar,
         )
 

@@ -78,7 +78,7 @@ class Drop(Stage[DropSettings]):
     def apply(self, run: StageRun, settings: DropSettings) -> DropFigures:
         """See :meth:`Stage.apply`."""
         training, keep = settings.training, list(settings.keep)
-        features = [] if training.none else run.features()
+        features = [] if training.none else run.features(training)
         network = run.load_network(training)
         keep_layers(network, keep)
         figures = None

@@ -41,7 +41,7 @@ class Finetune(Stage[Training]):
 
     def apply(self, run: StageRun, settings: Training) -> TrainingFigures:
         """See :meth:`Stage.apply`."""
-        features = run.features()
+        features = run.features(settings)
         network = run.load_network(settings, new_head=self.makes_head)
         figures = run.train(network, features, settings)
         run.save(network)

@@ -118,7 +118,7 @@ class Prune(Stage[PruneSettings]):
         if not training.dense:
             pattern = Pattern.parse(settings.pattern)
             check_target(network, str(run.source), pattern, settings.sparsity, at_once=training.none)
-        features = run.features()
+        features = run.features(training)
         permutation = _permute(run, settings, criterion, network, features)
         prune_now = _prune_at_once if training.none else _prune_gradually
         figures = prune_now(run, settings, criterion, network, features)

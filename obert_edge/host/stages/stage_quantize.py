@@ -116,7 +116,7 @@ class Quantize(Stage[QuantizeSettings]):
         from obert_edge.host.stages.sparsity import write_sparsity
 
         training, embeddings = settings.training, settings.embeddings or EMBEDDINGS[0]
-        features = run.features()
+        features = run.features(training)
         network = run.load_network(training)
         if settings.qat:
             callback = QATCallback(settings.activations, settings.observe, embeddings)

@@ -83,7 +83,7 @@ class Transfer(Stage[TransferSettings]):
         from obert_edge.host.pruning import Masks
         from obert_edge.host.stages.sparsity import keep_zeros
 
-        features = run.features()
+        features = run.features(settings.training)
         network = run.load_network(settings.training, new_head=self.makes_head)
         zeros = Masks.from_weights(network).sparsity
         training = run.train(

@@ -299,13 +299,13 @@ def train(
 
 
 def make_score(
-    task: Task, tokenizer: Any, options: Training, pad_token_id: int, max_length: Optional[int] = None
+    task: Task, tokenizer: Any, options: Training, pad_token_id: int
 ) -> Optional[Callable[[nn.Module], float]]:
     """The task's deciding metric on split ``tune``, else ``dev``; None: none was asked for."""
     split = next((name for name in ("tune", "dev") if name in task.splits), None)
     if options.evaluate_steps is None or split is None:
         return None
-    features = task.features(split, tokenizer, max_length=max_length, limit=_SCORED_ROWS)
+    features = task.features(split, tokenizer, max_length=options.max_length, limit=_SCORED_ROWS)
 
     def score(model: nn.Module) -> float:
         answers = answer_features(
@@ -334,7 +334,7 @@ def make_distillation(
         source: the folder the stage starts from; the teacher unless the plan names one.
         task: the task of teacher and student.
         layers: the teacher's layer for each of the student's; default: evenly spaced.
-        max_length: tokens of the longest feature.
+        max_length: tokens of the longest feature; default: the task's.
 
     Raises:
         CheckpointError: the teacher is missing, is not fine-tuned on a task, has other labels or
@@ -355,11 +355,11 @@ def make_distillation(
             f"{source} {ours.get('vocab_size')}",
             hint="teacher and student read the same token ids: use a teacher with the same tokenizer",
         )
-    if max_length is not None and max_length > longest_sequence(folder):
+    longest, length = longest_sequence(folder), max_length or task.default_length
+    if length > longest:
         raise CheckpointError(
-            f"the teacher {folder} has positions for {longest_sequence(folder)} tokens, features may have "
-            f"{max_length}",
-            hint=f"use --max-length {longest_sequence(folder)} or less, or another teacher",
+            f"the teacher {folder} has positions for {longest} tokens, features may have {length}",
+            hint=f"use --max-length {longest} or less, or another teacher",
         )
     return DistillationLoss(
         load_model(folder, task),

@@ -151,9 +151,12 @@ def test_a_model_of_few_positions_gets_windows_that_share_a_third(tmp_path):
     answer = {"text": "w70", "answer_start": context.index("w70")}
     paragraph = {"context": context, "qas": [{"id": "1", "question": "who " * 40, "answers": [answer]}]}
     (tmp_path / "dev.json").write_text(json.dumps({"data": [{"title": "t", "paragraphs": [paragraph]}]}))
-    features = load_task("squad", tmp_path).features("dev", tokenizer, max_length=48)
+    task = load_task("squad", tmp_path)
+    task.default_length = 48
+    features = task.features("dev", tokenizer)
     assert len(features) > 1 and max(len(feature["input_ids"]) for feature in features) == 48
     seen = {token for feature in features for token in feature["input_ids"]}
     assert set(range(4, 104)) <= seen
-    with pytest.raises(UsageError, match="15 tokens leaves no room"):
-        load_task("squad", tmp_path).features("dev", tokenizer, max_length=15)
+    task.default_length = 31
+    with pytest.raises(UsageError, match="31 tokens leaves no room"):
+        task.features("dev", tokenizer)

@@ -13,7 +13,7 @@ from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.compiler import build
 from obert_edge.host.data import load_task
 from obert_edge.host.stages import evaluate, transfer
-from obert_edge.host.stages.lengths import feature_length, longest_sequence
+from obert_edge.host.stages.lengths import fitted_to, longest_sequence
 from obert_edge.host.stages.recipe import Distillation, Training
 from obert_edge.host.stages.runner import run_stage
 from tests.host.stages.test_runner import STAGES, Untouched
@@ -95,10 +95,11 @@ def test_the_tokenizers_limit_cuts_the_default_and_not_what_is_asked_for(dense, 
     folder = tmp_path / "m"
     shutil.copytree(dense, folder)
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 20}))
-    assert feature_length(folder, long, None) == 20
-    assert feature_length(folder, long, 28) == 28
+    assert fitted_to(folder, long, None).default_length == 20
+    assert fitted_to(folder, long, 28) is long
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 10**30}))
-    assert feature_length(folder, long, None) == 32
+    assert fitted_to(folder, long, None).default_length == 32
+    assert long.default_length == 128
 
 
 def test_scoring_folders_and_bundles_has_the_same_limit(dense, long, tmp_path):
