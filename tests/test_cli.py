@@ -96,7 +96,9 @@ def test_the_version_is_the_packages(capsys):
         (["trim-vocabulary", "x", "-o", "o"], 2, "no corpus"),
         (["trim-vocabulary", "x", "-o", "o", "--task", "sst2"], 2, "--task and --data belong together"),
         (["drop-layers", "x", "--task", "sst2", "--data", "d", "-o", "o", "--keep", "0,b"], 2, "'0,b'"),
-        (["prune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--sparsity", "1.5"], 1, "data"),
+        (["prune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--sparsity", "1.5"], 2, "sparsity"),
+        (["finetune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--limit", "0"], 2, "limit is 0"),
+        (["evaluate", "x", "--task", "sst2", "--data", "d", "--limit", "-5"], 2, "limit is -5"),
     ],
 )
 def test_errors_are_one_line_with_a_fix_and_the_exit_code(capsys, arguments, code, message):

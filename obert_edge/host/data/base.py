@@ -122,6 +122,11 @@ class Task(abc.ABC):
             "label2id": {label: index for index, label in enumerate(self.labels)},
         }
 
+    @property
+    def labeled(self) -> bool:
+        """Whether the rows have anything to train on and to compare answers with."""
+        return bool(self.labels) or self.head in (QUESTION_ANSWERING, MASKED_LM)
+
     def require(self, split: str) -> None:
         """Raise :class:`UsageError` unless ``split`` exists."""
         if split not in self.splits:

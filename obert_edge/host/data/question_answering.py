@@ -16,6 +16,8 @@ from obert_edge.host.data import metrics
 from obert_edge.host.data.base import QUESTION_ANSWERING, Answer, Feature, Task, truncate
 from obert_edge.host.data.tables import HUB, find_splits, hub_rows, open_text
 
+#: Tokens of the shortest window whose stride is a third.
+_SHORTEST = 32
 #: Questions tokenized at once: bounds the memory of encodings, keeps all cores busy.
 _CHUNK = 512
 
@@ -92,7 +94,10 @@ class QuestionAnswering(Task):
         """
         questions = list(self.questions(split)[:limit])
         length = max_length or self.default_length
-        if length <= self._stride + 3:
+        stride = self._stride
+        if max_length is None and _SHORTEST <= length <= stride + 3:
+            stride = length // 3  # in a model of few positions, as 128 is a third of the paper's 384
+        if length <= stride + 3:
             raise UsageError(
                 f"a maximum length of {length} tokens leaves no room beside a stride of {self._stride}",
                 hint="raise --max-length",
@@ -102,7 +107,7 @@ class QuestionAnswering(Task):
         features: List[Feature] = []
         for start in range(0, len(questions), _CHUNK):
             chunk = questions[start : start + _CHUNK]
-            for question, encoding in zip(chunk, _encode(tokenizer, chunk, length, self._stride)):
+            for question, encoding in zip(chunk, _encode(tokenizer, chunk, length, stride)):
                 windows = [encoding, *encoding.overflowing]
                 features.extend(_feature(question, window) for window in windows)
         return features
@@ -318,7 +323,7 @@ def _encode(
     tokenizer: Tokenizer, questions: Sequence[Question], length: int, stride: int
 ) -> Iterable[Encoding]:
     """Question and context, the context in windows; a very long question is cut to its first quarter."""
-    room = max(8, (length - stride - 3))
+    room = max(8, length - stride - 4)  # the context needs more room than the stride
     truncate(tokenizer, room)
     bare = tokenizer.encode_batch([q.question.strip() for q in questions], add_special_tokens=False)
     texts = [

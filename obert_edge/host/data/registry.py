@@ -23,6 +23,7 @@ def load_task(
     label_column: str = "label",
     labels: Optional[Sequence[str]] = None,
     tune: int = 0,
+    needs_labels: bool = True,
 ) -> Task:
     """Load a task.
 
@@ -37,6 +38,7 @@ def load_task(
         label_column: for ``text``: the column of the label.
         labels: for ``text``: the class names by id; default: those of the train split.
         tune: rows (``squad``: questions' paragraphs) of train held out as split ``tune``.
+        needs_labels: for ``text``: whether rows must have a label; else texts alone will do, ``.txt`` too.
 
     Raises:
         UsageError: no such task.
@@ -54,11 +56,16 @@ def load_task(
 
         return load_squad(source, tune=tune)
     if name == "text":
+        from obert_edge.host.data.plain_texts import load_plain_texts
         from obert_edge.host.data.text import load_text
 
+        columns = tuple(text_columns) or ("text",)
+        plain = None if needs_labels else load_plain_texts(source, columns, label_column)
+        if plain is not None:
+            return plain
         return load_text(
             source,
-            text_columns=tuple(text_columns) or ("text",),
+            text_columns=columns,
             label_column=label_column,
             labels=labels,
             tune=tune,

@@ -115,7 +115,8 @@ class DistillationLoss:
             return (loss, outputs) if return_outputs else loss
 
     and set ``trainer.model_accepts_loss_kwargs = False``: the loss is a mean over the batch, and
-    only then does the Trainer divide it by the number of accumulated batches.
+    only then does the Trainer divide it by the number of accumulated batches. Where these differ in size,
+    ``host/stages/training.py`` weighs them.
 
     Args:
         teacher: the teacher, or a model to make one of.
@@ -146,11 +147,22 @@ class DistillationLoss:
 
     def __call__(self, student: nn.Module, inputs: Mapping[str, Any]) -> Tuple[Tensor, Any]:
         """The loss and the student's outputs for a batch."""
+        loss, hidden, outputs = self.parts(student, inputs)
+        return loss if hidden is None else loss + hidden, outputs
+
+    def parts(self, student: nn.Module, inputs: Mapping[str, Any]) -> Tuple[Tensor, Optional[Tensor], Any]:
+        """The parts of the loss, which are means over different things, and the student's outputs.
+
+        Returns:
+            The loss on labels and logits, a mean over rows (or labeled tokens); the weighted loss on hidden
+            states, a mean over real tokens, or ``None`` without one; the outputs.
+        """
         deep = {"output_hidden_states": True} if self.hidden_states > 0.0 else {}
         outputs = student(**inputs, **deep)
         label_loss = getattr(outputs, "loss", None)
         if self.hardness == 0.0 and not deep:
-            return distillation_loss(outputs, outputs, label_loss, hardness=0.0, temperature=1.0), outputs
+            loss = distillation_loss(outputs, outputs, label_loss, hardness=0.0, temperature=1.0)
+            return loss, None, outputs
         answers = self.teacher({**inputs, **deep})
         loss = distillation_loss(
             outputs,
@@ -160,12 +172,12 @@ class DistillationLoss:
             temperature=self.temperature,
             valid=_valid_tokens(outputs, inputs),
         )
-        if deep:
-            difference = hidden_state_loss(
-                outputs.hidden_states, answers.hidden_states, inputs.get("attention_mask"), self.layers
-            )
-            loss = loss + self.hidden_states * difference
-        return loss, outputs
+        if not deep:
+            return loss, None, outputs
+        difference = hidden_state_loss(
+            outputs.hidden_states, answers.hidden_states, inputs.get("attention_mask"), self.layers
+        )
+        return loss, self.hidden_states * difference, outputs
 
 
 def hidden_state_loss(

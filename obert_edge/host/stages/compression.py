@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from obert_edge.errors import UsageError
+from obert_edge.files import check_apart, check_folder
 from obert_edge.host.stages.evaluation import evaluate
 from obert_edge.host.stages.folders import remove_work, write_json
+from obert_edge.host.stages.lengths import fitted_to
 from obert_edge.host.stages.models import has_head, read_config
 from obert_edge.host.stages.recipe import Recipe
 from obert_edge.host.stages.reports import Score, Summary
-from obert_edge.host.stages.runner import run_stage
+from obert_edge.host.stages.runner import check_folder_is_model, check_stage, run_stage, with_length
+from obert_edge.host.stages.stage import RecipeContext
 
 if TYPE_CHECKING:
     from obert_edge.host.data import Task
@@ -39,11 +42,14 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
         UsageError: ``<output>`` holds the results of another recipe.
         ObertEdgeError: a stage failed; the stages before it stay.
     """
-    output = Path(recipe.output)
-    _claim(output, recipe)
-    task = recipe.task.load()
-    current = Path(recipe.model)
+    output, current = Path(recipe.output), Path(recipe.model)
+    check_folder(output, overwrite=True)
+    check_apart(output, current)
+    check_folder_is_model(current)
+    task = recipe.load_task()
     context = recipe.context(start=recipe.model if has_head(read_config(current), task) else None)
+    _check_stages(recipe, task, context)
+    _claim(output, recipe)
     scores: List[Score] = []
     for number, (stage, settings) in enumerate(recipe.stages(), start=1):
         result = output / stage.output_name(number)
@@ -53,14 +59,25 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
             told = stage.in_recipe(settings, context)
             run_stage(stage, current, task, result, told, progress=progress)
         if stage.writes_file:
-            scores.append(_scored(recipe, task, stage.name, result, against=current))
+            if task.labeled and has_head(read_config(current), task):
+                scores.append(_scored(recipe, task, stage.name, result, against=current))
             continue
         current, context = result, stage.tell_others(context, result)
-        if has_head(read_config(result), task):
+        if task.labeled and has_head(read_config(result), task):
             scores.append(_scored(recipe, task, stage.name, result))
     summary = Summary(recipe.to_dict(), scores)
     write_json(output / SUMMARY, summary.to_dict())
     return summary
+
+
+def _check_stages(recipe: Recipe, task: Task, context: RecipeContext) -> None:
+    """Refuse before the first stage what a later one, or a score, would refuse."""
+    for stage, settings in recipe.stages():
+        told = stage.in_recipe(settings, context)
+        check_stage(stage, told, task)
+        with_length(told, Path(recipe.model), task)
+    if recipe.task.max_length is not None:
+        fitted_to(Path(recipe.model), task, recipe.task.max_length)
 
 
 def _claim(output: Path, recipe: Recipe) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from obert_edge.errors import CheckpointError, UsageError, VerificationError
-from obert_edge.files import atomic_file
+from obert_edge.files import atomic_file, check_file
 from obert_edge.host.checkpoints.pytorch import quiet_transformers
 from obert_edge.host.data import Answer, Feature, Task, load_tokenizer
 from obert_edge.host.stages.batching import answer_features
+from obert_edge.host.stages.lengths import fitted, fitted_to
 from obert_edge.host.stages.models import load_model, quantized, read_config
 from obert_edge.host.stages.reports import Score
+from obert_edge.host.stages.settings import Rows, Training
 
 
 def evaluate(
@@ -48,10 +50,16 @@ def evaluate(
         Its metrics; with ``against`` also the share of equal predictions.
 
     Raises:
-        UsageError: no such split.
+        UsageError: no such split, a value out of range, or predictions that cannot be written.
         CheckpointError: the model cannot be used.
         BundleError: the bundle cannot be used.
     """
+    Rows.check(limit=limit)
+    Training.check(max_length=max_length, batch_size=batch_size)
+    if predictions is not None:
+        check_file(Path(predictions))
+        if Path(predictions).resolve() == Path(model).resolve():
+            raise UsageError(f"the predictions {predictions} are the model", hint="name another file")
     features, answers, kind = answer(model, task, split, max_length, batch_size, limit, threads)
     predicted = task.predictions(split, features, answers)
     agreed = None
@@ -92,6 +100,7 @@ def answer(
     if not path.exists():
         raise CheckpointError(f"{path} does not exist", hint="pass a model folder or a .oeb bundle")
     config = read_config(path)
+    task = fitted_to(path, task, max_length)
     features = task.features(split, load_tokenizer(path), max_length=max_length, limit=limit)
     if quantized(path):
         from obert_edge.host.quantization import load_quantized
@@ -153,6 +162,8 @@ def _bundle_answers(
 
     with Bundle.open(path, "header") as bundle:
         tokenizer = Tokenizer.from_str(bytes(bundle.member(TOKENIZER)).decode("utf-8"))
+        positions = bundle.manifest.model.max_length
+    task = fitted(str(path), task, max_length, positions, positions)
     features = task.features(split, tokenizer, max_length=max_length, limit=limit)
     order = sorted(range(len(features)), key=lambda i: -len(features[i]["input_ids"]))
     answers: List[Optional[Answer]] = [None] * len(features)

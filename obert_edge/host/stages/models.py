@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, cast
 
@@ -19,6 +18,7 @@ from obert_edge.host.data.base import (
     SEQUENCE_CLASSIFICATION,
     TOKEN_CLASSIFICATION,
 )
+from obert_edge.host.stages.companions import copy_companions
 
 QUANTIZATION = "quantization.json"
 #: What transformers' classes with a head are called, after the architecture's name.
@@ -29,18 +29,8 @@ HEADS = {
     MASKED_LM: "ForMaskedLM",
 }
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-)
 
-
-def load_model(folder: Path, task: Task, *, seed: int = 42) -> nn.Module:
+def load_model(folder: Path, task: Task, *, seed: int = 42, new_head: bool = False) -> nn.Module:
     """Load a checkpoint with the head of ``task``; a missing head is initialized from ``seed``.
 
     Any folder that ``build`` takes will do, since one importer serves both. From a quantized checkpoint of
@@ -50,12 +40,13 @@ def load_model(folder: Path, task: Task, *, seed: int = 42) -> nn.Module:
     Raises:
         CheckpointError: the folder is not a readable checkpoint, or its head has other labels.
     """
-    if (Path(folder) / QUANTIZATION).is_file():
-        raise CheckpointError(
-            f"{folder} is already quantized (it holds {QUANTIZATION})",
-            hint="start from the float checkpoint this one was made from",
-        )
+    _refuse_quantized(folder)
     checkpoint = Checkpoint.open(folder)
+    if not new_head and not has_head(checkpoint.config, task):
+        raise CheckpointError(
+            f"{folder} has no {task.head} head, which task {task.name!r} needs",
+            hint="fine-tune it on the task first (`obert-edge finetune`)",
+        )
     torch.manual_seed(seed)
     order: Optional[List[int]] = None
     if has_head(checkpoint.config, task) and task.labels:
@@ -67,6 +58,35 @@ def load_model(folder: Path, task: Task, *, seed: int = 42) -> nn.Module:
         with torch.no_grad():
             head.weight.copy_(head.weight[order].clone())
             head.bias.copy_(head.bias[order].clone())
+    return model  # type: ignore[no-any-return]
+
+
+def load_as_it_is(folder: Path) -> nn.Module:
+    """Load a checkpoint with the head it was saved with, or with none, for work that needs no other.
+
+    Raises:
+        CheckpointError: the folder is not a readable checkpoint, lacks weights, or has another head.
+    """
+    _refuse_quantized(folder)
+    checkpoint = Checkpoint.open(folder)
+    name = str((checkpoint.config.get("architectures") or ["Model"])[0])
+    suffixes = (*HEADS.values(), "ForPreTraining", "Model")
+    suffix = next((suffix for suffix in suffixes if name.endswith(suffix)), None)
+    if suffix is None:
+        raise CheckpointError(
+            f"{folder} is a {name}, a head that is not supported; supported are {', '.join(suffixes)}",
+            hint="save its encoder alone with save_pretrained",
+        )
+    model, missing = load_pytorch(checkpoint, suffix)
+    lost = [key for key in missing if "pooler." not in key]
+    if lost:
+        raise CheckpointError(
+            f"{folder} lacks {len(lost)} weights of a {name}, the first is {lost[0]}",
+            hint="download the checkpoint again; a converted one must keep transformers' tensor names",
+        )
+    if missing:
+        # A pooler that was never saved would be random numbers in what is written.
+        getattr(model, model.base_model_prefix, model).pooler = None
     return model  # type: ignore[no-any-return]
 
 
@@ -85,23 +105,24 @@ def quantized(folder: Path) -> bool:
 
 
 def save_model(model: nn.Module, source: Path, folder: Path) -> None:
-    """Write ``model`` and the tokenizer files of ``source`` into an existing folder."""
+    """Write ``model`` and what else ``source`` holds for it into an existing folder."""
     with quiet_transformers():
         model.save_pretrained(str(folder))  # type: ignore[operator]
-    copy_tokenizer(source, folder)
-
-
-def copy_tokenizer(source: Path, folder: Path) -> None:
-    """Copy the tokenizer files of one model folder to another."""
-    for name in _TOKENIZER_FILES:
-        if (Path(source) / name).is_file():
-            shutil.copyfile(Path(source) / name, Path(folder) / name)
+    copy_companions(source, folder)
 
 
 def has_head(config: Mapping[str, Any], task: Task) -> bool:
     """Whether the checkpoint was saved with the kind of head the task needs."""
     suffixes = (HEADS[task.head],) + (("ForPreTraining",) if task.head == MASKED_LM else ())
     return any(str(name).endswith(suffixes) for name in config.get("architectures") or ())
+
+
+def _refuse_quantized(folder: Path) -> None:
+    if (Path(folder) / QUANTIZATION).is_file():
+        raise CheckpointError(
+            f"{folder} is already quantized (it holds {QUANTIZATION})",
+            hint="start from the float checkpoint this one was made from",
+        )
 
 
 def _check_complete(folder: Path, model: Any, missing: Iterable[str]) -> None:

@@ -57,8 +57,11 @@ class TaskSettings(Settings):
         recipe_only="only a dry run of a recipe needs it",
     )
 
-    def load(self) -> Task:
+    def load(self, needs_labels: bool = True) -> Task:
         """Load the task.
+
+        Args:
+            needs_labels: whether its rows must have labels.
 
         Raises:
             UsageError: there is no such task.
@@ -73,7 +76,21 @@ class TaskSettings(Settings):
             label_column=self.label_column,
             labels=self.labels,
             tune=self.tune,
+            needs_labels=needs_labels,
         )
+
+
+@dataclass(frozen=True)
+class Rows(Settings):
+    """How much of a split is used."""
+
+    limit: Optional[int] = option(
+        None,
+        minimum=1,
+        absent="all",
+        example=1000,
+        help="Use only the first rows of the split, which for stages is train.",
+    )
 
 
 @dataclass(frozen=True)
@@ -97,9 +114,14 @@ class Training(Settings):
     max_length: Optional[int] = option(
         None, minimum=8, absent="the task's", example=128, help="Tokens per feature."
     )
-    weight_decay: float = option(0.01, minimum=0, help="Weight decay of AdamW, on weights and not on biases.")
+    weight_decay: float = option(
+        0.01, minimum=0, help="Weight decay of AdamW, on weights and not on biases or LayerNorm."
+    )
     accumulate: int = option(
-        1, minimum=1, help="Batches whose gradients are added up before a step of the optimizer."
+        1,
+        minimum=1,
+        help="Batches whose gradients are added up before a step of the optimizer, which is then that of one "
+        "batch so many times as large.",
     )
     precision: str = option(
         "fp32",
@@ -121,7 +143,11 @@ class Training(Settings):
         help="Probability in every dropout layer; 0 suits short runs and is several times faster on a CPU.",
     )
     freeze_embeddings: bool = option(
-        False, help="Leave the embedding tables as they are: faster, and a regularizer."
+        False, help="Leave the embeddings (tables and LayerNorm) as they are: faster, and a regularizer."
+    )
+    dense: bool = option(
+        False,
+        help="Train the zeros of a pruned model like its other weights; else what is pruned stays pruned.",
     )
     save_steps: Optional[int] = option(
         None,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from obert_edge.errors import DataError, UsageError
 from obert_edge.host.data import load_task
@@ -138,3 +139,24 @@ def test_the_best_span_is_the_one_an_exhaustive_search_finds(tokens):
     score, first, last = found
     assert score == pytest.approx(max(spans))
     assert 0 <= first < last <= first + 8
+
+
+def test_a_model_of_few_positions_gets_windows_that_share_a_third(tmp_path):
+    """The default stride of 128 is for windows of 384 tokens."""
+    words = ["[UNK]", "[CLS]", "[SEP]", "who", *(f"w{number}" for number in range(100))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    context = " ".join(words[4:])
+    answer = {"text": "w70", "answer_start": context.index("w70")}
+    paragraph = {"context": context, "qas": [{"id": "1", "question": "who " * 40, "answers": [answer]}]}
+    (tmp_path / "dev.json").write_text(json.dumps({"data": [{"title": "t", "paragraphs": [paragraph]}]}))
+    task = load_task("squad", tmp_path)
+    task.default_length = 48
+    features = task.features("dev", tokenizer)
+    assert len(features) > 1 and max(len(feature["input_ids"]) for feature in features) == 48
+    seen = {token for feature in features for token in feature["input_ids"]}
+    assert set(range(4, 104)) <= seen
+    task.default_length = 31
+    with pytest.raises(UsageError, match="31 tokens leaves no room"):
+        task.features("dev", tokenizer)
