@@ -294,8 +294,10 @@ def _outlook(path: Path, target: str) -> List[str]:
 
 
 def _load_task(values: Dict[str, Any]) -> Any:
-    """The task that the user names."""
-    return read(TaskSettings, values, below=_TASK).load()
+    """The task that the user names; what its data were taken for is shown."""
+    task = read(TaskSettings, values, below=_TASK).load()
+    click.echo(task.describe(), err=True)
+    return task
 
 
 def _outcome(outcome: Any, as_json: bool) -> int:

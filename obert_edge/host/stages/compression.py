@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
@@ -42,6 +43,8 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
     output = Path(recipe.output)
     _claim(output, recipe)
     task = recipe.task.load()
+    if progress:
+        sys.stderr.write(f"{task.describe()}\n")
     current = Path(recipe.model)
     context = recipe.context(start=recipe.model if has_head(read_config(current), task) else None)
     scores: List[Score] = []

@@ -13,8 +13,17 @@ from obert_edge.errors import CheckpointError, UsageError, VerificationError
 from obert_edge.files import atomic_file
 from obert_edge.host.checkpoints.pytorch import quiet_transformers
 from obert_edge.host.data import Answer, Feature, Task, load_tokenizer
+from obert_edge.host.data.base import SEQUENCE_CLASSIFICATION
+from obert_edge.host.data.labels import tell
 from obert_edge.host.stages.batching import answer_features
-from obert_edge.host.stages.models import load_model, quantized, read_config
+from obert_edge.host.stages.models import (
+    Head,
+    check_head,
+    fit_task,
+    load_model,
+    quantized,
+    read_config,
+)
 from obert_edge.host.stages.reports import Score
 
 
@@ -52,13 +61,16 @@ def evaluate(
         CheckpointError: the model cannot be used.
         BundleError: the bundle cannot be used.
     """
-    features, answers, kind = answer(model, task, split, max_length, batch_size, limit, threads)
-    predicted = task.predictions(split, features, answers)
+    fitted = fit_model(model, task)
+    other = None if against is None else fit_model(against, task)  # refused before the first one works
+    task.require(split)
+    features, answers, kind = _answer(model, fitted, split, max_length, batch_size, limit, threads)
+    predicted = fitted.predictions(split, features, answers)
     agreed = None
-    if against is not None:
-        theirs = answer(against, task, split, max_length, batch_size, limit, threads)[:2]
-        agreed = agreement(predicted, task.predictions(split, *theirs))
-    metrics = task.score(split, features, answers)
+    if against is not None and other is not None:
+        theirs = _answer(against, other, split, max_length, batch_size, limit, threads)[:2]
+        agreed = agreement(predicted, other.predictions(split, *theirs))
+    metrics = fitted.score(split, features, answers)
     if predictions is not None:
         with atomic_file(Path(predictions)) as path:
             lines = (json.dumps({"id": key, "prediction": value}) for key, value in predicted)
@@ -76,6 +88,27 @@ def evaluate(
     )
 
 
+def fit_model(model: Union[str, Path], task: Task) -> Task:
+    """The task in the terms of a model's head; what has to be assumed is said on stderr.
+
+    Args:
+        model: a model folder, quantized or not, or a bundle.
+        task: from :func:`obert_edge.host.data.load_task`.
+
+    Raises:
+        CheckpointError: the model is not there, has another head, or has other classes.
+        BundleError: the bundle cannot be used.
+    """
+    path = Path(model)
+    if path.is_file():
+        fitted, note = fit_task(_bundle_head(path), task)
+        tell(note)
+        return fitted
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist", hint="pass a model folder or a .oeb bundle")
+    return check_head(path, read_config(path), task, training=False)
+
+
 def answer(
     model: Union[str, Path],
     task: Task,
@@ -85,12 +118,25 @@ def answer(
     limit: Optional[int] = None,
     threads: Optional[int] = None,
 ) -> Tuple[List[Feature], List[Answer], str]:
-    """Features of a split, a model's answers to them, and the kind of model it is."""
+    """Features of a split, a model's answers to them, and the kind of model it is.
+
+    Both are in the terms of the model's head: ``fit_model(model, task)`` scores and reads them.
+    """
+    return _answer(model, fit_model(model, task), split, max_length, batch_size, limit, threads)
+
+
+def _answer(
+    model: Union[str, Path],
+    task: Task,
+    split: str,
+    max_length: Optional[int],
+    batch_size: int,
+    limit: Optional[int],
+    threads: Optional[int],
+) -> Tuple[List[Feature], List[Answer], str]:
     path = Path(model)
     if path.is_file():
         return _bundle_answers(path, task, split, max_length, batch_size, limit, threads)
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist", hint="pass a model folder or a .oeb bundle")
     config = read_config(path)
     features = task.features(split, load_tokenizer(path), max_length=max_length, limit=limit)
     if quantized(path):
@@ -137,6 +183,16 @@ def require_agreement(score: Score, percent: float) -> None:
             f"{score.n} examples; at least {percent:g} % was asked for",
             hint="rebuild the bundle from this very folder; if it stays, report it with both files",
         )
+
+
+def _bundle_head(path: Path) -> Head:
+    """What a bundle answers, by its manifest."""
+    from obert_edge.bundle.container import Bundle
+
+    with Bundle.open(path, "header") as bundle:
+        facts, name = bundle.manifest.task, bundle.manifest.model.class_name
+    problem = facts.problem_type if facts.type == SEQUENCE_CLASSIFICATION else ""
+    return Head(str(path), facts.type, name, tuple(facts.labels), problem)
 
 
 def _bundle_answers(

@@ -58,19 +58,23 @@ def run_stage(
         CheckpointError: the model cannot be used.
         DataError: the data cannot be used.
     """
-    source, target = Path(model), Path(output)
+    source, target, fitted = Path(model), Path(output), task
     if task is None and stage.needs_task:
         raise UsageError(f"stage {stage.name} needs a task", hint="name one with --task and --data")
     stage.check(settings, task)
 
     def run(place: Path, work: Path) -> StageReport:
-        figures = stage.apply(StageRun(stage.name, source, task, place, work, limit, progress), settings)
+        figures = stage.apply(StageRun(stage.name, source, fitted, place, work, limit, progress), settings)
         name = None if task is None else task.name
         return StageReport(stage.name, name, stage.recorded(settings), figures, target)
 
     if stage.writes_file:
         return run(target, target.parent)
-    read_model_config(source)  # whatever is no model is refused before a folder is made
+    config = read_model_config(source)  # whatever is no model is refused before a folder is made
+    if task is not None and stage.needs_task:
+        from obert_edge.host.stages.models import check_head
+
+        fitted = check_head(source, config, task, new_head=stage.makes_head)
     identity = {
         "stage": stage.name,
         "source": str(source.resolve()),

@@ -101,6 +101,8 @@ class Stage(ABC, Generic[S]):
     needs_task: ClassVar[bool] = True
     #: Whether it writes one file, and not a folder.
     writes_file: ClassVar[bool] = False
+    #: Whether it gives a model without the task's head a new one, because it trains on labels.
+    makes_head: ClassVar[bool] = False
 
     def output_name(self, number: int) -> str:
         """Name of its output among those of a recipe, in which it is the ``number``-th stage, from 1."""
@@ -200,11 +202,16 @@ class StageRun:
         """The rows of the train split, tokenized."""
         return self.task.features("train", self.tokenizer, max_length=training.max_length, limit=self.limit)
 
-    def load_network(self, training: Training) -> nn.Module:
-        """The model with the task's head; a missing head is initialized from the seed."""
+    def load_network(self, training: Training, *, new_head: bool = False) -> nn.Module:
+        """The model with the task's head.
+
+        Args:
+            training: its seed is that of a new head.
+            new_head: whether a missing head is made anew, or refused.
+        """
         from obert_edge.host.stages.models import load_model
 
-        return load_model(self.source, self.task, seed=training.seed)
+        return load_model(self.source, self.task, seed=training.seed, new_head=new_head)
 
     def train(
         self,

@@ -20,6 +20,7 @@ class Finetune(Stage[Training]):
 
     name = "finetune"
     verb = "finetune"
+    makes_head = True
     settings = Training
 
     def tell_others(self, context: RecipeContext, output: Path) -> RecipeContext:
@@ -37,7 +38,7 @@ class Finetune(Stage[Training]):
     def apply(self, run: StageRun, settings: Training) -> TrainingFigures:
         """See :meth:`Stage.apply`."""
         features = run.features(settings)
-        network = run.load_network(settings)
+        network = run.load_network(settings, new_head=self.makes_head)
         figures = run.train(network, features, settings)
         run.save(network)
         return figures

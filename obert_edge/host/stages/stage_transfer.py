@@ -49,6 +49,7 @@ class Transfer(Stage[TransferSettings]):
 
     name = "transfer"
     verb = "transfer"
+    makes_head = True
     settings = TransferSettings
 
     def in_recipe(self, settings: TransferSettings, context: RecipeContext) -> TransferSettings:
@@ -72,7 +73,7 @@ class Transfer(Stage[TransferSettings]):
         from obert_edge.host.pruning import Masks, PruningCallback
 
         features = run.features(settings.training)
-        network = run.load_network(settings.training)
+        network = run.load_network(settings.training, new_head=self.makes_head)
         zeros = Masks.from_weights(network).sparsity
         training = run.train(
             network,

@@ -15,6 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.checkpoints.pytorch import quiet_transformers
 from obert_edge.host.data import Feature, Task
+from obert_edge.host.data.labels import listed
 from obert_edge.host.pruning import DistillationLoss, RewindingLearningRate
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.batching import (
@@ -24,7 +25,7 @@ from obert_edge.host.stages.batching import (
     answer_features,
 )
 from obert_edge.host.stages.logs import LogCallback, ProgressCallback
-from obert_edge.host.stages.models import has_head, load_model, read_config
+from obert_edge.host.stages.models import check_head, has_head, load_model, read_config
 from obert_edge.host.stages.reports import TrainingFigures
 from obert_edge.host.stages.resume import CHECKPOINTS, CompleteCheckpoint, last_complete_checkpoint, step_of
 from obert_edge.host.stages.settings import Training
@@ -283,16 +284,26 @@ def make_distillation(
             f"the teacher {folder} has no {task.head} head to learn from",
             hint="fine-tune it first (`obert-edge finetune`), name another --teacher, or set --hardness 0",
         )
+    if plan.teacher is not None:
+        check_head(folder, theirs, task)
     if theirs.get("vocab_size") != ours.get("vocab_size"):
         raise CheckpointError(
             f"the teacher {folder} knows {theirs.get('vocab_size')} tokens, "
             f"{source} {ours.get('vocab_size')}",
             hint="teacher and student read the same token ids: use a teacher with the same tokenizer",
         )
+    teacher = load_model(folder, task)
+    if len(task.classes) != teacher.config.num_labels and task.classes:
+        raise CheckpointError(
+            f"the teacher {folder} has {teacher.config.num_labels} classes, the model to train "
+            f"{len(task.classes)}: {listed(task.classes)}",
+            hint="use a teacher of the same classes, or set --hardness 0",
+        )
     return DistillationLoss(
-        load_model(folder, task),
+        teacher,
         hardness=plan.hardness,
         temperature=plan.temperature,
         hidden_states=plan.hidden_states,
         layers=layers,
+        multi_label=task.problem_type == "multi_label",
     )
