@@ -166,6 +166,8 @@ def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **optio
     from obert_edge.host.stages.evaluation import evaluate as score
     from obert_edge.host.stages.evaluation import require_agreement
 
+    if min_agreement is not None and options["against"] is None:
+        raise UsageError("--min-agreement needs two models", hint="name the other one with --against")
     task = _load_task(options)
     result = score(model, task, **{key: options[key] for key in options if not key.startswith(_TASK)})
     _print(str(result), result.to_dict(), as_json)

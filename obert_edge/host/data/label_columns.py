@@ -46,6 +46,7 @@ class LabelColumn:
         aliases: other spellings of labels (``0`` for ``negative``).
         separator: what is between the classes of a cell; empty: cells are lists.
         whole: whether ``1.0`` is the class ``1``.
+        marks: how many marks a list has, a 0 or a 1 for every class; 0: lists hold names.
         hint: what to do about an unknown label.
     """
 
@@ -55,6 +56,7 @@ class LabelColumn:
     aliases: Mapping[str, str] = field(default_factory=dict)
     separator: str = ""
     whole: bool = False
+    marks: int = 0
     hint: str = "correct the label, or add rows with it to the train split"
 
     def cell(self, row: Row, where: object) -> Cell:
@@ -82,6 +84,8 @@ class LabelColumn:
         Raises:
             DataError: there is none where one must be, or there are several.
         """
+        if self.marks:
+            return self._marked(cell)
         if self.problem_type == MULTI_LABEL:
             return list(dict.fromkeys(_members(cell, self.separator)))
         if isinstance(cell.value, (list, dict)):
@@ -98,6 +102,18 @@ class LabelColumn:
                 hint="fill in the class, or leave the row out",
             )
         return [name]
+
+    def _marked(self, cell: Cell) -> List[str]:
+        """The names at the ones of a list of marks; their places where there are no names yet."""
+        marks = _as_list(cell.value)
+        if marks is None or not _are_marks(marks) or len(marks) != self.marks:
+            raise DataError(
+                f"{cell.where}: {_shown(cell.value)} in column {self.name!r}; expected {self.marks} marks, "
+                "a 0 or a 1 for every class",
+                hint="correct the row, or write the names of the classes instead of marks",
+            )
+        names = self.labels or tuple(map(str, range(self.marks)))
+        return [name for name, mark in zip(names, marks) if mark]
 
     def _number(self, cell: Cell) -> float:
         value = float(cell.value) if _is_number(cell.value) else math.nan
@@ -145,14 +161,15 @@ def decide(name: str, cells: Sequence[Cell], problem_type: Optional[str], separa
     pointed = [cell for cell in numbers if not _is_integer(cell.value)]
     all_whole = all(float(cell.value).is_integer() for cell in pointed)
     whole = bool(pointed) and all_whole and len(numbers) == len(cells)
-    if problem_type is not None:
-        return LabelColumn(name, problem_type, whole=whole and problem_type == SINGLE_LABEL)
     lists = [cell for cell in cells if _as_list(cell.value) is not None]
+    if problem_type is not None:
+        marks = _count_marks(lists) if problem_type == MULTI_LABEL and len(lists) == len(cells) else 0
+        return LabelColumn(name, problem_type, whole=whole and problem_type == SINGLE_LABEL, marks=marks)
     if lists:
         _refuse_mixture(
             name, "a list", lists, [c for c in cells if _as_list(c.value) is None and c.value != ""]
         )
-        return LabelColumn(name, MULTI_LABEL)
+        return LabelColumn(name, MULTI_LABEL, marks=_count_marks(lists))
     if pointed and not all_whole:
         _refuse_mixture(name, "a number", numbers, [c for c in cells if not _is_number(c.value)])
         return LabelColumn(name, REGRESSION)
@@ -173,6 +190,8 @@ def discover(label_column: LabelColumn, cells: Iterable[Cell], where: object, *,
     Raises:
         DataError: there are too few or too many classes.
     """
+    if label_column.marks:
+        return list(map(str, range(label_column.marks)))
     found = {name for cell in cells for name in label_column.classes_of(cell)}
     if not least <= len(found) <= _MOST_CLASSES:
         raise DataError(
@@ -241,6 +260,21 @@ def _as_list(value: Any) -> Optional[List[Any]]:
             continue
         return found if isinstance(found, list) else None
     return None
+
+
+def _are_marks(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, (int, float)) and value in (0, 1) for value in values)
+
+
+def _count_marks(lists: Sequence[Cell]) -> int:
+    """How many marks every list has, such as ``[0, 1, 1]`` for the second and third of three classes; else 0.
+
+    A list of marks has a value twice or more, which a list of class ids has not.
+    """
+    found = [_as_list(cell.value) or [] for cell in lists]
+    length = len(found[0]) if found else 0
+    alike = all(len(one) == length and _are_marks(one) for one in found)
+    return length if alike and any(len(set(one)) < len(one) for one in found) else 0
 
 
 def _is_number(value: Any) -> bool:

@@ -109,6 +109,12 @@ def _with_labels(
         names = list(labels)
         if len(set(names)) < len(names):
             raise UsageError(f"--label names a class twice: {', '.join(names)}", hint="name each class once")
+        if reader.marks and len(names) != reader.marks:
+            raise UsageError(
+                f"--label names {len(names)} classes, and column {reader.name!r} has marks for "
+                f"{reader.marks}",
+                hint="name every class, in the order of the marks",
+            )
     else:
         # A split to be scored need not have every class of the model.
         least = 2 if trained and reader.problem_type == SINGLE_LABEL else 1

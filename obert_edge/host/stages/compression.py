@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 from obert_edge.errors import UsageError
 from obert_edge.host.stages.evaluation import evaluate
 from obert_edge.host.stages.folders import remove_work, write_json
-from obert_edge.host.stages.models import has_head, read_config
+from obert_edge.host.stages.models import check_head, has_head, read_config
 from obert_edge.host.stages.recipe import Recipe
 from obert_edge.host.stages.reports import Score, Summary
 from obert_edge.host.stages.runner import run_stage
@@ -46,6 +46,10 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
     if progress:
         sys.stderr.write(f"{task.describe()}\n")
     current = Path(recipe.model)
+    for stage, _ in recipe.stages():
+        if stage.needs_task:  # refused before the stages that come before it
+            check_head(current, read_config(current), task, new_head=stage.makes_head, quiet=True)
+            break
     context = recipe.context(start=recipe.model if has_head(read_config(current), task) else None)
     scores: List[Score] = []
     for number, (stage, settings) in enumerate(recipe.stages(), start=1):

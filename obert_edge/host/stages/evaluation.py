@@ -57,13 +57,14 @@ def evaluate(
         Its metrics; with ``against`` also the share of equal predictions.
 
     Raises:
-        UsageError: no such split.
-        CheckpointError: the model cannot be used.
+        UsageError: no such split, or a count below 1.
+        CheckpointError: the model cannot be used, or is not one of this task.
         BundleError: the bundle cannot be used.
+        DataError: the split has rows without a label.
     """
+    _check_asked(batch_size, limit, threads)
     fitted = fit_model(model, task)
     other = None if against is None else fit_model(against, task)  # refused before the first one works
-    task.require(split)
     features, answers, kind = _answer(model, fitted, split, max_length, batch_size, limit, threads)
     predicted = fitted.predictions(split, features, answers)
     agreed = None
@@ -117,12 +118,13 @@ def answer(
     batch_size: int = 32,
     limit: Optional[int] = None,
     threads: Optional[int] = None,
-) -> Tuple[List[Feature], List[Answer], str]:
+) -> Tuple[Task, List[Feature], List[Answer], str]:
     """Features of a split, a model's answers to them, and the kind of model it is.
 
-    Both are in the terms of the model's head: ``fit_model(model, task)`` scores and reads them.
+    The task that comes first is the one that scores and reads them: it is in the terms of the model's head.
     """
-    return _answer(model, fit_model(model, task), split, max_length, batch_size, limit, threads)
+    fitted = fit_model(model, task)
+    return fitted, *_answer(model, fitted, split, max_length, batch_size, limit, threads)
 
 
 def _answer(
@@ -183,6 +185,12 @@ def require_agreement(score: Score, percent: float) -> None:
             f"{score.n} examples; at least {percent:g} % was asked for",
             hint="rebuild the bundle from this very folder; if it stays, report it with both files",
         )
+
+
+def _check_asked(batch_size: int, limit: Optional[int], threads: Optional[int]) -> None:
+    for flag, count in (("--batch-size", batch_size), ("--limit", limit), ("--threads", threads)):
+        if count is not None and count < 1:
+            raise UsageError(f"{flag} is {count}; expected a whole number of 1 or more", hint="raise it")
 
 
 def _bundle_head(path: Path) -> Head:

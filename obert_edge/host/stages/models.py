@@ -110,7 +110,13 @@ def fit_task(head: Head, task: Task) -> Tuple[Task, str]:
 
 
 def check_head(
-    folder: Path, config: Mapping[str, Any], task: Task, *, new_head: bool = False, training: bool = True
+    folder: Path,
+    config: Mapping[str, Any],
+    task: Task,
+    *,
+    new_head: bool = False,
+    training: bool = True,
+    quiet: bool = False,
 ) -> Task:
     """Refuse a model folder that does not fit a task, before any work is done on either.
 
@@ -122,6 +128,7 @@ def check_head(
         task: from :func:`obert_edge.host.data.load_task`.
         new_head: whether a model without the task's head is to get a new one.
         training: whether labels will be trained, and not only scored.
+        quiet: whether nothing is said, because it will be later.
 
     Returns:
         The task in the terms of this model's head: its features count the rows of the head.
@@ -132,7 +139,7 @@ def check_head(
     head = head_of(folder, config)
     if head.kind != task.head and new_head:
         left = "" if head.kind == "encoder" else ", and its own is left out"
-        tell(f"{folder} is a {head.class_name}: it gets a new {task.head} head{left}")
+        tell("" if quiet else f"{folder} is a {head.class_name}: it gets a new {task.head} head{left}")
         return task.for_head(task.labels)
     fitted, note = fit_task(head, task)
     doubled = [label for label in task.labels if fitted.classes.count(label) > 1]
@@ -142,7 +149,7 @@ def check_head(
             "model can be scored, and not trained",
             hint="give each class of the model another one of the data in --label-map",
         )
-    tell(note)
+    tell("" if quiet else note)
     return fitted
 
 

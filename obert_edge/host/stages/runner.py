@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union, cast
+from typing import TYPE_CHECKING, Any, List, Optional, Union, cast
 
 from obert_edge.errors import UsageError
 from obert_edge.host.checkpoints.checkpoint import read_model_config
@@ -78,7 +78,7 @@ def run_stage(
     identity = {
         "stage": stage.name,
         "source": str(source.resolve()),
-        "task": None if task is None else [task.name, list(task.labels)],
+        "task": None if fitted is None else _task_identity(fitted),
         "settings": dataclasses.asdict(cast(Any, settings)),
         "limit": limit,
     }
@@ -91,3 +91,14 @@ def run_stage(
             shutil.copytree(work / EVENTS, folder / EVENTS)
     remove_work(target)
     return report
+
+
+def _task_identity(task: Task) -> List[Any]:
+    """What an interrupted run and the one that goes on must have in common: what labels mean to the model."""
+    meaning = [] if task.classes == task.labels else [list(task.classes)]
+    return [
+        task.name,
+        list(task.labels),
+        *meaning,
+        *([task.problem_type] if task.problem_type == "multi_label" else []),
+    ]
