@@ -107,7 +107,8 @@ class SequenceClassification(Task):
 
     def describe(self) -> str:
         """The task in one line: its name, and what its labels are."""
-        return f"{self.name}: {self._about}" if self._about else super().describe()
+        about = self._about or (REGRESSION if self.regression else "")
+        return f"{self.name}: {about}" if about else super().describe()
 
     @property
     def splits(self) -> Tuple[str, ...]:

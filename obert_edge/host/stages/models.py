@@ -184,7 +184,8 @@ def load_model(folder: Path, task: Task, *, seed: int = 42, new_head: bool = Fal
     fitted, note = fit_task(head, task)
     if not task.fitted:
         tell(note)
-    names = list(fitted.classes if new_head and is_generic(head.names) else head.names)
+    # Names that transformers made up give way to those that were said.
+    names = list(fitted.classes if is_generic(head.names) else head.names)
     model, missing = load_pytorch(checkpoint, HEADS[task.head], **_head_options(names, task))
     _check_complete(folder, model, missing)
     if task.labels:
