@@ -46,8 +46,8 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
     if progress:
         sys.stderr.write(f"{task.describe()}\n")
     current = Path(recipe.model)
-    for stage, _ in recipe.stages():
-        if stage.needs_task:  # refused before the stages that come before it
+    for stage, settings in recipe.stages():
+        if stage.needs_task and stage.needs_labels(settings):  # refused before the stages that come before it
             check_head(current, read_config(current), task, new_head=stage.makes_head, quiet=True)
             break
     context = recipe.context(start=recipe.model if has_head(read_config(current), task) else None)

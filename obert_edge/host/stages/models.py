@@ -169,11 +169,7 @@ def load_model(folder: Path, task: Task, *, seed: int = 42, new_head: bool = Fal
     Raises:
         CheckpointError: the folder is not a readable checkpoint, lacks the head, or has other labels.
     """
-    if (Path(folder) / QUANTIZATION).is_file():
-        raise CheckpointError(
-            f"{folder} is already quantized (it holds {QUANTIZATION})",
-            hint="start from the float checkpoint this one was made from",
-        )
+    _refuse_quantized(folder)
     checkpoint = Checkpoint.open(folder)
     head = head_of(folder, checkpoint.config)
     torch.manual_seed(seed)
@@ -190,6 +186,35 @@ def load_model(folder: Path, task: Task, *, seed: int = 42, new_head: bool = Fal
     _check_complete(folder, model, missing)
     if task.labels:
         _order_rows(model, names, _row_order(head, fitted, task))
+    return model  # type: ignore[no-any-return]
+
+
+def load_as_it_is(folder: Path) -> nn.Module:
+    """Load a checkpoint with the head it was saved with, or with none, for work that needs no other.
+
+    Raises:
+        CheckpointError: the folder is not a readable checkpoint, lacks weights, or has another head.
+    """
+    _refuse_quantized(folder)
+    checkpoint = Checkpoint.open(folder)
+    name = str((checkpoint.config.get("architectures") or ["Model"])[0])
+    suffixes = (*HEADS.values(), "ForPreTraining", "Model")
+    suffix = next((suffix for suffix in suffixes if name.endswith(suffix)), None)
+    if suffix is None:
+        raise CheckpointError(
+            f"{folder} is a {name}, a head that is not supported; supported are {', '.join(suffixes)}",
+            hint="save its encoder alone with save_pretrained",
+        )
+    model, missing = load_pytorch(checkpoint, suffix)
+    lost = [key for key in missing if "pooler." not in key]
+    if lost:
+        raise CheckpointError(
+            f"{folder} lacks {len(lost)} weights of a {name}, the first is {lost[0]}",
+            hint="download the checkpoint again; a converted one must keep transformers' tensor names",
+        )
+    if missing:
+        # A pooler that was never saved would be random numbers in what is written.
+        getattr(model, model.base_model_prefix, model).pooler = None
     return model  # type: ignore[no-any-return]
 
 
@@ -224,6 +249,14 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 def has_head(config: Mapping[str, Any], task: Task) -> bool:
     """Whether the checkpoint was saved with the kind of head the task needs."""
     return head_of(Path(), config).kind == task.head
+
+
+def _refuse_quantized(folder: Path) -> None:
+    if (Path(folder) / QUANTIZATION).is_file():
+        raise CheckpointError(
+            f"{folder} is already quantized (it holds {QUANTIZATION})",
+            hint="start from the float checkpoint this one was made from",
+        )
 
 
 def _other_task(head: Head, task: Task) -> str:

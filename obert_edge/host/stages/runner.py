@@ -71,7 +71,7 @@ def run_stage(
     if stage.writes_file:
         return run(target, target.parent)
     config = read_model_config(source)  # whatever is no model is refused before a folder is made
-    if task is not None and stage.needs_task:
+    if task is not None and stage.needs_task and stage.needs_labels(settings):
         from obert_edge.host.stages.models import check_head
 
         fitted = check_head(source, config, task, new_head=stage.makes_head)

@@ -112,6 +112,10 @@ class Stage(ABC, Generic[S]):
         """Whether ``output`` is there already, whole."""
         return (output / REPORT).is_file()
 
+    def needs_labels(self, settings: S) -> bool:
+        """Whether it learns from the task's labels; else the model keeps the head it has, or has none."""
+        return True
+
     def check(self, settings: S, task: Optional[Task]) -> None:
         """Refuse what cannot be done, before anything is written.
 

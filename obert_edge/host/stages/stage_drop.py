@@ -59,6 +59,10 @@ class Drop(Stage[DropSettings]):
     verb = "drop-layers"
     settings = DropSettings
 
+    def needs_labels(self, settings: DropSettings) -> bool:
+        """Only what is trained learns from labels."""
+        return not settings.training.none
+
     def plan(self, settings: DropSettings, rows: Callable[[Training], int]) -> PlannedStage:
         """See :meth:`Stage.plan`."""
         training, planned = settings.training, TrainingPlan(0)
@@ -73,8 +77,10 @@ class Drop(Stage[DropSettings]):
 
     def apply(self, run: StageRun, settings: DropSettings) -> DropFigures:
         """See :meth:`Stage.apply`."""
+        from obert_edge.host.stages.models import load_as_it_is
+
         training, keep = settings.training, list(settings.keep)
-        network = run.load_network(training)
+        network = load_as_it_is(run.source) if training.none else run.load_network(training)
         keep_layers(network, keep)
         figures = None
         if not training.none:

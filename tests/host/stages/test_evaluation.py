@@ -160,8 +160,8 @@ def test_no_stage_judges_or_calibrates_with_a_random_head(encoder, data, tmp_pat
     once = {"training": Training(epochs=0), "progress": False}
     for stage in (
         lambda output: prune(encoder, task, output, **once),
-        lambda output: quantize(encoder, task, output, method="calibrate", progress=False),
-        lambda output: drop_layers(encoder, task, output, keep=[0], **once),
+        lambda output: quantize(encoder, task, output, training=FAST, progress=False),
+        lambda output: drop_layers(encoder, task, output, keep=[0], training=FAST, progress=False),
         lambda output: evaluate(encoder, task),
     ):
         with pytest.raises(CheckpointError, match=f"is a BertModel and has no {task.head} head"):
