@@ -4,7 +4,9 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from obert_edge.errors import CheckpointError, UsageError, VerificationError
@@ -14,6 +16,7 @@ from obert_edge.host.stages import drop_layers, finetune, prune, quantize
 from obert_edge.host.stages.evaluation import agreement, evaluate, require_agreement
 from obert_edge.host.stages.reports import Score
 from obert_edge.host.stages.settings import Quantization, Training
+from tests.answers.models import WORDS, labeled, make_model, save_wordpiece
 from tests.host.stages.conftest import FAST
 
 
@@ -167,3 +170,36 @@ def test_no_stage_judges_or_calibrates_with_a_random_head(encoder, data, tmp_pat
         with pytest.raises(CheckpointError, match=f"is a BertModel and has no {task.head} head"):
             stage(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_words_are_compared_by_name_on_every_path(tmp_path):
+    names, turned = ("O", "B-PER", "I-PER", "MISC"), [2, 0, 3, 1]
+    words = np.random.default_rng(0).choice(WORDS.split()[:60], 40)
+    straight, other, data = (tmp_path / name for name in ("straight", "other", "data"))
+    for folder in (straight, other, data):
+        folder.mkdir()
+    model = make_model("BertForTokenClassification", save_wordpiece(straight), **labeled(names))
+    model.save_pretrained(straight)
+    save_wordpiece(other)
+    with torch.no_grad():
+        model.classifier.weight.copy_(model.classifier.weight[turned].clone())
+        model.classifier.bias.copy_(model.classifier.bias[turned].clone())
+    model.config.update(labeled([names[row].lower().replace("-", "_") for row in turned]))
+    model.save_pretrained(other)
+
+    # What the one answers becomes the truth for both.
+    (data / "dev.conll").write_text("\n".join(f"{word} {names[row % 4]}" for row, word in enumerate(words)))
+    evaluate(straight, load_task("tokens", data), predictions=tmp_path / "answers.jsonl")
+    found = json.loads((tmp_path / "answers.jsonl").read_text())["prediction"]
+    assert len(set(found)) > 1
+    (data / "dev.conll").write_text("\n".join(map(" ".join, zip(words, found))))
+    task = load_task("tokens", data)
+    bundles = []
+    for folder in (straight, other):
+        assert evaluate(folder, task).metrics["accuracy"] == 100.0
+        texts = [" ".join(words[at : at + 10]) for at in range(0, 40, 10)]
+        bundles.append(build(folder, "x86", tmp_path / f"{folder.name}.oeb", calibration=texts))
+    one, two = (evaluate(bundle, task, against=straight) for bundle in bundles)
+    assert one.metrics == two.metrics
+    assert one.metrics["accuracy"] > 80
+    assert one.agreement == two.agreement
