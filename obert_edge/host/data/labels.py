@@ -86,7 +86,11 @@ def match_labels(
     if lost:
         whose = f"task {task!r}" if task else "the task"
         fitting = "use a checkpoint with the classes of the data, or fine-tune the bare encoder"
-        map_it = f"say which class is which with --label-map, such as --label-map '{names[0]}={lost[0]}', or "
+        example = f"--label-map '{names[0]}={lost[0]}'"
+        if lost == list(labels) and all(label.isdecimal() and int(label) < len(names) for label in labels):
+            own_ids = " ".join(f"--label-map {label}={label}" for label in labels[:_SHOWN])
+            example += f", or if these are the model's own ids {own_ids}"
+        map_it = f"say which class is which with --label-map, such as {example}, or "
         raise CheckpointError(
             f"{model} has a head of {len(names)} labels ({listed(names)}); {whose} has {len(labels)} "
             f"({listed(labels)}): none of the model's is {listed(lost)}",

@@ -75,7 +75,9 @@ def head_of(folder: Path, config: Mapping[str, Any]) -> Head:
         CheckpointError: the classes have no proper ids.
     """
     classes = [str(name) for name in config.get("architectures") or ()]
-    suffixes = [*HEADS.items(), (MASKED_LM, "ForPreTraining")]
+    suffixes = [*HEADS.items()]
+    if config.get("model_type") != "electra":  # whose pretraining head finds replaced tokens
+        suffixes.append((MASKED_LM, "ForPreTraining"))
     kind, class_name = next(
         ((kind, name) for name in classes for kind, suffix in suffixes if name.endswith(suffix)),
         ("encoder", classes[0] if classes else "model without a head"),

@@ -138,6 +138,14 @@ def test_a_map_that_names_no_class_is_refused(entries, message):
         match_labels(["pos", "neg"], ["negative", "positive"], label_map=entries)
 
 
+def test_ids_of_a_model_with_names_are_taken_where_the_user_says_so():
+    with pytest.raises(CheckpointError) as error:
+        match_labels(["negative", "positive"], ["0", "1"])
+    assert "--label-map 0=0 --label-map 1=1" in error.value.hint
+    rows = match_labels(["negative", "positive"], ["0", "1"], label_map=["0=0", "1=1"])
+    assert rows.classes == ("0", "1")
+
+
 def test_half_a_map_is_not_filled_up_by_position():
     with pytest.raises(CheckpointError, match="none of the model's is negative"):
         match_labels(["LABEL_0", "LABEL_1"], ["negative", "positive"], label_map=["0=positive"])

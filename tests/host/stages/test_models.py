@@ -158,6 +158,11 @@ def test_a_head_is_new_only_where_that_was_asked_for_and_it_is_said(heads, tasks
         check_head(heads["number"], {**read_config(heads["number"])}, tasks["classes"], new_head=True)
 
 
+def test_the_discriminator_of_electra_is_no_masked_language_model(tasks):
+    with pytest.raises(CheckpointError, match="is a ElectraForPreTraining and has no masked-lm head"):
+        check_head("e", {"model_type": "electra", "architectures": ["ElectraForPreTraining"]}, tasks["mlm"])
+
+
 def test_a_head_that_config_json_has_and_the_weights_have_not_is_refused(dense, task, tmp_path):
     shutil.copytree(dense, tmp_path / "cut")
     weights = load_file(dense / "model.safetensors")
