@@ -169,6 +169,8 @@ def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **optio
     from obert_edge.host.stages.evaluation import require_agreement
 
     read(Rows, options)  # a wrong limit is refused before data are read
+    if min_agreement is not None and options["against"] is None:
+        raise UsageError("--min-agreement needs two models", hint="name the other one with --against")
     task = _load_task(options)
     result = score(model, task, **{key: options[key] for key in options if not key.startswith(_TASK)})
     _print(str(result), result.to_dict(), as_json)
@@ -310,8 +312,10 @@ def _outlook(path: Path, target: str) -> List[str]:
 
 
 def _load_task(values: Dict[str, Any], needs_labels: bool = True) -> Any:
-    """The task that the user names."""
-    return read(TaskSettings, values, below=_TASK).load(needs_labels)
+    """The task that the user names; what its data were taken for is shown."""
+    task = read(TaskSettings, values, below=_TASK).load(needs_labels)
+    click.echo(task.describe(), err=True)
+    return task
 
 
 def _outcome(outcome: Any, as_json: bool) -> int:

@@ -21,6 +21,8 @@ FORMAT_VERSION = 2
 DOMAINS = ("tokens", "sequences")
 _SQUEEZED = ("start_logits", "end_logits")
 TASK_TYPES = ("sequence-classification", "question-answering", "token-classification", "masked-lm", "encoder")
+#: What the labels of a sequence classification are.
+PROBLEM_TYPES = ("single_label", "multi_label", "regression")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class TaskFacts:
     Attributes:
         type: one of ``TASK_TYPES``.
         labels: names of the classes by index; empty where there are none.
-        problem_type: ``single_label``, ``multi_label`` or ``regression`` for classification, else "".
+        problem_type: one of ``PROBLEM_TYPES`` for classification, else "".
         pooling: ``mean``, ``cls`` or ``pooler`` for an encoder, else "".
         normalize: whether an embedding is to be divided by its length.
     """

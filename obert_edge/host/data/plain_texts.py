@@ -42,8 +42,8 @@ def load_plain_texts(
         rows = list(read_rows(file))
         if any(label_column in row for _, row in rows):
             return None
-        splits[split] = to_examples(rows, file, Columns(text_columns, label_column), (), labeled=False)
-    return SequenceClassification("text", splits, ())
+        splits[split] = to_examples(rows, file, Columns(text_columns, label_column), None)
+    return SequenceClassification("text", splits, (), about="texts without labels")
 
 
 def _lines(file: Path) -> List[Example]:

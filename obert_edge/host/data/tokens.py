@@ -101,13 +101,14 @@ class TokenClassification(Task):
         self, split: str, features: Sequence[Feature], answers: Sequence[Answer]
     ) -> List[Tuple[str, Any]]:
         """Labels of the words; words cut off by the maximum length get ``O`` (or the first label)."""
+        classes = self.classes
         other = "O" if "O" in self._ids else self.labels[0]
         result: List[Tuple[str, Any]] = []
         for feature, answer in zip(features, answers):
             labels = [other] * len(feature["_labels"])
             best = np.asarray(answer["logits"]).argmax(axis=-1)
             for word, token in feature["_first"].items():
-                labels[word] = self.labels[int(best[token])]
+                labels[word] = classes[int(best[token])]
             result.append((feature["_id"], labels))
         return result
 
@@ -117,6 +118,7 @@ class TokenClassification(Task):
             if word is not None:
                 first.setdefault(word, token)
         labels = [IGNORED] * len(encoding.ids)
+        rows = {name: row for row, name in enumerate(self.classes)}
         for word, token in first.items():
             label = sentence.labels[word]
             if label not in self._ids:
@@ -125,7 +127,7 @@ class TokenClassification(Task):
                     f"known are {', '.join(self.labels)}",
                     hint="correct the label, or add sentences with it to the train split",
                 )
-            labels[token] = self._ids[label]
+            labels[token] = rows[label]
         return {
             "input_ids": encoding.ids,
             "token_type_ids": encoding.type_ids,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
@@ -11,7 +12,7 @@ from obert_edge.files import check_apart, check_folder
 from obert_edge.host.stages.evaluation import evaluate
 from obert_edge.host.stages.folders import remove_work, write_json
 from obert_edge.host.stages.lengths import fitted_to
-from obert_edge.host.stages.models import has_head, read_config
+from obert_edge.host.stages.models import check_head, has_head, read_config
 from obert_edge.host.stages.recipe import Recipe
 from obert_edge.host.stages.reports import Score, Summary
 from obert_edge.host.stages.runner import check_folder_is_model, check_stage, run_stage, with_length
@@ -47,6 +48,8 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
     check_apart(output, current)
     check_folder_is_model(current)
     task = recipe.load_task()
+    if progress:
+        sys.stderr.write(f"{task.describe()}\n")
     context = recipe.context(start=recipe.model if has_head(read_config(current), task) else None)
     _check_stages(recipe, task, context)
     _claim(output, recipe)
@@ -72,12 +75,20 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
 
 def _check_stages(recipe: Recipe, task: Task, context: RecipeContext) -> None:
     """Refuse before the first stage what a later one, or a score, would refuse."""
+    model, learning = Path(recipe.model), None
     for stage, settings in recipe.stages():
         told = stage.in_recipe(settings, context)
         check_stage(stage, told, task)
-        with_length(told, Path(recipe.model), task)
+        with_length(told, model, task)
+        if learning is None and stage.needs_task and stage.needs_labels(told):
+            learning = stage
     if recipe.task.max_length is not None:
-        fitted_to(Path(recipe.model), task, recipe.task.max_length)
+        fitted_to(model, task, recipe.task.max_length)
+    config = read_config(model)
+    if learning is not None:  # what comes before it keeps the head
+        check_head(model, config, task, new_head=learning.makes_head, quiet=True)
+    elif task.labeled and has_head(config, task):  # which is scored
+        check_head(model, config, task, training=False, quiet=True)
 
 
 def _claim(output: Path, recipe: Recipe) -> None:

@@ -43,10 +43,10 @@ def fitted_to(folder: Path, task: Task, asked: Optional[int]) -> Task:
     """
     positions = longest_sequence(folder)
     told = tokenizer_facts(Path(folder)).get("model_max_length", positions)
-    return fitted(str(folder), task, asked, positions, min(positions, told))
+    return fitted_within(str(folder), task, asked, positions, min(positions, told))
 
 
-def fitted(name: str, task: Task, asked: Optional[int], positions: int, usual: int) -> Task:
+def fitted_within(name: str, task: Task, asked: Optional[int], positions: int, usual: int) -> Task:
     """As :func:`fitted_to`, for a model whose limits are known.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union, cast
+from typing import TYPE_CHECKING, Any, List, Optional, Union, cast
 
 from obert_edge.errors import CheckpointError, DataError, UsageError
 from obert_edge.files import check_apart, check_file, check_folder
@@ -67,7 +67,7 @@ def run_stage(
     check_stage(stage, settings, task)
     check_output(stage, source, target, overwrite=overwrite)
     check_folder_is_model(source)
-    task = with_length(settings, source, task)
+    task = _with_head(stage, settings, source, with_length(settings, source, task))
 
     def run(place: Path, work: Path) -> StageReport:
         as_it_is = not stage.needs_labels(settings)
@@ -81,7 +81,7 @@ def run_stage(
     identity = {
         "stage": stage.name,
         "source": str(source.resolve()),
-        "task": None if task is None else [task.name, list(task.labels)],
+        "task": None if task is None else _task_identity(task),
         "settings": dataclasses.asdict(cast(Any, settings)),
         "limit": limit,
     }
@@ -157,6 +157,30 @@ def with_length(settings: Settings, source: Path, task: Optional[Task]) -> Optio
     from obert_edge.host.stages.lengths import fitted_to
 
     return fitted_to(source, task, training.max_length)
+
+
+def _with_head(stage: Stage[S], settings: S, source: Path, task: Optional[Task]) -> Optional[Task]:
+    """The task in the terms of the model's head, for a stage that learns from labels.
+
+    Raises:
+        CheckpointError: the head does not fit.
+    """
+    if task is None or not stage.needs_task or not stage.needs_labels(settings):
+        return task
+    from obert_edge.host.stages.models import check_head
+
+    return check_head(source, read_model_config(source), task, new_head=stage.makes_head)
+
+
+def _task_identity(task: Task) -> List[Any]:
+    """What an interrupted run and the one that goes on must have in common: what labels mean to the model."""
+    meaning = [] if task.classes == task.labels else [list(task.classes)]
+    return [
+        task.name,
+        list(task.labels),
+        *meaning,
+        *([task.problem_type] if task.problem_type == "multi_label" else []),
+    ]
 
 
 def _sparsity(folder: Path) -> Optional[float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Optional, Tuple
 
+from obert_edge.bundle.manifest import PROBLEM_TYPES
 from obert_edge.host.checkpoints.quantization_format import ACTIVATIONS, EMBEDDINGS
 from obert_edge.host.options import Settings, option, refusal
 
@@ -48,6 +49,25 @@ class TaskSettings(Settings):
         absent="those of the train split",
         help="Task text: the class names in the order of their ids.",
     )
+    label_map: Optional[Tuple[str, ...]] = option(
+        None,
+        flag="--label-map",
+        absent="their names say it",
+        help="MODEL=DATA for each class that the model calls otherwise than the data; the id of a class may "
+        "stand for the model's name.",
+    )
+    problem_type: Optional[str] = option(
+        None,
+        choices=PROBLEM_TYPES,
+        absent="what the column of the label holds",
+        help="Task text: one class per text, any number of classes, or a number.",
+    )
+    label_separator: Optional[str] = option(
+        None,
+        absent="several classes are a list",
+        example=";",
+        help="Task text: what is between the classes of a text.",
+    )
     rows: Optional[int] = option(
         None,
         minimum=1,
@@ -75,6 +95,9 @@ class TaskSettings(Settings):
             text_columns=self.text_columns,
             label_column=self.label_column,
             labels=self.labels,
+            label_map=self.label_map or (),
+            problem_type=self.problem_type,
+            label_separator=self.label_separator or "",
             tune=self.tune,
             needs_labels=needs_labels,
         )

@@ -16,6 +16,7 @@ from obert_edge.errors import CheckpointError, ObertEdgeError, UsageError
 from obert_edge.host.checkpoints.pytorch import quiet_transformers
 from obert_edge.host.data import Feature, Task
 from obert_edge.host.data.base import IGNORED
+from obert_edge.host.data.labels import listed
 from obert_edge.host.pruning import DistillationLoss, RewindingLearningRate
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.batching import (
@@ -26,7 +27,7 @@ from obert_edge.host.stages.batching import (
 )
 from obert_edge.host.stages.lengths import longest_sequence
 from obert_edge.host.stages.logs import LogCallback, ProgressCallback
-from obert_edge.host.stages.models import has_head, load_model, read_config
+from obert_edge.host.stages.models import check_head, has_head, load_model, read_config
 from obert_edge.host.stages.reports import TrainingFigures
 from obert_edge.host.stages.resume import CHECKPOINTS, CompleteCheckpoint, last_complete_checkpoint, step_of
 from obert_edge.host.stages.settings import Training
@@ -349,6 +350,8 @@ def make_distillation(
             f"the teacher {folder} has no {task.head} head to learn from",
             hint="fine-tune it first (`obert-edge finetune`), name another --teacher, or set --hardness 0",
         )
+    if plan.teacher is not None:
+        check_head(folder, theirs, task)
     if theirs.get("vocab_size") != ours.get("vocab_size"):
         raise CheckpointError(
             f"the teacher {folder} knows {theirs.get('vocab_size')} tokens, "
@@ -361,10 +364,18 @@ def make_distillation(
             f"the teacher {folder} has positions for {longest} tokens, features may have {length}",
             hint=f"use --max-length {longest} or less, or another teacher",
         )
+    teacher = load_model(folder, task)
+    if len(task.classes) != teacher.config.num_labels and task.classes:
+        raise CheckpointError(
+            f"the teacher {folder} has {teacher.config.num_labels} classes, the model to train "
+            f"{len(task.classes)}: {listed(task.classes)}",
+            hint="use a teacher of the same classes, or set --hardness 0",
+        )
     return DistillationLoss(
-        load_model(folder, task),
+        teacher,
         hardness=plan.hardness,
         temperature=plan.temperature,
         hidden_states=plan.hidden_states,
         layers=layers,
+        multi_label=task.problem_type == "multi_label",
     )
