@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from obert_edge.errors import DataError, UsageError
 from obert_edge.host.data import metrics
 from obert_edge.host.data.base import SEQUENCE_CLASSIFICATION, Answer, Feature, Task, truncate
-from obert_edge.host.data.tables import Row, column
+from obert_edge.host.data.tables import Row, column, text_of
 
 #: Texts tokenized at once: bounds the memory of encodings, keeps all cores busy.
 _CHUNK = 4096
@@ -171,7 +171,7 @@ def to_examples(
         ids.setdefault(alias, ids[name])
     examples: List[Example] = []
     for row in rows:
-        texts = tuple(str(column(row, name, where)) for name in columns.texts)
+        texts = tuple(text_of(row, name, where) for name in columns.texts)
         label = _label(row, where, columns.label, labels, ids) if labeled else None
         examples.append(Example(str(row[0]), texts, label))
     if not examples:
