@@ -397,8 +397,7 @@ def _broken_record(path: Path, first: int, last: int, error: csv.Error) -> DataE
     if "unexpected end" in str(error):
         return DataError(
             f"{path}, line {first}: a quote opens that is never closed",
-            hint='close it, and write a quote within a quoted text twice (""); if the file is cut off, copy it '
-            "again",
+            hint='close it, and write a quote within a text twice (""); copy a file again that is cut off',
         )
     lines = f"line {first}" if last <= first else f"lines {first} to {last}"
     return DataError(

@@ -125,7 +125,7 @@ def test_the_separators_of_lines_that_unicode_knows_are_text(tmp_path):
         ("a.parquet", "", "unknown suffix"),
         (
             "a.csv",
-            "x,y\nä,1\ncafé,2\n".encode("utf-8").replace(b"\xc3\xa9", b"\xe9"),
+            "x,y\nä,1\ncafé,2\n".encode().replace(b"\xc3\xa9", b"\xe9"),
             "line 3: the byte 0xe9",
         ),
         ("a.csv", "x,y\n1,2\n".encode("utf-16"), "is UTF-16"),
