@@ -20,11 +20,11 @@ from obert_edge.host.data import metrics
 from obert_edge.host.data.base import QUESTION_ANSWERING, Answer, Feature, Task, truncate
 from obert_edge.host.data.squad_files import (
     Question,
+    describe,
     read_folder,
     read_hub,
     read_squad,
     refuse_twins,
-    tell,
 )
 from obert_edge.host.data.squad_score import squad2
 from obert_edge.host.data.tables import HUB
@@ -90,6 +90,10 @@ class QuestionAnswering(Task):
     def splits(self) -> Tuple[str, ...]:
         """The splits there is data for."""
         return tuple(self._splits)
+
+    def describe(self) -> str:
+        """The task in one line: its questions, and how many of them are impossible."""
+        return f"task {self.name}: {describe(self._splits)}"
 
     def questions(self, split: str) -> Sequence[Question]:
         """The questions of a split."""
@@ -238,7 +242,6 @@ def load_squad(source: str, *, tune: int = 0) -> QuestionAnswering:
         splits = read_folder(Path(source))
     if tune:
         splits = _hold_out_contexts(splits, tune)
-    tell(splits)
     return QuestionAnswering("squad", splits)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,6 @@ _SUFFIXES = (".json", ".json.gz", ".jsonl", ".jsonl.gz")
 #: Our split -> how the name of its file begins, since SQuAD's own files are called ``train-v2.0.json``.
 _BEGINNINGS = {"train": ("train",), "dev": ("dev", "val"), "test": ("test",)}
 _IMPOSSIBLE = 'for a question that the context does not answer write "answers": [] and "is_impossible": true'
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -123,22 +120,23 @@ def read_hub(name: str) -> Dict[str, List[Question]]:
     }
 
 
-def tell(splits: Mapping[str, Sequence[Question]]) -> None:
-    """Say in a line what a reader of scores must know: impossible questions, and answers not found."""
-    said: List[str] = []
-    for split, questions in splits.items():
-        impossible = sum(question.impossible for question in questions)
-        if impossible:
-            said.append(f"{impossible} of the {len(questions)} questions of {split} are impossible")
-    train = splits.get("train", ())
-    moved = sum(question.moved for question in train)
+def describe(splits: Mapping[str, Sequence[Question]]) -> str:
+    """The questions of each split, with what a reader of scores must know of them."""
+    return "; ".join(_described(split, questions) for split, questions in splits.items())
+
+
+def _described(split: str, questions: Sequence[Question]) -> str:
+    said = [f"{len(questions)} questions of {split}"]
+    impossible = sum(question.impossible for question in questions)
+    if impossible:
+        said.append(f"{impossible} of them impossible")
+    moved = sum(question.moved for question in questions)
     if moved:
-        said.append(f"{moved} of train have their answer elsewhere than answer_start says")
-    lost = sum(not question.trainable for question in train)
-    if lost:
-        said.append(f"{lost} of train are left out, since their answer cannot be found in the context")
-    if said:
-        _log.warning("squad: %s", "; ".join(said))
+        said.append(f"{moved} with an answer elsewhere than answer_start says")
+    lost = sum(not question.trainable for question in questions)
+    if lost and split == "train":
+        said.append(f"{lost} left out because their answer cannot be found in the context")
+    return ", ".join(said)
 
 
 def _questions(path: Path) -> Iterator[Question]:

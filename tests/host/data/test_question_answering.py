@@ -182,17 +182,16 @@ def mixed(tmp_path):
     return tmp_path
 
 
-def test_impossible_questions_are_kept_and_said(mixed, caplog):
+def test_impossible_questions_are_kept_and_said(mixed):
     task = load_task("squad", mixed)
     assert [q.impossible for q in task.questions("train")] == [False, True, False, True]
-    assert caplog.messages == [
-        "squad: 2 of the 4 questions of train are impossible; 2 of the 4 questions of dev are impossible"
-    ]
+    assert task.describe() == (
+        "task squad: 4 questions of train, 2 of them impossible; 4 questions of dev, 2 of them impossible"
+    )
 
 
-def test_nothing_is_said_of_data_that_hold_no_surprise(folder, caplog):
-    load_task("squad", folder)
-    assert not caplog.messages
+def test_data_without_surprises_are_said_in_a_few_words(folder):
+    assert load_task("squad", folder).describe() == "task squad: 1 questions of train; 2 questions of dev"
 
 
 def test_an_impossible_question_points_at_the_first_token(mixed, tokenizer):
@@ -267,22 +266,24 @@ def test_a_row_without_an_id_has_that_of_its_line(tmp_path):
     assert [q.id for q in load_task("squad", tmp_path).questions("dev")] == ["1", "2"]
 
 
-def test_an_answer_without_its_place_is_found_if_it_is_there_once(tmp_path, caplog):
+def test_an_answer_without_its_place_is_found_if_it_is_there_once(tmp_path):
     items = rows(("a", [("paris", None)]), ("b", [("it", None)]))
     (tmp_path / "train.json").write_text(json.dumps(items))
-    a, b = load_task("squad", tmp_path).questions("train")
+    task = load_task("squad", tmp_path)
+    a, b = task.questions("train")
     assert (a.starts, a.moved) == ((CONTEXT.index("paris"),), False)
     assert (b.starts, b.trainable) == ((-1,), False)
-    assert caplog.messages == [
-        "squad: 1 of train are left out, since their answer cannot be found in the context"
-    ]
+    assert task.describe().endswith("1 left out because their answer cannot be found in the context")
 
 
-def test_answers_elsewhere_than_said_are_counted(tmp_path, caplog):
+def test_answers_elsewhere_than_said_are_counted(tmp_path):
     (tmp_path / "train.json").write_text(json.dumps(rows(("a", [("paris", 0)]), ("b", [("paris", -1)]))))
-    (a, b) = load_task("squad", tmp_path).questions("train")
+    task = load_task("squad", tmp_path)
+    a, b = task.questions("train")
     assert a.starts == b.starts == (CONTEXT.index("paris"),)
-    assert caplog.messages == ["squad: 2 of train have their answer elsewhere than answer_start says"]
+    assert task.describe() == (
+        "task squad: 2 questions of train, 2 with an answer elsewhere than answer_start says"
+    )
 
 
 def test_an_empty_context_has_no_answer_and_is_scored(tmp_path, tokenizer):
