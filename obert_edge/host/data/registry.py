@@ -35,7 +35,7 @@ def load_task(
             (``hub:`` alone: the task's own set) for the `datasets` library.
         text_columns: for ``text``: one column, or two for pairs; default ``text``.
         label_column: for ``text``: the column of the label.
-        labels: for ``text``: the class names by id; default: those of the train split.
+        labels: for ``text`` and ``tokens``: the class names by id; default: those of the train split.
         tune: rows (``squad``: questions' paragraphs) of train held out as split ``tune``.
 
     Raises:
@@ -66,7 +66,7 @@ def load_task(
     if name == "tokens":
         from obert_edge.host.data.tokens import load_tokens
 
-        return load_tokens(Path(data))
+        return load_tokens(Path(data), labels=labels)
     if name == "mlm":
         from obert_edge.host.data.masked_lm import load_mlm
 
