@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval import metrics, scheme
 from sklearn.exceptions import UndefinedMetricWarning
@@ -14,7 +14,7 @@ from obert_edge.device.pipelines.tagging import Tagging
 from obert_edge.host.data.entity_score import STRICT, scheme_of, score_entities
 
 KINDS = ("PER", "WORK-OF-ART", "X")
-#: Our name, the prefixes, seqeval's scheme, and letters that its default mode lacks, which knows B, I, E and S.
+#: Our name, the prefixes, seqeval's scheme, and what letters are to its default mode, which lacks some.
 SCHEMES = [
     ("IOB2", "BI", scheme.IOB2, {}),
     ("IOB1", "BI", scheme.IOB1, {}),
@@ -54,6 +54,7 @@ def translated(sequences, letters):
 @pytest.mark.parametrize(
     ("name", "prefixes", "their_scheme", "letters"), SCHEMES, ids=lambda value: str(value)
 )
+@settings(deadline=None)
 @given(st.data())
 def test_scores_are_those_of_seqeval(name, prefixes, their_scheme, letters, data):
     drawn = data.draw(sentences(prefixes))
@@ -67,6 +68,7 @@ def test_scores_are_those_of_seqeval(name, prefixes, their_scheme, letters, data
         assert strict == pytest.approx(theirs(predicted, expected, mode="strict", scheme=their_scheme))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.tuples(*[st.sampled_from(["O", *KINDS])] * 2), min_size=1, max_size=8), min_size=1)
 )
@@ -81,6 +83,7 @@ def test_plain_labels_score_as_if_all_were_inside(drawn):
     assert score_entities(predicted, expected, Tagging.of(["O", *KINDS])) == pytest.approx(theirs(*inside))
 
 
+@settings(deadline=None)
 @given(sentences("BI"))
 def test_other_names_of_outside_and_lower_case_change_nothing(drawn):
     predicted = [[ours for ours, _ in sentence] for sentence in drawn]

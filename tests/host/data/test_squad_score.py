@@ -6,7 +6,7 @@ import math
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obert_edge.errors import DataError
@@ -42,6 +42,7 @@ QUESTIONS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(QUESTIONS)
 def test_the_scores_are_those_of_the_definition(questions):
     references = {str(i): answers for i, (_, answers, _) in enumerate(questions)}
