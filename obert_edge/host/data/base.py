@@ -79,10 +79,9 @@ class Task(abc.ABC):
         return fitted
 
     def describe(self) -> str:
-        """The task in one line: its name, and the classes of its data."""
-        return f"task {self.name}" + (
-            f": {len(self.labels)} labels ({listed(self.labels)})" if self.labels else ""
-        )
+        """The task in one line: its name, and what its labels are."""
+        what = f"{len(self.labels)} labels ({listed(self.labels)})" if self.labels else self.head
+        return f"{self.name}: {what}"
 
     @property
     @abc.abstractmethod

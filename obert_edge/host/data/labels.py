@@ -85,11 +85,12 @@ def match_labels(
             )
     if lost:
         whose = f"task {task!r}" if task else "the task"
+        fitting = "use a checkpoint with the classes of the data, or fine-tune the bare encoder"
+        map_it = f"say which class is which with --label-map, such as --label-map '{names[0]}={lost[0]}', or "
         raise CheckpointError(
-            f"{model} has the classes {listed(names)}; {whose} has {listed(labels)}: "
-            f"no class of the model is {listed(lost)}",
-            hint=f"say which class is which with --label-map, such as --label-map '{names[0]}={lost[0]}', or "
-            "use a checkpoint of this task",
+            f"{model} has a head of {len(names)} labels ({listed(names)}); {whose} has {len(labels)} "
+            f"({listed(labels)}): none of the model's is {listed(lost)}",
+            hint=map_it + fitting if len(labels) <= len(names) else fitting,
         )
     return Rows(tuple(found.get(row, name) for row, name in enumerate(names)), note)
 

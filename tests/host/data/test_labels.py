@@ -38,14 +38,14 @@ def test_rows_are_matched_by_name_whatever_the_order_case_and_separators(names, 
 
 def test_names_that_differ_in_case_alone_are_two_classes_where_both_lists_have_both():
     assert match_labels(["us", "US"], ["US", "us"]).classes == ("us", "US")
-    with pytest.raises(CheckpointError, match="no class of the model is Us"):
+    with pytest.raises(CheckpointError, match="none of the model's is Us"):
         match_labels(["us", "US"], ["Us", "US"])
 
 
 def test_a_number_below_zero_is_not_the_number_above_it():
-    with pytest.raises(CheckpointError, match="no class of the model is -1, 1"):
+    with pytest.raises(CheckpointError, match="none of the model's is -1, 1"):
         match_labels(["a", "b"], ["-1", "1"])
-    with pytest.raises(CheckpointError, match="no class of the model is -1"):
+    with pytest.raises(CheckpointError, match="none of the model's is -1"):
         match_labels(["1", "2"], ["-1", "2"])
 
 
@@ -73,10 +73,11 @@ def test_a_model_may_have_classes_that_the_data_lack():
 def test_what_cannot_be_matched_is_refused_with_both_lists(names, labels):
     with pytest.raises(CheckpointError) as error:
         match_labels(names, labels, model="runs/m", task="text")
-    assert f"runs/m has the classes {', '.join(names)}; task 'text' has {', '.join(labels)}" in str(
+    ours, theirs = (f"{len(some)} ({', '.join(some)})" for some in (names, labels))
+    assert f"runs/m has a head of {ours.replace(' (', ' labels (')}; task 'text' has {theirs}" in str(
         error.value
     )
-    assert "--label-map" in error.value.hint
+    assert ("--label-map" in error.value.hint) == (len(labels) <= len(names))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_a_map_that_names_no_class_is_refused(entries, message):
 
 
 def test_half_a_map_is_not_filled_up_by_position():
-    with pytest.raises(CheckpointError, match="no class of the model is negative"):
+    with pytest.raises(CheckpointError, match="none of the model's is negative"):
         match_labels(["LABEL_0", "LABEL_1"], ["negative", "positive"], label_map=["0=positive"])
 
 
