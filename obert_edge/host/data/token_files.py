@@ -10,7 +10,6 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from obert_edge.errors import DataError
 from obert_edge.host.data.tables import (
-    Row,
     find_splits,
     open_text,
     plain_suffix,
@@ -68,24 +67,48 @@ def read_folder(folder: Path, names: Optional[Sequence[str]] = None) -> Dict[str
     files = find_splits(folder, _SUFFIXES)
     splits = {}
     for split, path in files.items():
-        sentences = [sentence for sentence in _read(path) if sentence.words]
+        export = _export(path)
+        rows = _read(path) if export is None else _from_export(export, path)
+        sentences = [sentence for sentence in rows if sentence.words]
         if not sentences:
             raise DataError(f"{path} holds no sentences", hint="add sentences to the file")
-        splits[split] = _named(path, sentences, names)
+        splits[split] = _named(path, sentences, names, (export or {}).get("features"))
     return splits
 
 
 def _read(path: Path) -> Iterator[_RawSentence]:
     if plain_suffix(path) in (".json", ".jsonl"):
-        for row in read_rows(path):
-            yield _from_row(row, path)
+        for line, values in read_rows(path):
+            yield _from_row(values, line, f"{path}, line {line}")
     else:
         yield from _read_conll(path)
 
 
-def _from_row(row: Row, path: Path) -> _RawSentence:
-    line, values = row
-    where = f"{path}, line {line}"
+def _export(path: Path) -> Optional[Dict[str, Any]]:
+    """A ``.json`` that is one object with ``rows``, and maybe with ``features`` that name their numbers."""
+    if plain_suffix(path) != ".json":
+        return None
+    with open_text(path) as stream:
+        text = stream.read()
+    try:
+        content = json.loads(text) if text.lstrip().startswith("{") else None
+    except (ValueError, RecursionError):
+        return None  # lines of JSON; what else it may be is said where it is read as such
+    return content if isinstance(content, dict) and isinstance(content.get("rows"), list) else None
+
+
+def _from_export(export: Mapping[str, Any], path: Path) -> Iterator[_RawSentence]:
+    """The rows of an export of the Hub's data set viewer, each of which may be below a key ``row``."""
+    for number, item in enumerate(export["rows"], start=1):
+        values = item.get("row", item) if isinstance(item, dict) else None
+        if not isinstance(values, dict):
+            raise DataError(
+                f"{path}, row {number}: no object", hint='write {"words": ["..."], "labels": ["..."]}'
+            )
+        yield _from_row(values, number, f"{path}, row {number}")
+
+
+def _from_row(values: Mapping[str, Any], line: int, where: str) -> _RawSentence:
     words_key, labels_key = _key(values, _WORD_KEYS, where), _key(values, _LABEL_KEYS, where)
     words, labels = values[words_key], values[labels_key]
     if not isinstance(words, list) or not isinstance(labels, list) or len(words) != len(labels):
@@ -174,8 +197,16 @@ def _check_columns(path: Path, number: int, cells: Sequence[str], width: int) ->
         )
 
 
-def _named(path: Path, sentences: Sequence[_RawSentence], names: Optional[Sequence[str]]) -> List[Sentence]:
+def _named(
+    path: Path, sentences: Sequence[_RawSentence], names: Optional[Sequence[str]], features: Any
+) -> List[Sentence]:
     """Sentences with labels as names.
+
+    Args:
+        path: of the file.
+        sentences: its sentences.
+        names: class names by number; ``None``: those that features have.
+        features: what the file itself says of its columns; ``None``: nothing.
 
     Raises:
         DataError: names and numbers are mixed, or a number has no name.
@@ -183,7 +214,7 @@ def _named(path: Path, sentences: Sequence[_RawSentence], names: Optional[Sequen
     if not all(_is_number(label) for sentence in sentences for label in sentence.labels):
         _refuse_numbers(path, sentences)
         return [Sentence(s.line, s.words, tuple(map(str, s.labels))) for s in sentences]
-    known = names or _names_of_features(path.parent / FEATURES_FILE, sentences[0].key)
+    known = names or _names_of_features(path, sentences[0].key, features)
     if known is None:
         found = sorted({int(label) for sentence in sentences for label in sentence.labels})
         raise DataError(
@@ -234,18 +265,23 @@ def check_labels(where: object, sentence: Sentence, names: Sequence[str]) -> Non
             )
 
 
-def _names_of_features(path: Path, key: str) -> Optional[List[str]]:
-    """The class names that `datasets` wrote for a column.
+def _names_of_features(path: Path, key: str, features: Any) -> Optional[List[str]]:
+    """The class names that `datasets` wrote for a column; ``None`` where it wrote nothing.
 
     Args:
-        path: of the :data:`FEATURES_FILE`, which may be absent.
+        path: of a file, beside which there may be the :data:`FEATURES_FILE`.
         key: the column; empty for a file without column names.
+        features: what the file itself says of its columns; ``None``: nothing.
     """
-    if not path.is_file():
-        return None
-    with open_text(path) as stream:
-        content = read_json(stream.read(), path)
-    features = content.get("features") if isinstance(content, dict) else None
+    if features is None:
+        path = path.parent / FEATURES_FILE
+        if not path.is_file():
+            return None
+        with open_text(path) as stream:
+            content = read_json(stream.read(), path)
+        features = content.get("features") if isinstance(content, dict) else None
+    if isinstance(features, list) and all(isinstance(feature, dict) for feature in features):
+        features = {str(feature.get("name")): feature.get("type") for feature in features}
     if not isinstance(features, dict):
         raise DataError(f"{path} has no 'features'", hint="use the file that `datasets` wrote with the data")
     columns = [key] if key else [name for name in _LABEL_KEYS if name in features]

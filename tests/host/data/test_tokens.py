@@ -162,6 +162,21 @@ def test_numbers_are_named_by_the_file_that_datasets_writes(tmp_path, feature):
         load_task("tokens", tmp_path)
 
 
+def test_an_export_of_the_data_set_viewer_names_its_numbers_itself(tmp_path):
+    kind = {"feature": {"names": ["O", "B-X"], "_type": "ClassLabel"}, "_type": "Sequence"}
+    export = {
+        "features": [{"feature_idx": 0, "name": "tokens"}, {"name": "ner_tags", "type": kind}],
+        "rows": [{"row_idx": 0, "row": {"tokens": ["it", "was"], "ner_tags": [1, 0]}}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(export))
+    (sentence,) = load_task("tokens", tmp_path).sentences("train")
+    assert (sentence.words, sentence.labels) == (("it", "was"), ("B-X", "O"))
+    export["rows"].append({"row": {"tokens": ["it"], "ner_tags": [2]}})
+    (tmp_path / "train.json").write_text(json.dumps(export))
+    with pytest.raises(DataError, match="line 2, word 1: the label 2 is none of the 2 classes"):
+        load_task("tokens", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
