@@ -13,7 +13,7 @@ from obert_edge.host.data import metrics
 from obert_edge.host.data.base import SEQUENCE_CLASSIFICATION, Answer, Feature, Task, truncate
 from obert_edge.host.data.label_columns import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Label, LabelColumn
 from obert_edge.host.data.labels import listed
-from obert_edge.host.data.tables import Row, column
+from obert_edge.host.data.tables import Row, text_of
 
 #: Texts tokenized at once: bounds the memory of encodings, keeps all cores busy.
 _CHUNK = 4096
@@ -233,7 +233,7 @@ def to_examples(
     """
     examples: List[Example] = []
     for row in rows:
-        texts = tuple(str(column(row, name, where)) for name in columns.texts)
+        texts = tuple(text_of(row, name, where) for name in columns.texts)
         label = None if label_column is None else label_column.label(label_column.cell(row, where))
         examples.append(Example(str(row[0]), texts, label))
     if not examples:

@@ -41,7 +41,7 @@ def load_task(
             (``hub:`` alone: the task's own set) for the `datasets` library.
         text_columns: for ``text``: one column, or two for pairs; default ``text``.
         label_column: for ``text``: the column of the label.
-        labels: for ``text``: the class names by id; default: those of the train split.
+        labels: for ``text`` and ``tokens``: the class names by id; default: those of the train split.
         label_map: ``MODEL'S NAME=LABEL`` for classes that a model calls otherwise than the data do; see
             :func:`obert_edge.host.data.labels.match_labels`.
         problem_type: for ``text``: ``single_label``, ``multi_label`` or ``regression``; default: what the
@@ -57,7 +57,7 @@ def load_task(
     own = {
         "--text-column": tuple(text_columns) not in ((), DEFAULT_TEXT),
         "--label-column": label_column != DEFAULT_LABEL,
-        "--label": labels is not None,
+        "--label": labels is not None and name != "tokens",
         "--problem-type": problem_type is not None,
         "--label-separator": bool(label_separator),
     }
@@ -89,7 +89,7 @@ def load_task(
 
 
 def _load(name: str, source: str, tune: int, needs_labels: bool, own: Dict[str, Any]) -> Task:
-    """Load a task; ``own`` are the options of task ``text``."""
+    """Load a task; ``own`` are the options of task ``text``, and ``labels`` also of ``tokens``."""
     if name in DEFINITIONS:
         if source.startswith(HUB):
             return load_hub_glue(name, tune=tune)
@@ -110,7 +110,7 @@ def _load(name: str, source: str, tune: int, needs_labels: bool, own: Dict[str, 
     if name == "tokens":
         from obert_edge.host.data.tokens import load_tokens
 
-        return load_tokens(Path(source))
+        return load_tokens(Path(source), labels=own["labels"])
     if name == "mlm":
         from obert_edge.host.data.masked_lm import load_mlm
 

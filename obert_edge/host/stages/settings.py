@@ -47,7 +47,7 @@ class TaskSettings(Settings):
         None,
         flag="--label",
         absent="those of the train split",
-        help="Task text: the class names in the order of their ids.",
+        help="Tasks text and tokens: the class names in the order of their ids.",
     )
     label_map: Optional[Tuple[str, ...]] = option(
         None,
