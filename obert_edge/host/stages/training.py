@@ -292,7 +292,7 @@ def make_distillation(
             f"{source} {ours.get('vocab_size')}",
             hint="teacher and student read the same token ids: use a teacher with the same tokenizer",
         )
-    teacher = load_model(folder, task)
+    teacher: Any = load_model(folder, task)
     if len(task.classes) != teacher.config.num_labels and task.classes:
         raise CheckpointError(
             f"the teacher {folder} has {teacher.config.num_labels} classes, the model to train "
