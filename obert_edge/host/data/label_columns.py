@@ -105,7 +105,7 @@ class LabelColumn:
 
     def _marked(self, cell: Cell) -> List[str]:
         """The names at the ones of a list of marks; their places where there are no names yet."""
-        marks = _as_list(cell.value)
+        marks = as_list(cell.value)
         if marks is None or not _are_marks(marks) or len(marks) != self.marks:
             raise DataError(
                 f"{cell.where}: {_shown(cell.value)} in column {self.name!r}; expected {self.marks} marks, "
@@ -161,13 +161,13 @@ def decide(name: str, cells: Sequence[Cell], problem_type: Optional[str], separa
     pointed = [cell for cell in numbers if not _is_integer(cell.value)]
     all_whole = all(float(cell.value).is_integer() for cell in pointed)
     whole = bool(pointed) and all_whole and len(numbers) == len(cells)
-    lists = [cell for cell in cells if _as_list(cell.value) is not None]
+    lists = [cell for cell in cells if as_list(cell.value) is not None]
     if problem_type is not None:
         marks = _count_marks(lists) if problem_type == MULTI_LABEL and len(lists) == len(cells) else 0
         return LabelColumn(name, problem_type, whole=whole and problem_type == SINGLE_LABEL, marks=marks)
     if lists:
         _refuse_mixture(
-            name, "a list", lists, [c for c in cells if _as_list(c.value) is None and c.value != ""]
+            name, "a list", lists, [c for c in cells if as_list(c.value) is None and c.value != ""]
         )
         return LabelColumn(name, MULTI_LABEL, marks=_count_marks(lists))
     if pointed and not all_whole:
@@ -231,7 +231,7 @@ def _refuse_mixture(name: str, what: str, some: Sequence[Cell], others: Sequence
 def _members(cell: Cell, separator: str) -> List[str]:
     if separator and isinstance(cell.value, str):
         return [name.strip() for name in cell.value.split(separator) if name.strip()]
-    found = _as_list(cell.value)
+    found = as_list(cell.value)
     if found is None:
         if isinstance(cell.value, dict):
             raise DataError(
@@ -247,7 +247,7 @@ def _members(cell: Cell, separator: str) -> List[str]:
     return [name for name in (str(value).strip() for value in found) if name]
 
 
-def _as_list(value: Any) -> Optional[List[Any]]:
+def as_list(value: Any) -> Optional[List[Any]]:
     """The list that a cell holds, as JSON or as pandas writes it into a CSV; None: it holds none."""
     if isinstance(value, list):
         return value
@@ -271,7 +271,7 @@ def _count_marks(lists: Sequence[Cell]) -> int:
 
     A list of marks has a value twice or more, which a list of class ids has not.
     """
-    found = [_as_list(cell.value) or [] for cell in lists]
+    found = [as_list(cell.value) or [] for cell in lists]
     length = len(found[0]) if found else 0
     alike = all(len(one) == length and _are_marks(one) for one in found)
     return length if alike and any(len(set(one)) < len(one) for one in found) else 0

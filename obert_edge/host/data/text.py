@@ -14,6 +14,7 @@ from obert_edge.host.data.label_columns import (
     SINGLE_LABEL,
     Cell,
     LabelColumn,
+    as_list,
     decide,
     describe,
     discover,
@@ -59,7 +60,8 @@ def load_text(
             hint=f"leave one of them out, or use --problem-type {MULTI_LABEL}",
         )
     tables = _tables(source)
-    labeled = [split for split in tables if split != "test" or _labeled(tables[split][1], label_column)]
+    several = bool(label_separator) or problem_type == MULTI_LABEL
+    labeled = [s for s in tables if s != "test" or _labeled(tables[s][1], label_column, several)]
     labeled = labeled or list(tables)  # refused below, with the line that lacks its label
     reader = LabelColumn(label_column, SINGLE_LABEL)
     cells: Dict[str, List[Cell]] = {
@@ -122,8 +124,13 @@ def _with_labels(
     return dataclasses.replace(reader, labels=tuple(names))
 
 
-def _labeled(rows: Sequence[Row], label_column: str) -> bool:
-    return all(row.get(label_column) not in (None, "", "-1", -1) for _, row in rows)
+def _labeled(rows: Sequence[Row], label_column: str, several: bool) -> bool:
+    """Whether a test split has labels, which it may lack; with several labels an empty cell is one, too."""
+    values = [row.get(label_column) for _, row in rows]
+    if any(value in (None, "-1", -1) for value in values):
+        return False
+    several = several or any(as_list(value) is not None for value in values)
+    return any(value != "" for value in values) if several else "" not in values
 
 
 def _hub_tables(name: str) -> Dict[str, Tuple[object, List[Row]]]:

@@ -364,7 +364,7 @@ def make_distillation(
             f"the teacher {folder} has positions for {longest} tokens, features may have {length}",
             hint=f"use --max-length {longest} or less, or another teacher",
         )
-    teacher = load_model(folder, task)
+    teacher: Any = load_model(folder, task)
     if len(task.classes) != teacher.config.num_labels and task.classes:
         raise CheckpointError(
             f"the teacher {folder} has {teacher.config.num_labels} classes, the model to train "

@@ -137,6 +137,16 @@ def test_a_split_to_be_scored_may_have_one_class_alone(tmp_path):
         load_task("text", tmp_path)
 
 
+def test_a_text_of_no_class_in_a_test_split_is_labeled_where_there_are_several_labels(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("text,label\none,a;b\ntwo,\n")
+    task = load_task("text", tmp_path, label_separator=";")
+    assert [example.label for example in task.examples("test")] == [(0, 1), ()]
+    (tmp_path / "train.csv").write_text("text,label\none,a\ntwo,b\n")
+    (tmp_path / "test.csv").write_text("text,label\none,a\ntwo,\n")
+    assert [example.label for example in load_task("text", tmp_path).examples("test")] == [None, None]
+
+
 def test_several_labels_are_trained_as_zeros_and_ones_in_the_order_of_the_head(tmp_path, tokenizer):
     task = load(tmp_path, [["b", "a"], [], ["c"]])
     assert [f["labels"] for f in task.features("dev", tokenizer)] == [
