@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -61,23 +62,17 @@ def run(name, model, task, output, **options):
     return run_stage(stage, model, task, output, settings, progress=False, **options)
 
 
-class NoRows:
+def without_rows(task):
     """A task whose rows cannot be used, as questions without an answer in their text."""
-
-    def __init__(self, task):
-        self._task = task
-
-    def __getattr__(self, name):
-        return getattr(self._task, name)
-
-    def features(self, *args, **kwargs):
-        return []
+    empty = copy.copy(task)
+    empty.features = lambda *args, **kwargs: []
+    return empty
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_split_without_a_usable_row_is_refused_and_nothing_is_written(dense, task, tmp_path, name):
     with pytest.raises(DataError, match="no row that can be trained on"):
-        run(name, dense, NoRows(task), tmp_path / "o")
+        run(name, dense, without_rows(task), tmp_path / "o")
     assert not (tmp_path / "o").exists()
 
 
