@@ -42,6 +42,22 @@ def test_a_column_of_labels_is_missed_where_they_are_needed(tmp_path):
         load_task("text", tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize(
+    "said", [{"labels": ("a", "b")}, {"problem_type": "multi_label"}, {"label_separator": ";"}]
+)
+def test_who_says_what_the_labels_are_needs_them(tmp_path, said):
+    (tmp_path / "t.csv").write_text("text\none\n")
+    with pytest.raises(DataError, match="no column 'label'"):
+        load_task("text", tmp_path / "t.csv", needs_labels=False, **said)
+
+
+def test_the_line_about_the_task_says_that_there_are_no_labels(tmp_path):
+    (tmp_path / "t.txt").write_text("one\n")
+    assert (
+        load_task("text", tmp_path / "t.txt", needs_labels=False).describe() == "text: texts without labels"
+    )
+
+
 def test_a_column_of_text_is_always_missed(tmp_path):
     (tmp_path / "t.csv").write_text("sentence\none\n")
     with pytest.raises(DataError, match="no column 'text'"):

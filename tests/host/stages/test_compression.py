@@ -101,11 +101,28 @@ def test_an_output_of_before_an_option_was_added_is_gone_on_with(recipe, tmp_pat
 
 
 def test_a_recipe_that_would_judge_with_a_random_head_is_refused_before_its_first_stage(recipe, tmp_path):
-
     headless = dataclasses.replace(recipe, trim=TrimSettings(min_count=1), finetune=None)
     with pytest.raises(CheckpointError, match="is a BertModel and has no sequence-classification head"):
         compress(headless, progress=False)
     assert not list((tmp_path / "out").glob("*-trim"))
+
+
+def test_classes_that_a_score_would_refuse_are_refused_before_the_first_stage(recipe, dense, tmp_path):
+    (tmp_path / "data").mkdir()
+    for split in ("train", "dev"):
+        (tmp_path / "data" / f"{split}.csv").write_text("text,label\nwarm film,up\ndull film,down\n")
+    unlearned = dataclasses.replace(
+        recipe,
+        model=str(dense),
+        task=TaskSettings("text", str(tmp_path / "data")),
+        finetune=None,
+        prune=PruneSettings(sparsity=0.5, method="magnitude", training=Training(epochs=0)),
+        quantize=None,
+        build=None,
+    )
+    with pytest.raises(CheckpointError, match="none of the model's is down, up"):
+        compress(unlearned, progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_recipe_says_what_its_data_are(recipe, capsys):

@@ -110,6 +110,12 @@ def test_scoring_folders_and_bundles_has_the_same_limit(dense, long, tmp_path):
             evaluate(model, long, max_length=33)
 
 
+def test_the_other_models_limit_is_looked_at_before_the_first_one_works(dense, roberta, long, monkeypatch):
+    monkeypatch.setattr(type(long), "features", None)
+    with pytest.raises(UsageError, match="roberta has positions for 30 tokens"):
+        evaluate(dense, long, against=roberta, max_length=31)
+
+
 def test_a_teacher_must_have_the_positions_of_its_student(dense, roberta, long, tmp_path):
     teacher = tmp_path / "teacher"
     shutil.copytree(roberta, teacher)
