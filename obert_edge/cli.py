@@ -24,6 +24,7 @@ from obert_edge.device.commands.option import Option as CommandOption
 from obert_edge.device.commands.verbs import INTERRUPTED, failure
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.host.stages.recipe import STAGES, BuildSettings, Recipe, TaskSettings
+from obert_edge.host.stages.settings import Rows
 from obert_edge.host.stages.stage import Stage
 from obert_edge.progress import Bar
 
@@ -96,7 +97,6 @@ def _click(option: CommandOption) -> Callable[[Function], Function]:
 
 _json = _click(JSON)
 _model = click.argument("model", type=click.Path(path_type=Path))
-_limit = click.option("--limit", type=int, help="Use only the first rows of train.")
 
 
 def _output(help: str) -> Callable[[Function], Function]:
@@ -106,15 +106,17 @@ def _output(help: str) -> Callable[[Function], Function]:
 def _add_stage(stage: Stage[Any]) -> None:
     """Add the verb of a stage that writes a folder, with the options that its settings declare."""
 
-    def run(model: Path, output: Path, limit: Optional[int], as_json: bool, **values: Any) -> None:
+    def run(model: Path, output: Path, as_json: bool, **values: Any) -> None:
         from obert_edge.host.stages import run_stage
+        from obert_edge.host.stages.runner import check_output
 
         given = [values[_TASK + "name"] is not None, values[_TASK + "data"] is not None]
         if any(given) and not all(given):
             raise click.UsageError("--task and --data belong together")
-        task = _load_task(values) if all(given) else None
-        settings = read(stage.settings, values)
-        report = run_stage(stage, model, task, output, settings, limit=limit)
+        settings, rows = read(stage.settings, values), read(Rows, values)
+        check_output(stage, model, output)  # before data are read
+        task = _load_task(values, stage.needs_labels(settings)) if all(given) else None
+        report = run_stage(stage, model, task, output, settings, limit=rows.limit)
         _print(str(report), {**report.to_dict(), "output": str(output)}, as_json)
 
     decorate = _together(
@@ -122,7 +124,7 @@ def _add_stage(stage: Stage[Any]) -> None:
         _output("Folder to write."),
         declared(TaskSettings, below=_TASK, optional=not stage.needs_task),
         declared(stage.settings),
-        _limit,
+        declared(Rows),
         _json,
     )
     cli.command(stage.verb, cls=HeadedCommand, help=getdoc(stage))(decorate(run))
@@ -160,7 +162,7 @@ def compress(recipe: Path, dry_run: bool, as_json: bool, **options: Optional[str
 @click.option("--split", default="dev", show_default=True, help="The split to score.")
 @click.option("--max-length", type=int, help="Tokens per feature.  [default: the task's]")
 @click.option("--batch-size", default=32, show_default=True, help="Features at once.")
-@click.option("--limit", type=int, help="Score only the first rows.")
+@declared(Rows)
 @click.option(
     "--against", type=click.Path(path_type=Path), help="Another model; say how often both answer alike."
 )
@@ -173,6 +175,9 @@ def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **optio
     from obert_edge.host.stages.evaluation import evaluate as score
     from obert_edge.host.stages.evaluation import require_agreement
 
+    read(Rows, options)  # a wrong limit is refused before data are read
+    if min_agreement is not None and options["against"] is None:
+        raise UsageError("--min-agreement needs two models", hint="name the other one with --against")
     task = _load_task(options)
     result = score(model, task, **{key: options[key] for key in options if not key.startswith(_TASK)})
     _print(str(result), result.to_dict(), as_json)
@@ -193,6 +198,8 @@ def build(model: Path, output: Path, as_json: bool, tflite: bool, **values: Any)
     from obert_edge.host.stages.stage_build import Build
 
     settings = read(BuildSettings, values)
+    if tflite:
+        _check_side_files(output)
     path = run_stage(Build(), model, None, output, settings).output
     target = settings.target
     size = path.stat().st_size
@@ -228,6 +235,17 @@ class _DeviceCommand(HeadedCommand):
                 self._late.append(HeadedOption(names, heading=option.heading, **settings))
         *own, help = super().get_params(ctx)
         return [*own, *self._late, help]
+
+
+def _check_side_files(output: Path) -> None:
+    """Refuse what would stand in the way of the models for LiteRT, before the bundle is built."""
+    from obert_edge.device.export.litert_models import ENCODER_SUFFIX
+    from obert_edge.files import check_file
+
+    for suffix in (".tflite", ENCODER_SUFFIX):
+        if output.with_suffix(suffix) == output:
+            raise UsageError(f"the bundle {output} is called like a model for LiteRT", hint="name it .oeb")
+        check_file(output.with_suffix(suffix))
 
 
 def _device_verb(name: str, *decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -328,9 +346,11 @@ def _outlook(path: Path, target: str) -> List[str]:
         return [outlook(bundle.manifest)]
 
 
-def _load_task(values: Dict[str, Any]) -> Any:
-    """The task that the user names."""
-    return read(TaskSettings, values, below=_TASK).load()
+def _load_task(values: Dict[str, Any], needs_labels: bool = True) -> Any:
+    """The task that the user names; what its data were taken for is shown."""
+    task = read(TaskSettings, values, below=_TASK).load(needs_labels)
+    click.echo(task.describe(), err=True)
+    return task
 
 
 def _outcome(outcome: Any, as_json: bool) -> int:

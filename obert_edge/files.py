@@ -14,6 +14,66 @@ from typing import Iterator, Optional
 from obert_edge.errors import ObertEdgeError, UsageError
 
 
+def check_file(path: Path) -> None:
+    """Refuse a place where no file can be written; asked before the work whose result goes there.
+
+    Folders above it that do not exist yet are made when it is written.
+
+    Raises:
+        UsageError: ``path`` is a folder or a device, or lies below a file.
+        ObertEdgeError: its folder cannot be written, or its name is too long.
+    """
+    path = Path(path)
+    with _explain_names(path):
+        if path.is_dir():
+            raise UsageError(f"the output {path} is a folder; expected a file", hint="name a file in it")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"the output {path} is neither file nor folder", hint="name a file")
+        _check_place(path)
+
+
+def check_folder(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse a place where no folder can be written; asked before the work whose result goes there.
+
+    Raises:
+        UsageError: ``path`` is a file, or is not empty and ``overwrite`` is false, or lies below a file.
+        ObertEdgeError: the folder above it cannot be written, or its name is too long.
+    """
+    path = Path(path)
+    if not path.name:
+        raise UsageError(f"the output {path} is where you are", hint="name a new folder")
+    with _explain_names(path):
+        if path.exists() and not path.is_dir():
+            raise UsageError(
+                f"the output {path} exists and is not an empty folder, but a file", hint="name another output"
+            )
+        if path.is_dir() and any(path.iterdir()) and not overwrite:
+            raise UsageError(
+                f"the output {path} exists and is not an empty folder",
+                hint="name another output, or remove this one",
+            )
+        _check_place(path)
+
+
+def check_apart(output: Path, source: Path, *, replaced: bool = False) -> None:
+    """Refuse an output folder that is the input folder or lies inside it.
+
+    Args:
+        output: the folder to write.
+        source: the folder that is read.
+        replaced: whether the output takes the place of what is there, so that it must not hold the input.
+
+    Raises:
+        UsageError: they are not apart.
+    """
+    there, here = Path(output).resolve(), Path(source).resolve()
+    if there == here or here in there.parents or (replaced and there in here.parents):
+        how = "is" if there == here else "is inside" if here in there.parents else "holds"
+        raise UsageError(
+            f"the output {output} {how} the input {source}", hint="name an output beside the input"
+        )
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it there when the block succeeds.
@@ -22,16 +82,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
     A process that is killed cannot clean up; what it leaves is removed by the next one that writes ``path``.
 
     Raises:
-        UsageError: what is there is no regular file: a folder, a device, a pipe.
+        UsageError: ``path`` is a folder, a device or a pipe, or lies below a file.
         ObertEdgeError: the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
-        raise UsageError(
-            f"the output {path} is a {'folder' if path.is_dir() else 'device or pipe'}, "
-            "not a file to replace",
-            hint="name another output",
-        )
+    check_file(path)
     with _explain(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
@@ -58,16 +113,12 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     taking the old folder away and putting the new one in its place, the old one comes back first.
 
     Raises:
-        UsageError: ``path`` exists, is not empty and ``overwrite`` is false.
+        UsageError: ``path`` is a file, or is not empty and ``overwrite`` is false.
         ObertEdgeError: the disk is full or the folder cannot be written.
     """
     path = Path(path)
     _remove_leftovers(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())) and not overwrite:
-        raise UsageError(
-            f"the output {path} exists and is not an empty folder",
-            hint="name another output, or remove this one",
-        )
+    check_folder(path, overwrite=overwrite)
     with _explain(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
@@ -143,6 +194,37 @@ def _remove_leftovers(path: Path) -> None:
             pass  # another process was faster
         finally:
             _release(descriptor)
+
+
+#: Errors of the operating system about the name of a file, not about its content.
+_NAMES = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+
+
+def _check_place(path: Path) -> None:
+    """Try to write a temporary file of ``path`` in its folder, or in the nearest one above that exists."""
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UsageError(
+            f"{path} cannot be written: {folder} is a file, not a folder", hint="name another output"
+        )
+    with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".part", dir=folder):
+        pass
+
+
+@contextlib.contextmanager
+def _explain_names(path: Path) -> Iterator[None]:
+    """Turn errors about the name of an output into ours, beside those of :func:`_explain`."""
+    with _explain(path):
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _NAMES:
+                raise ObertEdgeError(
+                    f"{path} cannot be written: {error.strerror}", hint="name another output"
+                ) from error
+            raise
 
 
 @contextlib.contextmanager

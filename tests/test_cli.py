@@ -13,7 +13,7 @@ import pytest
 import obert_edge
 from obert_edge import cli
 from obert_edge.host.stages.recipe import STAGES
-from tests.host.stages.conftest import data, encoder  # noqa: F401
+from tests.host.stages.conftest import data, dense, encoder, task  # noqa: F401
 
 VERBS = [
     "bench",
@@ -63,8 +63,8 @@ def test_every_declared_option_of_a_stage_is_on_its_verb(capsys, stage):
     assert set(flags) <= shown
 
 
-def test_options_of_a_stage_reach_it(capsys, encoder, data, tmp_path):  # noqa: F811
-    arguments = ["prune", encoder, "--task", "text", "--data", data, "-o", tmp_path / "out", "--json"]
+def test_options_of_a_stage_reach_it(capsys, dense, data, tmp_path):  # noqa: F811
+    arguments = ["prune", dense, "--task", "text", "--data", data, "-o", tmp_path / "out", "--json"]
     pruning = ["--method", "magnitude", "--sparsity", "0.5", "--scope", "layer", "--relative-dampening"]
     training = ["--epochs", "0", "--weight-decay", "0", "--rewind-epochs", "1,2.5", "--hidden-states", "0.5"]
     code, out, _ = run(capsys, *arguments, *pruning, *training)
@@ -101,7 +101,9 @@ def test_the_version_is_the_packages(capsys):
         (["trim-vocabulary", "x", "-o", "o"], 2, "no corpus"),
         (["trim-vocabulary", "x", "-o", "o", "--task", "sst2"], 2, "--task and --data belong together"),
         (["drop-layers", "x", "--task", "sst2", "--data", "d", "-o", "o", "--keep", "0,b"], 2, "'0,b'"),
-        (["prune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--sparsity", "1.5"], 1, "data"),
+        (["prune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--sparsity", "1.5"], 2, "sparsity"),
+        (["finetune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--limit", "0"], 2, "limit is 0"),
+        (["evaluate", "x", "--task", "sst2", "--data", "d", "--limit", "-5"], 2, "limit is -5"),
     ],
 )
 def test_errors_are_one_line_with_a_fix_and_the_exit_code(capsys, arguments, code, message):
@@ -177,6 +179,7 @@ def test_layers_can_be_dropped_without_training(capsys, encoder, data, tmp_path)
     code, _, err = run(capsys, *arguments, "-o", tmp_path / "small")
     assert code == 0 and "drop: wrote" in err
     assert json.loads((tmp_path / "small" / "config.json").read_text())["num_hidden_layers"] == 1
+    assert json.loads((tmp_path / "small" / "config.json").read_text())["architectures"] == ["BertModel"]
     code, _, err = run(capsys, *arguments[:6], "--keep", "0,5", "--epochs", "0", "-o", tmp_path / "none")
     assert code == 2 and "[0, 5] cannot be kept of 2" in err
 
@@ -211,3 +214,58 @@ def test_every_option_that_a_hint_names_exists():
     ]
     assert calls
     assert [call for call in calls if call[2] not in flags[call[1]]] == []
+
+
+def test_evaluate_says_what_the_labels_are_and_takes_the_names_of_both_sides(capsys, dense, data, tmp_path):  # noqa: F811
+    code, _, err = run(capsys, "evaluate", dense, "--task", "text", "--data", data)
+    assert code == 0
+    assert err.startswith("text: 2 classes (bad, good)\n")
+    (tmp_path / "dev.csv").write_text("text,label\nwarm film,positive\ndull film,negative\n")
+    asked = ["evaluate", dense, "--task", "text", "--data", tmp_path]
+    code, _, err = run(capsys, *asked)
+    assert code == 1
+    assert "(bad, good)" in err
+    assert "(negative, positive)" in err
+    assert "--label-map 'bad=negative'" in err
+    code, out, _ = run(
+        capsys, *asked, "--label-map", "bad=negative", "--label-map", "good=positive", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["metrics"]["accuracy"] == 100.0
+    code, _, err = run(capsys, *asked, "--label-map", "bad:negative")
+    assert code == 2
+    assert "write MODEL=DATA" in err
+
+
+def test_evaluate_refuses_a_problem_of_another_type_and_an_agreement_with_nothing(capsys, dense, tmp_path):  # noqa: F811
+    (tmp_path / "dev.csv").write_text("text,label\nwarm film,0.5\ndull film,1.5\n")
+    code, _, err = run(capsys, "evaluate", dense, "--task", "text", "--data", tmp_path)
+    assert code == 1
+    assert "text: regression, column 'label' holds numbers 0.5 to 1.5" in err
+    assert "--problem-type single_label" in err
+    code, _, err = run(
+        capsys, "evaluate", dense, "--task", "text", "--data", tmp_path, "--min-agreement", "99"
+    )
+    assert code == 2
+    assert "--against" in err
+
+
+def test_several_labels_lead_from_a_table_to_a_bundle(capsys, encoder, tmp_path):  # noqa: F811
+    rows = [("warm film", "good;long"), ("dull film", "bad"), ("plot", ""), ("bright plot", "good")]
+    for split in ("train", "dev"):
+        lines = "".join(f"{text},{labels}\n" for text, labels in rows * 4)
+        (tmp_path / f"{split}.csv").write_text("text,label\n" + lines)
+    asked = ["--task", "text", "--data", tmp_path, "--label-separator", ";"]
+    fast = ["--max-steps", "120", "--learning-rate", "3e-3", "--dropout", "0", "--max-length", "16"]
+    code, _, err = run(capsys, "finetune", encoder, *asked, *fast, "-o", tmp_path / "tuned")
+    assert code == 0
+    assert "text: multi-label, 3 classes (bad, good, long)" in err
+    short = ["--max-steps", "4", "--learning-rate", "1e-4", "--dropout", "0", "--max-length", "16"]
+    code, _, err = run(capsys, "quantize", tmp_path / "tuned", *asked, *short, "-o", tmp_path / "quantized")
+    assert code == 0
+    code, _, err = run(capsys, "build", tmp_path / "quantized", "-o", tmp_path / "model.oeb")
+    assert code == 0
+    for model in ("tuned", "quantized", "model.oeb"):
+        code, out, _ = run(capsys, "evaluate", tmp_path / model, *asked, "--json")
+        assert code == 0
+        assert json.loads(out)["metrics"]["micro_f1"] > (99 if model == "tuned" else 80)

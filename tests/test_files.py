@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from obert_edge.errors import ObertEdgeError, UsageError
-from obert_edge.files import atomic_file, atomic_folder
+from obert_edge.files import atomic_file, atomic_folder, check_apart, check_file, check_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -140,7 +140,7 @@ def test_only_a_regular_file_is_replaced(tmp_path, kind):
         path.mkdir()
     else:
         path.symlink_to(os.devnull)
-    with pytest.raises(UsageError, match="not a file to replace"), atomic_file(path):
+    with pytest.raises(UsageError, match="expected a file|neither file nor folder"), atomic_file(path):
         pytest.fail("the block must not run")
     assert not path.is_file()
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
@@ -169,3 +169,64 @@ def test_what_a_killed_process_left_is_found_whatever_the_name(tmp_path, name):
         temporary.write_text("new")
     assert not left.exists()
     assert others.exists()
+
+
+@pytest.mark.parametrize("check", [check_file, check_folder])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("file/below", "is a file, not a folder"),
+        ("file/far/below", "is a file, not a folder"),
+        ("n" * 256, "cannot be written"),
+        ("n" * 250, "cannot be written"),  # the temporary file beside it has a longer name
+    ],
+)
+def test_a_place_that_cannot_be_is_refused_before_the_work(tmp_path, check, name, message):
+    (tmp_path / "file").touch()
+    with pytest.raises(ObertEdgeError, match=message):
+        check(tmp_path / name)
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_folder_that_takes_no_files_is_found_out_by_trying(tmp_path):
+    sealed = Path("/proc")
+    if not sealed.is_dir():
+        pytest.skip("this system has no /proc")
+    for check in (check_file, check_folder):
+        with pytest.raises(ObertEdgeError, match="cannot be written"):
+            check(sealed / "output")
+
+
+def test_a_file_is_not_written_over_a_folder_nor_a_folder_over_a_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(UsageError, match="is a folder; expected a file"), atomic_file(tmp_path / "folder"):
+        raise AssertionError("the work began")
+    for overwrite in (False, True):
+        writing = atomic_folder(tmp_path / "file", overwrite=overwrite)
+        with pytest.raises(UsageError, match="but a file"), writing:
+            raise AssertionError("the work began")
+    with pytest.raises(UsageError, match="neither file nor folder"):
+        check_file(Path("/dev/null"))
+    assert names(tmp_path) == ["file", "folder"] and (tmp_path / "file").read_text() == "old"
+
+
+def test_folders_above_an_output_are_made(tmp_path):
+    check_file(tmp_path / "new" / "deep" / "x.oeb")
+    check_folder(tmp_path / "new" / "deep" / "x")
+    assert names(tmp_path) == []
+    with atomic_file(tmp_path / "new" / "deep" / "x.oeb") as path:
+        path.write_text("x")
+    assert (tmp_path / "new" / "deep" / "x.oeb").is_file()
+
+
+def test_an_output_is_apart_from_its_input_whatever_they_are_called(tmp_path):
+    (tmp_path / "model" / "sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    for output in ("model", "link", "link/new", "model/sub/deep", "model/../model"):
+        with pytest.raises(UsageError, match="the input"):
+            check_apart(tmp_path / output, tmp_path / "model")
+    check_apart(tmp_path / "model2", tmp_path / "model")
+    check_apart(tmp_path, tmp_path / "model")
+    with pytest.raises(UsageError, match="holds the input"):
+        check_apart(tmp_path, tmp_path / "model", replaced=True)

@@ -35,6 +35,8 @@ DENSE_ACTIVATIONS = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu")
 SCORE_FUNCTIONS = ("", "identity", "sigmoid", "softmax", "tanh")
 #: How two embeddings are compared; "": by their cosine.
 SIMILARITIES = ("", "cosine", "dot", "euclidean", "manhattan")
+#: What the labels of a sequence classification are.
+PROBLEM_TYPES = ("single_label", "multi_label", "regression")
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class TaskFacts:
     Attributes:
         type: one of ``TASK_TYPES``.
         labels: names of the classes by index; empty where there are none.
-        problem_type: ``single_label``, ``multi_label`` or ``regression`` for classification, else "".
+        problem_type: one of ``PROBLEM_TYPES`` for classification, else "".
         pooling: ``mean``, ``cls`` or ``pooler`` for an encoder whose program pools, else "".
         normalize: whether an embedding, behind all modules, is to be divided by its length.
         modules: what makes the embedding of the program's pooled output, or of its token vectors where the

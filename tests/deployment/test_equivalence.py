@@ -69,7 +69,7 @@ def assert_equivalent(pairs, mask):
 
 
 def agreement(engine, expected, mask):
-    """Share of rows (tokens, where there are any) with the same answer, but for ties within a flipped code."""
+    """Share of rows (or tokens) with the same answer, but for ties that a flipped code decides."""
     if engine.ndim == 3:
         engine, expected = engine[mask], expected[mask]
     elif engine.shape == mask.shape:  # a score per token: the answer is a token

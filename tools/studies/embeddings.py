@@ -91,7 +91,7 @@ def variants(options: argparse.Namespace, task: Task) -> List[Tuple[str, Path, D
 
 def scored(path: Path, task: Task, threads: Optional[int]) -> Tuple[Dict[str, Any], Dict[str, Any], Marks]:
     """Size and metrics of a model, its predictions by example, and which of them are right."""
-    features, answers, _ = answer(path, task, SPLIT, threads=threads)
+    task, features, answers, _ = answer(path, task, SPLIT, threads=threads)
     predicted = dict(task.predictions(SPLIT, features, answers))
     marks = right(task, predicted)
     n, share = len(marks), sum(marks.values()) / len(marks)

@@ -184,7 +184,7 @@ def figures(folder: Path) -> Dict[str, Any]:
 def score(bundle: Path, task: Task, recipe: Recipe) -> Dict[str, Any]:
     """Metrics of a bundle, its bytes, and the examples it gets wrong (for paired tests)."""
     split = recipe.task.evaluate
-    features, answers, _ = answer(bundle, task, split, recipe.task.max_length)
+    task, features, answers, _ = answer(bundle, task, split, recipe.task.max_length)
     groups: Dict[str, List[int]] = defaultdict(list)
     for index, feature in enumerate(features):
         groups[str(feature["_id"])].append(index)

@@ -16,8 +16,10 @@ class Answer(Prediction):
     """A span of a context.
 
     Args:
-        text: the span; empty when the model says there is no answer.
-        score: probability of its start times that of its end, within its window, 0..1.
+        text: the span; empty when there is no answer.
+        score: probability of its start times that of its end, 0..1; of no answer the same of the first token,
+            in the window where its logits are least. As in transformers' pipeline, probabilities add up to 1
+            over the first token and the context of a window.
         start: its first character in the context.
         end: one past its last character.
         alternatives: the next best spans, the best first.
@@ -45,8 +47,10 @@ class QuestionAnswerer(Pipeline):
         stride: tokens that neighboring windows share.
         max_length: tokens of a window; ``None``: what the model takes, at most 384.
         max_answer_tokens: the longest span.
-        no_answer_margin: when set, "no answer" (the first token's logits) wins unless the best span's logits
-            are higher by this much; for models trained on SQuAD 2.
+        no_answer_margin: when set, "no answer" (the sum of the first token's logits, least of all windows)
+            wins unless the best span's sum is higher by at least this much; for models trained on SQuAD 2.
+            0 is transformers' ``handle_impossible_answer``; the margin for a threshold of SQuAD 2's null
+            score difference is its negative.
         top_k: how many spans to give; all but the best are its ``alternatives``.
     """
 
@@ -67,40 +71,45 @@ class QuestionAnswerer(Pipeline):
         limit = min(self.max_length or 384, self.manifest.model.max_length)
         windows = self.tokenizer.encode_windows(question, context, limit, self.stride)
         spans: List[_Scored] = []
-        no_answer = float("inf")
+        no_answer: _Scored = (float("inf"), Answer("", 0.0, 0, 0))
         for batch in batches(windows):
             results = self.model.run_encodings(batch)
             for window, start, end in zip(batch, results["start_logits"], results["end_logits"]):
-                spans += self._spans(window, start, end, context)
-                no_answer = min(no_answer, float(start[0]) + float(end[0]))
+                found, null = self._spans(window, start, end, context)
+                spans += found
+                no_answer = min(no_answer, null, key=lambda scored: scored[0])
         ranked = _distinct(sorted(spans, key=lambda scored: -scored[0]))[: self.top_k]
-        beaten = (
-            self.no_answer_margin is not None and ranked and ranked[0][0] < no_answer + self.no_answer_margin
-        )
+        margin = self.no_answer_margin
+        beaten = margin is not None and ranked and ranked[0][0] < no_answer[0] + margin
         answers = [answer for _, answer in ranked]
         if not answers or beaten:
-            return Answer("", 0.0, 0, 0, tuple(answers))
+            return replace(no_answer[1], alternatives=tuple(answers))
         return replace(answers[0], alternatives=tuple(answers[1:]))
 
-    def _spans(self, window: Encoding, start: np.ndarray, end: np.ndarray, context: str) -> List[_Scored]:
-        """The ``top_k`` best spans of one window."""
+    def _spans(
+        self, window: Encoding, start: np.ndarray, end: np.ndarray, context: str
+    ) -> Tuple[List[_Scored], _Scored]:
+        """The ``top_k`` best spans of one window, and no answer as it scores there."""
         positions = [position for position, sequence in enumerate(window.sequences) if sequence == 1]
+        chosen = [0, *positions]
+        probabilities = softmax(start[chosen]), softmax(end[chosen])
+        nothing = Answer("", float(probabilities[0][0] * probabilities[1][0]), 0, 0)
+        null = (float(start[0]) + float(end[0]), nothing)
         if not positions:
-            return []
+            return [], null
         first, last = positions[0], positions[-1] + 1
         starts, ends = start[first:last].astype(np.float64), end[first:last].astype(np.float64)
         sums = starts[:, None] + ends[None, :]
         length = np.arange(len(positions))[None, :] - np.arange(len(positions))[:, None]
         sums[(length < 0) | (length >= self.max_answer_tokens)] = -np.inf
-        probabilities = softmax(starts), softmax(ends)
         spans: List[_Scored] = []
         for flat in np.argsort(-sums, axis=None, kind="stable")[: self.top_k]:
             i, j = divmod(int(flat), len(positions))
             if np.isfinite(sums[i, j]):
                 a, b = window.offsets[first + i][0], window.offsets[first + j][1]
-                score = float(probabilities[0][i] * probabilities[1][j])
+                score = float(probabilities[0][1 + i] * probabilities[1][1 + j])
                 spans.append((float(sums[i, j]), Answer(context[a:b], score, a, b)))
-        return spans
+        return spans, null
 
 
 def _distinct(ranked: Sequence[_Scored]) -> List[_Scored]:

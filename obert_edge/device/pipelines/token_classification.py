@@ -1,4 +1,4 @@
-"""Token classification: entities from BIO labels."""
+"""Token classification: entities, or the labels of tokens, as transformers' pipeline gives them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import ClassVar, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from obert_edge.device.pipelines.base import Pipeline, Prediction, batches, label_names, softmax
+from obert_edge.device.pipelines.tagging import OUTSIDE, Tag, Tagging, begins
 from obert_edge.device.tokenizers.tokenizer import Encoding
+
+#: How the labels of tokens become entities.
+NONE, SIMPLE, FIRST, AVERAGE, MAX = "none", "simple", "first", "average", "max"
+AGGREGATIONS = (NONE, SIMPLE, FIRST, AVERAGE, MAX)
 
 
 @dataclass(frozen=True)
@@ -16,9 +21,10 @@ class Entity:
     """A named piece of a text.
 
     Args:
-        label: what kind of thing it is, such as ``PER``.
+        label: what kind of thing it is, such as ``PER``; with ``aggregation="none"`` the label of a token as
+            the model has it, such as ``B-PER``.
         text: the piece.
-        score: mean over its words of the probability of their class, 0..1.
+        score: mean over its words (or tokens) of the probability of their class, 0..1.
         start: its first character in the text.
         end: one past its last character.
     """
@@ -44,8 +50,19 @@ class Entities(Prediction):
 
 
 @dataclass(frozen=True)
-class _Word:
-    """A word with the class of its first token."""
+class _Token:
+    """A token of the whole text with the probabilities of its classes, float64[classes]."""
+
+    id: int
+    start: int
+    end: int
+    word: int
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Labeled:
+    """A word, or a token where words are not joined, with its class."""
 
     start: int
     end: int
@@ -55,15 +72,19 @@ class _Word:
 
 @dataclass(frozen=True)
 class EntityFinder(Pipeline):
-    """Texts to entities: a word takes the label of its first token, as in training; BIO labels are joined.
+    """Texts to entities, by the rules of transformers' pipeline of this name.
 
     Args:
+        aggregation: ``none`` gives every token with its label; ``simple`` joins tokens by their labels; the
+            others join words, which have the label of their ``first`` token (what is trained), that of the
+            ``average`` of their tokens' probabilities, or that of the token with the highest (``max``).
+        ignore_labels: what is left out: kinds of entities, or with ``none`` labels of tokens.
         stride: tokens that neighboring windows of a long text share.
-        outside: the label of words that are no entity.
     """
 
+    aggregation: str = field(default=FIRST, metadata={"choices": AGGREGATIONS})
+    ignore_labels: Tuple[str, ...] = (OUTSIDE,)
     stride: int = field(default=64, metadata={"minimum": 0})
-    outside: str = "O"
 
     PAIR: ClassVar[Optional[bool]] = False
 
@@ -72,58 +93,92 @@ class EntityFinder(Pipeline):
         return [self._find(text) for text, _ in texts]
 
     def _find(self, text: str) -> Entities:
+        tokens = self._tokens(text)
+        names = label_names(self.manifest, len(tokens[0].probabilities) if tokens else 0)
+        units = [[token] for token in tokens]
+        if self.aggregation not in (NONE, SIMPLE):
+            units = self._words(text, tokens)
+        labeled = [self._label(unit, names) for unit in units]
+        if self.aggregation == NONE:
+            found = [_entity(text, one.label, [one]) for one in labeled]
+        else:
+            found = _join(text, labeled, Tagging.of(names))
+        return Entities([entity for entity in found if entity.label not in self.ignore_labels])
+
+    def _tokens(self, text: str) -> List[_Token]:
+        """The tokens of the text; one that two windows saw is taken from the one that saw more around it."""
         limit = self.manifest.model.max_length
         windows = self.tokenizer.encode_windows(text, None, limit, self.stride)
-        words: Dict[int, Tuple[int, _Word]] = {}
+        room = sum(sequence is not None for sequence in windows[0].sequences)
+        step = room - min(self.stride, room - 1)
+        best: Dict[int, Tuple[int, _Token]] = {}
+        first = 0
         for batch in batches(windows):
             logits = self.model.run_encodings(batch)["logits"]
             for window, rows in zip(batch, logits):
-                for number, margin, word in self._words(window, rows):
-                    # A word two windows saw is taken from the one that saw more around it.
-                    if number not in words or margin > words[number][0]:
-                        words[number] = (margin, word)
-        return Entities(self._join(text, [words[number][1] for number in sorted(words)]))
+                for place, (margin, token) in enumerate(_window_tokens(window, rows), start=first):
+                    if place not in best or margin > best[place][0]:
+                        best[place] = (margin, token)
+                first += step
+        return [best[place][1] for place in sorted(best)]
 
-    def _words(self, window: Encoding, logits: np.ndarray) -> List[Tuple[int, int, _Word]]:
-        """``(number, tokens to the nearer edge of the window, word)`` of each word."""
-        names = label_names(self.manifest, logits.shape[-1])
-        positions: Dict[int, List[int]] = {}
-        for position, number in enumerate(window.words):
-            if number is not None:
-                positions.setdefault(number, []).append(position)
-        found: List[Tuple[int, int, _Word]] = []
-        for number, own in positions.items():
-            probabilities = softmax(logits[own[0]])
-            best = int(probabilities.argmax())
-            start, end = window.offsets[own[0]][0], window.offsets[own[-1]][1]
-            margin = min(own[0], len(window) - 1 - own[-1])
-            found.append((number, margin, _Word(start, end, names[best], float(probabilities[best]))))
-        return found
+    def _words(self, text: str, tokens: Sequence[_Token]) -> List[List[_Token]]:
+        """The tokens of each word.
 
-    def _join(self, text: str, words: Sequence[_Word]) -> List[Entity]:
-        groups: List[Tuple[str, List[_Word]]] = []
-        open_kind: Optional[str] = None
-        for word in words:
-            prefix, kind = _split_label(word.label)
-            if word.label == self.outside:
-                open_kind = None
-            elif kind == open_kind and prefix != "B":
-                groups[-1][1].append(word)
+        A WordPiece tokenizer cuts words at spaces and punctuation. Others cut more finely than words: theirs
+        are what stands between spaces, as in transformers' pipeline.
+        """
+        marked, unknown = self.tokenizer.marks_continuations, self.tokenizer.unknown_id
+        words: List[List[_Token]] = []
+        for token in tokens:
+            if marked:
+                continues = bool(words) and words[-1][-1].word == token.word
             else:
-                groups.append((kind, [word]))
-                open_kind = kind
-        return [
-            Entity(
-                label=kind,
-                text=text[members[0].start : members[-1].end],
-                score=float(np.mean([member.score for member in members])),
-                start=members[0].start,
-                end=members[-1].end,
-            )
-            for kind, members in groups
-        ]
+                spaced = token.start == 0 or " " in text[token.start - 1 : token.start + 1]
+                continues = not spaced and token.id != unknown
+            if words and continues:
+                words[-1].append(token)
+            else:
+                words.append([token])
+        return words
+
+    def _label(self, unit: Sequence[_Token], names: Sequence[str]) -> _Labeled:
+        """The class of a word (or token) by :attr:`aggregation`."""
+        probabilities = unit[0].probabilities
+        if self.aggregation == AVERAGE:
+            probabilities = np.mean([token.probabilities for token in unit], axis=0)
+        elif self.aggregation == MAX:
+            probabilities = max((token.probabilities for token in unit), key=np.max)
+        best = int(probabilities.argmax())
+        return _Labeled(unit[0].start, unit[-1].end, names[best], float(probabilities[best]))
 
 
-def _split_label(label: str) -> Tuple[str, str]:
-    """``B-PER`` is ``("B", "PER")``; a label without a prefix is one that continues itself."""
-    return (label[0], label[2:]) if label[:2] in ("B-", "I-") else ("I", label)
+def _window_tokens(window: Encoding, logits: np.ndarray) -> List[Tuple[int, _Token]]:
+    """The tokens of a window, each with how many lie between it and the nearer edge."""
+    found: List[Tuple[int, _Token]] = []
+    for place, word in enumerate(window.words):
+        if word is not None:
+            margin = min(place, len(window) - 1 - place)
+            start, end = window.offsets[place]
+            found.append((margin, _Token(window.ids[place], start, end, word, softmax(logits[place]))))
+    return found
+
+
+def _join(text: str, labeled: Sequence[_Labeled], tagging: Tagging) -> List[Entity]:
+    """Words joined to entities by their labels; those outside are joined too, under their label's name."""
+    groups: List[Tuple[str, List[_Labeled]]] = []
+    before = Tag("O", "")
+    for one in labeled:
+        # What is outside is a kind of its own here, so that ``ignore_labels`` decides what is left out.
+        tag = Tag("I", one.label) if one.label == tagging.outside else tagging.read(one.label)
+        if begins(before, tag):
+            groups.append((tag.kind, [one]))
+        else:
+            groups[-1][1].append(one)
+        before = tag
+    return [_entity(text, kind, members) for kind, members in groups]
+
+
+def _entity(text: str, label: str, members: Sequence[_Labeled]) -> Entity:
+    start, end = members[0].start, members[-1].end
+    return Entity(label, text[start:end], float(np.mean([member.score for member in members])), start, end)

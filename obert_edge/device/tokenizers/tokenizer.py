@@ -104,6 +104,19 @@ class Tokenizer:
         """All ids that it can make: of the vocabulary, of added tokens and of what it puts around texts."""
         return frozenset([*self._vocabulary.values(), *self._contents, *self._around.ids])
 
+    @property
+    def marks_continuations(self) -> bool:
+        """Whether a token shows that it goes on with a word, as WordPiece's ``##`` does."""
+        return bool(self._description["model"].get("continuing_subword_prefix"))
+
+    @property
+    def unknown_id(self) -> Optional[int]:
+        """The id of what stands for text that is not in the vocabulary; ``None``: there is no such token."""
+        model = self._description["model"]
+        if model.get("unk_id") is not None:
+            return int(model["unk_id"])
+        return None if model.get("unk_token") is None else self.token_id(model["unk_token"])
+
     def token_id(self, token: str) -> Optional[int]:
         """The id of a token's exact spelling, or ``None``."""
         return self._added.get(token, self._vocabulary.get(token))

@@ -26,6 +26,7 @@ from obert_edge.bundle.manifest import (
 from obert_edge.bundle.program import Program
 from obert_edge.device.runtime.library import installed_library
 from obert_edge.errors import UsageError
+from obert_edge.files import check_file
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
 from obert_edge.host.checkpoints.scales import Scales
@@ -186,16 +187,7 @@ def check_output(output: Path, model_dir: Path) -> None:
     Raises:
         UsageError: it is a folder, lies below a file, or is a file of the model.
     """
-    if output.is_dir():
-        raise UsageError(
-            f"the output {output} is a folder; expected a file",
-            hint=f"name the bundle, such as {output / 'model.oeb'}",
-        )
-    above = next((parent for parent in output.absolute().parents if parent.exists()), None)
-    if above is not None and not above.is_dir():
-        raise UsageError(
-            f"the output {output} lies below {above}, which is a file", hint="name a file in a folder"
-        )
+    check_file(output)
     if output.is_file() and output.resolve().parent == Path(model_dir).resolve() and output.suffix != ".oeb":
         raise UsageError(
             f"the output {output} is a file of the model", hint="name another output, such as model.oeb"

@@ -7,6 +7,7 @@ same task scores a PyTorch model on the host and a bundle on the device.
 from __future__ import annotations
 
 import abc
+import copy
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from obert_edge.errors import UsageError
+from obert_edge.host.data.labels import listed
 
 #: One row of a batch by name: model inputs (lists of ints, one per token) and labels. Keys that start with
 #: "_" are the task's own and are not given to the model.
@@ -38,6 +40,8 @@ class Task(abc.ABC):
         head: the model head it needs, one of the module's constants.
         metric: the name of the metric a model is chosen by; higher is better.
         labels: class names by id; one name for regression, none for spans.
+        label_map: what the user says of a model's class names; see :func:`labels.match_labels`.
+        problem_type: what a label is: ``single_label``, ``multi_label``, ``regression``; empty: not a text's.
         default_length: tokens a feature is cut to unless told otherwise.
     """
 
@@ -45,7 +49,39 @@ class Task(abc.ABC):
     head: str
     metric: str
     labels: Tuple[str, ...] = ()
+    label_map: Tuple[str, ...] = ()
+    problem_type: str = ""
     default_length: int = 128
+    _classes: Optional[Tuple[str, ...]] = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether :meth:`for_head` made this task."""
+        return self._classes is not None
+
+    @property
+    def classes(self) -> Tuple[str, ...]:
+        """What each row of the model's head stands for: a label, or a class that the data do not have.
+
+        The ``labels`` of features count these, and answers are read by them. They are :attr:`labels` until
+        :meth:`for_head` says otherwise.
+        """
+        return self.labels if self._classes is None else self._classes
+
+    def for_head(self, classes: Sequence[str]) -> Task:
+        """The same task for a model whose rows have another order, or more classes.
+
+        Args:
+            classes: for each row of the head a label of the task, or any other name.
+        """
+        fitted = copy.copy(self)
+        fitted._classes = tuple(classes)
+        return fitted
+
+    def describe(self) -> str:
+        """The task in one line: its name, and what its labels are."""
+        what = f"{len(self.labels)} labels ({listed(self.labels)})" if self.labels else self.head
+        return f"{self.name}: {what}"
 
     @property
     @abc.abstractmethod
@@ -113,7 +149,7 @@ class Task(abc.ABC):
         return answer
 
     def model_options(self) -> Dict[str, Any]:
-        """Options for transformers' ``from_pretrained`` that shape the head."""
+        """Options for transformers' ``from_pretrained`` that shape a new head."""
         if not self.labels:
             return {}
         return {
@@ -121,6 +157,11 @@ class Task(abc.ABC):
             "id2label": dict(enumerate(self.labels)),
             "label2id": {label: index for index, label in enumerate(self.labels)},
         }
+
+    @property
+    def labeled(self) -> bool:
+        """Whether the rows have anything to train on and to compare answers with."""
+        return bool(self.labels) or self.head in (QUESTION_ANSWERING, MASKED_LM)
 
     def require(self, split: str) -> None:
         """Raise :class:`UsageError` unless ``split`` exists."""

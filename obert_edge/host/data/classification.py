@@ -1,4 +1,4 @@
-"""Sequence classification and regression: GLUE, and any user's table of texts."""
+"""Sequence classification, of one label or several, and regression: GLUE, and any user's table of texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from tokenizers import Tokenizer
 from obert_edge.errors import DataError, UsageError
 from obert_edge.host.data import metrics
 from obert_edge.host.data.base import SEQUENCE_CLASSIFICATION, Answer, Feature, Task, truncate
-from obert_edge.host.data.tables import Row, column
+from obert_edge.host.data.label_columns import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Label, LabelColumn
+from obert_edge.host.data.labels import listed
+from obert_edge.host.data.tables import Row, text_of
 
 #: Texts tokenized at once: bounds the memory of encodings, keeps all cores busy.
 _CHUNK = 4096
@@ -25,6 +27,26 @@ METRICS: Dict[str, Metric] = {
     "matthews": metrics.matthews,
     "pearson": metrics.pearson,
     "spearman": metrics.spearman,
+}
+#: The same of sets of classes, bool [examples, classes].
+METRICS_OF_SETS: Dict[str, Metric] = {
+    "micro_f1": metrics.micro_f1_of_sets,
+    "macro_f1": metrics.macro_f1_of_sets,
+    "subset_accuracy": metrics.subset_accuracy,
+}
+
+
+#: The metrics of each problem type; the first decides.
+METRICS_OF = {
+    SINGLE_LABEL: ("accuracy", "macro_f1"),
+    MULTI_LABEL: ("micro_f1", "macro_f1", "subset_accuracy"),
+    REGRESSION: ("spearman", "pearson"),
+}
+#: transformers' names of problem types.
+_TRANSFORMERS = {
+    SINGLE_LABEL: "single_label_classification",
+    MULTI_LABEL: "multi_label_classification",
+    REGRESSION: "regression",
 }
 
 
@@ -43,21 +65,24 @@ class Columns:
 
 @dataclass(frozen=True)
 class Example:
-    """One text or pair; ``label`` is a class id, a number (regression) or absent."""
+    """One text or pair; ``label`` is a class id, several, a number (regression) or absent."""
 
     id: str
     texts: Tuple[str, ...]
-    label: Optional[float]
+    label: Optional[Label]
 
 
 class SequenceClassification(Task):
-    """Texts (or pairs) with one label each.
+    """Texts (or pairs) with one label each, with any number of labels, or with a number.
 
     Args:
         name: what the user called the task.
         splits: examples by split name.
-        labels: class names by id; exactly one name means regression.
-        metric_names: keys of :data:`METRICS`; the first decides.
+        labels: class names by id; the name of the number for a regression.
+        metric_names: keys of :data:`METRICS` (or :data:`METRICS_OF_SETS`), the first decides; default: those
+            of the problem type.
+        problem_type: ``single_label``, ``multi_label`` or ``regression``; default: one name means regression.
+        about: the data in a few words, for :meth:`describe`.
     """
 
     head = SEQUENCE_CLASSIFICATION
@@ -67,13 +92,23 @@ class SequenceClassification(Task):
         name: str,
         splits: Mapping[str, Sequence[Example]],
         labels: Sequence[str],
-        metric_names: Sequence[str] = ("accuracy",),
+        metric_names: Sequence[str] = (),
+        *,
+        problem_type: Optional[str] = None,
+        about: str = "",
     ) -> None:
         self.name = name
         self.labels = tuple(labels)
-        self.metric = metric_names[0]
-        self._metric_names = tuple(metric_names)
+        self.problem_type = problem_type or (REGRESSION if len(self.labels) == 1 else SINGLE_LABEL)
+        self._metric_names = tuple(metric_names) or METRICS_OF[self.problem_type]
+        self.metric = self._metric_names[0]
         self._splits = dict(splits)
+        self._about = about
+
+    def describe(self) -> str:
+        """The task in one line: its name, and what its labels are."""
+        about = self._about or (REGRESSION if self.regression else "")
+        return f"{self.name}: {about}" if about else super().describe()
 
     @property
     def splits(self) -> Tuple[str, ...]:
@@ -83,7 +118,7 @@ class SequenceClassification(Task):
     @property
     def regression(self) -> bool:
         """Whether the label is a number."""
-        return len(self.labels) == 1
+        return self.problem_type == REGRESSION
 
     def examples(self, split: str) -> Sequence[Example]:
         """The examples of a split."""
@@ -102,122 +137,108 @@ class SequenceClassification(Task):
         examples = self.examples(split)[:limit]
         truncate(tokenizer, max_length or self.default_length)
         features: List[Feature] = []
+        rows = {name: row for row, name in enumerate(self.classes)}
         for start in range(0, len(examples), _CHUNK):
             chunk = examples[start : start + _CHUNK]
             texts = [e.texts[0] if len(e.texts) == 1 else e.texts for e in chunk]
             for example, encoding in zip(chunk, tokenizer.encode_batch(texts)):
                 feature: Feature = {"input_ids": encoding.ids, "token_type_ids": encoding.type_ids}
                 if example.label is not None:
-                    feature["labels"] = example.label if self.regression else int(example.label)
+                    feature["labels"] = self._for_model(example.label, rows)
+                    feature["_label"] = example.label
                 feature["_id"] = example.id
                 features.append(feature)
         return features
 
     def score(self, split: str, features: Sequence[Feature], answers: Sequence[Answer]) -> Dict[str, float]:
         """The task's metrics; see :meth:`Task.score`."""
-        if any("labels" not in feature for feature in features):
+        if any("_label" not in feature for feature in features):
             raise DataError(
                 f"split {split!r} of task {self.name!r} has rows without a label",
                 hint="evaluate a split with labels, such as dev",
             )
-        labels = np.array([feature["labels"] for feature in features])
+        given = [feature["_label"] for feature in features]
         predicted = self._predict(answers)
-        return {name: METRICS[name](predicted, labels) for name in self._metric_names}
+        if self.problem_type == MULTI_LABEL:
+            labels = np.zeros(predicted.shape, bool)
+            for row, ids in enumerate(given):
+                labels[row, list(ids)] = True
+            return {name: METRICS_OF_SETS[name](predicted, labels) for name in self._metric_names}
+        return {name: METRICS[name](predicted, np.array(given)) for name in self._metric_names}
 
     def predictions(
         self, split: str, features: Sequence[Feature], answers: Sequence[Answer]
     ) -> List[Tuple[str, Any]]:
-        """(id, label name) per example, or (id, number) for regression."""
-        values = self._predict(answers)
+        """(id, label name) per example; a list of names with several labels, a number for regression."""
         ids = [feature["_id"] for feature in features]
+        values = self._predict(answers)
         if self.regression:
             return [(key, float(value)) for key, value in zip(ids, values)]
-        return [(key, self.labels[int(value)]) for key, value in zip(ids, values)]
+        names = self._names
+        if self.problem_type == MULTI_LABEL:
+            return [(key, [names[int(i)] for i in np.flatnonzero(row)]) for key, row in zip(ids, values)]
+        return [(key, names[int(value)]) for key, value in zip(ids, values)]
 
     def model_options(self) -> Dict[str, Any]:
-        """Options of the head, with the problem type."""
-        kind = "regression" if self.regression else "single_label_classification"
-        return {**super().model_options(), "problem_type": kind}
+        """Options of a new head, with the problem type."""
+        return {**super().model_options(), "problem_type": _TRANSFORMERS[self.problem_type]}
+
+    @property
+    def _names(self) -> Tuple[str, ...]:
+        """The labels, and behind them the classes that only the model has."""
+        return (*self.labels, *(name for name in self.classes if name not in self.labels))
+
+    def _for_model(self, label: Label, rows: Mapping[str, int]) -> Any:
+        """A label as the model is trained on it: its row, 0 or 1 for every row, or the number."""
+        if isinstance(label, tuple):
+            chosen = {self.labels[i] for i in label}
+            # Not a list, which would be padded like one that has a value per token.
+            return tuple(float(name in chosen) for name in self.classes)
+        return float(label) if self.regression else rows[self.labels[int(label)]]
 
     def _predict(self, answers: Sequence[Answer]) -> np.ndarray[Any, np.dtype[Any]]:
+        """Numbers, ids of :attr:`_names` [examples], or with several labels bool [examples, names]."""
         logits = np.stack([np.asarray(answer["logits"]).reshape(-1) for answer in answers])
-        return logits[:, 0] if self.regression else logits.argmax(axis=1)
+        if logits.shape[1] != len(self.classes):
+            raise DataError(
+                f"the model answers with {logits.shape[1]} classes, task {self.name!r} has "
+                f"{len(self.classes)} ({listed(self.classes)})",
+                hint="use a model of this task",
+            )
+        if self.regression:
+            return logits[:, 0]
+        ids = np.array([self._names.index(name) for name in self.classes])
+        if self.problem_type == SINGLE_LABEL:
+            chosen: np.ndarray[Any, np.dtype[Any]] = ids[logits.argmax(axis=1)]
+            return chosen
+        predicted = np.zeros((len(logits), len(self._names)), bool)
+        rows, columns = np.nonzero(logits >= 0)  # a probability of a half, as pipelines have it
+        predicted[rows, ids[columns]] = True
+        return predicted
 
 
 def to_examples(
-    rows: Iterable[Row],
-    where: object,
-    columns: Columns,
-    labels: Sequence[str],
-    *,
-    aliases: Optional[Mapping[str, str]] = None,
-    labeled: bool = True,
+    rows: Iterable[Row], where: object, columns: Columns, label_column: Optional[LabelColumn]
 ) -> List[Example]:
     """Turn table rows into examples.
 
     Args:
         rows: rows with their line numbers.
         where: the file or set they came from, for messages.
-        columns: which columns hold texts and label.
-        labels: class names by id; one name means regression.
-        aliases: other spellings of labels ("0" for "negative").
-        labeled: whether to read labels; ``False`` for test splits.
+        columns: which columns hold the texts.
+        label_column: how labels are read; None: there are none, as in test splits.
 
     Raises:
         DataError: a column is missing or a label unknown; names the line.
     """
-    ids = {label: index for index, label in enumerate(labels)}
-    for alias, name in (aliases or {}).items():
-        ids.setdefault(alias, ids[name])
     examples: List[Example] = []
     for row in rows:
-        texts = tuple(str(column(row, name, where)) for name in columns.texts)
-        label = _label(row, where, columns.label, labels, ids) if labeled else None
+        texts = tuple(text_of(row, name, where) for name in columns.texts)
+        label = None if label_column is None else label_column.label(label_column.cell(row, where))
         examples.append(Example(str(row[0]), texts, label))
     if not examples:
         raise DataError(f"{where} holds no rows", hint="add examples to the file")
     return examples
-
-
-def discover_labels(rows: Iterable[Row], where: object, label_column: str) -> List[str]:
-    """The distinct labels of a table: numeric order when all are whole numbers, else sorted.
-
-    Raises:
-        DataError: the column is missing, or there are fewer than two labels or more than 1000.
-    """
-    found = {_spelling(column(row, label_column, where)) for row in rows}
-    if not 2 <= len(found) <= 1000:
-        raise DataError(
-            f"{where}: column {label_column!r} holds {len(found)} distinct labels; 2 to 1000 make a task",
-            hint="name the column of the class with --label-column",
-        )
-    if all(label.lstrip("-").isdigit() for label in found):
-        return sorted(found, key=int)
-    return sorted(found)
-
-
-def _label(row: Row, where: object, name: str, labels: Sequence[str], ids: Mapping[str, int]) -> float:
-    number = row[0]
-    value = column(row, name, where)
-    if len(labels) == 1:
-        try:
-            return float(value)
-        except (TypeError, ValueError) as error:
-            raise DataError(
-                f"{where}, line {number}: {value!r} in column {name!r} is not a number",
-                hint="a regression task needs a number in every row",
-            ) from error
-    spelled = _spelling(value)
-    if spelled not in ids:
-        raise DataError(
-            f"{where}, line {number}: unknown label {spelled!r}; known are {', '.join(labels)}",
-            hint="correct the label, or add rows with it to the train split",
-        )
-    return float(ids[spelled])
-
-
-def _spelling(value: Any) -> str:
-    return str(value).strip()
 
 
 def hold_out(

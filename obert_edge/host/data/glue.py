@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from obert_edge.errors import DataError
 from obert_edge.host.data.classification import (
     Columns,
     Example,
@@ -13,7 +14,8 @@ from obert_edge.host.data.classification import (
     hold_out,
     to_examples,
 )
-from obert_edge.host.data.tables import find_splits, hub_rows, read_rows
+from obert_edge.host.data.label_columns import REGRESSION, SINGLE_LABEL, LabelColumn, aliases_by_id
+from obert_edge.host.data.tables import Row, find_splits, hub_rows, read_rows
 
 _ENTAILMENT = ("entailment", "not_entailment")
 _BINARY = ("0", "1")
@@ -38,6 +40,11 @@ class Definition:
     hub: Tuple[str, ...] = ("sentence1", "sentence2")
     header: Optional[Tuple[str, ...]] = None
     aliases: Optional[Mapping[str, str]] = None
+
+    def label_column(self, name: str, aliases: Mapping[str, str]) -> LabelColumn:
+        """How labels are read."""
+        problem = REGRESSION if len(self.labels) == 1 else SINGLE_LABEL
+        return LabelColumn(name, problem, self.labels, aliases, hint="correct the label")
 
 
 DEFINITIONS: Dict[str, Definition] = {
@@ -105,9 +112,9 @@ def load_glue(name: str, data: Path, *, tune: int = 0) -> SequenceClassification
             rows = read_rows(path)
         else:
             rows = read_rows(path, definition.header)
-        splits[split] = to_examples(
-            rows, path, columns, definition.labels, aliases=definition.aliases, labeled=not test
-        )
+        needed = (*columns.texts, *(() if test else (columns.label,)))
+        labels = None if test else definition.label_column(columns.label, definition.aliases or {})
+        splits[split] = to_examples(_checked(name, rows, path, needed), path, columns, labels)
     if tune:
         splits = hold_out(splits, source="train", target="tune", count=tune)
     return SequenceClassification(name, splits, definition.labels, definition.metrics)
@@ -117,7 +124,7 @@ def load_hub_glue(name: str, *, tune: int = 0) -> SequenceClassification:
     """A GLUE task from the Hub's ``nyu-mll/glue`` (needs `datasets` and a network)."""
     definition = DEFINITIONS[name]
     columns = Columns(definition.hub, "label")
-    aliases = {str(index): label for index, label in enumerate(definition.labels)}
+    labels = definition.label_column("label", aliases_by_id(definition.labels))
     names = {"train": "train", "dev": "validation"}
     if name == "mnli":
         names = {"train": "train", "dev": "validation_matched", "dev_mismatched": "validation_mismatched"}
@@ -126,11 +133,24 @@ def load_hub_glue(name: str, *, tune: int = 0) -> SequenceClassification:
             hub_rows(f"nyu-mll/glue:{name}", hub_split),
             f"nyu-mll/glue:{name} {hub_split}",
             columns,
-            definition.labels,
-            aliases=aliases,
+            labels,
         )
         for split, hub_split in names.items()
     }
     if tune:
         splits = hold_out(splits, source="train", target="tune", count=tune)
     return SequenceClassification(name, splits, definition.labels, definition.metrics)
+
+
+def _checked(name: str, rows: Iterable[Row], where: Path, needed: Sequence[str]) -> Iterator[Row]:
+    """The rows, if they have GLUE's columns."""
+    for number, values in rows:
+        lost = [column for column in needed if column not in values]
+        if lost:
+            raise DataError(
+                f"{where}, line {number}: there is no column {lost[0]!r}; there are "
+                f"{', '.join(map(str, values))}",
+                hint=f"task {name} has the columns of GLUE's own files; a table of other columns is a task "
+                "text, which names them with --text-column and --label-column",
+            )
+        yield number, values

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from obert_edge.errors import DataError
 from obert_edge.host.data.base import IGNORED, MASKED_LM, Answer, Feature, Task
-from obert_edge.host.data.tables import open_text
+from obert_edge.host.data.tables import find_splits, open_text
 
 #: BERT's masking (Devlin et al. 2018, section 3.1): the share of tokens that is chosen; of those, the share
 #: that becomes [MASK], and the share that becomes a random token. The others stay, and are predicted too.
@@ -145,8 +145,8 @@ def load_mlm(source: Path) -> MaskedLanguageModel:
     """A masked language modeling task from plain text, one passage per line.
 
     Args:
-        source: a folder with ``train.txt`` and optionally ``dev.txt`` (or ``.txt.gz``), or one file, of
-            which every tenth line becomes ``dev``.
+        source: a folder with ``train.txt`` and optionally ``dev.txt`` (or ``.txt.gz``, or another usual name
+            of the split), or one file, of which every tenth line becomes ``dev``.
 
     Raises:
         DataError: there is no such text, or it is empty.
@@ -154,10 +154,7 @@ def load_mlm(source: Path) -> MaskedLanguageModel:
     source = Path(source)
     splits: Dict[str, List[str]] = {}
     if source.is_dir():
-        for split in ("train", "dev", "test"):
-            found = [path for suffix in _SUFFIXES for path in source.glob(f"{split}{suffix}")]
-            if found:
-                splits[split] = _lines(found[0])
+        splits = {split: _lines(path) for split, path in find_splits(source, _SUFFIXES).items()}
     else:
         splits["train"] = _lines(source)
     if "train" not in splits:

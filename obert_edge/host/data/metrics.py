@@ -52,6 +52,30 @@ def matthews(predictions: NDArray[np.generic], labels: NDArray[np.generic]) -> f
     return 100.0 * float((p * t).sum()) / spread**0.5 if spread > 0 else 0.0
 
 
+def micro_f1_of_sets(predictions: NDArray[np.generic], labels: NDArray[np.generic]) -> float:
+    """F1 over all pairs of an example and a class, in percent (0 when nothing is predicted or true).
+
+    Args:
+        predictions: bool [examples, classes].
+        labels: the same of the truth.
+    """
+    return f1(predictions, labels)
+
+
+def macro_f1_of_sets(predictions: NDArray[np.generic], labels: NDArray[np.generic]) -> float:
+    """Mean of the F1 of every class that some example has in ``labels``, in percent; see above."""
+    _same_length(predictions, labels)
+    occurring = np.flatnonzero(labels.any(axis=0))
+    scores = [f1(predictions[:, c], labels[:, c]) for c in occurring]
+    return float(np.mean(scores)) if scores else 0.0
+
+
+def subset_accuracy(predictions: NDArray[np.generic], labels: NDArray[np.generic]) -> float:
+    """Share of examples with exactly the right classes, in percent; see above."""
+    _same_length(predictions, labels)
+    return 100.0 * float((predictions == labels).all(axis=1).mean())
+
+
 def pearson(predictions: NDArray[np.generic], labels: NDArray[np.generic]) -> float:
     """Pearson correlation, in percent (0 when either side is constant)."""
     _same_length(predictions, labels)

@@ -1,43 +1,62 @@
-"""Extractive question answering on SQuAD v1.1 JSON, scored by the official EM and F1."""
+"""Extractive question answering on SQuAD 1.1 and 2.0, scored by the official rules of each.
+
+Questions that the context does not answer are what SQuAD 2 adds. A model learns to point at the first token
+([CLS]) for them, as for windows that lack the answer, and gives no answer where that scores higher than the
+best span (Devlin et al. 2019, section 4.3).
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from obert_edge.errors import DataError, UsageError
+from obert_edge.errors import UsageError
 from obert_edge.host.data import metrics
 from obert_edge.host.data.base import QUESTION_ANSWERING, Answer, Feature, Task, truncate
-from obert_edge.host.data.tables import HUB, find_splits, hub_rows, open_text
+from obert_edge.host.data.squad_files import (
+    Question,
+    describe,
+    read_folder,
+    read_hub,
+    read_squad,
+    refuse_twins,
+)
+from obert_edge.host.data.squad_score import squad2
+from obert_edge.host.data.tables import HUB
 
+#: Tokens of the shortest window whose stride is a third.
+_SHORTEST = 32
 #: Questions tokenized at once: bounds the memory of encodings, keeps all cores busy.
 _CHUNK = 512
 
 
 @dataclass(frozen=True)
-class Question:
-    """One question about one context.
+class BestSpan:
+    """What a model makes of a question over all windows of its context.
 
-    ``answers`` holds the accepted texts; ``starts`` their character offsets in the context, -1
-    where an offset in the file was wrong and the text does not occur.
+    Attributes:
+        text: of the best span; empty where no window has one.
+        score: its start logit plus its end logit; -inf where there is none.
+        null: the least sum of the first token's logits over the windows: how well no answer does.
     """
 
-    id: str
-    title: str
-    context: str
-    question: str
-    answers: Tuple[str, ...]
-    starts: Tuple[int, ...]
+    text: str = ""
+    score: float = -np.inf
+    null: float = np.inf
+
+    @property
+    def null_odds(self) -> float:
+        """How much better no answer is than the span; SQuAD 2's null score difference."""
+        return self.null - self.score
 
 
 class QuestionAnswering(Task):
-    """Questions answered by a span of their context.
+    """Questions answered by a span of their context, or by none.
 
     Args:
         name: what the user called the task.
@@ -65,12 +84,18 @@ class QuestionAnswering(Task):
         self._stride = stride
         self._n_best = n_best
         self._max_answer_length = max_answer_length
-        self._contexts = {q.id: q for questions in self._splits.values() for q in questions}
+        for split, questions in self._splits.items():
+            refuse_twins(questions, f"split {split!r}")
+        self._by_id = {split: {q.id: q for q in questions} for split, questions in self._splits.items()}
 
     @property
     def splits(self) -> Tuple[str, ...]:
         """The splits there is data for."""
         return tuple(self._splits)
+
+    def describe(self) -> str:
+        """The task in one line: its questions, and how many of them are impossible."""
+        return f"{self.name}: {describe(self._splits)}"
 
     def questions(self, split: str) -> Sequence[Question]:
         """The questions of a split."""
@@ -87,40 +112,69 @@ class QuestionAnswering(Task):
     ) -> List[Feature]:
         """One feature per window; ``start_positions`` and ``end_positions`` point into it.
 
-        A window without the answer points at token 0. In split ``train``, questions whose answer
-        text is not in the context are left out.
+        They are 0, the first token, for an impossible question and in a window without the answer. In split
+        ``train``, questions are left out whose answer cannot be found in the context.
         """
         questions = list(self.questions(split)[:limit])
         length = max_length or self.default_length
-        if length <= self._stride + 3:
+        stride = self._stride
+        if max_length is None and _SHORTEST <= length <= stride + 3:
+            stride = length // 3  # in a model of few positions, as 128 is a third of the paper's 384
+        if length <= stride + 3:
             raise UsageError(
                 f"a maximum length of {length} tokens leaves no room beside a stride of {self._stride}",
                 hint="raise --max-length",
             )
         if split == "train":
-            questions = [q for q in questions if any(start >= 0 for start in q.starts)]
+            questions = [q for q in questions if q.trainable]
         features: List[Feature] = []
         for start in range(0, len(questions), _CHUNK):
             chunk = questions[start : start + _CHUNK]
-            for question, encoding in zip(chunk, _encode(tokenizer, chunk, length, self._stride)):
+            for question, encoding in zip(chunk, _encode(tokenizer, chunk, length, stride)):
                 windows = [encoding, *encoding.overflowing]
                 features.extend(_feature(question, window) for window in windows)
         return features
 
     def score(self, split: str, features: Sequence[Feature], answers: Sequence[Answer]) -> Dict[str, float]:
-        """Official ``exact_match`` and ``f1``; see :meth:`Task.score`."""
-        asked = {feature["_id"] for feature in features}
-        references: Dict[str, Sequence[str]] = {key: self._contexts[key].answers for key in asked}
-        return metrics.squad(dict(self.predictions(split, features, answers)), references)
+        """SQuAD's official scores; see :meth:`Task.score`.
+
+        A split without impossible questions is scored by the rules of version 1.1 (``exact_match`` and
+        ``f1``), one with some by those of 2.0: see :func:`obert_edge.host.data.squad_score.squad2`.
+        """
+        best = self._best(split, features, answers)
+        references = {key: self._by_id[split][key].answers for key in best}
+        if not self.with_impossible(split):
+            return metrics.squad({key: span.text for key, span in best.items()}, dict(references))
+        return squad2(
+            {key: span.text for key, span in best.items()},
+            references,
+            {key: span.null_odds for key, span in best.items()},
+        )
+
+    def with_impossible(self, split: str) -> bool:
+        """Whether a split has questions without an answer."""
+        return any(question.impossible for question in self.questions(split))
 
     def predictions(
         self, split: str, features: Sequence[Feature], answers: Sequence[Answer]
     ) -> List[Tuple[str, Any]]:
-        """The best-scoring span over all windows of each question, as text of the context."""
-        best: Dict[str, Tuple[float, str]] = {}
+        """The best-scoring span over all windows of each question, as text of the context.
+
+        In a split with impossible questions it is empty where no answer scores higher.
+        """
+        found = self._best(split, features, answers)
+        none_allowed = self.with_impossible(split)
+        return [(key, "" if none_allowed and s.null_odds > 0 else s.text) for key, s in found.items()]
+
+    def _best(
+        self, split: str, features: Sequence[Feature], answers: Sequence[Answer]
+    ) -> Dict[str, BestSpan]:
+        """The best span of each question, and how well no answer does."""
+        best: Dict[str, BestSpan] = {}
         for feature, answer in zip(features, answers):
             key = feature["_id"]
-            context = self._contexts[key].context
+            found = best.get(key, BestSpan())
+            null = float(answer["start_logits"][0]) + float(answer["end_logits"][0])
             span = best_span(
                 answer["start_logits"],
                 answer["end_logits"],
@@ -128,11 +182,11 @@ class QuestionAnswering(Task):
                 n_best=self._n_best,
                 max_length=self._max_answer_length,
             )
-            if span is None:
-                best.setdefault(key, (-np.inf, ""))
-            elif span[0] > best.get(key, (-np.inf, ""))[0]:
-                best[key] = (span[0], context[span[1] : span[2]])
-        return [(key, text) for key, (_, text) in best.items()]
+            if span is not None and span[0] > found.score:
+                text = self._by_id[split][key].context[span[1] : span[2]]
+                found = replace(found, text=text, score=span[0])
+            best[key] = replace(found, null=min(null, found.null))
+        return best
 
 
 def best_span(
@@ -171,132 +225,29 @@ def best_span(
 
 
 def load_squad(source: str, *, tune: int = 0) -> QuestionAnswering:
-    """SQuAD v1.1 from a folder, a file or the Hub.
+    """SQuAD of version 1.1 or 2.0, or data in its form, from a folder, a file or the Hub.
 
-    A folder holds ``train*.json`` and ``dev*.json``, each also gzipped. A ``split.json`` beside
-    them divides the articles of dev further: articles under its ``train_titles`` join the train
-    split, and dev keeps those under ``eval_titles``.
+    A folder holds files whose names begin with ``train`` and ``dev`` (or ``val``), such as
+    ``train-v2.0.json``; see :func:`obert_edge.host.data.squad_files.read_squad` for what is read. A
+    ``split.json`` beside them divides the articles of dev further: articles under its ``train_titles`` join
+    the train split, and dev keeps those under ``eval_titles``.
 
     Args:
         source: folder, file (becomes split ``dev``), or ``hub:[owner/set]``.
         tune: paragraphs of train held out, with all their questions, as split ``tune``.
 
     Raises:
-        DataError: a file is missing or is not SQuAD v1.1.
+        DataError: a file is missing or is not SQuAD.
     """
     if source.startswith(HUB):
-        splits = _from_hub(source[len(HUB) :] or "rajpurkar/squad")
+        splits = read_hub(source[len(HUB) :] or "rajpurkar/squad")
     elif Path(source).is_file():
         splits = {"dev": read_squad(Path(source))}
     else:
-        splits = _from_folder(Path(source))
+        splits = read_folder(Path(source))
     if tune:
         splits = _hold_out_contexts(splits, tune)
     return QuestionAnswering("squad", splits)
-
-
-def read_squad(path: Path) -> List[Question]:
-    """All questions of one SQuAD v1.1 file.
-
-    Raises:
-        DataError: the file is not SQuAD v1.1 JSON.
-    """
-    with open_text(path) as stream:
-        try:
-            content = json.load(stream)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path} is not JSON: {error}", hint="copy the file again") from error
-    questions: List[Question] = []
-    try:
-        for article in content["data"]:
-            for paragraph in article["paragraphs"]:
-                for qa in paragraph["qas"]:
-                    questions.append(_question(article.get("title", ""), paragraph["context"], qa))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is not SQuAD v1.1: {error!r} at question {len(questions) + 1}",
-            hint="expected the layout of the files on the SQuAD site: data, paragraphs, context, qas",
-        ) from error
-    if not questions:
-        raise DataError(f"{path} holds no questions", hint="pass the SQuAD JSON with its questions")
-    return questions
-
-
-def _question(title: str, context: str, qa: Mapping[str, Any]) -> Question:
-    texts = tuple(answer["text"] for answer in qa["answers"])
-    starts = tuple(_locate(context, answer["text"], int(answer["answer_start"])) for answer in qa["answers"])
-    return Question(str(qa["id"]), title, context, qa["question"], texts, starts)
-
-
-def _locate(context: str, text: str, start: int) -> int:
-    """The given offset if the text is there, else the nearest place where it is, else -1."""
-    if context[start : start + len(text)] == text:
-        return start
-    places = []
-    at = context.find(text)
-    while at >= 0:
-        places.append(at)
-        at = context.find(text, at + 1)
-    return min(places, key=lambda place: abs(place - start)) if places else -1
-
-
-def _from_folder(folder: Path) -> Dict[str, List[Question]]:
-    files = _json_files(folder)
-    splits = {split: read_squad(path) for split, path in files.items()}
-    division = folder / "split.json"
-    if division.is_file() and "dev" in splits:
-        with open_text(division) as stream:
-            titles: Dict[str, List[str]] = json.load(stream)
-        train, evaluation = (
-            _titles(division, titles, "train_titles"),
-            _titles(division, titles, "eval_titles"),
-        )
-        if train & evaluation:
-            raise DataError(
-                f"{division}: {', '.join(sorted(train & evaluation))} is in train_titles and in eval_titles",
-                hint="an article may be trained on or evaluated on, not both",
-            )
-        dev = splits["dev"]
-        splits["train"] = splits.get("train", []) + [q for q in dev if q.title in train]
-        splits["dev"] = [q for q in dev if q.title in evaluation]
-    return splits
-
-
-def _titles(path: Path, content: Any, key: str) -> Set[str]:
-    if not isinstance(content, dict) or not isinstance(content.get(key), list):
-        raise DataError(
-            f"{path} has no list {key!r}", hint="write article titles under train_titles and eval_titles"
-        )
-    return set(content[key])
-
-
-def _json_files(folder: Path) -> Dict[str, Path]:
-    if folder.is_dir():
-        found: Dict[str, Path] = {}
-        for split in ("train", "dev"):
-            matches = sorted(p for s in (".json", ".json.gz") for p in folder.glob(f"{split}*{s}"))
-            if matches:
-                found[split] = matches[0]
-        if found:
-            return found
-    return find_splits(folder, (".json", ".json.gz"))  # says what is missing
-
-
-def _from_hub(name: str) -> Dict[str, List[Question]]:
-    splits: Dict[str, List[Question]] = {}
-    for split, hub_split in (("train", "train"), ("dev", "validation")):
-        splits[split] = [
-            Question(
-                row["id"],
-                row["title"],
-                row["context"],
-                row["question"],
-                tuple(row["answers"]["text"]),
-                tuple(row["answers"]["answer_start"]),
-            )
-            for _, row in hub_rows(name, hub_split)
-        ]
-    return splits
 
 
 def _hold_out_contexts(splits: Dict[str, List[Question]], count: int) -> Dict[str, List[Question]]:
@@ -318,7 +269,7 @@ def _encode(
     tokenizer: Tokenizer, questions: Sequence[Question], length: int, stride: int
 ) -> Iterable[Encoding]:
     """Question and context, the context in windows; a very long question is cut to its first quarter."""
-    room = max(8, (length - stride - 3))
+    room = max(8, length - stride - 4)  # the context needs more room than the stride
     truncate(tokenizer, room)
     bare = tokenizer.encode_batch([q.question.strip() for q in questions], add_special_tokens=False)
     texts = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 from obert_edge.errors import UsageError
 from obert_edge.host.data.base import Task
@@ -13,6 +13,8 @@ from obert_edge.host.data.tables import HUB
 
 #: Every task that :func:`load_task` knows.
 TASK_NAMES = (*DEFINITIONS, "squad", "text", "tokens", "mlm")
+#: The columns of task ``text``, unless others are named.
+DEFAULT_TEXT, DEFAULT_LABEL = ("text",), "label"
 
 
 def load_task(
@@ -22,7 +24,11 @@ def load_task(
     text_columns: Sequence[str] = (),
     label_column: str = "label",
     labels: Optional[Sequence[str]] = None,
+    label_map: Sequence[str] = (),
+    problem_type: Optional[str] = None,
+    label_separator: str = "",
     tune: int = 0,
+    needs_labels: bool = True,
 ) -> Task:
     """Load a task.
 
@@ -35,42 +41,80 @@ def load_task(
             (``hub:`` alone: the task's own set) for the `datasets` library.
         text_columns: for ``text``: one column, or two for pairs; default ``text``.
         label_column: for ``text``: the column of the label.
-        labels: for ``text``: the class names by id; default: those of the train split.
+        labels: for ``text`` and ``tokens``: the class names by id; default: those of the train split.
+        label_map: ``MODEL'S NAME=LABEL`` for classes that a model calls otherwise than the data do; see
+            :func:`obert_edge.host.data.labels.match_labels`.
+        problem_type: for ``text``: ``single_label``, ``multi_label`` or ``regression``; default: what the
+            column of the label holds.
+        label_separator: for ``text``: what is between several labels of one cell; default: they are a list.
         tune: rows (``squad``: questions' paragraphs) of train held out as split ``tune``.
+        needs_labels: for ``text``: whether rows must have a label; else texts alone will do, ``.txt`` too.
 
     Raises:
-        UsageError: no such task.
+        UsageError: no such task, or it has no such option.
         DataError: the data are missing or wrong; the message names file and line.
     """
-    source = str(data)
-    if name in DEFINITIONS:
-        return (
-            load_hub_glue(name, tune=tune)
-            if source.startswith(HUB)
-            else load_glue(name, Path(data), tune=tune)
+    own = {
+        "--text-column": tuple(text_columns) not in ((), DEFAULT_TEXT),
+        "--label-column": label_column != DEFAULT_LABEL,
+        "--label": labels is not None and name != "tokens",
+        "--problem-type": problem_type is not None,
+        "--label-separator": bool(label_separator),
+    }
+    given = [flag for flag, is_given in own.items() if is_given]
+    if name in TASK_NAMES and name != "text" and given:
+        raise UsageError(
+            f"task {name!r} has no {given[0]}: its data say where texts and labels are",
+            hint="leave the option out, or use task 'text' for a table of your own",
         )
+    task = _load(
+        name,
+        str(data),
+        tune,
+        needs_labels,
+        {
+            "text_columns": tuple(text_columns) or DEFAULT_TEXT,
+            "label_column": label_column,
+            "labels": labels,
+            "problem_type": problem_type,
+            "label_separator": label_separator,
+        },
+    )
+    if label_map and (not task.labels or task.problem_type == "regression"):
+        raise UsageError(
+            f"task {name!r} has no classes that --label-map could name", hint="leave --label-map out"
+        )
+    task.label_map = tuple(label_map)
+    return task
+
+
+def _load(name: str, source: str, tune: int, needs_labels: bool, own: Dict[str, Any]) -> Task:
+    """Load a task; ``own`` are the options of task ``text``, and ``labels`` also of ``tokens``."""
+    if name in DEFINITIONS:
+        if source.startswith(HUB):
+            return load_hub_glue(name, tune=tune)
+        return load_glue(name, Path(source), tune=tune)
     if name == "squad":
         from obert_edge.host.data.question_answering import load_squad
 
         return load_squad(source, tune=tune)
     if name == "text":
+        from obert_edge.host.data.plain_texts import load_plain_texts
         from obert_edge.host.data.text import load_text
 
-        return load_text(
-            source,
-            text_columns=tuple(text_columns) or ("text",),
-            label_column=label_column,
-            labels=labels,
-            tune=tune,
-        )
+        # Who says what the labels are has some.
+        said = any(own[key] for key in ("labels", "problem_type", "label_separator"))
+        columns = own["text_columns"], own["label_column"]
+        plain = None if needs_labels or said else load_plain_texts(source, *columns)
+        return plain or load_text(source, tune=tune, **own)
     if name == "tokens":
         from obert_edge.host.data.tokens import load_tokens
 
-        return load_tokens(Path(data))
+        return load_tokens(Path(source), labels=own["labels"])
     if name == "mlm":
         from obert_edge.host.data.masked_lm import load_mlm
 
-        return load_mlm(Path(data))
+        return load_mlm(Path(source))
     near = difflib.get_close_matches(name, TASK_NAMES, n=1)
     raise UsageError(
         f"there is no task {name!r}; there are {', '.join(TASK_NAMES)}",

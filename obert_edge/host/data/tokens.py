@@ -1,35 +1,29 @@
-"""Token classification on CoNLL or JSON Lines files, scored by entity F1.
+"""Token classification on CoNLL or JSON files, scored by whole entities as seqeval scores them.
 
-A word's label is put on its first token; the other tokens, and special ones, are not trained or
-scored. Entities are read from IOB2 (or IOB1, or plain) labels and must match in type and both ends.
+A word's label is put on its first token; the other tokens, and special ones, are not trained or scored.
+Scores are of whole sentences: a word that the model does not see, because the sentence is longer than the
+maximum length or the word has no token, counts as predicted to be in no entity.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import logging
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from obert_edge.errors import DataError
+from obert_edge.device.pipelines.tagging import OUTSIDE, Tagging, spans
+from obert_edge.errors import UsageError
 from obert_edge.host.data.base import IGNORED, TOKEN_CLASSIFICATION, Answer, Feature, Task, truncate
-from obert_edge.host.data.tables import find_splits, open_text, read_rows
+from obert_edge.host.data.entity_score import STRICT, EntitySpan, scheme_of, score_entities
+from obert_edge.host.data.token_files import Sentence, check_labels, read_folder
 
-_SUFFIXES = (".conll", ".txt", ".jsonl", ".conll.gz", ".txt.gz", ".jsonl.gz")
 #: Sentences tokenized at once: bounds the memory of encodings, keeps all cores busy.
 _CHUNK = 1024
 
-
-@dataclass(frozen=True)
-class Sentence:
-    """Words and their labels; ``line`` is where the sentence starts."""
-
-    line: int
-    words: Tuple[str, ...]
-    labels: Tuple[str, ...]
+_log = logging.getLogger(__name__)
 
 
 class TokenClassification(Task):
@@ -39,6 +33,13 @@ class TokenClassification(Task):
         name: what the user called the task.
         splits: sentences by split name.
         labels: class names by id.
+
+    Attributes:
+        tagging: how the labels are read as entities.
+        scheme: its name, such as ``IOB2``, by the sentences of the first split.
+
+    Raises:
+        DataError: a sentence has a label that is not among ``labels``.
     """
 
     head = TOKEN_CLASSIFICATION
@@ -48,7 +49,14 @@ class TokenClassification(Task):
         self.name = name
         self.labels = tuple(labels)
         self._splits = dict(splits)
-        self._ids = {label: index for index, label in enumerate(labels)}
+        for split, sentences in self._splits.items():
+            for sentence in sentences:
+                check_labels(f"split {split!r}", sentence, self.labels)
+        self.tagging = Tagging.of(self.labels)
+        first = next(iter(self._splits.values()), ())
+        self.scheme = scheme_of(self.tagging, (sentence.labels for sentence in first))
+        if self.scheme == "plain" and self.tagging.outside is None:
+            self.metric = "accuracy"  # parts of speech and their kin, which make no entities
 
     @property
     def splits(self) -> Tuple[str, ...]:
@@ -60,6 +68,12 @@ class TokenClassification(Task):
         self.require(split)
         return self._splits[split]
 
+    def describe(self) -> str:
+        """The task in one line: its labels, and the scheme they are taken for."""
+        outside = self.tagging.outside
+        said = f"{outside!r} is outside" if outside is not None else "no label is outside, every word counts"
+        return f"{super().describe()}, scheme {self.scheme}, {said}"
+
     def features(
         self,
         split: str,
@@ -68,64 +82,62 @@ class TokenClassification(Task):
         max_length: Optional[int] = None,
         limit: Optional[int] = None,
     ) -> List[Feature]:
-        """One feature per sentence; see :meth:`Task.features`."""
+        """One feature per sentence; words that have no token in it are counted and said.
+
+        See :meth:`Task.features`.
+        """
         sentences = self.sentences(split)[:limit]
-        truncate(tokenizer, max_length or self.default_length)
+        length = max_length or self.default_length
+        truncate(tokenizer, length)
         features: List[Feature] = []
         for start in range(0, len(sentences), _CHUNK):
             chunk = sentences[start : start + _CHUNK]
             encodings = tokenizer.encode_batch([list(s.words) for s in chunk], is_pretokenized=True)
-            features.extend(
-                self._feature(split, sentence, encoding) for sentence, encoding in zip(chunk, encodings)
-            )
+            features.extend(self._feature(sentence, encoding) for sentence, encoding in zip(chunk, encodings))
+        self._tell_unseen(split, features, length)
         return features
 
     def score(self, split: str, features: Sequence[Feature], answers: Sequence[Answer]) -> Dict[str, float]:
-        """Entity F1, precision and recall, and word accuracy; see :meth:`Task.score`."""
-        found = true = hits = right = total = 0
-        for feature, (_, predicted) in zip(features, self.predictions(split, features, answers)):
-            expected = feature["_labels"]
-            ours, theirs = entities(predicted), entities(expected)
-            found, true, hits = found + len(ours), true + len(theirs), hits + len(ours & theirs)
-            right += sum(a == b for a, b in zip(predicted, expected))
-            total += len(expected)
-        f1 = 100.0 * 2 * hits / (found + true) if found + true else 0.0
-        return {
-            "f1": f1,
-            "precision": 100.0 * hits / found if found else 0.0,
-            "recall": 100.0 * hits / true if true else 0.0,
-            "accuracy": 100.0 * right / total if total else 0.0,
-        }
+        """Entity F1, precision and recall, and word accuracy; see :meth:`Task.score`.
+
+        Also, where the data keep to a scheme with prefixes, ``strict_f1`` and its kin: seqeval's strict mode.
+        """
+        predicted = [labels for _, labels in self.predictions(split, features, answers)]
+        expected = [feature["_labels"] for feature in features]
+        scores = score_entities(predicted, expected, self.tagging)
+        words = [pair for ours, theirs in zip(predicted, expected) for pair in zip(ours, theirs)]
+        scores["accuracy"] = 100.0 * sum(a == b for a, b in words) / len(words) if words else 0.0
+        if self.scheme in STRICT:
+            strict = score_entities(predicted, expected, self.tagging, STRICT[self.scheme])
+            scores.update({f"strict_{name}": value for name, value in strict.items()})
+        return scores
 
     def predictions(
         self, split: str, features: Sequence[Feature], answers: Sequence[Answer]
     ) -> List[Tuple[str, Any]]:
-        """Labels of the words; words cut off by the maximum length get ``O`` (or the first label)."""
-        other = "O" if "O" in self._ids else self.labels[0]
+        """Labels of the words; words that the model did not see get the label that is outside."""
+        classes = self.classes
+        other = self.tagging.outside or OUTSIDE
         result: List[Tuple[str, Any]] = []
         for feature, answer in zip(features, answers):
             labels = [other] * len(feature["_labels"])
             best = np.asarray(answer["logits"]).argmax(axis=-1)
             for word, token in feature["_first"].items():
-                labels[word] = self.labels[int(best[token])]
+                labels[word] = classes[int(best[token])]
             result.append((feature["_id"], labels))
         return result
 
-    def _feature(self, split: str, sentence: Sentence, encoding: Encoding) -> Feature:
+    def _feature(self, sentence: Sentence, encoding: Encoding) -> Feature:
         first: Dict[int, int] = {}
         for token, word in enumerate(encoding.word_ids):
             if word is not None:
                 first.setdefault(word, token)
         labels = [IGNORED] * len(encoding.ids)
+        rows = {name: row for row, name in enumerate(self.classes)}
         for word, token in first.items():
-            label = sentence.labels[word]
-            if label not in self._ids:
-                raise DataError(
-                    f"split {split!r}, line {sentence.line + word}: unknown label {label!r}; "
-                    f"known are {', '.join(self.labels)}",
-                    hint="correct the label, or add sentences with it to the train split",
-                )
-            labels[token] = self._ids[label]
+            labels[token] = rows[sentence.labels[word]]
+        # Words behind the last that has a token were cut off, if the sentence was cut at all.
+        cut = len(sentence.words) - 1 - max(first, default=-1) if encoding.overflowing else 0
         return {
             "input_ids": encoding.ids,
             "token_type_ids": encoding.type_ids,
@@ -133,79 +145,62 @@ class TokenClassification(Task):
             "_id": str(sentence.line),
             "_labels": list(sentence.labels),
             "_first": first,
+            "_cut": cut,
         }
 
+    def _tell_unseen(self, split: str, features: Sequence[Feature], length: int) -> None:
+        """Say how many words a model does not see, and what they count as."""
+        words = sum(len(feature["_labels"]) for feature in features)
+        cut = sum(feature["_cut"] for feature in features)
+        empty = words - cut - sum(len(feature["_first"]) for feature in features)
+        said = []
+        if cut:
+            said.append(f"{cut} are behind the maximum length of {length} tokens")
+        if empty:
+            said.append(f"{empty} have no token")
+        if said:
+            _log.warning(
+                "%s, %s: of %d words %s; they are not trained, and count as predicted %r",
+                self.name,
+                split,
+                words,
+                " and ".join(said),
+                self.tagging.outside or OUTSIDE,
+            )
 
-def entities(labels: Sequence[str]) -> Set[Tuple[str, int, int]]:
-    """(type, first word, last word + 1) of every entity of an IOB or plain label sequence."""
-    found: Set[Tuple[str, int, int]] = set()
-    start, kind = 0, ""
-    for index, label in enumerate([*labels, "O"]):
-        prefix, _, rest = label.partition("-")
-        name = "" if label == "O" else (rest or label)
-        if kind and (name != kind or prefix == "B"):
-            found.add((kind, start, index))
-            kind = ""
-        if name and not kind:
-            start, kind = index, name
-    return found
+
+def entities(labels: Sequence[str], tagging: Optional[Tagging] = None) -> Set[EntitySpan]:
+    """(kind, first word, last word + 1) of every entity of a sequence of labels.
+
+    Args:
+        labels: of the words of a sentence.
+        tagging: how they are read; default: what these labels themselves tell.
+    """
+    read = tagging or Tagging.of(labels)
+    return set(spans([read.read(label) for label in labels]))
 
 
-def load_tokens(folder: Path) -> TokenClassification:
+def load_tokens(folder: Path, *, labels: Optional[Sequence[str]] = None) -> TokenClassification:
     """A token classification task from a folder of ``train`` and ``dev`` files.
 
-    ``.conll`` and ``.txt`` hold one word per line, its label in the last column, an empty line
-    between sentences; ``.jsonl`` holds ``{"words": [...], "labels": [...]}`` per line.
+    ``.conll``, ``.txt`` and ``.tsv`` hold one word per line, its label in the last column, columns separated
+    by tabs or by spaces, an empty line between sentences; ``.jsonl`` and ``.json`` hold ``{"words": [...],
+    "labels": [...]}``, or ``tokens`` with ``tags`` or ``ner_tags``. Labels may be numbers where something
+    says what they mean: ``labels``, or the ``dataset_info.json`` of `datasets` in the folder.
+
+    Args:
+        folder: of the files.
+        labels: class names by id; default: those of train, the one outside first, the others sorted.
 
     Raises:
-        DataError: a file is missing or a line is not as it must be.
+        DataError: a file is missing, a line is not as it must be, or nothing says what numbers mean.
+        UsageError: a class is named twice.
     """
-    files = find_splits(folder, _SUFFIXES)
-    splits = {split: list(_read(path)) for split, path in files.items()}
+    if labels is not None and len(set(labels)) < len(labels):
+        raise UsageError(f"--label names a class twice: {', '.join(labels)}", hint="name each class once")
+    splits = read_folder(Path(folder), labels)
     first = "train" if "train" in splits else next(iter(splits))
-    labels = sorted(
-        {label for s in splits[first] for label in s.labels}, key=lambda label: (label != "O", label)
-    )
-    for split, sentences in splits.items():
-        if not sentences:
-            raise DataError(f"{files[split]} holds no sentences", hint="add sentences to the file")
-    return TokenClassification("tokens", splits, labels)
-
-
-def _read(path: Path) -> Iterator[Sentence]:
-    name = path.name[:-3] if path.suffix == ".gz" else path.name
-    return _read_jsonl(path) if name.endswith(".jsonl") else _read_conll(path)
-
-
-def _read_jsonl(path: Path) -> Iterator[Sentence]:
-    for line, row in read_rows(path):
-        words, labels = row.get("words", row.get("tokens")), row.get("labels", row.get("tags"))
-        if not isinstance(words, list) or not isinstance(labels, list) or len(words) != len(labels):
-            raise DataError(
-                f"{path}, line {line}: no two lists of one length in {json.dumps(row)[:60]}",
-                hint='write {"words": ["..."], "labels": ["..."]}',
-            )
-        yield Sentence(line, tuple(map(str, words)), tuple(map(str, labels)))
-
-
-def _read_conll(path: Path) -> Iterator[Sentence]:
-    words: List[str] = []
-    labels: List[str] = []
-    start = 1
-    with open_text(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            cells = line.split()
-            if not cells or cells[0] == "-DOCSTART-":
-                if words:
-                    yield Sentence(start, tuple(words), tuple(labels))
-                words, labels, start = [], [], number + 1
-                continue
-            if len(cells) < 2:
-                raise DataError(
-                    f"{path}, line {number}: {line.strip()!r} has no label",
-                    hint="write the word and its label, separated by a space or tab",
-                )
-            words.append(cells[0])
-            labels.append(cells[-1])
-    if words:
-        yield Sentence(start, tuple(words), tuple(labels))
+    found = sorted({label for sentence in splits[first] for label in sentence.labels})
+    outside = Tagging.of(found).outside
+    names = labels if labels is not None else sorted(found, key=lambda label: label != outside)
+    return TokenClassification("tokens", splits, names)

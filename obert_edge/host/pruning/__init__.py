@@ -38,7 +38,8 @@ Signatures, all keyword-friendly (defaults are the project's, not the paper's, w
     LinearSchedule(same arguments)
     RewindingLearningRate(initial, final, rewinds, end, unit="epochs", warmup=0)
     PruningCallback(schedule, *, criterion="obert", pattern="4x1", scope=None, gradients=256,
-                    gradient_batch_size=16, loss_fn=None, seed=42, progress=None)  -> TrainerCallback
+                    gradient_batch_size=16, loss_fn=None, seed=42, keep_zeros=True, progress=None)
+                                                                                   -> TrainerCallback
     distillation_loss(student_outputs, teacher_outputs, label_loss, *, hardness, temperature) -> Tensor
     Teacher(model);  DistillationLoss(teacher, *, hardness=1.0, temperature=2.0)
 

@@ -60,6 +60,7 @@ class PruningCallback(TrainerCallback):
         loss_fn: replaces the model's own label loss. The distillation loss is not used for
             gradients, as in the paper's code.
         seed: of the choice of gradient batches.
+        keep_zeros: whether weights that are zero when training begins count as pruned.
         progress: ``progress(what, done, total)`` during pruning steps.
 
     Attributes:
@@ -79,6 +80,7 @@ class PruningCallback(TrainerCallback):
         gradient_batch_size: int = 16,
         loss_fn: Optional[LossFunction] = None,
         seed: int = 42,
+        keep_zeros: bool = True,
         progress: Optional[Progress] = None,
     ) -> None:
         self.schedule = schedule
@@ -92,6 +94,7 @@ class PruningCallback(TrainerCallback):
         self.gradient_batch_size = gradient_batch_size
         self.loss_fn = loss_fn
         self.seed = seed
+        self.keep_zeros = keep_zeros
         self.progress = progress
         self.masks: Optional[Masks] = None
         self.reports: List[PruningReport] = []
@@ -112,7 +115,7 @@ class PruningCallback(TrainerCallback):
             self.pattern.check(name, tuple(weight.shape))
         if self.schedule is not None:
             self._plan = self._resolve(self.schedule, args, state, kwargs.get("train_dataloader"))
-        self.masks = Masks.from_weights(model)
+        self.masks = Masks.from_weights(model) if self.keep_zeros else Masks.all_kept(model)
         saved = Path(args.output_dir) / f"checkpoint-{state.global_step}" / MASK_FILE
         if state.global_step > 0 and saved.exists():
             self.masks = Masks.load(saved)

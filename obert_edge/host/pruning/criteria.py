@@ -108,11 +108,13 @@ class CriterionRow(NamedTuple):
         home: ``module:class``, the module in this package.
         help: which weights it removes, for the command line and the reference.
         options: what its constructor takes; None: nothing.
+        needs_labels: whether it looks at the loss, and so at labels, when it prunes in one shot.
     """
 
     home: str
     help: str
     options: Optional[Type[Settings]] = None
+    needs_labels: bool = True
 
 
 #: By the names that users give.
@@ -120,14 +122,17 @@ CRITERIA: Dict[str, CriterionRow] = {
     "obert": CriterionRow(
         "surgeon:Surgeon", "least rise of the loss by the Fisher matrix (equation 3)", SurgeonOptions
     ),
-    "magnitude": CriterionRow("magnitude:Magnitude", "smallest weights"),
+    "magnitude": CriterionRow("magnitude:Magnitude", "smallest weights", needs_labels=False),
     "movement": CriterionRow("movement:Movement", "weights that training moves toward zero"),
     "soft-movement": CriterionRow(
         "soft_movement:SoftMovement", "lowest trained scores; weights may come back", SoftMovementOptions
     ),
-    "wanda": CriterionRow("wanda:Wanda", "smallest products of weight and input norm"),
+    "wanda": CriterionRow("wanda:Wanda", "smallest products of weight and input norm", needs_labels=False),
     "sparsegpt": CriterionRow(
-        "sparsegpt:SparseGPT", "least change of each layer's output, column by column", SparseGPTOptions
+        "sparsegpt:SparseGPT",
+        "least change of each layer's output, column by column",
+        SparseGPTOptions,
+        needs_labels=False,
     ),
 }
 

@@ -36,6 +36,24 @@ class LayerSparsity:
 
 
 @dataclass(frozen=True)
+class FisherFacts:
+    """How the Fisher matrix compares with what dampens it, over the matrices of a model.
+
+    Attributes:
+        mean_diagonal: mean over matrices of the mean diagonal of kept weights, undampened.
+        median_diagonal: the median over matrices of the same.
+        dampening: the median over matrices of what was added to the diagonal.
+        degenerate: share of matrices whose mean diagonal is below what was added: there the matrix is
+            nearly the identity, and saliency nearly the magnitude.
+    """
+
+    mean_diagonal: float
+    median_diagonal: float
+    dampening: float
+    degenerate: float
+
+
+@dataclass(frozen=True)
 class PruningReport:
     """What one pruning step did.
 
@@ -48,6 +66,7 @@ class PruningReport:
         gradients: how many mini-batch gradients were used (per Fisher estimate).
         loss_increase: what the quadratic model of the loss expects the removal to cost, in
             units of the loss (equation 1 of the paper), or None where there is no such model.
+        fisher: what the Fisher matrix said, or None where there is none.
     """
 
     criterion: str
@@ -57,6 +76,7 @@ class PruningReport:
     seconds: Dict[str, float] = field(default_factory=dict)
     gradients: int = 0
     loss_increase: Optional[float] = None
+    fisher: Optional[FisherFacts] = None
 
     @property
     def sparsity(self) -> float:

@@ -20,6 +20,7 @@ def distillation_loss(
     hardness: float,
     temperature: float,
     valid: Optional[Tensor] = None,
+    multi_label: bool = False,
 ) -> Tensor:
     """``(1 - hardness) * label_loss + hardness * KL(teacher || student)``.
 
@@ -27,7 +28,8 @@ def distillation_loss(
     gradients keep their size whatever T is, averaged over rows (examples, or tokens where there
     is a distribution per token) and then over output keys (start and end of an answer). Where the
     model has a single output (a regression) there is no distribution: the squared difference
-    takes the divergence's place.
+    takes the divergence's place. Where every class is a yes or a no of its own (multi-label) there is a
+    distribution per class, and their divergences are averaged over classes, as the label loss is.
 
     Args:
         student: outputs of a transformers model, with ``logits`` or ``start_logits`` and
@@ -39,6 +41,7 @@ def distillation_loss(
         temperature: T, above 0. The paper has 2.0 downstream and 5.5 upstream.
         valid: bool [...], the rows that count, such as the labeled tokens of a token
             classification or masked LM; None: all.
+        multi_label: whether a class is independent of the others.
 
     Returns:
         A scalar.
@@ -61,7 +64,7 @@ def distillation_loss(
                     f"{key} of the student has shape {list(ours.shape)}, of the teacher {list(theirs.shape)}",
                     hint="use a teacher with the same task, labels and tokenizer",
                 )
-            distilled.append(_divergence(ours, theirs, temperature, valid))
+            distilled.append(_divergence(ours, theirs, temperature, valid, multi_label))
     total = distilled[0].new_zeros(()) if distilled else torch.zeros(())
     if distilled:
         total = total + hardness * torch.stack(distilled).mean()
@@ -115,7 +118,8 @@ class DistillationLoss:
             return (loss, outputs) if return_outputs else loss
 
     and set ``trainer.model_accepts_loss_kwargs = False``: the loss is a mean over the batch, and
-    only then does the Trainer divide it by the number of accumulated batches.
+    only then does the Trainer divide it by the number of accumulated batches. Where these differ in size,
+    ``host/stages/training.py`` weighs them.
 
     Args:
         teacher: the teacher, or a model to make one of.
@@ -123,6 +127,7 @@ class DistillationLoss:
         temperature: see :func:`distillation_loss`.
         hidden_states: weight of :func:`hidden_state_loss`, which is added; 0: logits only.
         layers: see :func:`hidden_state_loss`.
+        multi_label: see :func:`distillation_loss`.
 
     Raises:
         UsageError: hardness, temperature or weight is out of range.
@@ -136,6 +141,7 @@ class DistillationLoss:
         temperature: float = 2.0,
         hidden_states: float = 0.0,
         layers: Optional[Sequence[int]] = None,
+        multi_label: bool = False,
     ) -> None:
         Distillation.check(hardness=hardness, temperature=temperature, hidden_states=hidden_states)
         self.teacher = teacher if isinstance(teacher, Teacher) else Teacher(teacher)
@@ -143,14 +149,26 @@ class DistillationLoss:
         self.temperature = temperature
         self.hidden_states = hidden_states
         self.layers = layers
+        self.multi_label = multi_label
 
     def __call__(self, student: nn.Module, inputs: Mapping[str, Any]) -> Tuple[Tensor, Any]:
         """The loss and the student's outputs for a batch."""
+        loss, hidden, outputs = self.parts(student, inputs)
+        return loss if hidden is None else loss + hidden, outputs
+
+    def parts(self, student: nn.Module, inputs: Mapping[str, Any]) -> Tuple[Tensor, Optional[Tensor], Any]:
+        """The parts of the loss, which are means over different things, and the student's outputs.
+
+        Returns:
+            The loss on labels and logits, a mean over rows (or labeled tokens); the weighted loss on hidden
+            states, a mean over real tokens, or ``None`` without one; the outputs.
+        """
         deep = {"output_hidden_states": True} if self.hidden_states > 0.0 else {}
         outputs = student(**inputs, **deep)
         label_loss = getattr(outputs, "loss", None)
         if self.hardness == 0.0 and not deep:
-            return distillation_loss(outputs, outputs, label_loss, hardness=0.0, temperature=1.0), outputs
+            loss = distillation_loss(outputs, outputs, label_loss, hardness=0.0, temperature=1.0)
+            return loss, None, outputs
         answers = self.teacher({**inputs, **deep})
         loss = distillation_loss(
             outputs,
@@ -159,13 +177,14 @@ class DistillationLoss:
             hardness=self.hardness,
             temperature=self.temperature,
             valid=_valid_tokens(outputs, inputs),
+            multi_label=self.multi_label,
         )
-        if deep:
-            difference = hidden_state_loss(
-                outputs.hidden_states, answers.hidden_states, inputs.get("attention_mask"), self.layers
-            )
-            loss = loss + self.hidden_states * difference
-        return loss, outputs
+        if not deep:
+            return loss, None, outputs
+        difference = hidden_state_loss(
+            outputs.hidden_states, answers.hidden_states, inputs.get("attention_mask"), self.layers
+        )
+        return loss, self.hidden_states * difference, outputs
 
 
 def hidden_state_loss(
@@ -221,7 +240,13 @@ def _valid_tokens(outputs: Any, inputs: Mapping[str, Any]) -> Optional[Tensor]:
     return mask.bool() if isinstance(mask, Tensor) and mask.shape == logits.shape[:2] else None
 
 
-def _divergence(student: Tensor, teacher: Tensor, temperature: float, valid: Optional[Tensor]) -> Tensor:
+def _divergence(
+    student: Tensor, teacher: Tensor, temperature: float, valid: Optional[Tensor], multi_label: bool = False
+) -> Tensor:
+    if multi_label:
+        return (
+            _binary_divergence(student.float() / temperature, teacher.float() / temperature) * temperature**2
+        )
     if student.shape[-1] == 1:
         difference = (student.float() - teacher.float()).square().squeeze(-1)
         return difference.mean() if valid is None else difference[valid].mean()
@@ -232,6 +257,13 @@ def _divergence(student: Tensor, teacher: Tensor, temperature: float, valid: Opt
     rows = student.numel() // student.shape[-1]
     divergence = nn.functional.kl_div(ours, theirs, reduction="sum", log_target=True)
     return divergence * temperature**2 / rows
+
+
+def _binary_divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) of one Bernoulli distribution per logit, averaged."""
+    likely = torch.sigmoid(teacher)
+    cross = nn.functional.binary_cross_entropy_with_logits(student, likely)
+    return cross - nn.functional.binary_cross_entropy_with_logits(teacher, likely)
 
 
 def _logit_keys(outputs: Any) -> List[str]:

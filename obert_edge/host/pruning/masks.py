@@ -29,6 +29,11 @@ _ENCODER_LINEAR = re.compile(
 )
 
 
+def is_prunable(path: str) -> bool:
+    """Whether a module path is that of one of the six linears of an encoder layer."""
+    return _ENCODER_LINEAR.fullmatch(path) is not None
+
+
 def prunable_linears(model: nn.Module) -> Dict[str, nn.Module]:
     """The linear modules of the encoder blocks, by module path, in the model's order.
 
@@ -42,7 +47,7 @@ def prunable_linears(model: nn.Module) -> Dict[str, nn.Module]:
     found: Dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
-        if _ENCODER_LINEAR.fullmatch(name) and isinstance(weight, Tensor) and weight.dim() == 2:
+        if is_prunable(name) and isinstance(weight, Tensor) and weight.dim() == 2:
             found[name] = module
     if not found:
         raise UsageError(
@@ -86,6 +91,16 @@ class Masks(Mapping[str, Tensor]):
     def from_weights(cls, model: nn.Module) -> Masks:
         """The masks a model already has: a weight that is exactly zero is pruned."""
         return cls({name: weight.detach() != 0 for name, weight in prunable_weights(model).items()})
+
+    @classmethod
+    def all_kept(cls, model: nn.Module) -> Masks:
+        """Masks under which no weight is pruned, whatever it is."""
+        return cls(
+            {
+                name: torch.ones_like(weight, dtype=torch.bool)
+                for name, weight in prunable_weights(model).items()
+            }
+        )
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]

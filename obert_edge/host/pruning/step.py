@@ -8,12 +8,13 @@ pruning step is cut into parts, every one with saliencies of its own.
 from __future__ import annotations
 
 import time
-from typing import Callable, Dict, List, Mapping, Optional
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from obert_edge.host.pruning.criteria import SurgeonOptions
+from obert_edge.host.pruning.criterion import FisherFacts
 from obert_edge.host.pruning.fisher import BlockFisher, BlockLayout
 from obert_edge.host.pruning.greedy import cell_scores, greedy_scores
 from obert_edge.host.pruning.masks import Masks, select
@@ -61,6 +62,7 @@ class PruningStep:
         self._rank = this_process()[0]
         self._fishers: Dict[str, BlockFisher] = {}
         self._scores: Dict[str, Tensor] = {}
+        self._diagonals: Dict[str, Tuple[float, float]] = {}
         self._increase = 0.0
 
     @property
@@ -72,6 +74,10 @@ class PruningStep:
         """Take Fisher blocks of matrices this process owns, at the weights as they are, and score them."""
         for name, fisher in fishers.items():
             self._fishers[name] = fisher
+            # Of kept weights alone: pruned ones and the padding of blocks have no gradient.
+            places, kept = fisher.layout.blocks * fisher.layout.block_size, int(self._masks[name].sum())
+            diagonal = fisher.mean_diagonal() * places / max(kept, 1)
+            self._diagonals[name] = (diagonal, self._dampening(fisher))
             self._scores[name] = self._process(name)
             if self._progress is not None:
                 self._progress("saliency", len(self._scores), len(self._weights))
@@ -109,6 +115,30 @@ class PruningStep:
             seconds["update"] += time.perf_counter() - selected
         return seconds
 
+    def facts(self) -> FisherFacts:
+        """How the Fisher matrices that were scored compare with their dampening, over all processes."""
+        rows = torch.zeros(len(self._weights), 2, dtype=torch.float64)
+        for row, name in enumerate(self._weights):
+            rows[row] = torch.tensor(self._diagonals.get(name, (0.0, 0.0)), dtype=torch.float64)
+            if this_process()[1] > 1:
+                shared = rows[row].to(self._weights[name].device)
+                send_to_all(shared, self._owners[name])
+                rows[row] = shared.cpu()
+        diagonals, dampenings = rows[:, 0], rows[:, 1]
+        return FisherFacts(
+            mean_diagonal=float(diagonals.mean()),
+            median_diagonal=float(diagonals.median()),
+            dampening=float(dampenings.median()),
+            degenerate=float((diagonals < dampenings).double().mean()),
+        )
+
+    def _dampening(self, fisher: BlockFisher) -> float:
+        """What is added to the diagonal of a matrix."""
+        scale = fisher.mean_diagonal()
+        # A matrix that got no gradient at all has no scale of its own.
+        relative = self._options.relative_dampening and scale > 0
+        return self._options.dampening * (scale if relative else 1.0)
+
     def loss_increase(self) -> float:
         """Sum of ``1/2 dw^T F dw`` (equation 1) over the parts done, over all processes.
 
@@ -131,10 +161,7 @@ class PruningStep:
         """
         options, fisher, weight = self._options, self._fishers[name], self._weights[name]
         layout, columns = fisher.layout, self._pattern.columns
-        dampening = options.dampening
-        if options.relative_dampening and fisher.mean_diagonal() > 0:
-            # A matrix that got no gradient at all has no scale of its own.
-            dampening *= fisher.mean_diagonal()
+        dampening = self._dampening(fisher)
         before = layout.to_blocks(self._masks[name].to(weight.device))
         after = before if kept is None else layout.to_blocks(kept.to(weight.device))
         moved = layout.to_blocks(weight.detach().float()).clone()

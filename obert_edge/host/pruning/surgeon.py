@@ -7,6 +7,7 @@ the identity that select it.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -22,6 +23,7 @@ from obert_edge.host.pruning.criteria import SurgeonOptions
 from obert_edge.host.pruning.criterion import (
     Batch,
     Criterion,
+    FisherFacts,
     LossFunction,
     PruningReport,
     layer_sparsities,
@@ -37,6 +39,8 @@ from obert_edge.progress import Progress
 # Gradients that are multiplied into the Fisher matrix together, the most first: twice as many halve
 # the memory traffic of the sums. Beyond these the products themselves are what takes the time.
 _CHUNKS = (32, 28, 24, 20, 16, 12, 8)
+
+_log = logging.getLogger(__name__)
 
 
 class Surgeon(Criterion):
@@ -134,7 +138,7 @@ class Surgeon(Criterion):
         layouts = self._layouts(weights)
         owners = _owners(layouts)
         seconds = {"gradients": 0.0, "saliency": 0.0, "selection": 0.0, "update": 0.0}
-        increase = 0.0
+        increase, facts = 0.0, None
         parts = self.options.recomputations if masks.sparsity < sparsity else 0
         for target in waypoints(masks.sparsity, sparsity, parts) if parts else []:
             with tempfile.TemporaryDirectory(prefix="obert-edge-fisher-") as folder:
@@ -152,6 +156,8 @@ class Surgeon(Criterion):
                 for what, spent in step.run(target, self.options.rescorings).items():
                     seconds[what] += spent
                 increase += step.loss_increase()
+                facts = step.facts()
+                _warn_if_degenerate(facts)
         return PruningReport(
             criterion=self.name,
             pattern=str(pattern),
@@ -160,6 +166,7 @@ class Surgeon(Criterion):
             seconds=seconds,
             gradients=count,
             loss_increase=increase,
+            fisher=facts,
         )
 
     def saliencies(
@@ -274,6 +281,20 @@ class Surgeon(Criterion):
             ]
             plans.append((passes, chunk))
         return min(plans, key=lambda plan: len(plan[0]))  # of equals the first, with the largest chunk
+
+
+def _warn_if_degenerate(facts: FisherFacts) -> None:
+    """Say when dampening is all there is of most Fisher matrices: oBERT then chooses as magnitude does."""
+    if facts.degenerate >= 0.5:
+        _log.warning(
+            "gradients say little: the diagonal of the Fisher matrix (mean %.2g, median over matrices %.2g) "
+            "is below the dampening of %.2g in %.0f %% of the matrices, where oBERT chooses as magnitude "
+            "does; use a lower --dampening or --relative-dampening, or a loss that is not at its minimum",
+            facts.mean_diagonal,
+            facts.median_diagonal,
+            facts.dampening,
+            100 * facts.degenerate,
+        )
 
 
 def _sizes(layouts: Mapping[str, BlockLayout]) -> Dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Sampler
 
 from obert_edge.host.data import Answer, Feature
 from obert_edge.host.data.base import IGNORED
+from obert_edge.host.pruning.distillation import LABEL_KEYS
 
 #: Outputs [batch, tokens], with one value per token; any other output of two axes has one row per sequence.
 _PER_TOKEN = ("start_logits", "end_logits")
@@ -117,6 +118,15 @@ class PadCollator:
 
     def _fill(self, key: str) -> int:
         return {"input_ids": self.pad_token_id, "labels": IGNORED}.get(key, 0)
+
+
+def inputs_alone(
+    model: nn.Module, batches: Iterable[Mapping[str, torch.Tensor]]
+) -> Iterator[Dict[str, torch.Tensor]]:
+    """Batches without labels, and without what the model does not take."""
+    accepted = set(inspect.signature(model.forward).parameters) - LABEL_KEYS
+    for batch in batches:
+        yield {key: value for key, value in batch.items() if key in accepted}
 
 
 def answer_features(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from obert_edge.errors import UsageError
+from obert_edge.files import check_apart, check_folder
 from obert_edge.host.stages.evaluation import evaluate
 from obert_edge.host.stages.folders import remove_work, write_json
-from obert_edge.host.stages.models import has_head, read_config
+from obert_edge.host.stages.lengths import fitted_to
+from obert_edge.host.stages.models import check_head, has_head, read_config
 from obert_edge.host.stages.recipe import Recipe
 from obert_edge.host.stages.reports import Score, Summary
-from obert_edge.host.stages.runner import run_stage
+from obert_edge.host.stages.runner import check_folder_is_model, check_stage, run_stage, with_length
+from obert_edge.host.stages.stage import RecipeContext
 
 if TYPE_CHECKING:
     from obert_edge.host.data import Task
@@ -39,11 +43,16 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
         UsageError: ``<output>`` holds the results of another recipe.
         ObertEdgeError: a stage failed; the stages before it stay.
     """
-    output = Path(recipe.output)
-    _claim(output, recipe)
-    task = recipe.task.load()
-    current = Path(recipe.model)
+    output, current = Path(recipe.output), Path(recipe.model)
+    check_folder(output, overwrite=True)
+    check_apart(output, current)
+    check_folder_is_model(current)
+    task = recipe.load_task()
+    if progress:
+        sys.stderr.write(f"{task.describe()}\n")
     context = recipe.context(start=recipe.model if has_head(read_config(current), task) else None)
+    _check_stages(recipe, task, context)
+    _claim(output, recipe)
     scores: List[Score] = []
     for number, (stage, settings) in enumerate(recipe.stages(), start=1):
         result = output / stage.output_name(number)
@@ -53,14 +62,33 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
             told = stage.in_recipe(settings, context)
             run_stage(stage, current, task, result, told, progress=progress)
         if stage.writes_file:
-            scores.append(_scored(recipe, task, stage.name, result, against=current))
+            if task.labeled and has_head(read_config(current), task):
+                scores.append(_scored(recipe, task, stage.name, result, against=current))
             continue
         current, context = result, stage.tell_others(context, result)
-        if has_head(read_config(result), task):
+        if task.labeled and has_head(read_config(result), task):
             scores.append(_scored(recipe, task, stage.name, result))
     summary = Summary(recipe.to_dict(), scores)
     write_json(output / SUMMARY, summary.to_dict())
     return summary
+
+
+def _check_stages(recipe: Recipe, task: Task, context: RecipeContext) -> None:
+    """Refuse before the first stage what a later one, or a score, would refuse."""
+    model, learning = Path(recipe.model), None
+    for stage, settings in recipe.stages():
+        told = stage.in_recipe(settings, context)
+        check_stage(stage, told, task)
+        with_length(told, model, task)
+        if learning is None and stage.needs_task and stage.needs_labels(told):
+            learning = stage
+    if recipe.task.max_length is not None:
+        fitted_to(model, task, recipe.task.max_length)
+    config = read_config(model)
+    if learning is not None:  # what comes before it keeps the head
+        check_head(model, config, task, new_head=learning.makes_head, quiet=True)
+    elif task.labeled and has_head(config, task):  # which is scored
+        check_head(model, config, task, training=False, quiet=True)
 
 
 def _claim(output: Path, recipe: Recipe) -> None:

@@ -10,12 +10,23 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from obert_edge.errors import CheckpointError, UsageError, VerificationError
-from obert_edge.files import atomic_file
+from obert_edge.files import atomic_file, check_file
 from obert_edge.host.checkpoints.pytorch import quiet_transformers
 from obert_edge.host.data import Answer, Feature, Task, load_tokenizer
+from obert_edge.host.data.base import SEQUENCE_CLASSIFICATION
+from obert_edge.host.data.labels import tell
 from obert_edge.host.stages.batching import answer_features
-from obert_edge.host.stages.models import load_model, quantized, read_config
+from obert_edge.host.stages.lengths import fitted_to, fitted_within
+from obert_edge.host.stages.models import (
+    Head,
+    check_head,
+    fit_task,
+    load_model,
+    quantized,
+    read_config,
+)
 from obert_edge.host.stages.reports import Score
+from obert_edge.host.stages.settings import Rows, Training
 
 
 def evaluate(
@@ -48,17 +59,29 @@ def evaluate(
         Its metrics; with ``against`` also the share of equal predictions.
 
     Raises:
-        UsageError: no such split.
-        CheckpointError: the model cannot be used.
+        UsageError: no such split, a value out of range, or predictions that cannot be written.
+        CheckpointError: the model cannot be used, or is not one of this task.
         BundleError: the bundle cannot be used.
+        DataError: the split has rows without a label.
     """
-    features, answers, kind = answer(model, task, split, max_length, batch_size, limit, threads)
-    predicted = task.predictions(split, features, answers)
+    Rows.check(limit=limit)
+    Training.check(max_length=max_length, batch_size=batch_size)
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads is {threads}; expected a whole number of 1 or more", hint="raise it")
+    if predictions is not None:
+        check_file(Path(predictions))
+        if Path(predictions).resolve() == Path(model).resolve():
+            raise UsageError(f"the predictions {predictions} are the model", hint="name another file")
+    fitted = fit_model(model, task, max_length)
+    # The other one is refused before the first one works.
+    other = None if against is None else fit_model(against, task, max_length)
+    features, answers, kind = _answer(model, fitted, split, max_length, batch_size, limit, threads)
+    predicted = fitted.predictions(split, features, answers)
     agreed = None
-    if against is not None:
-        theirs = answer(against, task, split, max_length, batch_size, limit, threads)[:2]
-        agreed = agreement(predicted, task.predictions(split, *theirs))
-    metrics = task.score(split, features, answers)
+    if against is not None and other is not None:
+        theirs = _answer(against, other, split, max_length, batch_size, limit, threads)[:2]
+        agreed = agreement(predicted, other.predictions(split, *theirs))
+    metrics = fitted.score(split, features, answers)
     if predictions is not None:
         with atomic_file(Path(predictions)) as path:
             lines = (json.dumps({"id": key, "prediction": value}) for key, value in predicted)
@@ -76,6 +99,32 @@ def evaluate(
     )
 
 
+def fit_model(model: Union[str, Path], task: Task, max_length: Optional[int] = None) -> Task:
+    """The task in the terms of a model's head, with a length that it has positions for.
+
+    What has to be assumed is said on stderr.
+
+    Args:
+        model: a model folder, quantized or not, or a bundle.
+        task: from :func:`obert_edge.host.data.load_task`.
+        max_length: tokens per feature; default: the task's, within the model's positions.
+
+    Raises:
+        UsageError: ``max_length`` is more than the model has positions for.
+        CheckpointError: the model is not there, has another head, or has other classes.
+        BundleError: the bundle cannot be used.
+    """
+    path = Path(model)
+    if path.is_file():
+        head, positions = _bundle_head(path)
+        fitted, note = fit_task(head, task)
+        tell(note)
+        return fitted_within(str(path), fitted, max_length, positions, positions)
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist", hint="pass a model folder or a .oeb bundle")
+    return fitted_to(path, check_head(path, read_config(path), task, training=False), max_length)
+
+
 def answer(
     model: Union[str, Path],
     task: Task,
@@ -84,13 +133,27 @@ def answer(
     batch_size: int = 32,
     limit: Optional[int] = None,
     threads: Optional[int] = None,
+) -> Tuple[Task, List[Feature], List[Answer], str]:
+    """Features of a split, a model's answers to them, and the kind of model it is.
+
+    The task that comes first is the one that scores and reads them: it is in the terms of the model's head.
+    """
+    fitted = fit_model(model, task, max_length)
+    return fitted, *_answer(model, fitted, split, max_length, batch_size, limit, threads)
+
+
+def _answer(
+    model: Union[str, Path],
+    task: Task,
+    split: str,
+    max_length: Optional[int],
+    batch_size: int,
+    limit: Optional[int],
+    threads: Optional[int],
 ) -> Tuple[List[Feature], List[Answer], str]:
-    """Features of a split, a model's answers to them, and the kind of model it is."""
     path = Path(model)
     if path.is_file():
         return _bundle_answers(path, task, split, max_length, batch_size, limit, threads)
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist", hint="pass a model folder or a .oeb bundle")
     config = read_config(path)
     features = task.features(split, load_tokenizer(path), max_length=max_length, limit=limit)
     if quantized(path):
@@ -137,6 +200,16 @@ def require_agreement(score: Score, percent: float) -> None:
             f"{score.n} examples; at least {percent:g} % was asked for",
             hint="rebuild the bundle from this very folder; if it stays, report it with both files",
         )
+
+
+def _bundle_head(path: Path) -> Tuple[Head, int]:
+    """What a bundle answers, by its manifest, and the tokens that it has positions for."""
+    from obert_edge.bundle.container import Bundle
+
+    with Bundle.open(path, "header") as bundle:
+        facts, model = bundle.manifest.task, bundle.manifest.model
+    problem = facts.problem_type if facts.type == SEQUENCE_CLASSIFICATION else ""
+    return Head(str(path), facts.type, model.class_name, tuple(facts.labels), problem), model.max_length
 
 
 def _bundle_answers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Callable, Dict, List, Optional
 from torch import nn
 from transformers import TrainerCallback
 
+from obert_edge.errors import ObertEdgeError
 from obert_edge.files import atomic_file
 from obert_edge.host.stages.folders import EVENTS, LOG_FILE
 
@@ -67,7 +69,16 @@ class LogCallback(TrainerCallback):
             control.should_log = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Write one row; evaluation summaries without a loss are skipped."""
+        """Write one row; evaluation summaries without a loss are skipped.
+
+        Raises:
+            ObertEdgeError: the loss is not a number: training has diverged.
+        """
+        if logs and not math.isfinite(logs.get("loss", 0.0)):
+            raise ObertEdgeError(
+                f"training diverged: the loss is {logs['loss']} at step {state.global_step}",
+                hint="use a lower learning rate (--learning-rate), a longer --warmup, or --precision fp32",
+            )
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
         row = {

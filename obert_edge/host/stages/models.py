@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, cast
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple, cast
 
 import torch
 from torch import nn
@@ -12,7 +12,6 @@ from torch import nn
 from obert_edge.errors import CheckpointError
 from obert_edge.host.checkpoints.checkpoint import Checkpoint, read_model_config
 from obert_edge.host.checkpoints.pytorch import load_pytorch, quiet_transformers
-from obert_edge.host.checkpoints.tokenizer_files import TOKENIZER_FILES
 from obert_edge.host.data import Task
 from obert_edge.host.data.base import (
     MASKED_LM,
@@ -20,6 +19,8 @@ from obert_edge.host.data.base import (
     SEQUENCE_CLASSIFICATION,
     TOKEN_CLASSIFICATION,
 )
+from obert_edge.host.data.labels import is_generic, listed, match_labels, names_of, tell
+from obert_edge.host.stages.companions import copy_companions
 
 QUANTIZATION = "quantization.json"
 #: What transformers' classes with a head are called, after the architecture's name.
@@ -29,35 +30,183 @@ HEADS = {
     QUESTION_ANSWERING: "ForQuestionAnswering",
     MASKED_LM: "ForMaskedLM",
 }
+#: The task to name for a head, where there is one for it alone.
+_TASK_OF = {QUESTION_ANSWERING: "squad", TOKEN_CLASSIFICATION: "tokens", MASKED_LM: "mlm"}
 
 
-def load_model(folder: Path, task: Task, *, seed: int = 42) -> nn.Module:
-    """Load a checkpoint with the head of ``task``; a missing head is initialized from ``seed``.
+@dataclass(frozen=True)
+class Head:
+    """What a model folder or a bundle answers.
 
-    Any folder that ``build`` takes will do, since one importer serves both. From a quantized checkpoint of
-    SparseML the float weights are loaded. A head whose labels come in another order than the task's is
-    put in the task's order.
+    Attributes:
+        where: the folder or file, for messages.
+        kind: the head a task may need (:attr:`Task.head`); anything else is one that no task needs.
+        class_name: what transformers calls it.
+        names: the model's own names of the rows of a classification head.
+        problem_type: what its labels are, as :attr:`Task.problem_type`; empty: it does not say.
+    """
+
+    where: str
+    kind: str
+    class_name: str
+    names: Tuple[str, ...] = ()
+    problem_type: str = ""
+
+    @property
+    def problem(self) -> str:
+        """The problem type as transformers takes it: one row alone is a regression."""
+        return self.problem_type or ("regression" if len(self.names) == 1 else "")
+
+
+def head_of(folder: Path, config: Mapping[str, Any]) -> Head:
+    """The head of a model folder by its ``config.json``.
 
     Raises:
-        CheckpointError: the folder is not a readable checkpoint, or its head has other labels.
+        CheckpointError: the classes have no proper ids.
     """
-    if (Path(folder) / QUANTIZATION).is_file():
+    classes = [str(name) for name in config.get("architectures") or ()]
+    suffixes = [*HEADS.items()]
+    if config.get("model_type") != "electra":  # whose pretraining head finds replaced tokens
+        suffixes.append((MASKED_LM, "ForPreTraining"))
+    kind, class_name = next(
+        ((kind, name) for name in classes for kind, suffix in suffixes if name.endswith(suffix)),
+        ("encoder", classes[0] if classes else "model without a head"),
+    )
+    if kind not in (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION):
+        return Head(str(folder), kind, class_name)
+    problem = str(config.get("problem_type") or "") if kind == SEQUENCE_CLASSIFICATION else ""
+    return Head(str(folder), kind, class_name, names_of(config), problem.replace("_classification", ""))
+
+
+def fit_task(head: Head, task: Task) -> Tuple[Task, str]:
+    """The task in the terms of a model's head, and what had to be assumed for it (empty: nothing).
+
+    Every path from a model to a task's labels goes through here: folders, bundles, stages and teachers.
+
+    Raises:
+        CheckpointError: the head is of another kind, its labels mean something else, or the data have a class
+            that it lacks.
+        UsageError: ``--label-map`` names no class.
+    """
+    if head.kind != task.head:
         raise CheckpointError(
-            f"{folder} is already quantized (it holds {QUANTIZATION})",
-            hint="start from the float checkpoint this one was made from",
+            f"{head.where} is a {head.class_name} and has no {task.head} head, which task "
+            f"{task.name!r} needs",
+            hint=_other_task(head, task),
         )
+    note = _check_problem(head, task)
+    if not task.labels or task.problem_type == "regression":
+        return task.for_head(task.labels), note
+    rows = match_labels(head.names, task.labels, model=head.where, task=task.name, label_map=task.label_map)
+    return task.for_head(rows.classes), "\n".join(filter(None, (note, rows.note)))
+
+
+def check_head(
+    folder: Path,
+    config: Mapping[str, Any],
+    task: Task,
+    *,
+    new_head: bool = False,
+    training: bool = True,
+    quiet: bool = False,
+) -> Task:
+    """Refuse a model folder that does not fit a task, before any work is done on either.
+
+    What has to be assumed is said on stderr.
+
+    Args:
+        folder: the model folder.
+        config: its ``config.json``.
+        task: from :func:`obert_edge.host.data.load_task`.
+        new_head: whether a model without the task's head is to get a new one.
+        training: whether labels will be trained, and not only scored.
+        quiet: whether nothing is said, because it will be later.
+
+    Returns:
+        The task in the terms of this model's head: its features count the rows of the head.
+
+    Raises:
+        CheckpointError: the model does not fit.
+    """
+    head = head_of(folder, config)
+    if head.kind != task.head and new_head:
+        left = "" if head.kind == "encoder" else ", and its own is left out"
+        tell("" if quiet else f"{folder} is a {head.class_name}: it gets a new {task.head} head{left}")
+        return task.for_head(task.labels)
+    fitted, note = fit_task(head, task)
+    doubled = [label for label in task.labels if fitted.classes.count(label) > 1]
+    if doubled and training:
+        raise CheckpointError(
+            f"several classes of {folder} ({listed(head.names)}) are {listed(doubled)} of the data: such a "
+            "model can be scored, and not trained",
+            hint="give each class of the model another one of the data in --label-map",
+        )
+    tell("" if quiet else note)
+    return fitted
+
+
+def load_model(folder: Path, task: Task, *, seed: int = 42, new_head: bool = False) -> nn.Module:
+    """Load a checkpoint with the head of ``task``.
+
+    Any folder that ``build`` takes will do, since one importer serves both. From a quantized checkpoint of
+    SparseML the float weights are loaded. The rows of the head come in the order of ``task.classes``, with
+    their names in the configuration; classes that the task lacks come after them.
+
+    Args:
+        folder: the model folder.
+        task: the task, as it is or in the terms of a head (:func:`check_head`).
+        seed: of a new head.
+        new_head: whether a model without the task's head gets a new one, which only training makes useful.
+
+    Raises:
+        CheckpointError: the folder is not a readable checkpoint, lacks the head, or has other labels.
+    """
+    _refuse_quantized(folder)
     checkpoint = Checkpoint.open(folder)
+    head = head_of(folder, checkpoint.config)
     torch.manual_seed(seed)
-    order: Optional[List[int]] = None
-    if has_head(checkpoint.config, task) and task.labels:
-        order = _label_order(folder, checkpoint.config, task)
-    model, missing = load_pytorch(checkpoint, HEADS[task.head], **task.model_options())
+    if head.kind != task.head and new_head:
+        model, missing = load_pytorch(checkpoint, HEADS[task.head], **task.model_options())
+        _check_complete(folder, model, missing, new_head=True)
+        return model  # type: ignore[no-any-return]
+    fitted, note = fit_task(head, task)
+    if not task.fitted:
+        tell(note)
+    # Names that transformers made up give way to those that were said.
+    names = list(fitted.classes if is_generic(head.names) else head.names)
+    model, missing = load_pytorch(checkpoint, HEADS[task.head], **_head_options(names, task))
     _check_complete(folder, model, missing)
-    if order is not None and order != sorted(order):
-        head = _output_layer(model)
-        with torch.no_grad():
-            head.weight.copy_(head.weight[order].clone())
-            head.bias.copy_(head.bias[order].clone())
+    if task.labels:
+        _order_rows(model, names, _row_order(head, fitted, task))
+    return model  # type: ignore[no-any-return]
+
+
+def load_as_it_is(folder: Path) -> nn.Module:
+    """Load a checkpoint with the head it was saved with, or with none, for work that needs no other.
+
+    Raises:
+        CheckpointError: the folder is not a readable checkpoint, lacks weights, or has another head.
+    """
+    _refuse_quantized(folder)
+    checkpoint = Checkpoint.open(folder)
+    name = str((checkpoint.config.get("architectures") or ["Model"])[0])
+    suffixes = (*HEADS.values(), "ForPreTraining", "Model")
+    suffix = next((suffix for suffix in suffixes if name.endswith(suffix)), None)
+    if suffix is None:
+        raise CheckpointError(
+            f"{folder} is a {name}, a head that is not supported; supported are {', '.join(suffixes)}",
+            hint="save its encoder alone with save_pretrained",
+        )
+    model, missing = load_pytorch(checkpoint, suffix)
+    lost = [key for key in missing if "pooler." not in key]
+    if lost:
+        raise CheckpointError(
+            f"{folder} lacks {len(lost)} weights of a {name}, the first is {lost[0]}",
+            hint="download the checkpoint again; a converted one must keep transformers' tensor names",
+        )
+    if missing:
+        # A pooler that was never saved would be random numbers in what is written.
+        getattr(model, model.base_model_prefix, model).pooler = None
     return model  # type: ignore[no-any-return]
 
 
@@ -76,56 +225,136 @@ def quantized(folder: Path) -> bool:
 
 
 def save_model(model: nn.Module, source: Path, folder: Path) -> None:
-    """Write ``model`` and the tokenizer files of ``source`` into an existing folder."""
+    """Write ``model`` and what else ``source`` holds for it into an existing folder."""
     with quiet_transformers():
         model.save_pretrained(str(folder))  # type: ignore[operator]
-    copy_tokenizer(source, folder)
-
-
-def copy_tokenizer(source: Path, folder: Path) -> None:
-    """Copy the tokenizer files of one model folder to another."""
-    for name in TOKENIZER_FILES:
-        if (Path(source) / name).is_file():
-            shutil.copyfile(Path(source) / name, Path(folder) / name)
+    copy_companions(source, folder)
 
 
 def has_head(config: Mapping[str, Any], task: Task) -> bool:
     """Whether the checkpoint was saved with the kind of head the task needs."""
-    suffixes = (HEADS[task.head],) + (("ForPreTraining",) if task.head == MASKED_LM else ())
-    return any(str(name).endswith(suffixes) for name in config.get("architectures") or ())
+    return head_of(Path(), config).kind == task.head
 
 
-def _check_complete(folder: Path, model: Any, missing: Iterable[str]) -> None:
-    """Refuse a checkpoint that lacks weights of the encoder, which loading has filled with random numbers.
-
-    A head may be new, and so may a pooler: fine-tuning trains them from there.
-    """
-    prefix = f"{model.base_model_prefix}."
-    lost = sorted(key for key in missing if key.startswith(prefix) and ".pooler." not in key)
-    if lost:
+def _refuse_quantized(folder: Path) -> None:
+    if (Path(folder) / QUANTIZATION).is_file():
         raise CheckpointError(
-            f"{folder} lacks {len(lost)} weights of the encoder, the first is {lost[0]}",
-            hint="download the checkpoint again; a converted one must keep transformers' tensor names",
+            f"{folder} is already quantized (it holds {QUANTIZATION})",
+            hint="start from the float checkpoint this one was made from",
         )
 
 
-def _label_order(folder: Path, config: Mapping[str, Any], task: Task) -> Optional[List[int]]:
-    """For each label of the task its row in the checkpoint's head; ``None`` where the names do not tell.
+def _other_task(head: Head, task: Task) -> str:
+    """What to do with a model whose head is not the task's."""
+    if head.kind in _TASK_OF:
+        return (
+            f"name the task of its head (--task {_TASK_OF[head.kind]}), or use a model fine-tuned on this one"
+        )
+    if head.kind == SEQUENCE_CLASSIFICATION:
+        return (
+            "name the task of its head (--task text, or one of GLUE), or use a model fine-tuned on this one"
+        )
+    if task.head == MASKED_LM:
+        return "use the checkpoint of the pretrained model with its masked-LM head, such as a BertForMaskedLM"
+    return "fine-tune it on the task first (`obert-edge finetune`)"
+
+
+def _check_problem(head: Head, task: Task) -> str:
+    """Refuse a head whose labels are of another kind; what had to be assumed of one that does not say."""
+    wanted, rows = task.problem_type, len(head.names)
+    if not wanted:
+        return ""
+    if head.problem == wanted and (wanted != "regression" or rows == 1):
+        return ""
+    if not head.problem and wanted != "regression":
+        if wanted == "single_label":
+            return ""  # what transformers' pipeline takes such a model for, too
+        return f"{head.where} does not say what its labels are: taken as {wanted}, as the data are"
+    raise CheckpointError(
+        f"{head.where} is made for {_problem_words(head.problem or 'single_label')} with {rows} "
+        f"output{'s' if rows > 1 else ''} ({listed(head.names)}); the data of task {task.name!r} are for "
+        f"{_problem_words(wanted)}",
+        hint=_other_problem(head, task),
+    )
+
+
+def _problem_words(problem: str) -> str:
+    words = {"single_label": "single-label classification", "multi_label": "multi-label classification"}
+    return words.get(problem, problem)
+
+
+def _other_problem(head: Head, task: Task) -> str:
+    """What to do with data whose labels are not what a model was made for."""
+    other = "use a checkpoint that was fine-tuned on such data, or the bare encoder"
+    if task.name != "text":
+        return other
+    numbers = all(label.lstrip("-").isdecimal() for label in task.labels)
+    if head.problem == "multi_label" and task.problem_type == "single_label":
+        return f"read each label as a set of one with --problem-type multi_label, or {other}"
+    if head.problem == "regression" and task.problem_type == "single_label" and numbers:
+        return f"read the labels as numbers with --problem-type regression, or {other}"
+    if task.problem_type == "regression" and head.problem != "multi_label":
+        return f"make a class of every number with --problem-type single_label, or {other}"
+    return other
+
+
+def _head_options(names: Sequence[str], task: Task) -> Dict[str, Any]:
+    """Fields of the configuration for a head that is there already, with its own names."""
+    options = {key: value for key, value in task.model_options().items() if key == "problem_type"}
+    if task.labels:
+        options.update(
+            num_labels=len(names),
+            id2label=dict(enumerate(names)),
+            label2id={name: row for row, name in enumerate(names)},
+        )
+    return options
+
+
+def _row_order(head: Head, fitted: Task, task: Task) -> List[int]:
+    """The rows of the head in the order of ``task.classes``, and behind them those that it lacks.
 
     Raises:
-        CheckpointError: the number of labels differs.
+        CheckpointError: the head lacks a class of another model that ``task`` is in the terms of.
     """
-    by_id = config.get("id2label") or {}
-    found = [str(by_id[key]) for key in sorted(by_id, key=int)]
-    if found and len(found) != len(task.labels):
+    if task.problem_type == "regression" or fitted.classes == task.classes:
+        return list(range(len(fitted.classes)))
+    lost = [name for name in task.classes if name not in fitted.classes]
+    if lost:
         raise CheckpointError(
-            f"{folder} has a head of {len(found)} labels ({', '.join(found)}); "
-            f"task {task.name!r} has {len(task.labels)} ({', '.join(task.labels)})",
-            hint="pass the checkpoint fine-tuned on this task, or the bare encoder",
+            f"{head.where} has the classes {listed(head.names)}; the model to train has "
+            f"{listed(task.classes)}: {listed(lost)} are missing",
+            hint="use models of the same classes",
         )
-    names = [name.lower() for name in found]
-    wanted = [label.lower() for label in task.labels]
-    return [names.index(label) for label in wanted] if sorted(names) == sorted(wanted) else None
+    chosen = [fitted.classes.index(name) for name in task.classes]
+    return chosen + [row for row in range(len(fitted.classes)) if row not in chosen]
+
+
+def _order_rows(model: Any, names: Sequence[str], order: Sequence[int]) -> None:
+    """Put the rows of a classification head, and their names, in another order."""
+    if list(order) == sorted(order):
+        return
+    head = _output_layer(model)
+    with torch.no_grad():
+        head.weight.copy_(head.weight[list(order)].clone())
+        head.bias.copy_(head.bias[list(order)].clone())
+    model.config.id2label = {row: names[old] for row, old in enumerate(order)}
+    model.config.label2id = {names[old]: row for row, old in enumerate(order)}
+
+
+def _check_complete(folder: Path, model: Any, missing: Iterable[str], *, new_head: bool = False) -> None:
+    """Refuse a checkpoint that lacks weights, which loading has filled with random numbers.
+
+    A new head may be random, and so may the pooler below it: fine-tuning trains them from there.
+    """
+    prefix = f"{model.base_model_prefix}."
+    encoder = [key for key in missing if key.startswith(prefix) and ".pooler." not in key]
+    lost = sorted(encoder) or ([] if new_head else sorted(missing))
+    if lost:
+        raise CheckpointError(
+            f"{folder} lacks {len(lost)} weights of the {'encoder' if encoder else 'head'}, the first is "
+            f"{lost[0]}",
+            hint="download the checkpoint again; a converted one must keep transformers' tensor names",
+        )
 
 
 def _output_layer(model: nn.Module) -> nn.Linear:

@@ -90,10 +90,12 @@ def _when(moment: PruningMoment) -> str:
 def _rows(recipe: Recipe, training: Training) -> int:
     """Training features: counted where model and data are at hand, else what the recipe says."""
     from obert_edge.host.data import load_tokenizer
+    from obert_edge.host.stages.lengths import fitted_to
 
     try:
-        task = recipe.task.load()
+        task = recipe.load_task()
         tokenizer = load_tokenizer(Path(recipe.model))
+        task = fitted_to(Path(recipe.model), task, training.max_length)
         return len(task.features("train", tokenizer, max_length=training.max_length))
     except ObertEdgeError as error:
         if recipe.task.rows is None:

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, Union, cast
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Type, Union, cast
 
 from obert_edge.errors import UsageError
 from obert_edge.host.options import S, Settings, option, part
@@ -24,6 +24,9 @@ from obert_edge.host.stages.stage_prune import Prune, PruneSettings
 from obert_edge.host.stages.stage_quantize import Quantize, QuantizeSettings
 from obert_edge.host.stages.stage_transfer import Transfer, TransferSettings
 from obert_edge.host.stages.stage_trim import Trim, TrimSettings
+
+if TYPE_CHECKING:
+    from obert_edge.host.data import Task
 
 __all__ = [
     "STAGES",
@@ -81,6 +84,16 @@ class Recipe(Settings):
         """The stages that run, in their order, with their settings."""
         told = [(stage, getattr(self, stage.name)) for stage in STAGES]
         return [(stage, settings) for stage, settings in told if settings is not None]
+
+    def load_task(self) -> Task:
+        """The task, whose rows need labels where a stage learns from them.
+
+        Raises:
+            UsageError: there is no such task.
+            DataError: its data cannot be used.
+        """
+        stages = self.stages()
+        return self.task.load(not stages or any(stage.needs_labels(told) for stage, told in stages))
 
     def context(self, start: Optional[str] = None) -> RecipeContext:
         """What the stages know of each other before the first of them runs; ``start``: see there."""

@@ -37,12 +37,12 @@ class TrainingFigures(Figures):
     Attributes:
         steps: optimizer steps, those before an interruption included.
         seconds: wall time since the last start.
-        loss: logged last; 0 where none was.
+        loss: logged last; None: none was.
     """
 
     steps: float
     seconds: float
-    loss: float
+    loss: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class StageReport:
         options: what the stage was told, as plain values by part ("training", "pruning", ...).
         figures: what came of it.
         output: the folder or file it wrote.
+        sparsity: share of the encoder's linear weights that are zero in it; None: it is no model folder.
     """
 
     stage: str
@@ -62,6 +63,7 @@ class StageReport:
     options: Dict[str, Any]
     figures: Figures
     output: Path
+    sparsity: Optional[float] = None
 
     def to_dict(self) -> Dict[str, Any]:
         """Plain values for JSON, without the place of the output, which may be moved."""
@@ -69,11 +71,17 @@ class StageReport:
             "stage": self.stage,
             "task": self.task,
             **self.options,
-            "figures": self.figures.to_dict(),
+            "figures": {**self.figures.to_dict(), **self._zeros()},
         }
 
     def __str__(self) -> str:
-        return f"{self.stage}: wrote {self.output} ({self.figures})"
+        figures = str(self.figures)
+        if "sparsity" not in self.figures.to_dict():
+            figures = ", ".join([figures, *(f"{key} {value:.4g}" for key, value in self._zeros().items())])
+        return f"{self.stage}: wrote {self.output} ({figures})"
+
+    def _zeros(self) -> Dict[str, float]:
+        return {} if self.sparsity is None else {"sparsity": self.sparsity}
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union, cast
+from typing import TYPE_CHECKING, Any, List, Optional, Union, cast
 
-from obert_edge.errors import UsageError
-from obert_edge.host.checkpoints.checkpoint import read_model_config
+from obert_edge.errors import CheckpointError, DataError, UsageError
+from obert_edge.files import check_apart, check_file, check_folder
+from obert_edge.host.checkpoints.checkpoint import CONFIG, read_model_config
+from obert_edge.host.options import Settings
+from obert_edge.host.stages.companions import transformer_folder
 from obert_edge.host.stages.folders import (
     EVENTS,
     LOG_FILE,
@@ -18,6 +21,7 @@ from obert_edge.host.stages.folders import (
     write_json,
 )
 from obert_edge.host.stages.reports import StageReport
+from obert_edge.host.stages.settings import Rows, Training
 from obert_edge.host.stages.stage import REPORT, S, Stage, StageRun
 
 if TYPE_CHECKING:
@@ -59,27 +63,30 @@ def run_stage(
         DataError: the data cannot be used.
     """
     source, target = Path(model), Path(output)
-    if task is None and stage.needs_task:
-        raise UsageError(f"stage {stage.name} needs a task", hint="name one with --task and --data")
-    stage.check(settings, task)
+    Rows.check(limit=limit)
+    check_stage(stage, settings, task)
+    check_output(stage, source, target, overwrite=overwrite)
+    check_folder_is_model(source)
+    task = _with_head(stage, settings, source, with_length(settings, source, task))
 
     def run(place: Path, work: Path) -> StageReport:
-        figures = stage.apply(StageRun(stage.name, source, task, place, work, limit, progress), settings)
+        as_it_is = not stage.needs_labels(settings)
+        told = StageRun(stage.name, source, task, place, work, limit, progress, as_it_is)
+        figures = stage.apply(told, settings)
         name = None if task is None else task.name
         return StageReport(stage.name, name, stage.recorded(settings), figures, target)
 
     if stage.writes_file:
         return run(target, target.parent)
-    read_model_config(source)  # whatever is no model is refused before a folder is made
     identity = {
         "stage": stage.name,
         "source": str(source.resolve()),
-        "task": None if task is None else [task.name, list(task.labels)],
+        "task": None if task is None else _task_identity(task),
         "settings": dataclasses.asdict(cast(Any, settings)),
         "limit": limit,
     }
     with output_folder(target, overwrite=overwrite) as folder, work_folder(target, identity) as work:
-        report = run(folder, work)
+        report = dataclasses.replace(run(folder, work), sparsity=_sparsity(folder))
         write_json(folder / REPORT, report.to_dict())
         if (work / LOG_FILE).is_file():
             shutil.copyfile(work / LOG_FILE, folder / LOG_FILE)
@@ -87,3 +94,96 @@ def run_stage(
             shutil.copytree(work / EVENTS, folder / EVENTS)
     remove_work(target)
     return report
+
+
+def check_stage(stage: Stage[S], settings: S, task: Optional[Task]) -> None:
+    """Refuse a stage that cannot do what it was told with the task there is.
+
+    Raises:
+        UsageError: it needs a task, or its settings do not go together.
+        DataError: it learns from labels, and the task has none.
+    """
+    if task is None and stage.needs_task:
+        raise UsageError(f"stage {stage.name} needs a task", hint="name one with --task and --data")
+    stage.check(settings, task)
+    if task is not None and not task.labeled and stage.needs_labels(settings):
+        raise DataError(
+            f"stage {stage.name} learns from labels, and the rows of task {task.name!r} have none",
+            hint="add labels, or prune with --epochs 0 --method wanda, sparsegpt or magnitude",
+        )
+
+
+def check_output(stage: Stage[Any], source: Path, target: Path, *, overwrite: bool = False) -> None:
+    """Refuse an output that cannot be written, or that would take the place of the input.
+
+    Raises:
+        UsageError: it is of the other kind, is there already, or is the input or part of it.
+        ObertEdgeError: its folder cannot be written.
+    """
+    if not stage.writes_file:
+        check_folder(target, overwrite=overwrite)
+        if (source / CONFIG).is_file():  # else it is no model, which is said where it is read
+            check_apart(target, source, replaced=overwrite)
+        return
+    check_file(target)
+    if target.is_file() and target.suffix != ".oeb" and source.resolve() in target.resolve().parents:
+        raise UsageError(f"the output {target} is a file of the model", hint="name another output")
+
+
+def check_folder_is_model(source: Path) -> None:
+    """Refuse what is no model folder, before another is made.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    inner = transformer_folder(source)
+    if inner:
+        raise CheckpointError(
+            f"{source} holds modules of sentence-transformers, its transformer in {inner}",
+            hint=f"name {source / inner}, and give `build` the pooling of the other modules (--pooling)",
+        )
+    read_model_config(source)
+
+
+def with_length(settings: Settings, source: Path, task: Optional[Task]) -> Optional[Task]:
+    """The task with features that the model has positions for.
+
+    Raises:
+        UsageError: more are asked for than the model has positions for.
+    """
+    training = settings if isinstance(settings, Training) else getattr(settings, "training", None)
+    if task is None or training is None:
+        return task
+    from obert_edge.host.stages.lengths import fitted_to
+
+    return fitted_to(source, task, training.max_length)
+
+
+def _with_head(stage: Stage[S], settings: S, source: Path, task: Optional[Task]) -> Optional[Task]:
+    """The task in the terms of the model's head, for a stage that learns from labels.
+
+    Raises:
+        CheckpointError: the head does not fit.
+    """
+    if task is None or not stage.needs_task or not stage.needs_labels(settings):
+        return task
+    from obert_edge.host.stages.models import check_head
+
+    return check_head(source, read_model_config(source), task, new_head=stage.makes_head)
+
+
+def _task_identity(task: Task) -> List[Any]:
+    """What an interrupted run and the one that goes on must have in common: what labels mean to the model."""
+    meaning = [] if task.classes == task.labels else [list(task.classes)]
+    return [
+        task.name,
+        list(task.labels),
+        *meaning,
+        *([task.problem_type] if task.problem_type == "multi_label" else []),
+    ]
+
+
+def _sparsity(folder: Path) -> Optional[float]:
+    from obert_edge.host.stages.sparsity import read_sparsity
+
+    return read_sparsity(folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Optional, Tuple
 
+from obert_edge.bundle.manifest import PROBLEM_TYPES
 from obert_edge.host.checkpoints.quantization_format import ACTIVATIONS, EMBEDDINGS
 from obert_edge.host.options import Settings, option, refusal
 
@@ -46,7 +47,26 @@ class TaskSettings(Settings):
         None,
         flag="--label",
         absent="those of the train split",
-        help="Task text: the class names in the order of their ids.",
+        help="Tasks text and tokens: the class names in the order of their ids.",
+    )
+    label_map: Optional[Tuple[str, ...]] = option(
+        None,
+        flag="--label-map",
+        absent="their names say it",
+        help="MODEL=DATA for each class that the model calls otherwise than the data; the id of a class may "
+        "stand for the model's name.",
+    )
+    problem_type: Optional[str] = option(
+        None,
+        choices=PROBLEM_TYPES,
+        absent="what the column of the label holds",
+        help="Task text: one class per text, any number of classes, or a number.",
+    )
+    label_separator: Optional[str] = option(
+        None,
+        absent="several classes are a list",
+        example=";",
+        help="Task text: what is between the classes of a text.",
     )
     rows: Optional[int] = option(
         None,
@@ -57,8 +77,11 @@ class TaskSettings(Settings):
         recipe_only="only a dry run of a recipe needs it",
     )
 
-    def load(self) -> Task:
+    def load(self, needs_labels: bool = True) -> Task:
         """Load the task.
+
+        Args:
+            needs_labels: whether its rows must have labels.
 
         Raises:
             UsageError: there is no such task.
@@ -72,8 +95,25 @@ class TaskSettings(Settings):
             text_columns=self.text_columns,
             label_column=self.label_column,
             labels=self.labels,
+            label_map=self.label_map or (),
+            problem_type=self.problem_type,
+            label_separator=self.label_separator or "",
             tune=self.tune,
+            needs_labels=needs_labels,
         )
+
+
+@dataclass(frozen=True)
+class Rows(Settings):
+    """How much of a split is used."""
+
+    limit: Optional[int] = option(
+        None,
+        minimum=1,
+        absent="all",
+        example=1000,
+        help="Use only the first rows of the split, which for stages is train.",
+    )
 
 
 @dataclass(frozen=True)
@@ -97,9 +137,14 @@ class Training(Settings):
     max_length: Optional[int] = option(
         None, minimum=8, absent="the task's", example=128, help="Tokens per feature."
     )
-    weight_decay: float = option(0.01, minimum=0, help="Weight decay of AdamW, on weights and not on biases.")
+    weight_decay: float = option(
+        0.01, minimum=0, help="Weight decay of AdamW, on weights and not on biases or LayerNorm."
+    )
     accumulate: int = option(
-        1, minimum=1, help="Batches whose gradients are added up before a step of the optimizer."
+        1,
+        minimum=1,
+        help="Batches whose gradients are added up before a step of the optimizer, which is then that of one "
+        "batch so many times as large.",
     )
     precision: str = option(
         "fp32",
@@ -121,7 +166,11 @@ class Training(Settings):
         help="Probability in every dropout layer; 0 suits short runs and is several times faster on a CPU.",
     )
     freeze_embeddings: bool = option(
-        False, help="Leave the embedding tables as they are: faster, and a regularizer."
+        False, help="Leave the embeddings (tables and LayerNorm) as they are: faster, and a regularizer."
+    )
+    dense: bool = option(
+        False,
+        help="Train the zeros of a pruned model like its other weights; else what is pruned stays pruned.",
     )
     save_steps: Optional[int] = option(
         None,

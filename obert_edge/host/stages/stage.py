@@ -25,6 +25,7 @@ from typing import (
     TypeVar,
 )
 
+from obert_edge.errors import DataError
 from obert_edge.host.options import Settings
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, TrainingFigures
@@ -101,6 +102,8 @@ class Stage(ABC, Generic[S]):
     needs_task: ClassVar[bool] = True
     #: Whether it writes one file, and not a folder.
     writes_file: ClassVar[bool] = False
+    #: Whether it gives a model without the task's head a new one, because it trains on labels.
+    makes_head: ClassVar[bool] = False
 
     def output_name(self, number: int) -> str:
         """Name of its output among those of a recipe, in which it is the ``number``-th stage, from 1."""
@@ -109,6 +112,10 @@ class Stage(ABC, Generic[S]):
     def finished(self, output: Path) -> bool:
         """Whether ``output`` is there already, whole."""
         return (output / REPORT).is_file()
+
+    def needs_labels(self, settings: S) -> bool:
+        """Whether it learns from the task's labels; else the model keeps the head it has, or has none."""
+        return True
 
     def check(self, settings: S, task: Optional[Task]) -> None:
         """Refuse what cannot be done, before anything is written.
@@ -159,6 +166,7 @@ class StageRun:
         work: the folder for checkpoints and logs, which an interruption leaves in place.
         limit: use only so many rows of train; None: all.
         progress: whether to show progress on stderr.
+        as_it_is: whether the model keeps the head it has, whatever the task.
     """
 
     stage: str
@@ -168,6 +176,7 @@ class StageRun:
     work: Path
     limit: Optional[int] = None
     progress: bool = True
+    as_it_is: bool = False
 
     @property
     def task(self) -> Task:
@@ -197,14 +206,35 @@ class StageRun:
         return ProgressCallback(f"{self.stage} {self.task.name}") if self.progress else None
 
     def features(self, training: Training) -> List[Feature]:
-        """The rows of the train split, tokenized."""
-        return self.task.features("train", self.tokenizer, max_length=training.max_length, limit=self.limit)
+        """The rows of the train split, tokenized.
 
-    def load_network(self, training: Training) -> nn.Module:
-        """The model with the task's head; a missing head is initialized from the seed."""
-        from obert_edge.host.stages.models import load_model
+        Raises:
+            DataError: there is none.
+        """
+        features = self.task.features(
+            "train", self.tokenizer, max_length=training.max_length, limit=self.limit
+        )
+        if not features:
+            rows = "" if self.limit is None else f" among the first {self.limit}"
+            raise DataError(
+                f"split 'train' of task {self.task.name!r} has no row{rows} that can be trained on",
+                hint="give rows with an answer that is in the text (squad) or with some text (mlm), or a "
+                "larger --limit",
+            )
+        return features
 
-        return load_model(self.source, self.task, seed=training.seed)
+    def load_network(self, training: Training, *, new_head: bool = False) -> nn.Module:
+        """The model with the task's head, or as it is where the stage needs no labels.
+
+        Args:
+            training: its seed initializes what is new.
+            new_head: whether a head that the checkpoint lacks may be made.
+        """
+        from obert_edge.host.stages.models import load_as_it_is, load_model
+
+        if self.as_it_is:
+            return load_as_it_is(self.source)
+        return load_model(self.source, self.task, seed=training.seed, new_head=new_head)
 
     def train(
         self,
@@ -220,6 +250,8 @@ class StageRun:
     ) -> TrainingFigures:
         """Train the model in place, or go on where an interrupted run was.
 
+        The zeros of a pruned model stay, unless ``training.dense`` or a callback of the stage says otherwise.
+
         Args:
             network: from :meth:`load_network`.
             features: from :meth:`features`.
@@ -230,11 +262,19 @@ class StageRun:
             callbacks: further callbacks of transformers' Trainer.
             log_extra: values for other columns of the log.
         """
+        from obert_edge.host.pruning import PruningCallback
+        from obert_edge.host.stages.sparsity import is_pruned, keep_zeros
         from obert_edge.host.stages.training import make_distillation, make_score, train
 
         teacher = None
         if distillation is not None:
-            teacher = make_distillation(distillation, self.source, self.task, layers)
+            teacher = make_distillation(distillation, self.source, self.task, layers, training.max_length)
+        kept = [one for one in callbacks if isinstance(one, PruningCallback)]
+        if not kept and not training.dense and is_pruned(network):
+            kept = [keep_zeros()]
+            callbacks = [*callbacks, *kept]
+        if kept and log_extra is None:
+            log_extra = lambda: {"sparsity": kept[0].masks.sparsity if kept[0].masks else 0.0}  # noqa: E731
         return train(
             network,
             features,
@@ -251,9 +291,10 @@ class StageRun:
         )
 
     def save(self, network: nn.Module) -> None:
-        """Write a float model with its tokenizer and the report of its zeros."""
+        """Write a float model with what goes with it and the report of its zeros."""
+        from obert_edge.host.pruning import prunable_weights
         from obert_edge.host.stages.models import save_model
         from obert_edge.host.stages.sparsity import write_sparsity
 
         save_model(network, self.source, self.output)
-        write_sparsity(network, self.output)
+        write_sparsity(prunable_weights(network), self.output)

@@ -96,6 +96,10 @@ class Build(Stage[BuildSettings]):
     needs_task = False
     writes_file = True
 
+    def needs_labels(self, settings: BuildSettings) -> bool:
+        """It compiles what is there."""
+        return False
+
     def output_name(self, number: int) -> str:
         """A recipe has one bundle."""
         return "model.oeb"

@@ -60,6 +60,10 @@ class Drop(Stage[DropSettings]):
     verb = "drop-layers"
     settings = DropSettings
 
+    def needs_labels(self, settings: DropSettings) -> bool:
+        """Only what is trained learns from labels."""
+        return not settings.training.none
+
     def plan(self, settings: DropSettings, rows: Callable[[Training], int]) -> PlannedStage:
         """See :meth:`Stage.plan`."""
         training, planned = settings.training, TrainingPlan(0)
@@ -75,13 +79,12 @@ class Drop(Stage[DropSettings]):
     def apply(self, run: StageRun, settings: DropSettings) -> DropFigures:
         """See :meth:`Stage.apply`."""
         training, keep = settings.training, list(settings.keep)
+        features = [] if training.none else run.features(training)
         network = run.load_network(training)
         keep_layers(network, keep)
         figures = None
         if not training.none:
-            figures = run.train(
-                network, run.features(training), training, distillation=settings.distillation, layers=keep
-            )
+            figures = run.train(network, features, training, distillation=settings.distillation, layers=keep)
         run.save(network)
         return DropFigures(keep, figures)
 

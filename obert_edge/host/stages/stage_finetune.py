@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Union
 from obert_edge.host.stages.reports import StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
-from obert_edge.host.stages.timing import plan_training
+from obert_edge.host.stages.timing import plan_training, refuse_no_steps
 
 if TYPE_CHECKING:
     from obert_edge.host.data import Task
@@ -20,7 +20,12 @@ class Finetune(Stage[Training]):
 
     name = "finetune"
     verb = "finetune"
+    makes_head = True
     settings = Training
+
+    def check(self, settings: Training, task: Optional[Task]) -> None:
+        """It must train."""
+        refuse_no_steps("fine-tuning", settings)
 
     def tell_others(self, context: RecipeContext, output: Path) -> RecipeContext:
         """This is the dense model that teaches later stages."""
@@ -37,7 +42,7 @@ class Finetune(Stage[Training]):
     def apply(self, run: StageRun, settings: Training) -> TrainingFigures:
         """See :meth:`Stage.apply`."""
         features = run.features(settings)
-        network = run.load_network(settings)
+        network = run.load_network(settings, new_head=self.makes_head)
         figures = run.train(network, features, settings)
         run.save(network)
         return figures

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional,
 
 from obert_edge.files import atomic_file
 from obert_edge.host.options import part
-from obert_edge.host.pruning.criteria import options_of
+from obert_edge.host.pruning.criteria import CRITERIA, options_of
 from obert_edge.host.pruning.patterns import Pattern
 from obert_edge.host.pruning.settings import Distillation, Pruning
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
@@ -74,6 +74,10 @@ class Prune(Stage[PruneSettings]):
     verb = "prune"
     settings = PruneSettings
 
+    def needs_labels(self, settings: PruneSettings) -> bool:
+        """Some methods look at weights or inputs alone."""
+        return not settings.training.none or CRITERIA[settings.method].needs_labels
+
     def check(self, settings: PruneSettings, task: Optional[Task]) -> None:
         """The pattern must be one."""
         Pattern.parse(settings.pattern)
@@ -106,12 +110,17 @@ class Prune(Stage[PruneSettings]):
     def apply(self, run: StageRun, settings: PruneSettings) -> PruneFigures:
         """See :meth:`Stage.apply`."""
         from obert_edge.host.pruning import Masks, make_criterion
+        from obert_edge.host.stages.sparsity import check_target
 
+        training = settings.training
         criterion = make_criterion(settings.method, **options_of(settings.method, settings))
-        features = run.features(settings.training)
-        network = run.load_network(settings.training)
+        network = run.load_network(training)
+        if not training.dense:
+            pattern = Pattern.parse(settings.pattern)
+            check_target(network, str(run.source), pattern, settings.sparsity, at_once=training.none)
+        features = run.features(training)
         permutation = _permute(run, settings, criterion, network, features)
-        prune_now = _prune_at_once if settings.training.none else _prune_gradually
+        prune_now = _prune_at_once if training.none else _prune_gradually
         figures = prune_now(run, settings, criterion, network, features)
         run.save(network)
         return dataclasses.replace(
@@ -210,12 +219,15 @@ def _prune_at_once(
     run: StageRun, settings: PruneSettings, criterion: Criterion, network: nn.Module, features: List[Feature]
 ) -> PruneFigures:
     """One pruning step, without training."""
-    from obert_edge.host.pruning import prune_one_shot
+    from obert_edge.host.pruning import Masks, prune_one_shot
+    from obert_edge.host.stages.batching import inputs_alone
 
+    batches = _gradient_batches(run, settings, features)
     with shown(run.progress) as progress:
         report = prune_one_shot(
             network,
-            _gradient_batches(run, settings, features),
+            inputs_alone(network, batches) if run.as_it_is else batches,
+            masks=Masks.all_kept(network) if settings.training.dense else None,
             sparsity=settings.sparsity,
             pattern=settings.pattern,
             criterion=criterion,
@@ -243,6 +255,7 @@ def _prune_gradually(
         gradients=settings.gradients,
         gradient_batch_size=settings.gradient_batch_size,
         seed=training.seed,
+        keep_zeros=not training.dense,
         progress=run.bar.within_step if run.bar else None,
     )
     figures = run.train(

@@ -62,8 +62,17 @@ class Quantize(Stage[QuantizeSettings]):
     verb = "quantize"
     settings = QuantizeSettings
 
+    def needs_labels(self, settings: QuantizeSettings) -> bool:
+        """Calibration looks at ranges alone."""
+        return settings.qat
+
     def check(self, settings: QuantizeSettings, task: Optional[Task]) -> None:
-        """QAT must train."""
+        """QAT must train, and keep what is pruned."""
+        if settings.training.dense:
+            raise UsageError(
+                "quantizing keeps zeros, and dense gives them up",
+                hint="train them first with `obert-edge finetune --dense`, or leave --dense out",
+            )
         if settings.qat and settings.training.none:
             raise UsageError(
                 "quantization-aware training of 0 steps finds no ranges",
@@ -100,8 +109,10 @@ class Quantize(Stage[QuantizeSettings]):
         """See :meth:`Stage.apply`."""
         from obert_edge.calibration import calibrate
         from obert_edge.host.checkpoints.pytorch import quiet_transformers
+        from obert_edge.host.pruning import prunable_weights
         from obert_edge.host.quantization import QATCallback, save_quantized
-        from obert_edge.host.stages.models import copy_tokenizer
+        from obert_edge.host.stages.batching import inputs_alone
+        from obert_edge.host.stages.companions import copy_companions
         from obert_edge.host.stages.sparsity import write_sparsity
 
         training, embeddings = settings.training, settings.embeddings or EMBEDDINGS[0]
@@ -114,13 +125,13 @@ class Quantize(Stage[QuantizeSettings]):
             )
             figures = QuantizeFigures(training=trained)
         else:
-            batches = _calibration_batches(run, settings, features)
+            batches = inputs_alone(network, _calibration_batches(run, settings, features))
             calibrate(network, batches, settings.observer, settings.activations, embeddings)
             figures = QuantizeFigures(examples=min(settings.calibration_examples, len(features)))
         with quiet_transformers():
             save_quantized(network, None, run.output, settings.method)
-        copy_tokenizer(run.source, run.output)
-        write_sparsity(network, run.output)
+        copy_companions(run.source, run.output)
+        write_sparsity(prunable_weights(network), run.output)
         return figures
 
 

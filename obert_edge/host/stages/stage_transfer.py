@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Union
 
+from obert_edge.errors import UsageError
 from obert_edge.host.options import Settings, part
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
-from obert_edge.host.stages.timing import TrainingPlan, plan_training
+from obert_edge.host.stages.timing import TrainingPlan, plan_training, refuse_no_steps
 
 if TYPE_CHECKING:
     from obert_edge.host.data import Task
@@ -49,7 +50,17 @@ class Transfer(Stage[TransferSettings]):
 
     name = "transfer"
     verb = "transfer"
+    makes_head = True
     settings = TransferSettings
+
+    def check(self, settings: TransferSettings, task: Optional[Task]) -> None:
+        """It must train, and keep what is pruned."""
+        refuse_no_steps("sparse transfer", settings.training)
+        if settings.training.dense:
+            raise UsageError(
+                "sparse transfer keeps zeros, and dense gives them up",
+                hint="use `obert-edge finetune --dense`, or leave --dense out",
+            )
 
     def in_recipe(self, settings: TransferSettings, context: RecipeContext) -> TransferSettings:
         """The recipe's own dense model is the teacher, unless another is named."""
@@ -69,18 +80,18 @@ class Transfer(Stage[TransferSettings]):
 
     def apply(self, run: StageRun, settings: TransferSettings) -> TransferFigures:
         """See :meth:`Stage.apply`."""
-        from obert_edge.host.pruning import Masks, PruningCallback
+        from obert_edge.host.pruning import Masks
+        from obert_edge.host.stages.sparsity import keep_zeros
 
         features = run.features(settings.training)
-        network = run.load_network(settings.training)
+        network = run.load_network(settings.training, new_head=self.makes_head)
         zeros = Masks.from_weights(network).sparsity
         training = run.train(
             network,
             features,
             settings.training,
             distillation=settings.distillation,
-            callbacks=[PruningCallback()],  # without a schedule it keeps what is zero
-            log_extra=lambda: {"sparsity": zeros},
+            callbacks=[keep_zeros()],
         )
         run.save(network)
         return TransferFigures(training, zeros)

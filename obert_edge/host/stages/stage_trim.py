@@ -31,8 +31,10 @@ from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures.base import Decoder
 from obert_edge.host.checkpoints.checkpoint import CONFIG, SAFETENSORS, Checkpoint, read_json
 from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
+from obert_edge.host.checkpoints.quantization_format import FILE as QUANTIZATION
 from obert_edge.host.checkpoints.tokenizer_files import read_tokenizer
 from obert_edge.host.options import Settings, option
+from obert_edge.host.stages.companions import copy_companions
 from obert_edge.host.stages.reports import Figures, StageReport
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
@@ -49,14 +51,6 @@ from obert_edge.progress import Progress, shown
 if TYPE_CHECKING:
     from obert_edge.host.data import Task
 
-#: Beside the weights and the tokenizer, what a stage or sentence-transformers keeps in a folder.
-_KEPT_FILES = (
-    "quantization.json",
-    "sparsity.json",
-    "sparsity.md",
-    "modules.json",
-    "1_Pooling/config.json",
-)
 _WHOLE = 1 << 20  # tokens per feature: nothing is cut
 _CHUNK = 4096
 
@@ -121,6 +115,10 @@ class Trim(Stage[TrimSettings]):
     settings = TrimSettings
     needs_task = False
 
+    def needs_labels(self, settings: TrimSettings) -> bool:
+        """It counts pieces of texts."""
+        return False
+
     def check(self, settings: TrimSettings, task: Optional[Task]) -> None:
         """There must be something to count pieces in."""
         if task is None and not settings.corpus:
@@ -165,10 +163,9 @@ class Trim(Stage[TrimSettings]):
         trimmed = trim_tokenizer(description, choice.ids)
         _write_tokenizer(source, run.output, trimmed, choice.ids)
         _write_weights(checkpoint, config, run.output, choice.ids)
-        for name in _KEPT_FILES:
-            if (source / name).is_file():
-                (run.output / name).parent.mkdir(exist_ok=True)
-                shutil.copyfile(source / name, run.output / name)
+        if (source / QUANTIZATION).is_file():
+            shutil.copyfile(source / QUANTIZATION, run.output / QUANTIZATION)
+        copy_companions(source, run.output, vocabulary=False)
         saved = len(text.encode()) - len(_compact(trimmed).encode())
         return _figures(config, description, counts, choice, saved)
 
@@ -347,6 +344,7 @@ def _write_weights(checkpoint: Checkpoint, config: ModelConfig, folder: Path, id
             tensor = tensor[list(ids)]
         tensors[name] = np.ascontiguousarray(tensor)
     save_file(tensors, str(folder / SAFETENSORS), metadata={"format": "pt"})
+    _write_zeros(tensors, folder)
     new = {old: place for place, old in enumerate(ids)}
     raw = dict(checkpoint.config)
     raw["vocab_size"] = len(ids)
@@ -354,6 +352,18 @@ def _write_weights(checkpoint: Checkpoint, config: ModelConfig, folder: Path, id
         if key.endswith("_token_id") and isinstance(value, int) and value in new:
             raw[key] = new[value]
     (folder / CONFIG).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_zeros(tensors: Mapping[str, npt.NDArray[np.float32]], folder: Path) -> None:
+    """The report of the zeros, which trimming leaves where they are."""
+    import torch
+
+    from obert_edge.host.pruning.masks import is_prunable
+    from obert_edge.host.stages.sparsity import write_sparsity
+
+    paths = {name: name[: -len(".weight")] for name in tensors if name.endswith(".weight")}
+    linears = {path: torch.from_numpy(tensors[name]) for name, path in paths.items() if is_prunable(path)}
+    write_sparsity(linears, folder)
 
 
 def _row_tensors(config: ModelConfig) -> Set[str]:

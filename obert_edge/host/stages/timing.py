@@ -78,6 +78,16 @@ def total_steps(training: Training, rows: int) -> int:
     return max(1, math.ceil(training.epochs * steps_per_epoch(training, rows)))
 
 
+def refuse_no_steps(what: str, training: Training) -> None:
+    """Refuse a training of no steps where it is all that a stage does.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if training.none:
+        raise UsageError(f"{what} of 0 steps does nothing", hint="give --epochs or --max-steps above 0")
+
+
 def make_schedule(pruning: Pruning, steps: int) -> LinearSchedule:
     """When to prune how much.
 

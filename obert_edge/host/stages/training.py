@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, cast
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-from obert_edge.errors import CheckpointError, UsageError
+from obert_edge.errors import CheckpointError, ObertEdgeError, UsageError
 from obert_edge.host.checkpoints.pytorch import quiet_transformers
 from obert_edge.host.data import Feature, Task
+from obert_edge.host.data.base import IGNORED
+from obert_edge.host.data.labels import listed
 from obert_edge.host.pruning import DistillationLoss, RewindingLearningRate
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.batching import (
@@ -23,8 +25,9 @@ from obert_edge.host.stages.batching import (
     PadCollator,
     answer_features,
 )
+from obert_edge.host.stages.lengths import longest_sequence
 from obert_edge.host.stages.logs import LogCallback, ProgressCallback
-from obert_edge.host.stages.models import has_head, load_model, read_config
+from obert_edge.host.stages.models import check_head, has_head, load_model, read_config
 from obert_edge.host.stages.reports import TrainingFigures
 from obert_edge.host.stages.resume import CHECKPOINTS, CompleteCheckpoint, last_complete_checkpoint, step_of
 from obert_edge.host.stages.settings import Training
@@ -34,8 +37,33 @@ from obert_edge.host.stages.timing import total_steps
 _SCORED_ROWS = 1000
 
 
+class Counts(NamedTuple):
+    """What the parts of a loss are means over.
+
+    Attributes:
+        answers: labeled tokens, where there is a label per token; else rows.
+        tokens: tokens that are not padding, which hidden states are compared at.
+    """
+
+    answers: float
+    tokens: float
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Any]) -> Counts:
+        """Count in one batch."""
+        ids, labels = batch["input_ids"], batch.get("labels")
+        per_token = (
+            isinstance(labels, Tensor) and labels.shape == ids.shape and not labels.is_floating_point()
+        )
+        answers = (cast(Tensor, labels) != IGNORED).sum() if per_token else len(ids)
+        return cls(float(answers), float(batch["attention_mask"].sum()))
+
+
 class StageTrainer(Trainer):
     """Trainer whose loss may come from a teacher, and whose rate may rewind.
+
+    The gradient of a step is that of one large batch, however many batches are added up for it and whatever
+    their sizes: every batch counts by its rows, or by its labeled tokens where there is a label per token.
 
     Args:
         distillation: the loss that replaces the model's own; see ``pruning.DistillationLoss``.
@@ -52,10 +80,24 @@ class StageTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self._distillation = distillation
         self._rates = rates
-        if distillation is not None:
-            # The distillation loss is a mean over the batch: the Trainer must divide it by the
-            # number of accumulated batches, which it does only without this flag.
-            self.model_accepts_loss_kwargs = False
+        # The Trainer takes a model's **kwargs for a promise to divide its loss by the items of all batches
+        # of a step, which only some models of transformers keep. Without the flag the model gives the mean
+        # of each batch, which the Trainer divides by the number of batches; compute_loss does the rest.
+        self.model_accepts_loss_kwargs = False
+        self._together: Optional[Counts] = None
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Tuple[List[Any], Any]:
+        """The batches of one step; what their losses are means over is counted, over all processes."""
+        batches, items = super().get_batch_samples(*args, **kwargs)
+        self._together = None
+        if batches and (len(batches) > 1 or self.args.world_size > 1):
+            counted = torch.tensor([Counts.of(batch) for batch in batches], dtype=torch.float64).sum(dim=0)
+            if self.args.world_size > 1:
+                # The gradients of processes are averaged, so each divides by the mean count.
+                shared = self.accelerator.reduce(counted.float().to(self.args.device), "sum")
+                counted = cast(Tensor, shared).double().cpu() / self.args.world_size
+            self._together = Counts(*counted.tolist())
+        return batches, items
 
     def compute_loss(
         self,
@@ -64,10 +106,24 @@ class StageTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The loss of one batch."""
+        """The loss of one batch, times the share that the batch has in its step."""
+        counts = Counts.of(inputs)
+        hidden: Optional[Tensor] = None
         if self._distillation is None:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        loss, outputs = self._distillation(model, inputs)
+            loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        else:
+            loss, hidden, outputs = self._distillation.parts(model, inputs)
+        if counts.answers == 0:
+            loss = outputs["logits"].sum() * 0.0  # a mean over no token would be NaN
+        together = self._together
+        if together is not None:
+            # The Trainer divides by the number of batches afterward.
+            batches = self.current_gradient_accumulation_steps
+            loss = loss * (batches * counts.answers / max(together.answers, 1.0))
+            if hidden is not None:
+                hidden = hidden * (batches * counts.tokens / together.tokens)
+        if hidden is not None:
+            loss = loss + hidden
         return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -195,6 +251,7 @@ def train(
         save_strategy="steps",
         save_steps=options.save_steps or max(1, steps // 10),
         logging_steps=max(1, min(20, steps // 10)),
+        logging_nan_inf_filter=False,  # a loss that is no number is told, not replaced by those before it
         report_to="none",
         disable_tqdm=True,
         dataloader_num_workers=0,
@@ -230,10 +287,15 @@ def train(
             bar.close()
         if options.gradient_checkpointing:
             model.gradient_checkpointing_disable()  # type: ignore[operator]
+    if trainer.state.global_step < steps:
+        raise ObertEdgeError(
+            f"training ended after {trainer.state.global_step} of {steps} steps",
+            hint="run the same command again, which goes on from the last checkpoint; if it stays, report it",
+        )
     return TrainingFigures(
         steps=float(steps),
         seconds=round(time.monotonic() - began, 1),
-        loss=next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), 0.0),
+        loss=next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), None),
     )
 
 
@@ -260,7 +322,11 @@ def make_score(
 
 
 def make_distillation(
-    plan: Distillation, source: Path, task: Task, layers: Optional[Sequence[int]] = None
+    plan: Distillation,
+    source: Path,
+    task: Task,
+    layers: Optional[Sequence[int]] = None,
+    max_length: Optional[int] = None,
 ) -> Optional[DistillationLoss]:
     """The loss against a teacher, or ``None`` when ``plan`` gives it no weight.
 
@@ -269,10 +335,11 @@ def make_distillation(
         source: the folder the stage starts from; the teacher unless the plan names one.
         task: the task of teacher and student.
         layers: the teacher's layer for each of the student's; default: evenly spaced.
+        max_length: tokens of the longest feature; default: the task's.
 
     Raises:
-        CheckpointError: the teacher is missing, is not fine-tuned on a task, or has other labels or
-            another vocabulary.
+        CheckpointError: the teacher is missing, is not fine-tuned on a task, has other labels or
+            another vocabulary, or fewer positions than the longest feature.
     """
     if plan.none:
         return None
@@ -283,16 +350,32 @@ def make_distillation(
             f"the teacher {folder} has no {task.head} head to learn from",
             hint="fine-tune it first (`obert-edge finetune`), name another --teacher, or set --hardness 0",
         )
+    if plan.teacher is not None:
+        check_head(folder, theirs, task)
     if theirs.get("vocab_size") != ours.get("vocab_size"):
         raise CheckpointError(
             f"the teacher {folder} knows {theirs.get('vocab_size')} tokens, "
             f"{source} {ours.get('vocab_size')}",
             hint="teacher and student read the same token ids: use a teacher with the same tokenizer",
         )
+    longest, length = longest_sequence(folder), max_length or task.default_length
+    if length > longest:
+        raise CheckpointError(
+            f"the teacher {folder} has positions for {longest} tokens, features may have {length}",
+            hint=f"use --max-length {longest} or less, or another teacher",
+        )
+    teacher: Any = load_model(folder, task)
+    if len(task.classes) != teacher.config.num_labels and task.classes:
+        raise CheckpointError(
+            f"the teacher {folder} has {teacher.config.num_labels} classes, the model to train "
+            f"{len(task.classes)}: {listed(task.classes)}",
+            hint="use a teacher of the same classes, or set --hardness 0",
+        )
     return DistillationLoss(
-        load_model(folder, task),
+        teacher,
         hardness=plan.hardness,
         temperature=plan.temperature,
         hidden_states=plan.hidden_states,
         layers=layers,
+        multi_label=task.problem_type == "multi_label",
     )

@@ -60,3 +60,29 @@ def test_regression_is_scored_by_correlation(tmp_path, tokenizer):
     assert scores["spearman"] == pytest.approx(100.0)
     assert 80 < scores["pearson"] < 100
     assert task.model_options()["problem_type"] == "regression"
+
+
+def test_a_model_with_its_classes_in_another_order_is_trained_and_scored_by_name(sst2, tokenizer):
+    task = load_task("sst2", sst2).for_head(["positive", "mixed", "negative"])
+    features = task.features("dev", tokenizer)
+    assert [feature["labels"] for feature in features] == [0, 2]
+    answers = one_hot_answers(0, 1, count=3)
+    assert task.predictions("dev", features, answers)[1][1] == "mixed"
+    assert task.score("dev", features, answers) == {"accuracy": 50.0}
+    assert task.score("dev", features, one_hot_answers(0, 2, count=3)) == {"accuracy": 100.0}
+
+
+def test_the_positive_class_of_f1_is_the_tasks_whatever_the_models_order(tmp_path, tokenizer):
+    rows = "".join(f"{label}\tx\ty\n" for label in (1, 1, 0, 0))
+    (tmp_path / "dev.tsv").write_text("Quality\t#1 String\t#2 String\n" + rows)
+    task = load_task("mrpc", tmp_path)
+    straight = task.score("dev", task.features("dev", tokenizer), one_hot_answers(1, 0, 0, 0))
+    turned = task.for_head(["equivalent", "not_equivalent"])
+    assert turned.score("dev", turned.features("dev", tokenizer), one_hot_answers(0, 1, 1, 1)) == straight
+    assert straight["f1"] == pytest.approx(200 / 3)
+
+
+def test_answers_of_another_number_of_classes_are_refused(sst2, tokenizer):
+    task = load_task("sst2", sst2)
+    with pytest.raises(DataError, match="answers with 3 classes, task 'sst2' has 2"):
+        task.score("dev", task.features("dev", tokenizer), one_hot_answers(0, 1, count=3))

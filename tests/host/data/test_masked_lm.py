@@ -94,7 +94,16 @@ def test_a_folder_may_hold_its_own_splits_gzipped_too(tmp_path):
     assert load_task("mlm", tmp_path)._splits == {"train": ["a", "c"], "dev": ["b"]}
 
 
+def test_splits_may_have_other_usual_names_and_lines_other_ends(tmp_path):
+    (tmp_path / "train.txt").write_bytes(b"a\rc\r")
+    (tmp_path / "validation.txt").write_bytes(b"b\r\n")
+    assert load_task("mlm", tmp_path)._splits == {"train": ["a", "c"], "dev": ["b"]}
+
+
 def test_no_text_is_refused(tmp_path, tokenizer):
+    with pytest.raises(DataError, match="holds none of train, dev, test .* it holds nothing"):
+        load_task("mlm", tmp_path)
+    (tmp_path / "dev.txt").write_text("a\n")
     with pytest.raises(DataError, match=r"no train\.txt"):
         load_task("mlm", tmp_path)
     (tmp_path / "train.txt").write_text("\n \n")

@@ -73,3 +73,26 @@ def test_squad_scores_follow_the_official_normalization(prediction, answer, em, 
 def test_squad_takes_the_best_of_all_references_and_0_for_unanswered_questions():
     references = {"a": ["x", "the right one"], "b": ["y"]}
     assert metrics.squad({"a": "right one"}, references) == {"exact_match": 50.0, "f1": 50.0}
+
+
+def test_metrics_of_several_labels_are_those_of_scikit_learn():
+    from sklearn.metrics import accuracy_score, f1_score
+
+    chance = np.random.default_rng(0)
+    predicted, labels = chance.random((2, 50, 4)) < 0.4
+    assert labels.any(axis=0).all()
+    assert metrics.micro_f1_of_sets(predicted, labels) == pytest.approx(
+        100 * f1_score(labels, predicted, average="micro")
+    )
+    assert metrics.macro_f1_of_sets(predicted, labels) == pytest.approx(
+        100 * f1_score(labels, predicted, average="macro")
+    )
+    assert metrics.subset_accuracy(predicted, labels) == pytest.approx(
+        100 * accuracy_score(labels, predicted)
+    )
+
+
+def test_a_class_that_no_example_has_does_not_count_in_the_mean_over_classes():
+    labels = np.array([[True, False], [True, False]])
+    assert metrics.macro_f1_of_sets(labels, labels) == 100.0
+    assert metrics.macro_f1_of_sets(~labels, ~labels & False) == 0.0

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from obert_edge.errors import UsageError
+from obert_edge.errors import DataError, UsageError
 from obert_edge.host.data import load_task
 
 
@@ -21,3 +21,43 @@ def test_a_hub_set_without_the_datasets_library_says_how_to_get_it(monkeypatch):
     with pytest.raises(UsageError, match="not installed") as error:
         load_task("sst2", "hub:")
     assert "pip install" in error.value.hint
+
+
+OPTIONS = [
+    {"text_columns": ["body"]},
+    {"label_column": "kind"},
+    {"labels": ["a", "b"]},
+    {"problem_type": "regression"},
+    {"label_separator": ";"},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        (name, options)
+        for name in ("sst2", "squad", "tokens", "mlm")
+        for options in OPTIONS
+        if name != "tokens" or "labels" not in options  # the numbers of tags have names
+    ],
+)
+def test_an_option_that_the_task_does_not_have_is_refused_and_not_passed_over(tmp_path, name, options):
+    flag = (
+        "--label" if "labels" in options else f"--{next(iter(options)).replace('_', '-').removesuffix('s')}"
+    )
+    with pytest.raises(UsageError, match=f"task '{name}' has no {flag}:"):
+        load_task(name, tmp_path, **options)
+
+
+def test_a_hint_of_a_glue_task_names_no_option_that_it_lacks(tmp_path):
+    (tmp_path / "dev.tsv").write_text("text\tlabel\na\t1\n")
+    with pytest.raises(DataError, match="no column 'sentence'; there are text, label") as error:
+        load_task("sst2", tmp_path)
+    assert "task text" in error.value.hint
+
+
+def test_class_names_of_a_model_can_be_mapped_only_where_there_are_classes(sst2):
+    assert load_task("sst2", sst2, label_map=["pos=positive"]).label_map == ("pos=positive",)
+    (sst2 / "train.txt").write_text("a text\n")
+    with pytest.raises(UsageError, match="task 'mlm' has no classes"):
+        load_task("mlm", sst2, label_map=["pos=positive"])

@@ -28,6 +28,28 @@ def test_it_is_the_divergence_from_teacher_to_student_at_the_temperature():
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
+def test_classes_that_are_independent_have_a_divergence_each():
+    ours, theirs, temperature = [1.0, -1.0, 0.5], [2.0, 0.0, -3.0], 2.0
+    expected = 0.0
+    for one, other in zip(theirs, ours):
+        p, q = (1 / (1 + math.exp(-value / temperature)) for value in (one, other))
+        expected += p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    loss = distillation_loss(
+        outputs(ours), outputs(theirs), None, hardness=1.0, temperature=temperature, multi_label=True
+    )
+    assert float(loss) == pytest.approx(temperature**2 * expected / 3, rel=1e-5)
+    # A softmax does not see what is added to all logits, and the threshold of a class does.
+    shifted = outputs([value + 1 for value in theirs])
+    alone, together = (
+        distillation_loss(
+            shifted, outputs(theirs), None, hardness=1.0, temperature=temperature, multi_label=independent
+        )
+        for independent in (True, False)
+    )
+    assert float(alone) > 0.05
+    assert float(together) == pytest.approx(0.0, abs=1e-6)
+
+
 def test_it_is_a_mean_over_rows():
     one = distillation_loss(outputs([1, 0]), outputs([0, 2]), None, hardness=1.0, temperature=2.0)
     two = distillation_loss(

@@ -1,5 +1,7 @@
 """The surgeon on whole models."""
 
+import logging
+
 import pytest
 import torch
 
@@ -337,3 +339,50 @@ def test_the_papers_flat_blocks_of_50_straddle_rows():
         solver="paper",
     )
     assert report.sparsity == 0.5
+
+
+def test_the_fisher_matrix_is_reported_beside_its_dampening():
+    """Against plain backward passes; half of each matrix is pruned, and blocks are padded."""
+    model, batches = make_bert(), make_batches(6)
+    prune_one_shot(model, sparsity=0.5, criterion="magnitude", scope="layer")
+    masks = Masks.from_weights(model)
+    squares = {name: torch.zeros_like(weight) for name, weight in prunable_weights(model).items()}
+    model.eval()
+    for batch in batches:
+        model.zero_grad()
+        model(**batch).loss.backward()
+        for name, weight in prunable_weights(model).items():
+            squares[name] += weight.grad.square() / len(batches)
+    expected = torch.stack([squares[name][mask].mean() for name, mask in masks.items()]).double()
+    dampening = float(expected.sort().values[3:5].mean())
+    report = prune_one_shot(model, batches, sparsity=0.6, dampening=dampening)
+    facts = report.fisher
+    assert facts.mean_diagonal == pytest.approx(float(expected.mean()), rel=1e-4)
+    assert facts.median_diagonal == pytest.approx(float(expected.median()), rel=1e-4)
+    assert facts.dampening == dampening
+    assert facts.degenerate == pytest.approx(4 / len(expected))
+    assert report.to_dict()["fisher"]["degenerate"] == facts.degenerate
+
+
+def test_a_fisher_matrix_below_its_dampening_is_said_to_be_magnitude(caplog):
+    """At the minimum of a loss gradients vanish, and oBERT chooses what magnitude chooses."""
+
+    def flat(model, batch):
+        labels, logits = batch.pop("labels"), model(**batch).logits
+        batch["labels"] = labels
+        return 1e-7 * logits.mean()
+
+    by_surgeon, by_magnitude = make_bert(), make_bert()
+    with caplog.at_level(logging.WARNING):
+        report = prune_one_shot(by_surgeon, make_batches(4), sparsity=0.5, loss_fn=flat)
+    prune_one_shot(by_magnitude, sparsity=0.5, criterion="magnitude")
+    ours, theirs = Masks.from_weights(by_surgeon), Masks.from_weights(by_magnitude)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert report.fisher.degenerate == 1.0
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "below the dampening of 1e-07 in 100 % of the matrices" in said and "magnitude" in said
+    caplog.clear()
+    relative = prune_one_shot(
+        make_bert(), make_batches(4), sparsity=0.5, dampening=0.01, relative_dampening=True, loss_fn=flat
+    )
+    assert relative.fisher.degenerate == 0.0 and not caplog.records

@@ -34,7 +34,7 @@ def test_labels_per_token_are_padded_with_the_ignored_label():
 @settings(max_examples=10, deadline=None)
 @given(rows=ROWS)
 def test_answers_come_in_the_order_of_the_features_whatever_the_batches(encoder, task, rows):
-    model = load_model(encoder, task).eval()
+    model = load_model(encoder, task, new_head=True).eval()
     features = [{"input_ids": [i % 10 for i in row]} for row in rows]
     alone = [answer_features(model, [feature])[0]["logits"] for feature in features]
     together = answer_features(model, features, batch_size=4)

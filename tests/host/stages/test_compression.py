@@ -7,7 +7,7 @@ import json
 import pytest
 from transformers import Trainer
 
-from obert_edge.errors import UsageError
+from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.stages import compress
 from obert_edge.host.stages.recipe import (
     BuildSettings,
@@ -16,6 +16,7 @@ from obert_edge.host.stages.recipe import (
     Recipe,
     TaskSettings,
     Training,
+    TrimSettings,
 )
 from tests.host.stages.conftest import FAST
 
@@ -97,3 +98,33 @@ def test_an_output_of_before_an_option_was_added_is_gone_on_with(recipe, tmp_pat
     changed = dataclasses.replace(recipe, finetune=dataclasses.replace(FAST, weight_decay=0.5))
     with pytest.raises(UsageError, match="another recipe: finetune differ"):
         compress(changed, progress=False)
+
+
+def test_a_recipe_that_would_judge_with_a_random_head_is_refused_before_its_first_stage(recipe, tmp_path):
+    headless = dataclasses.replace(recipe, trim=TrimSettings(min_count=1), finetune=None)
+    with pytest.raises(CheckpointError, match="is a BertModel and has no sequence-classification head"):
+        compress(headless, progress=False)
+    assert not list((tmp_path / "out").glob("*-trim"))
+
+
+def test_classes_that_a_score_would_refuse_are_refused_before_the_first_stage(recipe, dense, tmp_path):
+    (tmp_path / "data").mkdir()
+    for split in ("train", "dev"):
+        (tmp_path / "data" / f"{split}.csv").write_text("text,label\nwarm film,up\ndull film,down\n")
+    unlearned = dataclasses.replace(
+        recipe,
+        model=str(dense),
+        task=TaskSettings("text", str(tmp_path / "data")),
+        finetune=None,
+        prune=PruneSettings(sparsity=0.5, method="magnitude", training=Training(epochs=0)),
+        quantize=None,
+        build=None,
+    )
+    with pytest.raises(CheckpointError, match="none of the model's is down, up"):
+        compress(unlearned, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_says_what_its_data_are(recipe, capsys):
+    compress(dataclasses.replace(recipe, prune=None, quantize=None, build=None, finetune=SHORT))
+    assert "text: 2 classes (bad, good)\n" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from obert_edge.host.stages.training import flushed_denormals, training_mode
 
 
 def test_dropout_and_frozen_embeddings_last_only_while_training(encoder, task):
-    model = load_model(encoder, task)
+    model = load_model(encoder, task, new_head=True)
     with training_mode(model, Training(dropout=0.0, freeze_embeddings=True)):
         assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.0}
         assert not model.bert.embeddings.word_embeddings.weight.requires_grad
