@@ -171,7 +171,7 @@ def test_a_floor_asked_for_needs_a_measurement() -> None:
     "output, match",
     [
         ("folder", "is a folder"),
-        ("file/m.oeb", "lies below"),
+        ("file/m.oeb", "is a file, not a folder"),
         ("model/config.json", "is a file of the model"),
     ],
 )
