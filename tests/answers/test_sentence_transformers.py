@@ -335,7 +335,7 @@ def test_a_text_of_a_million_characters_is_cut(searcher: Any) -> None:
     ("arguments", "options", "error", "found"),
     [
         (["a"], {"prompt_name": "nobody"}, UsageError, "no prompt 'nobody'; it has 'document', 'query'"),
-        (["a"], {"prompt": 5}, UsageError, "prompt is int"),
+        (["a"], {"prompt": 5}, UsageError, "prompt is 5; expected a text"),
         (["a"], {"truncate_dim": 0}, UsageError, "truncate_dim is 0"),
         (["a"], {"batch_size": 0}, UsageError, "batch_size is 0"),
         (["a"], {"precision": "float16"}, UsageError, "precision is 'float16'"),

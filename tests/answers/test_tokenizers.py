@@ -201,7 +201,7 @@ def test_what_transformers_makes_has_the_same_bytes_every_time(
 def test_a_tokenizer_without_a_token_for_padding_still_calibrates(tmp_path: Path) -> None:
     from obert_edge.host.checkpoints.checkpoint import Checkpoint
     from obert_edge.host.checkpoints.model_config import read_config
-    from obert_edge.host.compiler.ranges import _batches
+    from obert_edge.host.compiler.texts import calibration_batches
     from tests.answers.models import make_model
 
     words = Library(models.WordLevel({"u": 0, "the": 1, "film": 2}, unk_token="u"))
@@ -210,6 +210,6 @@ def test_a_tokenizer_without_a_token_for_padding_still_calibrates(tmp_path: Path
     words.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     checkpoint = Checkpoint.open(tmp_path)
-    (batch,) = _batches(checkpoint, read_config(checkpoint), ["the film", "the film the film"])
+    (batch,) = calibration_batches(checkpoint, read_config(checkpoint), ["the film", "the film the film"])
     assert batch["input_ids"].tolist() == [[1, 2, 0, 0], [1, 2, 1, 2]]
     assert batch["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]

@@ -196,7 +196,10 @@ def test_first_is_what_is_trained_and_the_default(tagger):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"aggregation": "last"}, "one of none, simple, first"), ({"ignore_labels": "O"}, "a list of labels")],
+    [
+        ({"aggregation": "last"}, "one of none, simple, first"),
+        ({"ignore_labels": "O"}, "expected a list, each a text"),
+    ],
 )
 def test_other_options_are_refused(tagger, options, message):
     with pytest.raises(UsageError, match=message):

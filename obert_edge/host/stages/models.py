@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple, cast
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, cast
 
 import torch
 from torch import nn
 
 from obert_edge.errors import CheckpointError
+from obert_edge.host.architectures import ARCHITECTURES
 from obert_edge.host.checkpoints.checkpoint import Checkpoint, read_model_config
 from obert_edge.host.checkpoints.pytorch import load_pytorch, quiet_transformers
 from obert_edge.host.data import Task
@@ -65,17 +66,24 @@ def head_of(folder: Path, config: Mapping[str, Any]) -> Head:
         CheckpointError: the classes have no proper ids.
     """
     classes = [str(name) for name in config.get("architectures") or ()]
-    suffixes = [*HEADS.items()]
-    if config.get("model_type") != "electra":  # whose pretraining head finds replaced tokens
-        suffixes.append((MASKED_LM, "ForPreTraining"))
+    kinds = [(_kind(config, name), name) for name in classes]
     kind, class_name = next(
-        ((kind, name) for name in classes for kind, suffix in suffixes if name.endswith(suffix)),
+        ((kind, name) for kind, name in kinds if kind is not None),
         ("encoder", classes[0] if classes else "model without a head"),
     )
     if kind not in (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION):
         return Head(str(folder), kind, class_name)
     problem = str(config.get("problem_type") or "") if kind == SEQUENCE_CLASSIFICATION else ""
     return Head(str(folder), kind, class_name, names_of(config), problem.replace("_classification", ""))
+
+
+def _kind(config: Mapping[str, Any], class_name: str) -> Optional[str]:
+    """The head of a class, one of :data:`HEADS`; None: it has none of them."""
+    architecture = ARCHITECTURES.get(str(config.get("model_type")))
+    if architecture is None:  # refused elsewhere
+        return next((kind for kind, suffix in HEADS.items() if class_name.endswith(suffix)), None)
+    found = architecture.task_of(class_name)
+    return found if found in HEADS else None
 
 
 def fit_task(head: Head, task: Task) -> Tuple[Task, str]:

@@ -362,7 +362,7 @@ def _write_zeros(tensors: Mapping[str, npt.NDArray[np.float32]], folder: Path) -
     from obert_edge.host.stages.sparsity import write_sparsity
 
     paths = {name: name[: -len(".weight")] for name in tensors if name.endswith(".weight")}
-    linears = {path: torch.from_numpy(tensors[name]) for name, path in paths.items() if is_prunable(path)}
+    linears = {path: torch.tensor(tensors[name]) for name, path in paths.items() if is_prunable(path)}
     write_sparsity(linears, folder)
 
 

@@ -63,9 +63,11 @@ def make(folder: Path, kind: str, head: str = HEAD) -> Tokenizer:
     ordered = sorted(tokenizer.get_vocab(with_added_tokens=False).items(), key=lambda item: item[1])
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece, _ in ordered))
     (folder / "added_tokens.json").write_text(json.dumps({"newtok": tokenizer.token_to_id("newtok") or 0}))
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"model_max_length": 64, "added_tokens_decoder": _added(tokenizer)})
-    )
+    config = {"model_max_length": 64, "added_tokens_decoder": _added(tokenizer)}
+    if ARCHITECTURES[kind].positions_after_padding:
+        # The classes of these families would read a vocabulary of another form.
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return tokenizer
 
 
