@@ -22,7 +22,7 @@ _CHANCE = np.random.default_rng(0)
 TEXTS = [" ".join(_CHANCE.choice(WORDS.split()[:60], size=_CHANCE.integers(3, 14))) for _ in range(48)]
 PAIRS = [(text, other) for text, other in zip(TEXTS, TEXTS[7:] + TEXTS[:7])]
 #: INT8 answers are compared where the float model is this sure, in probability.
-SURE = 0.25
+SURE = 0.2
 
 #: The names of the data, and the same three classes as a model names them by row.
 DATA = ("bad", "not good", "superb")
