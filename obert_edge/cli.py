@@ -75,7 +75,7 @@ def _fail(error: ObertEdgeError, as_json: bool, *, shown: bool = False) -> int:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="obert-edge")
 def cli() -> None:
-    """From a Hugging Face BERT checkpoint to a measured speed-up on a small CPU."""
+    """From a Hugging Face encoder to a measured speed-up on a small CPU."""
 
 
 def _together(*decorators: Callable[[Function], Function]) -> Callable[[Function], Function]:
