@@ -17,6 +17,7 @@ import numpy as np
 from obert_edge.bundle.container import MODULES, PROGRAM, TOKENIZER, Bundle
 from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import Domain, Program
+from obert_edge.bundle.signature import Key
 from obert_edge.device.pipelines import Prediction, create_pipeline
 from obert_edge.device.pipelines.classification import Regression
 from obert_edge.device.pipelines.feature_extraction import Embedder
@@ -45,6 +46,7 @@ def load(
     implementation: Optional[str] = None,
     verify: str = "checksums",
     cache_bytes: Optional[int] = None,
+    trusted_keys: Optional[Sequence[Key]] = None,
 ) -> Session:
     """Open a bundle, ready to run.
 
@@ -60,6 +62,9 @@ def load(
         cache_bytes: second-level cache that each thread has while all work; linears with more weights are
             computed in tiles that fit it. 0: no tiles; ``None``: what the bundle says of this board.
             Results do not depend on it.
+        trusted_keys: public keys, one of which must have signed the bundle: texts such as ``ed25519:...`` or
+            the ``.pub`` files of ``obert-edge keygen``. Every member is then checked as by ``"full"``, before
+            anything of the bundle is run. ``None``: whether it is signed does not count.
 
     Returns:
         A session; close it, or use it as a context manager, to give memory and threads back.
@@ -68,19 +73,20 @@ def load(
         BundleError: no such file, not a bundle, truncated, altered, or of a newer format.
         UnsupportedDeviceError: the bundle is for another CPU, the implementation cannot run on this one, or
             there is not enough memory.
-        UsageError: ``threads``, ``verify`` or ``cache_bytes`` out of range.
+        UsageError: ``threads``, ``verify`` or ``cache_bytes`` out of range, or a key is no public key.
+        VerificationError: none of the trusted keys signed it.
     """
     _check_number("threads", threads, 1, MOST_THREADS)
     _check_number("cache_bytes", cache_bytes, 0, sys.maxsize)
-    # The weights are checked below, by the library.
-    bundle = Bundle.open(path, "header" if verify == "checksums" else verify)
+    by_library = verify == "checksums" and trusted_keys is None  # the weights, which are checked below
+    bundle = Bundle.open(path, "header" if by_library else verify, trusted_keys)
     try:
         board = find_board(bundle.manifest.boards)
         threads = default_threads(board) if threads is None else threads
         cache_bytes = default_cache_bytes(board) if cache_bytes is None else cache_bytes
         library = find_library(bundle)
         require_memory(bundle)
-        if verify == "checksums":
+        if by_library:
             bundle.check_weights(library.crc32)
         model = library.open(
             bytes(bundle.member(PROGRAM)),
