@@ -2,8 +2,8 @@
 
 The new bundle is copied to ``PATH.next``, where the device must have the very bytes that were checked here,
 and must get the embedded results from them. Only then it is renamed to ``PATH``; what was there has a second
-name by then, and is ``PATH.previous`` after that. So there is a whole bundle at ``PATH`` at every moment, and a
-program that has the older one open goes on with it.
+name by then, and is ``PATH.previous`` after that. So there is a whole bundle at ``PATH`` at every moment, and
+a program that has the older one open goes on with it.
 """
 
 from __future__ import annotations

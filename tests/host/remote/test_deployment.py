@@ -23,7 +23,8 @@ ADDRESS = "ssh://device:models/"
 def older(device, classifier, tmp_path):
     """What is on the device: the same model signed, so that it is another file."""
     path = sign_bundle(classifier, read_signer(make_keys(tmp_path / "old.key")[0]), tmp_path / "model.oeb")
-    deploy(path, ADDRESS)
+    (device.home / "models").mkdir()
+    (device.home / "models/model.oeb").write_bytes(path.read_bytes())
     return path.read_bytes()
 
 
@@ -117,7 +118,8 @@ def test_what_was_changed_after_it_was_verified_does_not_take_the_place(device, 
     python, next_ = shlex.quote(sys.executable), device.home / "models/model.oeb.next"
     device.program(
         "python3",
-        f'case "$1" in -c) exec {python} "$@";; esac\n{python} "$@"\nstatus=$?\necho 1 >> {next_}\nexit $status',
+        f'case "$1" in -c) exec {python} "$@";; esac\n{python} "$@"\nstatus=$?\n'
+        f"echo 1 >> {next_}\nexit $status",
     )
     with pytest.raises(DeviceError, match="was changed after it was verified"):
         deploy(classifier, ADDRESS)
