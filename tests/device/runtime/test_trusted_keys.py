@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import obert_edge
@@ -103,6 +107,32 @@ def test_a_bundle_is_not_asked_about_itself(bare_device, release):
     assert code == 2
     assert "its own code is running" in printed["message"]
     assert "obert-edge verify model.oeb --key" in printed["fix"]
+
+
+def test_a_device_with_numpy_alone_checks_a_new_bundle_with_the_code_of_one_it_trusts(
+    tmp_path, classifier, signed, release, stranger
+):
+    """As the guide has it: the older bundle on the path, nothing installed but numpy."""
+    (tmp_path / "packages").mkdir()
+    source = Path(np.__file__).parent
+    for package in (source, source.parent / "numpy.libs"):
+        if package.exists():
+            (tmp_path / "packages" / package.name).symlink_to(package)
+    program = (
+        "import sys; sys.path[:0] = sys.argv[1:3]; import obert_edge\n"
+        "assert obert_edge.__file__.startswith(sys.argv[1]), obert_edge.__file__\n"
+        "with obert_edge.load(sys.argv[3], threads=1, trusted_keys=sys.argv[4:]) as session:\n"
+        "    print(session.manifest.signature.key)"
+    )
+
+    def check(key):
+        paths = map(str, (classifier, tmp_path / "packages", signed, key))
+        words = [sys.executable, "-I", "-S", "-c", program, *paths]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60)
+
+    assert check(release[1]).stdout == release[1].read_text()
+    refused = check(stranger[1])
+    assert refused.returncode == 1 and "VerificationError" in refused.stderr
 
 
 def test_inspect_names_the_key_and_says_that_it_checked_nothing(signed, classifier, release, capsys):
