@@ -19,6 +19,7 @@ from obert_edge.cli import run_command
 from obert_edge.errors import UsageError
 from obert_edge.host.compiler import build
 from obert_edge.host.signing import make_keys, read_signer
+from obert_edge.host.stages.stage_build import Build, BuildSettings
 from tests.bundle.samples import write_sample
 from tests.device.bundles import TEXTS, make_bundle
 
@@ -121,3 +122,8 @@ def test_a_build_signs_as_signing_afterwards_does(tmp_path: Path, keys: tuple[Pa
 def test_a_key_that_cannot_sign_is_refused_before_the_model_is_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="private key .* cannot be read"):
         build(tmp_path / "no-model", output=tmp_path / "m.oeb", sign=tmp_path / "release.key")
+
+
+def test_a_recipe_refuses_such_a_key_before_its_first_stage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="private key .* cannot be read"):
+        Build().check(BuildSettings(sign=str(tmp_path / "release.key")), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -10,7 +11,7 @@ import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Type, Union
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
@@ -76,8 +77,12 @@ def load(
         UsageError: ``threads``, ``verify`` or ``cache_bytes`` out of range, or a key is no public key.
         VerificationError: none of the trusted keys signed it.
     """
+    again = functools.partial(load, path, threads, implementation, verify, cache_bytes, trusted_keys)
     _check_number("threads", threads, 1, MOST_THREADS)
     _check_number("cache_bytes", cache_bytes, 0, sys.maxsize)
+    state = _file_state(
+        path
+    )  # before it is read: a file that changes meanwhile is then loaded once too often
     by_library = verify == "checksums" and trusted_keys is None  # the weights, which are checked below
     bundle = Bundle.open(path, "header" if by_library else verify, trusted_keys)
     try:
@@ -95,7 +100,9 @@ def load(
             implementation=implementation,
             cache=cache_bytes,
         )
-        return Session(bundle, library, model, threads, cache_bytes)
+        session = Session(bundle, library, model, threads, cache_bytes)
+        session._source = _Source(again, state)
+        return session
     except BaseException:
         bundle.close()
         raise
@@ -132,6 +139,26 @@ def _check_number(name: str, value: Optional[int], smallest: int, largest: Optio
         raise UsageError(
             f"{name} is {value!r}; expected a whole number from {smallest}{to}", hint="leave it out"
         )
+
+
+#: What tells a file from the one that was at its path before: device, inode, bytes, nanoseconds.
+_FileState = Tuple[int, int, int, int]
+
+
+def _file_state(path: Union[str, Path]) -> Optional[_FileState]:
+    """The state of a file; ``None`` where there is none that can be asked."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class _Source(NamedTuple):
+    """Where a session comes from: what loads it again, and the state of the file when it was loaded."""
+
+    load: Callable[[], Session]
+    state: Optional[_FileState]
 
 
 #: The sessions of this process.
@@ -184,6 +211,7 @@ class Session:
         self._model = model
         self._lock = threading.Lock()
         _sessions.add(self)
+        self._source: Optional[_Source] = None
         self._tokenizer: Optional[Tokenizer] = None
         self._modules: Optional[Modules] = None
         program = model.program
@@ -468,6 +496,21 @@ class Session:
             )
         answers = self.predict([(query, document) for document in documents], **prompts)
         return [_only_score(answer) for answer in answers]
+
+    def reload(self) -> Session:
+        """The bundle that is at the path now: this very session, or a new one where the file has changed.
+
+        The new one is loaded and checked as this one was, with the same arguments, trusted keys included.
+        This one stays open and as it is: threads that are in a call of it end that call with the older
+        bundle, and where the new file is refused it goes on. Its memory is given back when nobody refers to
+        it any more, so a server holds one reference and writes ``server.session = server.session.reload()``.
+
+        Raises:
+            ObertEdgeError: as :func:`load`, for the file that is there now.
+        """
+        source = self._source
+        assert source is not None  # set by load, which alone makes sessions
+        return self if _file_state(self.path) == source.state else source.load()
 
     @contextlib.contextmanager
     def profiling(self) -> Iterator[RecordedProfile]:
