@@ -18,7 +18,7 @@ import click
 
 from obert_edge import __version__
 from obert_edge.cli_options import HeadedCommand, HeadedOption, declared, read
-from obert_edge.device.commands.command_line import JSON, VERBS, Verb
+from obert_edge.device.commands.command_line import JSON, KEY, VERBS, Verb
 from obert_edge.device.commands.option import TASK
 from obert_edge.device.commands.option import Option as CommandOption
 from obert_edge.device.commands.verbs import INTERRUPTED, failure
@@ -220,6 +220,39 @@ def build(model: Path, output: Path, as_json: bool, tflite: bool, **values: Any)
     _print("\n".join(lines), data, as_json)
 
 
+@cli.command()
+@_output("Private key to write; the public key goes beside it, with the ending .pub.")
+@_json
+def keygen(output: Path, as_json: bool) -> None:
+    """Make a key pair to sign bundles with; no file is overwritten."""
+    from obert_edge.bundle.signature import read_key
+    from obert_edge.host.signing import make_keys
+
+    private, public = make_keys(output)
+    key = read_key(public)
+    lines = [
+        f"{private}: the private key; whoever has it can sign, so keep it off devices",
+        f"{public}: the public key {key}, for `verify --key` and `load(trusted_keys=)`",
+    ]
+    data = {"private_key": str(private), "public_key": str(public), "key": key}
+    _print("\n".join(lines), data, as_json)
+
+
+@cli.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--key", required=True, type=click.Path(path_type=Path), help="Private key to sign with.")
+@_output("Bundle to write; may be BUNDLE itself.")
+@_json
+def sign(bundle: Path, key: Path, output: Path, as_json: bool) -> None:
+    """Sign a BUNDLE that was built before, in place of the signature it may have."""
+    from obert_edge.bundle.container import sign_bundle
+    from obert_edge.host.signing import read_signer
+
+    signer = read_signer(key)
+    path = sign_bundle(bundle, signer, output)
+    _print(f"{path}: signed by {signer.key}", {"bundle": str(path), "signed_by": signer.key}, as_json)
+
+
 class _DeviceCommand(HeadedCommand):
     """A verb of the device, which looks the options of tasks up only when it is used."""
 
@@ -323,6 +356,32 @@ def bench(bundle: Path, as_json: bool, devices: Tuple[str, ...], **options: Any)
             outcome = bench_devices(bundle, devices, progress=bar.show, **options)
         else:
             outcome = verbs.bench(bundle, progress=bar.show, **options)
+    return _outcome(outcome, as_json)
+
+
+@cli.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("device", metavar="ssh://[USER@]HOST[:PATH]")
+@_click(KEY)
+@click.option("--rollback", is_flag=True, help="Switch back to the bundle that was there before, instead.")
+@_json
+def deploy(bundle: Path, device: str, trusted_keys: Tuple[str, ...], rollback: bool, as_json: bool) -> int:
+    """Put BUNDLE in the place of an older one on a device, once it has proved itself there.
+
+    It is copied beside the older one and verified there, and the two are switched by renaming. The older one
+    stays as PATH.previous, and in its place where anything fails. With --rollback only BUNDLE's name counts.
+    """
+    from obert_edge.host import remote
+
+    with Bar() as bar:
+        if rollback:
+            if trusted_keys:
+                raise UsageError(
+                    "--key is about a bundle that is copied, and --rollback copies none", hint="leave one out"
+                )
+            outcome = remote.roll_back(bundle.name, device, progress=bar.show)
+        else:
+            outcome = remote.deploy(bundle, device, trusted_keys=trusted_keys or None, progress=bar.show)
     return _outcome(outcome, as_json)
 
 

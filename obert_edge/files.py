@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import BinaryIO, Iterator, Optional
 
 from obert_edge.errors import ObertEdgeError, UsageError
 
@@ -103,6 +103,34 @@ def atomic_file(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
             _release(held)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, mode: int) -> Iterator[BinaryIO]:
+    """Yield a file that did not exist, to write; it goes again when the block fails.
+
+    Args:
+        path: where to; folders above it are made.
+        mode: its permissions from the first moment on, of which the user's umask may take some.
+
+    Raises:
+        UsageError: there is a file already.
+        ObertEdgeError: it cannot be written.
+    """
+    with _explain_names(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError as error:
+            raise UsageError(f"{path} exists, and is not overwritten", hint="name another file") from error
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager

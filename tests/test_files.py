@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from obert_edge.errors import ObertEdgeError, UsageError
-from obert_edge.files import atomic_file, atomic_folder, check_apart, check_file, check_folder
+from obert_edge.files import atomic_file, atomic_folder, check_apart, check_file, check_folder, new_file
 
 
 def names(folder: Path) -> list[str]:
@@ -230,3 +230,15 @@ def test_an_output_is_apart_from_its_input_whatever_they_are_called(tmp_path):
     check_apart(tmp_path, tmp_path / "model")
     with pytest.raises(UsageError, match="holds the input"):
         check_apart(tmp_path, tmp_path / "model", replaced=True)
+
+
+def test_a_new_file_replaces_none_and_is_gone_when_the_block_fails(tmp_path):
+    with new_file(tmp_path / "deep" / "x.key", 0o600) as stream:
+        stream.write(b"x")
+    assert (tmp_path / "deep" / "x.key").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(UsageError, match="exists, and is not overwritten"):
+        new_file(tmp_path / "deep" / "x.key", 0o600).__enter__()
+    with pytest.raises(KeyboardInterrupt), new_file(tmp_path / "y.key", 0o600) as stream:
+        stream.write(b"y")
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["deep"] and (tmp_path / "deep" / "x.key").read_bytes() == b"x"

@@ -10,13 +10,14 @@ import stat
 import zlib
 from pathlib import Path
 from types import TracebackType
-from typing import Dict, List, Mapping, NoReturn, Optional, Type, Union
+from typing import Dict, List, Mapping, NoReturn, Optional, Sequence, Type, Union
 
 from obert_edge.bundle.archive import PREFIX, Entry, read_archive, write_archive
 from obert_edge.bundle.cases import Case, read_cases
 from obert_edge.bundle.hashes import CHUNK_BYTES, Crc32, chunk_digests, crc32, of_each, sha256
-from obert_edge.bundle.manifest import Manifest, MemberFacts
+from obert_edge.bundle.manifest import Manifest, MemberFacts, SignatureFacts
 from obert_edge.bundle.program import Program
+from obert_edge.bundle.signature import Key, Signer, check_signature, read_keys, sign_manifest
 from obert_edge.errors import BundleError, UsageError
 from obert_edge.files import atomic_file
 
@@ -45,13 +46,16 @@ CHECKS = ("header", "checksums", "full")
 Data = Union[bytes, memoryview]
 
 
-def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, Data]) -> Path:
+def write_bundle(
+    path: Path, manifest: Manifest, members: Mapping[str, Data], signer: Optional[Signer] = None
+) -> Path:
     """Write a bundle; the same arguments give the same bytes.
 
     Args:
         path: where to; replaced only when everything has been written.
-        manifest: the facts; its ``members`` are written here.
+        manifest: the facts; its ``members`` and ``signature`` are written here.
         members: name -> data, without the manifest.
+        signer: signs it; ``None``: the bundle has no signature.
 
     Returns:
         ``path``.
@@ -73,10 +77,35 @@ def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, Data]) ->
         name: MemberFacts(sha256(data), len(data), chunk_digests(data) if name == WEIGHTS else [])
         for name, data in sorted(members.items())
     }
-    text = dataclasses.replace(manifest, members=facts).to_json()
-    path = Path(path)
+    text = dataclasses.replace(manifest, members=facts, signature=SignatureFacts()).to_json()
+    if signer is not None:
+        text = sign_manifest(text, signer)
+    return _write(Path(path), {MANIFEST: text, **{name: members[name] for name in facts}})
+
+
+def sign_bundle(path: Path, signer: Signer, output: Path) -> Path:
+    """Write a bundle again with a signature, in place of the one it may have; nothing else changes.
+
+    Args:
+        path: the bundle; all its hashes are checked first.
+        signer: signs it.
+        output: where to; may be ``path``.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        BundleError: not a bundle, truncated or altered.
+        ObertEdgeError: the file cannot be written.
+    """
+    with Bundle.open(path, "full") as bundle:
+        members: Dict[str, Data] = {name: bundle.member(name) for name in bundle.names}
+        return _write(Path(output), {**members, MANIFEST: sign_manifest(bytes(members[MANIFEST]), signer)})
+
+
+def _write(path: Path, members: Dict[str, Data]) -> Path:
     with atomic_file(path) as temporary, temporary.open("wb") as stream:
-        write_archive(stream, {MANIFEST: text, **{name: members[name] for name in facts}})
+        write_archive(stream, members)
     return path
 
 
@@ -104,7 +133,12 @@ class Bundle:
         self._entries = dict(entries)
 
     @classmethod
-    def open(cls, path: Union[str, Path], verify: str = "header") -> Bundle:
+    def open(
+        cls,
+        path: Union[str, Path],
+        verify: str = "header",
+        trusted_keys: Optional[Sequence[Key]] = None,
+    ) -> Bundle:
         """Open and check a bundle.
 
         Args:
@@ -112,21 +146,29 @@ class Bundle:
             verify: ``"header"`` checks the archive, the manifest, and every member but the weights against
                 its CRC-32 in the archive; ``"checksums"`` the weights too; ``"full"`` every member against
                 its SHA-256 in the manifest instead.
+            trusted_keys: public keys, one of which must have signed the bundle, as texts or files; every
+                member is then checked as by ``"full"``, because a CRC-32 guards against no forgery.
+                ``None``: whether it is signed does not count.
 
         Raises:
-            UsageError: ``verify`` is none of these.
+            UsageError: ``verify`` is none of these, or a key is no public key.
             BundleError: no such file, not a bundle, truncated, altered, or of a newer format.
+            VerificationError: none of the trusted keys signed it.
         """
         if verify not in CHECKS:
             raise UsageError(
                 f"verify={verify!r} is none of {', '.join(map(repr, CHECKS))}", hint="pass one of them"
             )
+        trusted = None if trusted_keys is None else read_keys(trusted_keys)
         path = Path(path)
         data = _read(path)
         entries = {entry.name: entry for entry in read_archive(data, str(path))}
-        manifest = Manifest.from_json(bytes(_manifest_bytes(data, entries, path)), str(path))
+        text = bytes(_manifest_bytes(data, entries, path))
+        manifest = Manifest.from_json(text, str(path))
         bundle = cls(path, data, entries, manifest)
-        bundle._check_members(verify)
+        if trusted is not None:
+            check_signature(text, manifest.signature, trusted, str(path))
+        bundle._check_members(verify if trusted is None else "full")
         return bundle
 
     @property
@@ -166,6 +208,11 @@ class Bundle:
     def cases(self) -> List[Case]:
         """The embedded test cases."""
         return read_cases(self.member(CASES))
+
+    def file_sha256(self) -> str:
+        """SHA-256 of the whole file, as it was when it was opened and checked, in hexadecimal."""
+        assert self._data is not None
+        return sha256(self._data)
 
     def check_weights(self, of_chunk: Crc32 = zlib.crc32) -> None:
         """Compare the weights with the CRC-32 that the archive has of them, on all CPUs.

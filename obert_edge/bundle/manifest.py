@@ -284,6 +284,19 @@ class MemberFacts:
 
 
 @dataclass(frozen=True)
+class SignatureFacts:
+    """Who says that this manifest is theirs; see :mod:`obert_edge.bundle.signature`, which alone checks it.
+
+    Attributes:
+        key: the public key as a text; "": the bundle is not signed.
+        value: the signature, in hexadecimal.
+    """
+
+    key: str = ""
+    value: str = ""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The whole manifest; ``members`` lists every other member of the bundle.
 
@@ -304,6 +317,7 @@ class Manifest:
     reference: Dict[str, float] = field(default_factory=dict)
     boards: List[BoardFacts] = field(default_factory=list)
     members: Dict[str, MemberFacts] = field(default_factory=dict)
+    signature: SignatureFacts = field(default_factory=SignatureFacts)
     format_version: int = FORMAT_VERSION
     minimum_reader: int = 1
 
@@ -313,6 +327,8 @@ class Manifest:
         for facts in fields["members"].values():
             if not facts["chunks"]:
                 del facts["chunks"]
+        if not self.signature.key:
+            del fields["signature"]
         return (json.dumps(fields, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
@@ -415,6 +431,7 @@ _NESTED: Dict[str, Any] = {
         LinearFacts,
         BoardFacts,
         MemberFacts,
+        SignatureFacts,
     )
 }
 

@@ -37,12 +37,23 @@ def main(arguments: Optional[List[str]] = None, bundle: Optional[str] = None) ->
         parsed = _parser(path).parse_args(arguments)
         verb = VERBS[parsed.verb]
         extra = {"progress": _progress} if verb.shows_progress else {}
-        outcome: verbs.Outcome = getattr(verbs, verb.name)(path, **verb.arguments(parsed), **extra)
+        found = verb.arguments(parsed)
+        if bundle is None and found.get("trusted_keys"):
+            raise _own_witness(path)
+        outcome: verbs.Outcome = getattr(verbs, verb.name)(path, **found, **extra)
     except ObertEdgeError as error:
         outcome = verbs.failure(error)
     except KeyboardInterrupt:
         outcome = verbs.INTERRUPTED
     return _print(outcome, as_json)
+
+
+def _own_witness(path: str) -> UsageError:
+    """Refuse to check a signature with the code that it is about."""
+    return UsageError(
+        "--key asks a bundle about itself: its own code is running, and a forged one would say yes",
+        hint=f"check it with an installed obert-edge, before it is run: `obert-edge verify {path} --key ...`",
+    )
 
 
 class _Parser(argparse.ArgumentParser):

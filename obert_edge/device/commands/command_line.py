@@ -97,6 +97,16 @@ _IMPLEMENTATION = Option(
     "--implementation", "Kernels to use, such as avx2 or scalar.", type=str, otherwise="the best for this CPU"
 )
 
+KEY = Option(
+    "--key",
+    "Refuse a bundle that this key did not sign: the .pub file of `obert-edge keygen`, or ed25519:...; "
+    "repeatable: any of them.",
+    type=str,
+    repeatable=True,
+    name="trusted_keys",
+    metavar="KEY",
+)
+
 VERBS: Dict[str, Verb] = {
     verb.name: verb
     for verb in (
@@ -138,7 +148,7 @@ VERBS: Dict[str, Verb] = {
         Verb(
             "verify",
             "Check all hashes, and that the embedded test cases come out bit for bit.",
-            (_THREADS, _IMPLEMENTATION),
+            (KEY, _THREADS, _IMPLEMENTATION),
             shows_progress=True,
         ),
         Verb(
@@ -160,6 +170,7 @@ VERBS: Dict[str, Verb] = {
                     choices=("text", "json"),
                     otherwise="json in a file whose name ends in .jsonl or .json, else text",
                 ),
+                KEY,
                 _THREADS,
                 _IMPLEMENTATION,
             ),

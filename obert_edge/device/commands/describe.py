@@ -136,6 +136,9 @@ def _lines(manifest: Manifest, facts: Dict[str, Any], estimates: List[Estimate],
         f"quantization {manifest.quantization.method}, {manifest.quantization.activations} activations, "
         f"{manifest.quantization.embeddings} word embeddings",
         f"quality {manifest.quality.summary}",
+        f"says it is signed by {manifest.signature.key} (`verify --key` checks it)"
+        if manifest.signature.key
+        else "not signed",
         f"sparsity {100 * manifest.sparsity:.1f} %, linears estimated "
         f"{facts['estimated_speedup_over_dense']:.2f}x faster than the same stored dense",
         "",

@@ -84,15 +84,16 @@ def verify(
     *,
     implementation: Optional[str] = None,
     threads: Optional[int] = None,
+    trusted_keys: Sequence[str] = (),
     progress: Optional[Progress] = None,
 ) -> Outcome:
     """Check hashes and embedded cases; exit code 1 when a case differs.
 
-    The arguments are those of :func:`obert_edge.device.runtime.verify.verify`.
+    The arguments are those of :func:`obert_edge.device.runtime.verify.verify`; no keys: none are asked for.
     """
     from obert_edge.device.runtime.verify import verify as run
 
-    verification = run(path, implementation, threads, progress)
+    verification = run(path, implementation, threads, progress, trusted_keys or None)
     return Outcome(0 if verification.ok else 1, verification.to_text(), verification.to_dict())
 
 
@@ -104,6 +105,7 @@ def run(
     lines: Optional[str] = None,
     threads: Optional[int] = None,
     implementation: Optional[str] = None,
+    trusted_keys: Sequence[str] = (),
     options: Optional[Dict[str, Any]] = None,
 ) -> Outcome:
     """Answer the bundle's task for texts.
@@ -117,6 +119,7 @@ def run(
         lines: ``"text"`` or ``"json"``, whatever the file is called.
         threads: see :func:`obert_edge.device.runtime.session.load`.
         implementation: the same.
+        trusted_keys: the same; none: whether the bundle is signed does not count.
         options: the task's own, such as ``{"top_k": 3}``.
 
     Returns:
@@ -130,7 +133,9 @@ def run(
     items = _items(texts, input_file, lines)
     if not items:
         raise UsageError("there is nothing to run", hint="give a text, or --input FILE.jsonl")
-    with load(path, threads=threads, implementation=implementation) as session:
+    with load(
+        path, threads=threads, implementation=implementation, trusted_keys=trusted_keys or None
+    ) as session:
         task_options.require(session.manifest, options)
         _check_items(session, items, options)
         predictions = session.predict([item.value for item in items], **options)

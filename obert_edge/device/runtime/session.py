@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -10,13 +11,14 @@ import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Type, Union
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
 import numpy as np
 
 from obert_edge.bundle.container import MODULES, PROGRAM, TOKENIZER, Bundle
 from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import Domain, Program
+from obert_edge.bundle.signature import Key
 from obert_edge.device.pipelines import Prediction, create_pipeline
 from obert_edge.device.pipelines.classification import Regression
 from obert_edge.device.pipelines.feature_extraction import Embedder
@@ -45,6 +47,7 @@ def load(
     implementation: Optional[str] = None,
     verify: str = "checksums",
     cache_bytes: Optional[int] = None,
+    trusted_keys: Optional[Sequence[Key]] = None,
 ) -> Session:
     """Open a bundle, ready to run.
 
@@ -60,6 +63,9 @@ def load(
         cache_bytes: second-level cache that each thread has while all work; linears with more weights are
             computed in tiles that fit it. 0: no tiles; ``None``: what the bundle says of this board.
             Results do not depend on it.
+        trusted_keys: public keys, one of which must have signed the bundle: texts such as ``ed25519:...`` or
+            the ``.pub`` files of ``obert-edge keygen``. Every member is then checked as by ``"full"``, before
+            anything of the bundle is run. ``None``: whether it is signed does not count.
 
     Returns:
         A session; close it, or use it as a context manager, to give memory and threads back.
@@ -68,19 +74,24 @@ def load(
         BundleError: no such file, not a bundle, truncated, altered, or of a newer format.
         UnsupportedDeviceError: the bundle is for another CPU, the implementation cannot run on this one, or
             there is not enough memory.
-        UsageError: ``threads``, ``verify`` or ``cache_bytes`` out of range.
+        UsageError: ``threads``, ``verify`` or ``cache_bytes`` out of range, or a key is no public key.
+        VerificationError: none of the trusted keys signed it.
     """
+    again = functools.partial(load, path, threads, implementation, verify, cache_bytes, trusted_keys)
     _check_number("threads", threads, 1, MOST_THREADS)
     _check_number("cache_bytes", cache_bytes, 0, sys.maxsize)
-    # The weights are checked below, by the library.
-    bundle = Bundle.open(path, "header" if verify == "checksums" else verify)
+    state = _file_state(
+        path
+    )  # before it is read: a file that changes meanwhile is then loaded once too often
+    by_library = verify == "checksums" and trusted_keys is None  # the weights, which are checked below
+    bundle = Bundle.open(path, "header" if by_library else verify, trusted_keys)
     try:
         board = find_board(bundle.manifest.boards)
         threads = default_threads(board) if threads is None else threads
         cache_bytes = default_cache_bytes(board) if cache_bytes is None else cache_bytes
         library = find_library(bundle)
         require_memory(bundle)
-        if verify == "checksums":
+        if by_library:
             bundle.check_weights(library.crc32)
         model = library.open(
             bytes(bundle.member(PROGRAM)),
@@ -89,7 +100,9 @@ def load(
             implementation=implementation,
             cache=cache_bytes,
         )
-        return Session(bundle, library, model, threads, cache_bytes)
+        session = Session(bundle, library, model, threads, cache_bytes)
+        session._source = _Source(again, state)
+        return session
     except BaseException:
         bundle.close()
         raise
@@ -126,6 +139,26 @@ def _check_number(name: str, value: Optional[int], smallest: int, largest: Optio
         raise UsageError(
             f"{name} is {value!r}; expected a whole number from {smallest}{to}", hint="leave it out"
         )
+
+
+#: What tells a file from the one that was at its path before: device, inode, bytes, nanoseconds.
+_FileState = Tuple[int, int, int, int]
+
+
+def _file_state(path: Union[str, Path]) -> Optional[_FileState]:
+    """The state of a file; ``None`` where there is none that can be asked."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class _Source(NamedTuple):
+    """Where a session comes from: what loads it again, and the state of the file when it was loaded."""
+
+    load: Callable[[], Session]
+    state: Optional[_FileState]
 
 
 #: The sessions of this process.
@@ -178,6 +211,7 @@ class Session:
         self._model = model
         self._lock = threading.Lock()
         _sessions.add(self)
+        self._source: Optional[_Source] = None
         self._tokenizer: Optional[Tokenizer] = None
         self._modules: Optional[Modules] = None
         program = model.program
@@ -462,6 +496,21 @@ class Session:
             )
         answers = self.predict([(query, document) for document in documents], **prompts)
         return [_only_score(answer) for answer in answers]
+
+    def reload(self) -> Session:
+        """The bundle that is at the path now: this very session, or a new one where the file has changed.
+
+        The new one is loaded and checked as this one was, with the same arguments, trusted keys included.
+        This one stays open and as it is: threads that are in a call of it end that call with the older
+        bundle, and where the new file is refused it goes on. Its memory is given back when nobody refers to
+        it any more, so a server holds one reference and writes ``server.session = server.session.reload()``.
+
+        Raises:
+            ObertEdgeError: as :func:`load`, for the file that is there now.
+        """
+        source = self._source
+        assert source is not None  # set by load, which alone makes sessions
+        return self if _file_state(self.path) == source.state else source.load()
 
     @contextlib.contextmanager
     def profiling(self) -> Iterator[RecordedProfile]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from obert_edge.bundle.cases import Case
 from obert_edge.bundle.container import PROGRAM, Bundle
+from obert_edge.bundle.signature import Key
 from obert_edge.device.progress import Progress, silent
 from obert_edge.device.runtime.batching import case_positions
 from obert_edge.device.runtime.board import default_cache_bytes, default_threads, find_board
@@ -46,6 +47,8 @@ class Verification:
         cases: how many test cases the bundle embeds.
         checks: the cases on each implementation and number of threads.
         compared: how many arrays each of the checks compared.
+        signed_by: the key that the bundle names as its signer; empty: it is not signed.
+        trusted: whether its signature was checked, and is by a key that was given as trusted.
     """
 
     path: str
@@ -53,6 +56,8 @@ class Verification:
     cases: int
     checks: List[Check]
     compared: int
+    signed_by: str = ""
+    trusted: bool = False
 
     @property
     def ok(self) -> bool:
@@ -89,7 +94,7 @@ class Verification:
 
     def to_text(self) -> str:
         """Lines for people."""
-        lines = [f"{self.path}: {self.members} members have the hashes the manifest gives"]
+        lines = [f"{self.path}: {self.members} members have the hashes the manifest gives", self._signer]
         for check in self.checks:
             verdict = "; ".join(check.failures[:3]) if check.failures else "the same bits"
             lines.append(
@@ -101,12 +106,23 @@ class Verification:
         lines.append("verified" if self.ok else "FAILED")
         return "\n".join(lines)
 
+    @property
+    def _signer(self) -> str:
+        if not self.signed_by:
+            return "not signed: whoever can change the file can change its hashes"
+        return (
+            f"signed by {self.signed_by}, which is trusted"
+            if self.trusted
+            else f"says it is signed by {self.signed_by[:80]!r}; no key was given to check that with"
+        )
+
 
 def verify(
     path: Union[str, Path],
     implementation: Optional[str] = None,
     threads: Optional[int] = None,
     progress: Optional[Progress] = None,
+    trusted_keys: Optional[Sequence[Key]] = None,
 ) -> Verification:
     """Check a bundle on this machine.
 
@@ -118,6 +134,8 @@ def verify(
         implementation: check only this one.
         threads: the larger number of threads; ``None``: as many as a session would start.
         progress: told about each step.
+        trusted_keys: public keys, one of which must have signed it; see :func:`load`. ``None``: whether it is
+            signed does not count.
 
     Returns:
         What was checked and what differed; see :meth:`Verification.require`.
@@ -125,9 +143,10 @@ def verify(
     Raises:
         BundleError: not a bundle, truncated, or a member does not have its hash.
         UnsupportedDeviceError: the bundle is for another CPU, or the implementation cannot run here.
+        VerificationError: none of the trusted keys signed it.
     """
     tell = progress or silent
-    with Bundle.open(path, "full") as bundle:
+    with Bundle.open(path, "full", trusted_keys) as bundle:
         library = find_library(bundle)
         board = find_board(bundle.manifest.boards)
         counts = sorted({1, default_threads(board) if threads is None else threads})
@@ -146,7 +165,15 @@ def verify(
             ) as model:
                 checks.append(_check(model, library, bundle, cases, name, count))
         compared = len(cases) * len(bundle.manifest.outputs)
-        return Verification(str(bundle.path), len(bundle.manifest.members), len(cases), checks, compared)
+        return Verification(
+            str(bundle.path),
+            len(bundle.manifest.members),
+            len(cases),
+            checks,
+            compared,
+            bundle.manifest.signature.key,
+            trusted_keys is not None,
+        )
 
 
 def _implementations(library: Library, wanted: Optional[str]) -> Sequence[str]:

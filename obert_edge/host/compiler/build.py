@@ -54,6 +54,7 @@ from obert_edge.host.compiler.quality import (
 )
 from obert_edge.host.compiler.ranges import Ranges, find_ranges
 from obert_edge.host.compiler.texts import Texts, measured_batches
+from obert_edge.host.signing import read_signer
 from obert_edge.targets import Target, get_target, library_path
 
 _log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ def build(
     activations: Optional[str] = None,
     min_cosine: Optional[float] = None,
     min_agreement: Optional[float] = None,
+    sign: Optional[Union[str, Path]] = None,
     progress: Optional[Progress] = None,
 ) -> Path:
     """Compile a checkpoint into a bundle.
@@ -107,6 +109,7 @@ def build(
             :data:`~obert_edge.host.compiler.quality.MIN_COSINE`.
         min_agreement: refuse a bundle that gives a smaller share of the model's answers, 0..1; default:
             :data:`~obert_edge.host.compiler.quality.MIN_AGREEMENT`.
+        sign: a private key to sign the bundle with; default: it is not signed.
         progress: told about stages.
 
     Returns:
@@ -121,6 +124,7 @@ def build(
     """
     tell = progress or (lambda stage, fraction: None)
     check_output(Path(output), Path(model_dir))
+    signer = None if sign is None else read_signer(sign)
     tell("reading the checkpoint", 0.0)
     chosen = get_target(target)
     library = library_path(chosen)
@@ -171,7 +175,7 @@ def build(
         members[container.TOKENIZER] = tokenizer
     if any(module.shapes for module in config.modules):
         members[container.MODULES] = config.sentence.weight_bytes
-    path = container.write_bundle(Path(output), manifest, members)
+    path = container.write_bundle(Path(output), manifest, members, signer)
     _log.info("wrote %s: %d bytes, sparsity %.3f", path, path.stat().st_size, manifest.sparsity)
     tell("done", 1.0)
     return path

@@ -1,5 +1,6 @@
-"""Measuring on other machines from this one: copy a bundle there, run it, bring the report back."""
+"""Bundles on other machines: copied there whole, and measured or put in the place of an older one."""
 
 from obert_edge.host.remote.bench import bench_devices
+from obert_edge.host.remote.deployment import deploy, roll_back
 
-__all__ = ["bench_devices"]
+__all__ = ["bench_devices", "deploy", "roll_back"]

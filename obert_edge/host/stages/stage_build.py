@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Optional
 
 from obert_edge.host.checkpoints.quantization_format import ACTIVATIONS, EMBEDDINGS
 from obert_edge.host.options import Settings, option
+from obert_edge.host.signing import read_signer
 from obert_edge.host.stages.reports import Figures
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.stage import PlannedStage, Stage, StageRun
 from obert_edge.progress import shown
+
+if TYPE_CHECKING:
+    from obert_edge.host.data import Task
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,9 @@ class BuildSettings(Settings):
         example=0.9,
         help="Refuse a bundle that gives a smaller share of the model's answers.",
     )
+    sign: Optional[str] = option(
+        None, path=True, absent="not signed", help="Private key to sign the bundle with, as `keygen` makes."
+    )
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,11 @@ class Build(Stage[BuildSettings]):
     def needs_labels(self, settings: BuildSettings) -> bool:
         """It compiles what is there."""
         return False
+
+    def check(self, settings: BuildSettings, task: Optional[Task]) -> None:
+        """See :meth:`Stage.check`; a key that cannot sign is refused before anything is trained."""
+        if settings.sign is not None:
+            read_signer(settings.sign)
 
     def output_name(self, number: int) -> str:
         """A recipe has one bundle."""
@@ -134,6 +146,7 @@ class Build(Stage[BuildSettings]):
                 activations=settings.activations,
                 min_cosine=settings.min_cosine,
                 min_agreement=settings.min_agreement,
+                sign=settings.sign,
                 progress=None
                 if progress is None
                 else lambda stage, fraction: progress(stage, int(1000 * fraction), 1000),

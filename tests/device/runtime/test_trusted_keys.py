@@ -1,0 +1,143 @@
+"""Who signed a bundle is asked at every door where it is run, before anything of it is run."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import obert_edge
+from obert_edge.bundle import archive
+from obert_edge.bundle.container import ENGINE, MANIFEST, Bundle, sign_bundle
+from obert_edge.cli import run_command
+from obert_edge.device.runtime.verify import verify
+from obert_edge.errors import BundleError, UnsupportedDeviceError, UsageError, VerificationError
+from obert_edge.host.signing import make_keys, read_signer
+
+
+@pytest.fixture
+def release(tmp_path):
+    return make_keys(tmp_path / "release.key")
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    return make_keys(tmp_path / "stranger.key")
+
+
+@pytest.fixture
+def signed(tmp_path, classifier, release):
+    return sign_bundle(classifier, read_signer(release[0]), tmp_path / "signed.oeb")
+
+
+def with_engine(path, library):
+    """The bundle with another engine library, and every checksum of the archive set anew."""
+    with Bundle.open(path) as bundle:
+        members = {name: bytes(bundle.member(name)) for name in bundle.names}
+    members[ENGINE] = library.ljust(len(members[ENGINE]), b"\0")
+    stream = io.BytesIO()
+    archive.write_archive(stream, {MANIFEST: members.pop(MANIFEST), **members})
+    path.write_bytes(stream.getvalue())
+    return path
+
+
+def test_a_signed_bundle_answers_as_the_unsigned_one(signed, classifier, release, stranger):
+    with obert_edge.load(signed, trusted_keys=[stranger[1], release[1]]) as session:
+        trusted = session.run([[1, 2, 3]])["logits"]
+    for path in (signed, classifier):
+        with obert_edge.load(path) as session:
+            assert session.run([[1, 2, 3]])["logits"].tobytes() == trusted.tobytes()
+
+
+@pytest.mark.parametrize("level", ["header", "checksums", "full"])
+def test_a_load_that_asks_for_keys_checks_every_hash_before_it_looks_at_the_engine(signed, release, level):
+    forged = with_engine(signed, b"not a library")
+    with pytest.raises(UnsupportedDeviceError):  # the checksum is right, so the engine is looked at
+        obert_edge.load(forged)
+    with pytest.raises(BundleError, match="libobert_edge.so' of .* is altered: its hash"):
+        obert_edge.load(forged, verify=level, trusted_keys=[release[1]])
+
+
+def test_a_load_refuses_what_no_trusted_key_signed(signed, classifier, stranger):
+    with pytest.raises(VerificationError, match="is not signed"):
+        obert_edge.load(classifier, trusted_keys=[stranger[1]])
+    with pytest.raises(VerificationError, match="says it is signed by 'ed25519:"):
+        obert_edge.load(signed, trusted_keys=[stranger[1].read_text().strip()])
+    with pytest.raises(UsageError, match="trusted_keys is empty"):
+        obert_edge.load(signed, trusted_keys=[])
+
+
+def test_a_verification_says_who_signed_and_whether_that_was_checked(signed, classifier, release):
+    key = release[1].read_text().strip()
+    checked = verify(signed, threads=1, implementation="scalar", trusted_keys=[release[1]])
+    assert checked.ok and (checked.signed_by, checked.trusted) == (key, True)
+    assert f"signed by {key}, which is trusted" in checked.to_text()
+    unasked = verify(signed, threads=1, implementation="scalar")
+    assert unasked.ok and (unasked.signed_by, unasked.trusted) == (key, False)
+    assert "no key was given to check that with" in unasked.to_text()
+    assert "not signed" in verify(classifier, threads=1, implementation="scalar").to_text()
+
+
+@pytest.mark.parametrize("verb", ["verify", "run"])
+def test_the_command_line_asks_for_keys(signed, classifier, release, stranger, capsys, verb):
+    text = ["the film is good"] if verb == "run" else []
+
+    def code(path, *keys):
+        words = [word for key in keys for word in ("--key", str(key))]
+        return run_command([verb, str(path), *text, *words, "--threads", "1", "--json"])
+
+    assert code(signed, stranger[1], release[1]) == 0
+    assert code(signed) == code(classifier) == 0
+    capsys.readouterr()
+    assert code(signed, stranger[1]) == 1
+    assert json.loads(capsys.readouterr().out)["error"] == "VerificationError"
+    assert code(classifier, release[1]) == 1
+    assert "is not signed" in json.loads(capsys.readouterr().out)["message"]
+    assert code(signed, release[0]) == 2
+    assert "holds a private key" in json.loads(capsys.readouterr().out)["message"]
+
+
+def test_a_bundle_is_not_asked_about_itself(bare_device, release):
+    code, printed, _ = bare_device("verify", "--key", release[1].read_text().strip(), "--json")
+    assert code == 2
+    assert "its own code is running" in printed["message"]
+    assert "obert-edge verify model.oeb --key" in printed["fix"]
+
+
+def test_a_device_with_numpy_alone_checks_a_new_bundle_with_the_code_of_one_it_trusts(
+    tmp_path, classifier, signed, release, stranger
+):
+    """As the guide has it: the older bundle on the path, nothing installed but numpy."""
+    (tmp_path / "packages").mkdir()
+    source = Path(np.__file__).parent
+    for package in (source, source.parent / "numpy.libs"):
+        if package.exists():
+            (tmp_path / "packages" / package.name).symlink_to(package)
+    program = (
+        "import sys; sys.path[:0] = sys.argv[1:3]; import obert_edge\n"
+        "assert obert_edge.__file__.startswith(sys.argv[1]), obert_edge.__file__\n"
+        "with obert_edge.load(sys.argv[3], threads=1, trusted_keys=sys.argv[4:]) as session:\n"
+        "    print(session.manifest.signature.key)"
+    )
+
+    def check(key):
+        paths = map(str, (classifier, tmp_path / "packages", signed, key))
+        words = [sys.executable, "-I", "-S", "-c", program, *paths]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60)
+
+    assert check(release[1]).stdout == release[1].read_text()
+    refused = check(stranger[1])
+    assert refused.returncode == 1 and "VerificationError" in refused.stderr
+
+
+def test_inspect_names_the_key_and_says_that_it_checked_nothing(signed, classifier, release, capsys):
+    assert run_command(["inspect", str(signed)]) == 0
+    key = release[1].read_text().strip()
+    assert f"says it is signed by {key} (`verify --key` checks it)" in capsys.readouterr().err
+    assert run_command(["inspect", str(classifier)]) == 0
+    assert "\nnot signed\n" in capsys.readouterr().err
