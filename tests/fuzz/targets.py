@@ -1,0 +1,11 @@
+"""Every kind of file that is damaged, by name."""
+
+from __future__ import annotations
+
+from typing import Dict, Type
+
+from tests.fuzz.bundles import Bundles
+from tests.fuzz.loop import Target
+from tests.fuzz.tokenizers import Tokenizers
+
+TARGETS: Dict[str, Type[Target]] = {target.name: target for target in (Bundles, Tokenizers)}
