@@ -196,9 +196,30 @@ class Program:
             program.consts.append(Const(*_CONST.unpack_from(blob, at)))
             at += _CONST.size
         for _ in range(n_ops):
-            program.ops.append(_unpack_op(_OP.unpack_from(blob, at)))
+            op = _unpack_op(_OP.unpack_from(blob, at))
+            _check_places(op, n_buffers, n_consts)
+            program.ops.append(op)
             at += _OP.size
         return program
+
+
+def _check_places(op: Op, buffers: int, consts: int) -> None:
+    """Refuse an op that names a buffer or a constant there is not; only the engine checks more.
+
+    Raises:
+        BundleError: it does.
+    """
+    for names, count, kind in (
+        (op.INPUTS + op.OUTPUTS, buffers, "buffer"),
+        (op.CONSTS, consts, "constant"),
+    ):
+        for name in names:
+            place = getattr(op, name)
+            if not 0 <= place < count and not (place == ABSENT and name in op.OPTIONAL):
+                raise BundleError(
+                    f"op {op.name!r} of the compiled graph has the {name} {place}; there are {count} {kind}s",
+                    hint="copy the bundle again; it was altered on the way, or rebuild it",
+                )
 
 
 def _reader_of(op: Op) -> int:

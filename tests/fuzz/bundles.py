@@ -40,10 +40,34 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 _IDS = [[2, 5, 6, 7, 3], [2, 9, 3, 0, 0]]
 _MASK = [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
 #: What a field of a program's header, buffer, constant or op may be instead.
-_WORDS = (0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 23, 24, 25, 63, 64, 65, 255, 256, 4096, 65535, 65536, 2**31 - 1, 2**31)
+_WORDS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    7,
+    8,
+    15,
+    16,
+    23,
+    24,
+    25,
+    63,
+    64,
+    65,
+    255,
+    256,
+    4096,
+    65535,
+    65536,
+    2**31 - 1,
+    2**31,
+)
 _FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-30, 1e30, 3e38, 1e-45, float("inf"), float("-inf"), float("nan"))
 #: Sizes of a program's header, buffers, constants and ops, in bytes.
-_HEADER, _BUFFER, _CONST, _OP = 64, 16, 16, 292
+_HEADER, _BUFFER, _CONST, _OP = 64, 16, 16, 228
 
 Members = Dict[str, bytes]
 
@@ -71,7 +95,10 @@ def made_bundles() -> List[Members]:
     """Bundles with what the golden ones lack: tokenizers, modules, tasks by token, every weight format."""
     encoder = TaskFacts(
         "encoder",
-        modules=[ModuleFacts("dense", HIDDEN, 8, activation="tanh", bias=True), ModuleFacts("layer_norm", 8, 8)],
+        modules=[
+            ModuleFacts("dense", HIDDEN, 8, activation="tanh", bias=True),
+            ModuleFacts("layer_norm", 8, 8),
+        ],
         prompts={"query": "q: "},
         default_prompt_name="query",
         normalize=True,
@@ -81,7 +108,9 @@ def made_bundles() -> List[Members]:
     pooling = TaskFacts("encoder", modules=[ModuleFacts("pooling", HIDDEN, 2 * HIDDEN, modes=["cls", "max"])])
     labels = [f"B-{i}" for i in range(HIDDEN)]
     return [
-        _made(TaskFacts("sequence-classification", ["a", "b", "c", "d", "e"], "single_label"), ["logits"], {}),
+        _made(
+            TaskFacts("sequence-classification", ["a", "b", "c", "d", "e"], "single_label"), ["logits"], {}
+        ),
         _made(encoder, ["pooled"], {MODULES: weights}, dynamic=True, int4=True),
         _made(pooling, ["last_hidden_state"], {}, compact=True),
         _made(TaskFacts("token-classification", labels), ["logits"], {}),
@@ -107,7 +136,9 @@ def _made(task: TaskFacts, outputs: List[str], more: Members, **options: Any) ->
         ModelFacts("bert", "BertModel", HIDDEN, 1, 3, 40, HIDDEN, VOCABULARY, POSITIONS, 0, 0, TYPES, "gelu"),
         task,
         [OutputFacts(outputs[0], domain, channels)],
-        QuantizationFacts("qat", "dynamic" if builder.dynamic else "static", "int4" if "int4" in options else "int8"),
+        QuantizationFacts(
+            "qat", "dynamic" if builder.dynamic else "static", "int4" if "int4" in options else "int8"
+        ),
         0.5,
         linears,
         reference=dict(get_target("x86").reference),
@@ -133,7 +164,9 @@ def _made(task: TaskFacts, outputs: List[str], more: Members, **options: Any) ->
 
 def _tokenizer() -> bytes:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "film", "is", "good", ".", "##s", *"abcdefghij"]
-    special = {token: {"id": token, "ids": [id_], "tokens": [token]} for token, id_ in (("[CLS]", 2), ("[SEP]", 3))}
+    special = {
+        token: {"id": token, "ids": [id_], "tokens": [token]} for token, id_ in (("[CLS]", 2), ("[SEP]", 3))
+    }
     cls, sep = ({"SpecialToken": {"id": token, "type_id": 0}} for token in special)
     first, second = ({"Sequence": {"id": name, "type_id": i}} for i, name in enumerate("AB"))
     return json.dumps(
@@ -188,7 +221,9 @@ def damaged(source: Members, random: Random) -> Members:
     """The members with one or two of them changed."""
     members = dict(source)
     for _ in range(random.choice((1, 1, 1, 2))):
-        name = random.choice((MANIFEST, MANIFEST, PROGRAM, PROGRAM, PROGRAM, WEIGHTS, CASES, TOKENIZER, MODULES))
+        name = random.choice(
+            (MANIFEST, MANIFEST, PROGRAM, PROGRAM, PROGRAM, WEIGHTS, CASES, TOKENIZER, MODULES)
+        )
         if name in members:
             members[name] = _CHANGES[name](members[name], random)
     return members
@@ -212,7 +247,11 @@ def _with_hashes(members: Members) -> bytes:
     if not isinstance(manifest, dict):
         return members[MANIFEST]
     manifest["members"] = {
-        name: {"sha256": sha256(data), "bytes": len(data), "chunks": chunk_digests(data) if name == WEIGHTS else []}
+        name: {
+            "sha256": sha256(data),
+            "bytes": len(data),
+            "chunks": chunk_digests(data) if name == WEIGHTS else [],
+        }
         for name, data in members.items()
         if name != MANIFEST
     }
@@ -221,12 +260,14 @@ def _with_hashes(members: Members) -> bytes:
 
 def change_program(data: bytes, random: Random) -> bytes:
     """A program with fields of buffers, constants or ops changed, or ops moved."""
-    if random.random() < 0.05:
+    if random.random() < 0.05 or len(data) < _HEADER:
         return change_bytes(data, random)
     changed = bytearray(data)
-    buffers, consts, ops = struct.unpack_from("<3I", data, 12)
-    starts = [_HEADER, _HEADER + buffers * _BUFFER, _HEADER + buffers * _BUFFER + consts * _CONST]
     for _ in range(random.choice((1, 1, 2, 3))):
+        buffers, consts, ops = struct.unpack_from("<3I", changed, 12)
+        starts = [_HEADER, _HEADER + buffers * _BUFFER, _HEADER + buffers * _BUFFER + consts * _CONST]
+        if starts[2] + ops * _OP != len(changed):
+            return bytes(changed)
         part = random.random()
         if part < 0.05:
             struct.pack_into("<I", changed, random.randrange(0, _HEADER, 4), random.choice(_WORDS))
@@ -252,7 +293,9 @@ def _change_word(data: bytearray, at: int, random: Random) -> None:
     if random.random() < 0.15:
         struct.pack_into("<f", data, at, random.choice(_FLOATS))
         return
-    new = random.choice((old + 1, old - 1, old * 2, old // 2, old ^ 1 << random.randrange(32), random.choice(_WORDS), -1))
+    new = random.choice(
+        (old + 1, old - 1, old * 2, old // 2, old ^ 1 << random.randrange(32), random.choice(_WORDS), -1)
+    )
     struct.pack_into("<I", data, at, new % 2**32)
 
 
@@ -274,6 +317,8 @@ def _move_op(data: bytearray, start: int, ops: int, random: Random) -> None:
 
 def change_weights(data: bytes, random: Random) -> bytes:
     """Weights with bytes, whole floats or lengths changed."""
+    if len(data) < 8:
+        return change_bytes(data, random)
     changed = bytearray(data)
     for _ in range(random.choice((1, 4, 32))):
         at = random.randrange(0, max(4, len(changed) - 4), 4)
@@ -286,13 +331,13 @@ def change_weights(data: bytes, random: Random) -> bytes:
 
 def change_cases(data: bytes, random: Random) -> bytes:
     """Cases with their JSON or their arrays changed."""
-    if random.random() < 0.3:
+    if random.random() < 0.3 or len(data) < 16:
         return change_bytes(data, random)
     length = int.from_bytes(data[:8], "little")
     header, arrays = data[8 : 8 + length], bytearray(data[8 + length :])
     if random.random() < 0.6:
         header = change_json(header.strip(), random)
-    else:
+    elif len(arrays) > 4:
         at = random.randrange(0, len(arrays) - 3, 4)
         struct.pack_into("<I", arrays, at, random.choice(_WORDS))
     return len(header).to_bytes(8, "little") + header + bytes(arrays)

@@ -174,4 +174,8 @@ def change_json(text: bytes, random: Random) -> bytes:
     if random.random() < 0.02:
         depth = random.choice((500, 5000, 100_000))
         return random.choice((b"[" * depth, b'{"a":' * depth, b"[" * depth + b"]" * depth))
-    return to_json(change_value(json.loads(text), random))
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):  # it was damaged before
+        return change_bytes(text, random)
+    return to_json(change_value(value, random))

@@ -36,7 +36,7 @@ from obert_edge.device.runtime.library import find_library
 from obert_edge.device.runtime.native import MOST_THREADS, Library, NativeModel, Packed, PackedBatch
 from obert_edge.device.runtime.preflight import require_memory
 from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer
-from obert_edge.errors import InputError, UsageError
+from obert_edge.errors import BundleError, InputError, UsageError
 
 
 def load(
@@ -89,10 +89,22 @@ def load(
             implementation=implementation,
             cache=cache_bytes,
         )
+        _check_outputs(bundle, model.program)
         return Session(bundle, library, model, threads, cache_bytes)
     except BaseException:
         bundle.close()
         raise
+
+
+def _check_outputs(bundle: Bundle, program: Program) -> None:
+    """Refuse a manifest that says other things of the outputs than the program."""
+    listed = [(facts.domain, facts.channels) for facts in bundle.manifest.outputs]
+    made = [(program.buffers[op.input].domain.name.lower(), op.channels) for op in program.outputs]
+    if listed != made:
+        raise BundleError(
+            f"the manifest of {bundle.path} lists outputs of {listed}; its compiled graph makes {made}",
+            hint="rebuild the bundle with `obert-edge build`",
+        )
 
 
 #: Types of task that :meth:`Session.encode` and :meth:`Session.rank` know.
