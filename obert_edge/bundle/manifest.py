@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, NoReturn, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
 
 from obert_edge.errors import BundleError
 
@@ -42,6 +42,8 @@ _LARGEST = 1 << 63
 _WIDEST = 1 << 20
 _SQUEEZED = ("start_logits", "end_logits")
 TASK_TYPES = ("sequence-classification", "question-answering", "token-classification", "masked-lm", "encoder")
+#: The output that a pooling on the device reads.
+TOKENS_OUTPUT = "last_hidden_state"
 #: The outputs that each type of task reads, with their domains; an encoder reads whatever is the first.
 _OUTPUTS: Dict[str, Dict[str, str]] = {
     "sequence-classification": {"logits": "sequences"},
@@ -376,7 +378,7 @@ class Manifest:
             if output.domain not in DOMAINS:
                 _refuse(source, f"gives output {output.name!r} the domain {output.domain!r}")
         _check_sizes(manifest, source)
-        _check_task(manifest.task, source)
+        _check_task(manifest.task, [output.name for output in manifest.outputs], source)
         for board in manifest.boards:
             if not board.model or board.threads < 1 or not 0 <= board.cache < 1 << 40:
                 found = f"the board {board.model!r} {board.threads} threads and {board.cache} bytes of cache"
@@ -403,6 +405,9 @@ def _check_sizes(manifest: Manifest, source: str) -> None:
     for output in manifest.outputs:
         if not 0 < output.channels < 1 << 31:
             _refuse(source, f"gives output {output.name!r} {output.channels} channels")
+    for name, rate in manifest.reference.items():
+        if not 0 < rate < _LARGEST:
+            _refuse(source, f"gives the reference machine {name} = {rate}; expected a rate above 0")
     for what, found, most in (
         ("labels", len(manifest.task.labels), _MOST_LABELS),
         ("linears", len(manifest.linears), _MOST_LINEARS),
@@ -415,7 +420,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _check_task(task: TaskFacts, source: str) -> None:
+def _check_task(task: TaskFacts, names: Sequence[str], source: str) -> None:
     """Refuse what the pipelines cannot compute."""
     for name, value, known in (
         ("function", task.function, SCORE_FUNCTIONS),
@@ -426,6 +431,9 @@ def _check_task(task: TaskFacts, source: str) -> None:
             _refuse(
                 source, f"names the {name} {value!r}; known are {', '.join(filter(None, known)) or 'none'}"
             )
+    pools = bool(task.modules) and task.modules[0].type == "pooling"
+    if pools and TOKENS_OUTPUT not in names:
+        _refuse(source, f"pools {TOKENS_OUTPUT}, which is none of the outputs {', '.join(names) or 'none'}")
     if task.truncate_dim < 0:
         _refuse(source, f"keeps {task.truncate_dim} numbers of an embedding; expected 0 or more")
     for index, module in enumerate(task.modules):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from random import Random
 from typing import Any, Callable, List, Sequence, Tuple
@@ -100,9 +99,14 @@ def _shallow_place(value: Any, random: Random) -> Place:
         container = inner
 
 
+def _copied(value: Any) -> Any:
+    """A copy that shares nothing, of values however deep."""
+    return json.loads(json.dumps(value, default=str))
+
+
 def change_value(value: Any, random: Random) -> Any:
     """Parsed JSON with one to three things changed; the original stays as it is."""
-    changed = copy.deepcopy(value)
+    changed = _copied(value)
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         if not isinstance(changed, (dict, list)) or not changed or random.random() < 0.01:
             return odd_value(random)
@@ -119,9 +123,9 @@ def _change(value: Any, random: Random) -> None:
         del container[key]
     elif action < 0.75:
         other, place = random.choice(places(value))
-        container[key] = copy.deepcopy(other[place])
+        container[key] = _copied(other[place])
     elif action < 0.85 and isinstance(container, list):
-        container.insert(random.randrange(len(container) + 1), copy.deepcopy(random.choice(container)))
+        container.insert(random.randrange(len(container) + 1), _copied(random.choice(container)))
     elif isinstance(container, dict):
         container[random.choice((*_TEXTS, str(key) + "x", "type"))] = container.pop(key)
     else:
@@ -179,3 +183,67 @@ def change_json(text: bytes, random: Random) -> bytes:
     except (ValueError, RecursionError):  # it was damaged before
         return change_bytes(text, random)
     return to_json(change_value(value, random))
+
+
+def change_text(data: bytes, random: Random) -> bytes:
+    """A text with lines or bytes changed, as an editor or a spreadsheet leaves it."""
+    lines = data.splitlines(keepends=True)
+    for _ in range(random.choice((1, 1, 2, 3))):
+        at = random.randrange(len(lines) + 1)
+        action = random.random()
+        if action < 0.15 and at < len(lines):
+            del lines[at]
+        elif action < 0.3 and at < len(lines):
+            lines.insert(random.randrange(len(lines) + 1), lines[at])
+        elif action < 0.6:
+            lines.insert(at, random.choice(_LINES))
+        elif at < len(lines):
+            lines[at] = (
+                change_bytes(lines[at], random)
+                if random.random() < 0.6
+                else lines[at].rstrip() + random.choice(_ENDS)
+            )
+    return b"".join(lines) or b"\n"
+
+
+_LINES = (
+    b"\n",
+    b"\0\n",
+    b'"\n',
+    b"a\tb\tc\td\te\n",
+    b",,,,\n",
+    b"\xff\xfe\n",
+    b"\xef\xbb\xbf",
+    b"\r",
+    b"x: [\n",
+    b"2001-99-99\n",
+    b"x: 2001-99-99\n",
+    b"? {a: 1}\n: 2\n",
+    b"<<: [1]\n",
+    b"x: !!python/object:os.system\n",
+    b"x: !!binary a\n",
+    b"&a\n",
+    b"x: 9" + b"9" * 5000 + b"\n",
+    b"x: 1e400\n",
+    b"- a\n",
+    b"%YAML 9\n",
+    b"---\n",
+    b"x: 0o9\n",
+    b"x: 1:99:99\n",
+    b"extends: recipe.yaml\n",
+)
+_ENDS = (
+    b"",
+    b"\t" + b"9" * 5000,
+    b"," + b"9" * 5000,
+    b"1e999\n",
+    b"\r\n",
+    b"\r",
+    b"\t\n",
+    b',"',
+    b"\0\n",
+    b"\x0b\n",
+    "\u2028\n".encode(),
+    b" O\n",
+    b"\ttrue\n",
+)
