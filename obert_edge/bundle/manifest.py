@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple, Type, TypeVar
+from typing import Any, Dict, List, NoReturn, Optional, Tuple, Type, TypeVar
 
 from obert_edge.errors import BundleError
 
@@ -22,7 +22,7 @@ FORMAT_VERSION = 3
 
 DOMAINS = ("tokens", "sequences")
 #: More than any encoder has: what lists more would only take time to read.
-_MOST_LINEARS, _MOST_LABELS = 1 << 13, 1 << 18
+_MOST_LINEARS, _MOST_LABELS, _MOST_OUTPUTS = 2048, 1 << 18, 32
 #: The sizes of a model with the least that each may be.
 _LEAST = {
     "hidden": 1,
@@ -378,7 +378,7 @@ class Manifest:
             if output.domain not in DOMAINS:
                 _refuse(source, f"gives output {output.name!r} the domain {output.domain!r}")
         _check_sizes(manifest, source)
-        _check_task(manifest.task, [output.name for output in manifest.outputs], source)
+        _check_task(manifest.task, source)
         for board in manifest.boards:
             if not board.model or board.threads < 1 or not 0 <= board.cache < 1 << 40:
                 found = f"the board {board.model!r} {board.threads} threads and {board.cache} bytes of cache"
@@ -396,15 +396,20 @@ def _check_sizes(manifest: Manifest, source: str) -> None:
         value = getattr(manifest.model, name)
         if not least <= value < 1 << 31:
             _refuse(source, f"gives the model {name} {value}; expected {least} to {2**31 - 1}")
+    if len(manifest.outputs) > _MOST_OUTPUTS:
+        _refuse(source, f"lists {len(manifest.outputs)} outputs; expected at most {_MOST_OUTPUTS}")
     needed = _OUTPUTS[manifest.task.type]
     found = {output.name: output.domain for output in manifest.outputs}
-    if any(found.get(name) != domain for name, domain in needed.items()) or len(found) < len(
-        manifest.outputs
-    ):
+    fits = all(found.get(name) == domain for name, domain in needed.items())
+    if manifest.outputs and (not fits or len(found) < len(manifest.outputs)):
         _refuse(source, f"gives the outputs {found} for the task {manifest.task.type}; expected {needed}")
     for output in manifest.outputs:
         if not 0 < output.channels < 1 << 31:
             _refuse(source, f"gives output {output.name!r} {output.channels} channels")
+        if output.name == "logits" and "classification" in manifest.task.type:
+            labels = len(manifest.task.labels)
+            if labels > output.channels:
+                _refuse(source, f"names {labels} labels; its logits have {output.channels} channels")
     for name, rate in manifest.reference.items():
         if not 0 < rate < _LARGEST:
             _refuse(source, f"gives the reference machine {name} = {rate}; expected a rate above 0")
@@ -420,7 +425,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _check_task(task: TaskFacts, names: Sequence[str], source: str) -> None:
+def _check_task(task: TaskFacts, source: str) -> None:
     """Refuse what the pipelines cannot compute."""
     for name, value, known in (
         ("function", task.function, SCORE_FUNCTIONS),
@@ -431,9 +436,6 @@ def _check_task(task: TaskFacts, names: Sequence[str], source: str) -> None:
             _refuse(
                 source, f"names the {name} {value!r}; known are {', '.join(filter(None, known)) or 'none'}"
             )
-    pools = bool(task.modules) and task.modules[0].type == "pooling"
-    if pools and TOKENS_OUTPUT not in names:
-        _refuse(source, f"pools {TOKENS_OUTPUT}, which is none of the outputs {', '.join(names) or 'none'}")
     if task.truncate_dim < 0:
         _refuse(source, f"keeps {task.truncate_dim} numbers of an embedding; expected 0 or more")
     for index, module in enumerate(task.modules):
@@ -533,7 +535,7 @@ def _value(annotation: str, value: Any, source: str, where: str) -> Any:
     if annotation == "Any":
         return value
     if not isinstance(value, _SCALARS[annotation]) or (isinstance(value, bool) and annotation != "bool"):
-        _refuse(source, f"has {where} = {str(value)[:60]!r}, expected {annotation}")
+        _refuse(source, f"has {where} = {repr(value)[:60]}, expected {annotation}")
     if isinstance(value, int) and abs(value) >= _LARGEST:
         _refuse(source, f"has {where} of {value.bit_length()} bits; expected a number of at most 63")
     return value

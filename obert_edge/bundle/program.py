@@ -156,6 +156,15 @@ class Program:
         parts += [_pack_op(op) for op in self.ops]
         return b"".join(parts)
 
+    def check_places(self) -> None:
+        """Refuse ops that name a buffer or a constant there is not, for readers other than the engine.
+
+        Raises:
+            BundleError: there is such an op.
+        """
+        for op in self.ops:
+            _check_places(op, len(self.buffers), len(self.consts))
+
     @classmethod
     def from_bytes(cls, blob: bytes) -> Program:
         """Parse what :meth:`to_bytes` wrote.
@@ -196,15 +205,13 @@ class Program:
             program.consts.append(Const(*_CONST.unpack_from(blob, at)))
             at += _CONST.size
         for _ in range(n_ops):
-            op = _unpack_op(_OP.unpack_from(blob, at))
-            _check_places(op, n_buffers, n_consts)
-            program.ops.append(op)
+            program.ops.append(_unpack_op(_OP.unpack_from(blob, at)))
             at += _OP.size
         return program
 
 
 def _check_places(op: Op, buffers: int, consts: int) -> None:
-    """Refuse an op that names a buffer or a constant there is not; only the engine checks more.
+    """Refuse an op that names a buffer or a constant there is not.
 
     Raises:
         BundleError: it does.

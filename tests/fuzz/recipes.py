@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
+from typing import Any, Dict
 
 import yaml
 
@@ -25,26 +26,19 @@ class Recipes(Target):
 
     def prepare(self, folder: Path) -> None:
         paths = [*(ROOT / "tools" / "reproduce").glob("*.yaml"), ROOT / "tools" / "quickstart.yaml"]
-        # The folders that a reader names on the command line, and the rows of data that are not here.
-        more = b"\nmodel: model\noutput: output\n"
-        texts = [
-            path.read_bytes().replace(b"task:\n", b"task:\n  rows: 5000\n  data: data\n")
-            for path in sorted(paths)
-        ]
-        texts = [
-            text.replace(b"  data: data\n", b"", 1) if text.count(b"  data: ") > 1 else text for text in texts
-        ]
-        self._texts = [text if b"\nmodel:" in text else text + more for text in texts]
+        self._recipes = [_whole(yaml.safe_load(path.read_text())) for path in sorted(paths)]
+        self._texts = [yaml.safe_dump(recipe, sort_keys=False).encode() for recipe in self._recipes]
         self._path = folder / "recipe.yaml"
         self._others = {path.name: path.read_bytes() for path in paths}
         for name, text in self._others.items():
             (folder / name).write_bytes(text)
 
     def attempt(self, random: Random) -> None:
-        text = random.choice(self._texts)
+        number = random.randrange(len(self._texts))
+        text = self._texts[number]
         action = random.random()
         if action < 0.6:
-            text = to_json(change_value(yaml.safe_load(text), random))  # JSON is YAML, too
+            text = to_json(change_value(self._recipes[number], random))  # JSON is YAML, too
         elif action < 0.9:
             text = change_text(text, random)
         elif action < 0.95:
@@ -60,3 +54,11 @@ class Recipes(Target):
         recipe.to_dict()
         if random.random() < 0.3:
             plan(recipe)
+
+
+def _whole(recipe: Dict[str, Any]) -> Dict[str, Any]:
+    """A recipe with what its reader names on the command line, and the rows of data that are not here."""
+    whole = {"model": "model", "output": "output", **recipe}
+    if "extends" not in recipe:
+        whole["task"] = {"data": "data", "rows": 5000, **recipe["task"]}
+    return whole

@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Type, Union
 import numpy as np
 
 from obert_edge.bundle.container import MODULES, PROGRAM, TOKENIZER, Bundle
-from obert_edge.bundle.manifest import Manifest
+from obert_edge.bundle.manifest import TOKENS_OUTPUT, Manifest
 from obert_edge.bundle.program import Domain, Program
 from obert_edge.device.pipelines import Prediction, create_pipeline
 from obert_edge.device.pipelines.classification import Regression
@@ -100,7 +100,13 @@ def _check_outputs(bundle: Bundle, program: Program) -> None:
     """Refuse a manifest that says other things of the outputs than the program."""
     listed = [(facts.domain, facts.channels) for facts in bundle.manifest.outputs]
     made = [(program.buffers[op.input].domain.name.lower(), op.channels) for op in program.outputs]
-    if listed != made:
+    modules = bundle.manifest.task.modules
+    if modules and modules[0].type == "pooling" and bundle.manifest.output(TOKENS_OUTPUT) is None:
+        raise BundleError(
+            f"the manifest of {bundle.path} pools {TOKENS_OUTPUT}, which is none of its outputs",
+            hint="rebuild the bundle with `obert-edge build`",
+        )
+    if listed != made or not made:
         raise BundleError(
             f"the manifest of {bundle.path} lists outputs of {listed}; its compiled graph makes {made}",
             hint="rebuild the bundle with `obert-edge build`",
