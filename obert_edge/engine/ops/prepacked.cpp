@@ -102,7 +102,7 @@ class Lists {
 };
 
 constexpr uint64_t kMostGrowth = 16;           // of the weights, in bytes for a byte
-constexpr uint64_t kMostBesideOfOp = 1 << 13;  // bytes that an op may take beside what grows with its weights
+constexpr uint64_t kMostBesideOfOp = 1 << 10;  // bytes that an op may take beside what grows with its weights
 
 // Writes the records of the `count` quads of one row-gather group, from its columns and its weights.
 template <size_t kWeights>
