@@ -128,8 +128,14 @@ def test_what_is_no_manifest_is_refused(text: bytes) -> None:
     ("changes", "complaint"),
     [
         ({"sparsity": 10**400}, "manifest.sparsity of 1329 bits"),
-        ({"outputs": [{"name": "logits", "domain": "sequences", "channels": 2**40}]}, "1099511627776 channels"),
-        ({"outputs": [{"name": "probabilities", "domain": "sequences", "channels": 2}]}, "expected {'logits'"),
+        (
+            {"outputs": [{"name": "logits", "domain": "sequences", "channels": 2**40}]},
+            "1099511627776 channels",
+        ),
+        (
+            {"outputs": [{"name": "probabilities", "domain": "sequences", "channels": 2}]},
+            "expected {'logits'",
+        ),
         ({"outputs": [{"name": "logits", "domain": "tokens", "channels": 2}]}, "expected {'logits': 'seq"),
         ({"outputs": [{"name": "logits", "domain": "sequences", "channels": 2}] * 2}, "gives the outputs"),
         ({"outputs": [{"name": "x", "domain": "sequences", "channels": 2}] * 33}, "lists 33 outputs"),
@@ -162,7 +168,9 @@ def test_a_manifest_with_more_linears_than_any_encoder_is_refused() -> None:
 
 def test_a_million_labels_are_refused() -> None:
     with pytest.raises(BundleError, match="1000000 labels"):
-        Manifest.from_json(changed(task={"type": "token-classification", "labels": ["a"] * 1_000_000}, outputs=[]))
+        Manifest.from_json(
+            changed(task={"type": "token-classification", "labels": ["a"] * 1_000_000}, outputs=[])
+        )
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity"])

@@ -68,7 +68,9 @@ def test_inspect_refuses_ops_that_name_what_is_not_there(
             read(path)
 
 
-@pytest.mark.parametrize("field, value", [("n", 2**31 - 1), ("k", 0), ("format", 77), ("activation", 99), ("input", 3)])
+@pytest.mark.parametrize(
+    "field, value", [("n", 2**31 - 1), ("k", 0), ("format", 77), ("activation", 99), ("input", 3)]
+)
 def test_the_dense_model_refuses_weights_that_are_no_matrix(
     classifier: Members, tmp_path: Path, field: str, value: int
 ) -> None:
@@ -82,7 +84,9 @@ def test_inspect_describes_an_activation_it_does_not_know(classifier: Members, t
     assert "forged.oeb" in describe(path, plain=True)[0]
 
 
-def test_a_case_without_an_output_is_a_difference_and_no_traceback(classifier: Members, tmp_path: Path) -> None:
+def test_a_case_without_an_output_is_a_difference_and_no_traceback(
+    classifier: Members, tmp_path: Path
+) -> None:
     cases = [dataclasses.replace(case, outputs={}) for case in read_cases(memoryview(classifier[CASES]))]
     checked = verify(written(tmp_path, {**classifier, CASES: write_cases(cases)}), threads=1)
     assert not checked.ok
@@ -97,7 +101,9 @@ def test_a_manifest_that_counts_other_channels_than_the_program_is_refused(
     manifest["outputs"][0]["channels"] = channels
     manifest["task"]["labels"] = []
     path = written(tmp_path, {**classifier, MANIFEST: json.dumps(manifest).encode()})
-    with pytest.raises(BundleError, match=rf"lists outputs of \[\('sequences', {channels}\)\]; its compiled graph"):
+    with pytest.raises(
+        BundleError, match=rf"lists outputs of \[\('sequences', {channels}\)\]; its compiled graph"
+    ):
         load(path)
 
 

@@ -218,7 +218,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("model: a\nmodel: b\n", "the key 'model' twice"),
         ("? [a]\n: b\n", "is not YAML"),
         ("x: " + "y" * 2_000_000, "has 2000003 bytes"),
-        ("model: a\noutput: b\ntask: {name: text, data: \"a\\0b\"}", "is no path"),
+        ('model: a\noutput: b\ntask: {name: text, data: "a\\0b"}', "is no path"),
     ],
 )
 def test_what_no_recipe_is_is_refused_in_few_words(tmp_path, text, complaint):
