@@ -72,8 +72,32 @@ def read_cases(data: memoryview) -> List[Case]:
             starts, ids, types = own.pop("starts"), own.pop("ids"), own.pop("token_types")
         except KeyError as error:
             _refuse(f"case {len(cases)} lacks {error}")
-        cases.append(Case(starts, ids, types, {name[len("output.") :]: own[name] for name in own}))
+        case = Case(starts, ids, types, {name[len("output.") :]: own[name] for name in own})
+        _check_case(case, len(cases))
+        cases.append(case)
     return cases
+
+
+def _check_case(case: Case, number: int) -> None:
+    """Refuse arrays that are no batch, or whose lengths differ."""
+    starts = case.starts
+    for name, array in (("starts", starts), ("ids", case.ids), ("token_types", case.token_types)):
+        if array.dtype != _DTYPES["I32"] or array.ndim != 1:
+            _refuse(
+                f"{name} of case {number} is {array.dtype} with {array.ndim} axes, expected a row of int32"
+            )
+    if len(starts) < 2 or starts[0] != 0 or (starts[1:] <= starts[:-1]).any():
+        _refuse(f"starts of case {number} do not ascend from 0")
+    tokens = int(starts[-1])
+    if len(case.ids) != tokens or len(case.token_types) != tokens:
+        _refuse(
+            f"case {number} has {len(case.ids)} ids and {len(case.token_types)} token types for {tokens} tokens"
+        )
+    for name, array in case.outputs.items():
+        if array.dtype != _DTYPES["F32"] or array.ndim != 2 or len(array) not in (tokens, len(starts) - 1):
+            _refuse(
+                f"output {name!r} of case {number} is {array.dtype} {array.shape}, expected float32 by rows"
+            )
 
 
 def _read_arrays(data: memoryview) -> Mapping[str, np.ndarray]:
@@ -85,10 +109,10 @@ def _read_arrays(data: memoryview) -> Mapping[str, np.ndarray]:
         arrays = {}
         at = 0
         for name, spec in header.items():
-            dtype, shape = _DTYPES[spec["dtype"]], [int(size) for size in spec["shape"]]
-            begin, end = spec["data_offsets"]
+            dtype, shape = _DTYPES[spec["dtype"]], [_whole(size) for size in spec["shape"]]
+            begin, end = map(_whole, spec["data_offsets"])
             span = data[8 + length + begin : 8 + length + end]
-            if begin != at or min(shape, default=0) < 0 or len(span) != end - begin:
+            if begin != at or len(span) != end - begin:
                 _refuse(f"array {name!r} is not where it should be")
             arrays[name] = np.frombuffer(span, dtype).reshape(shape)
             at = end
@@ -99,6 +123,17 @@ def _read_arrays(data: memoryview) -> Mapping[str, np.ndarray]:
     if 8 + length + at != len(data):
         _refuse(f"it has {len(data)} bytes where its header implies {8 + length + at}")
     return arrays
+
+
+def _whole(value: Any) -> int:
+    """A whole number from 0 on.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{str(value)[:60]} is no size")
+    return value
 
 
 def _refuse(found: str) -> NoReturn:

@@ -197,7 +197,9 @@ class Bundle:
     @property
     def program(self) -> Program:
         """The compiled graph, parsed anew at each access."""
-        return Program.from_bytes(bytes(self.member(PROGRAM)))
+        program = Program.from_bytes(bytes(self.member(PROGRAM)))
+        program.check_places()
+        return program
 
     @property
     def weights(self) -> memoryview:

@@ -21,10 +21,37 @@ from obert_edge.errors import BundleError
 FORMAT_VERSION = 3
 
 DOMAINS = ("tokens", "sequences")
+#: More than any encoder has: what lists more would only take time to read.
+_MOST_LINEARS, _MOST_LABELS, _MOST_OUTPUTS = 2048, 1 << 18, 32
+#: The sizes of a model with the least that each may be.
+_LEAST = {
+    "hidden": 1,
+    "layers": 0,
+    "heads": 1,
+    "intermediate": 0,
+    "embedding": 1,
+    "vocabulary": 1,
+    "max_length": 1,
+    "position_offset": 0,
+    "pad_id": 0,
+    "type_vocabulary": 0,
+}
+#: A whole number of a manifest is smaller than this, and a float64 can be made of it.
+_LARGEST = 1 << 63
 #: Channels of a module's input or output, at most.
 _WIDEST = 1 << 20
 _SQUEEZED = ("start_logits", "end_logits")
 TASK_TYPES = ("sequence-classification", "question-answering", "token-classification", "masked-lm", "encoder")
+#: The output that a pooling on the device reads.
+TOKENS_OUTPUT = "last_hidden_state"
+#: The outputs that each type of task reads, with their domains; an encoder reads whatever is the first.
+_OUTPUTS: Dict[str, Dict[str, str]] = {
+    "sequence-classification": {"logits": "sequences"},
+    "question-answering": {"start_logits": "tokens", "end_logits": "tokens"},
+    "token-classification": {"logits": "tokens"},
+    "masked-lm": {"logits": "tokens"},
+    "encoder": {},
+}
 #: Kinds of modules that may follow the program of an encoder.
 MODULE_TYPES = ("pooling", "dense", "layer_norm", "normalize")
 #: Ways to make one vector of a text's token vectors, by sentence-transformers' names.
@@ -343,7 +370,7 @@ class Manifest:
             BundleError: not JSON, a field missing or of another type, or a newer format.
         """
         try:
-            fields = json.loads(text)
+            fields = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise BundleError(
                 f"the manifest of {source} is not JSON: {error}", hint="copy the bundle again"
@@ -366,6 +393,7 @@ class Manifest:
         for output in manifest.outputs:
             if output.domain not in DOMAINS:
                 _refuse(source, f"gives output {output.name!r} the domain {output.domain!r}")
+        _check_sizes(manifest, source)
         _check_task(manifest.task, source)
         for board in manifest.boards:
             if not board.model or board.threads < 1 or not 0 <= board.cache < 1 << 40:
@@ -376,6 +404,41 @@ class Manifest:
     def output(self, name: str) -> Optional[OutputFacts]:
         """The output of that name, or ``None``."""
         return next((output for output in self.outputs if output.name == name), None)
+
+
+def _check_sizes(manifest: Manifest, source: str) -> None:
+    """Refuse sizes that no model has: the engine takes 32 bits of each."""
+    for name, least in _LEAST.items():
+        value = getattr(manifest.model, name)
+        if not least <= value < 1 << 31:
+            _refuse(source, f"gives the model {name} {value}; expected {least} to {2**31 - 1}")
+    if len(manifest.outputs) > _MOST_OUTPUTS:
+        _refuse(source, f"lists {len(manifest.outputs)} outputs; expected at most {_MOST_OUTPUTS}")
+    needed = _OUTPUTS[manifest.task.type]
+    found = {output.name: output.domain for output in manifest.outputs}
+    fits = all(found.get(name) == domain for name, domain in needed.items())
+    if manifest.outputs and (not fits or len(found) < len(manifest.outputs)):
+        _refuse(source, f"gives the outputs {found} for the task {manifest.task.type}; expected {needed}")
+    for output in manifest.outputs:
+        if not 0 < output.channels < 1 << 31:
+            _refuse(source, f"gives output {output.name!r} {output.channels} channels")
+        if output.name == "logits" and "classification" in manifest.task.type:
+            labels = len(manifest.task.labels)
+            if labels > output.channels:
+                _refuse(source, f"names {labels} labels; its logits have {output.channels} channels")
+    for name, rate in manifest.reference.items():
+        if not 0 < rate < _LARGEST:
+            _refuse(source, f"gives the reference machine {name} = {rate}; expected a rate above 0")
+    for what, found, most in (
+        ("labels", len(manifest.task.labels), _MOST_LABELS),
+        ("linears", len(manifest.linears), _MOST_LINEARS),
+    ):
+        if found > most:
+            _refuse(source, f"lists {found} {what}; expected at most {most}")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _check_task(task: TaskFacts, source: str) -> None:
@@ -450,7 +513,7 @@ def _record(record_type: Type[_T], value: Any, source: str, where: str) -> _T:
     values: Dict[str, Any] = {}
     for name, annotation, plain, optional in _fields(record_type):  # type: ignore[arg-type]
         if name in value:
-            if type(value[name]) is plain:
+            if type(value[name]) is plain and plain is not int:
                 values[name] = value[name]
                 continue
             values[name] = _value(annotation, value[name], source, f"{where}.{name}")
@@ -478,6 +541,8 @@ def _value(annotation: str, value: Any, source: str, where: str) -> Any:
     if annotation.startswith("List["):
         if not isinstance(value, list):
             _refuse(source, f"has {where} that is not a list")
+        if annotation == "List[str]" and set(map(type, value)) <= {str}:
+            return value  # there may be many
         return [_value(annotation[5:-1], item, source, f"{where}[{i}]") for i, item in enumerate(value)]
     if annotation.startswith("Dict["):
         if not isinstance(value, dict):
@@ -487,7 +552,9 @@ def _value(annotation: str, value: Any, source: str, where: str) -> Any:
     if annotation == "Any":
         return value
     if not isinstance(value, _SCALARS[annotation]) or (isinstance(value, bool) and annotation != "bool"):
-        _refuse(source, f"has {where} = {value!r}, expected {annotation}")
+        _refuse(source, f"has {where} = {repr(value)[:60]}, expected {annotation}")
+    if isinstance(value, int) and abs(value) >= _LARGEST:
+        _refuse(source, f"has {where} of {value.bit_length()} bits; expected a number of at most 63")
     return value
 
 

@@ -126,6 +126,7 @@ class Activation(enum.IntEnum):
 class Op:
     """Base of all ops; the class variables say which field stands at which place of a record.
 
+    ``OPTIONAL`` names the buffers and constants that may be ABSENT.
     ``READER`` is the version of the bundle format whose readers know the op, and ``FIELD_READERS`` those that
     understand a value of a field other than its default.
     """
@@ -138,6 +139,7 @@ class Op:
     CONSTS: ClassVar[Tuple[str, ...]] = ()
     INTS: ClassVar[Tuple[str, ...]] = ()
     FLOATS: ClassVar[Tuple[str, ...]] = ()
+    OPTIONAL: ClassVar[Tuple[str, ...]] = ()
     READER: ClassVar[int] = 1
     FIELD_READERS: ClassVar[Mapping[str, int]] = {}
 
@@ -189,6 +191,7 @@ class Embed(Op):
         "word_group_scale",
     )
     INTS = ("vocabulary", "positions", "token_types", "channels", "word_format")
+    OPTIONAL = ("position", "position_scale", "token_type", "token_type_scale", "word_group_scale")
     FIELD_READERS: ClassVar[Mapping[str, int]] = {"word_format": 2}
 
 
@@ -227,6 +230,7 @@ class LayerNorm(Op):
     CONSTS = ("gamma", "beta")
     INTS = ("channels", "zero_point")
     FLOATS = ("epsilon", "inv_scale")
+    OPTIONAL = ("output", "quantized")
 
 
 @dataclass(frozen=True)
@@ -335,6 +339,7 @@ class Linear(Op):
     CONSTS = ("rows", "offsets", "columns", "weights", "scale", "bias", "correction")
     INTS = ("k", "n", "groups", "format", "activation", "zero_point", "lo", "hi", "column_coding")
     FLOATS = ("inv_scale",)
+    OPTIONAL = ("params", "residual", "columns")
     FIELD_READERS: ClassVar[Mapping[str, int]] = {"column_coding": 2}
 
 
@@ -381,6 +386,7 @@ class Attention(Op):
     CONSTS = ("bias",)
     INTS = ("heads", "head_dim", "query_zero_point", "zero_point", "distances", "window")
     FLOATS = ("score_scale", "context_scale")
+    OPTIONAL = ("bias",)
     FIELD_READERS: ClassVar[Mapping[str, int]] = {"bias": 3, "distances": 3, "window": 3}
 
 

@@ -45,6 +45,9 @@ from obert_edge.bundle.ops import ABSENT, MAX_COLUMNS, PAD_ROW, ColumnCoding, Li
 from obert_edge.bundle.program import Const, Program
 from obert_edge.errors import BundleError, UsageError
 
+#: A matrix of more weights than any encoder has.
+_MOST_WEIGHTS = 1 << 30
+
 
 class StoredUnits(NamedTuple):
     """What a format stores of one matrix.
@@ -231,7 +234,17 @@ def unpack_op(program: Program, op: Linear, weights: Union[bytes, memoryview]) -
         program: the graph.
         op: one of its linears.
         weights: the weights blob of the same bundle.
+
+    Raises:
+        BundleError: the constants of the op are no such matrix.
     """
+    try:
+        return _unpack_op(program, op, weights)
+    except (ArithmeticError, IndexError, ValueError) as error:
+        raise _no_matrix(op, str(error)) from error
+
+
+def _unpack_op(program: Program, op: Linear, weights: Union[bytes, memoryview]) -> np.ndarray:
     masks = op.column_coding == ColumnCoding.MASKS
     dtypes = {"rows": "<u4", "offsets": "<u4", "columns": "u1" if masks else "<u2", "weights": "i1"}
     packed: Dict[str, np.ndarray] = {}
@@ -239,9 +252,24 @@ def unpack_op(program: Program, op: Linear, weights: Union[bytes, memoryview]) -
         index = getattr(op, name)
         span = program.consts[index] if index != ABSENT else Const(0, 0)
         packed[name] = np.frombuffer(weights[span.offset : span.offset + span.bytes], dtype)
+    offsets, unit = packed["offsets"], 4 * WeightFormat(op.format).rows
+    stored = len(packed["weights"]) // unit
+    if not (op.n > 0 and 0 < op.k <= MAX_COLUMNS and op.n * op.k <= _MOST_WEIGHTS):
+        raise _no_matrix(op, f"it would have {op.n} x {op.k} weights")
+    if not len(offsets) or offsets[-1] != stored or (offsets[1:] < offsets[:-1]).any():
+        raise _no_matrix(
+            op, f"its offsets do not ascend to the {stored} units of four columns that it stores"
+        )
     if masks:
         packed["columns"] = _list_of_masks(packed["columns"], packed["offsets"], WeightFormat(op.format))
     return unpack_linear(packed, WeightFormat(op.format), op.n, op.k)
+
+
+def _no_matrix(op: Linear, why: str) -> BundleError:
+    return BundleError(
+        f"the constants of {op.name!r} are no weights of {op.n} rows in the format {op.format}: {why}",
+        hint="copy the bundle again; it was altered on the way",
+    )
 
 
 def _union_of_rows(weights: np.ndarray, size: int) -> np.ndarray:

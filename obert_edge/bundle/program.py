@@ -156,6 +156,15 @@ class Program:
         parts += [_pack_op(op) for op in self.ops]
         return b"".join(parts)
 
+    def check_places(self) -> None:
+        """Refuse ops that name a buffer or a constant there is not, for readers other than the engine.
+
+        Raises:
+            BundleError: there is such an op.
+        """
+        for op in self.ops:
+            _check_places(op, len(self.buffers), len(self.consts))
+
     @classmethod
     def from_bytes(cls, blob: bytes) -> Program:
         """Parse what :meth:`to_bytes` wrote.
@@ -199,6 +208,25 @@ class Program:
             program.ops.append(_unpack_op(_OP.unpack_from(blob, at)))
             at += _OP.size
         return program
+
+
+def _check_places(op: Op, buffers: int, consts: int) -> None:
+    """Refuse an op that names a buffer or a constant there is not.
+
+    Raises:
+        BundleError: it does.
+    """
+    for names, count, kind in (
+        (op.INPUTS + op.OUTPUTS, buffers, "buffer"),
+        (op.CONSTS, consts, "constant"),
+    ):
+        for name in names:
+            place = getattr(op, name)
+            if not 0 <= place < count and not (place == ABSENT and name in op.OPTIONAL):
+                raise BundleError(
+                    f"op {op.name!r} of the compiled graph has the {name} {place}; there are {count} {kind}s",
+                    hint="copy the bundle again; it was altered on the way, or rebuild it",
+                )
 
 
 def _reader_of(op: Op) -> int:

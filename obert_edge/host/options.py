@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import reprlib
 import typing
 from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar, Dict, List, Optional, Tuple, Type, TypeVar, Union, cast
@@ -230,7 +231,7 @@ class Option:
 
     def refusal(self, value: Any, where: str = "") -> UsageError:
         """The error that says what was found, what is expected, and what to write instead."""
-        near = difflib.get_close_matches(str(value), self.declared.choices, n=1)
+        near = difflib.get_close_matches(brief(value).strip("'\""), self.declared.choices, n=1)
         example = self.declared.example
         if example is None and not self.required:
             example = self.default
@@ -256,7 +257,18 @@ def refusal(name: str, value: Any, expected: str, *, hint: str) -> UsageError:
         hint: what to write instead.
     """
     shown = list(value) if isinstance(value, tuple) else value
-    return UsageError(f"{name} is {shown!r}; expected {expected}", hint=hint)
+    return UsageError(f"{name} is {brief(shown)}; expected {expected}", hint=hint)
+
+
+def brief(value: Any) -> str:
+    """A value for a message: its ``repr``, of which the middle is left out where it is long."""
+    return _BRIEF.repr(value)
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 200
+_BRIEF.maxlist = _BRIEF.maxtuple = _BRIEF.maxdict = _BRIEF.maxset = 20
+_BRIEF.maxlevel = 4
 
 
 class Settings:

@@ -58,3 +58,41 @@ def with_header(header: object) -> memoryview:
 def test_a_hostile_header_is_refused(header: object) -> None:
     with pytest.raises(BundleError, match="test cases"):
         read_cases(with_header(header))
+
+
+BATCH = {"starts": [0, 3], "ids": [2, 5, 3], "token_types": [0, 0, 0]}
+
+
+def with_arrays(**changes: object) -> bytes:
+    arrays = {name: np.array(values, np.int32) for name, values in {**BATCH, **changes}.items()}
+    outputs = {"logits": np.zeros((1, 2), np.float32)}
+    return write_cases([Case(arrays["starts"], arrays["ids"], arrays["token_types"], outputs)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"starts": [1, 3]}, "do not ascend from 0"),
+        ({"starts": [0, 3, 2]}, "do not ascend from 0"),
+        ({"starts": [0, 0, 3]}, "do not ascend from 0"),
+        ({"starts": [0]}, "do not ascend from 0"),
+        ({"starts": [0, 2**31 - 1]}, "3 ids and 3 token types for 2147483647 tokens"),
+        ({"ids": [2]}, "1 ids and 3 token types for 3 tokens"),
+        ({"ids": [[2, 5, 3]]}, "ids of case 0 is int32 with 2 axes"),
+        ({"token_types": []}, "3 ids and 0 token types"),
+    ],
+)
+def test_arrays_that_are_no_batch_are_refused(changes: dict[str, object], complaint: str) -> None:
+    with pytest.raises(BundleError, match=complaint):
+        read_cases(memoryview(with_arrays(**changes)))
+
+
+def test_whole_numbers_are_asked_of_a_header() -> None:
+    for header in (
+        {"0.starts": {"dtype": "I32", "shape": [1.5], "data_offsets": [0, 4]}},
+        {"0.starts": {"dtype": "I32", "shape": ["1"], "data_offsets": [0, 4]}},
+        {"0.starts": {"dtype": "I32", "shape": [1], "data_offsets": [0.0, 4.0]}},
+        {"0.starts": {"dtype": "I32", "shape": [10**30], "data_offsets": [0, 4]}},
+    ):
+        with pytest.raises(BundleError, match="test cases"):
+            read_cases(memoryview(bytes(with_header(header)) + bytes(4)))

@@ -122,3 +122,59 @@ def test_wrong_fields_are_named(changes: Dict[str, Any], complaint: str) -> None
 def test_what_is_no_manifest_is_refused(text: bytes) -> None:
     with pytest.raises(BundleError, match="manifest"):
         Manifest.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"sparsity": 10**400}, "manifest.sparsity of 1329 bits"),
+        (
+            {"outputs": [{"name": "logits", "domain": "sequences", "channels": 2**40}]},
+            "1099511627776 channels",
+        ),
+        (
+            {"outputs": [{"name": "probabilities", "domain": "sequences", "channels": 2}]},
+            "expected {'logits'",
+        ),
+        ({"outputs": [{"name": "logits", "domain": "tokens", "channels": 2}]}, "expected {'logits': 'seq"),
+        ({"outputs": [{"name": "logits", "domain": "sequences", "channels": 2}] * 2}, "gives the outputs"),
+        ({"outputs": [{"name": "x", "domain": "sequences", "channels": 2}] * 33}, "lists 33 outputs"),
+        ({"task": {"type": "sequence-classification", "labels": ["a"] * 3}}, "3 labels; its logits have 2"),
+        ({"reference": {"multiply_add": 0}}, "multiply_add = 0; expected a rate above 0"),
+        ({"reference": {"multiply_add": -1.5}}, "expected a rate above 0"),
+    ],
+)
+def test_sizes_that_no_model_has_are_refused(changes: Dict[str, Any], complaint: str) -> None:
+    with pytest.raises(BundleError, match=re.escape(complaint)):
+        Manifest.from_json(changed(**changes))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("vocabulary", 2**32 + 20), ("max_length", 0), ("pad_id", -1), ("hidden", 2**31)]
+)
+def test_sizes_of_a_model_fit_the_32_bits_that_the_engine_takes(field: str, value: int) -> None:
+    """ctypes would keep the lower half, so that 2^32 + 20 ids would be 20 without a word."""
+    model = json.loads(sample_manifest().to_json())["model"]
+    with pytest.raises(BundleError, match=f"gives the model {field} {value}"):
+        Manifest.from_json(changed(model={**model, field: value}))
+
+
+def test_a_manifest_with_more_linears_than_any_encoder_is_refused() -> None:
+    """60,000 of them took `inspect` half a minute."""
+    linear = json.loads(sample_manifest().to_json())["linears"][0]
+    with pytest.raises(BundleError, match="lists 60000 linears; expected at most 2048"):
+        Manifest.from_json(changed(linears=[linear] * 60_000))
+
+
+def test_a_million_labels_are_refused() -> None:
+    with pytest.raises(BundleError, match="1000000 labels"):
+        Manifest.from_json(
+            changed(task={"type": "token-classification", "labels": ["a"] * 1_000_000}, outputs=[])
+        )
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity"])
+def test_numbers_that_json_does_not_have_are_refused(number: bytes) -> None:
+    text = sample_manifest().to_json().replace(b'"sparsity": 0.5,', b'"sparsity": ' + number + b",")
+    with pytest.raises(BundleError, match="is no number of JSON"):
+        Manifest.from_json(text)

@@ -42,6 +42,7 @@ _OP_BASE = '''
 class Op:
     """Base of all ops; the class variables say which field stands at which place of a record.
 
+    ``OPTIONAL`` names the buffers and constants that may be ABSENT.
     ``READER`` is the version of the bundle format whose readers know the op, and ``FIELD_READERS`` those that
     understand a value of a field other than its default.
     """
@@ -54,6 +55,7 @@ class Op:
     CONSTS: ClassVar[Tuple[str, ...]] = ()
     INTS: ClassVar[Tuple[str, ...]] = ()
     FLOATS: ClassVar[Tuple[str, ...]] = ()
+    OPTIONAL: ClassVar[Tuple[str, ...]] = ()
     READER: ClassVar[int] = 1
     FIELD_READERS: ClassVar[Mapping[str, int]] = {}
 '''
@@ -120,6 +122,9 @@ def _python_op(op: schema.OpRow) -> str:
         fields: Tuple[schema.Field, ...] = getattr(op, name)
         if fields:
             lines += _tuple(f"    {name.upper()} = ", [f'"{field.name}"' for field in fields])
+    optional = [f'"{field.name}"' for field in op.fields if field.optional]
+    if optional:
+        lines += _tuple("    OPTIONAL = ", optional)
     if op.reader != 1:
         lines.append(f"    READER = {op.reader}")
     readers = [f'"{field.name}": {field.reader}' for field in op.fields if field.reader != 1]

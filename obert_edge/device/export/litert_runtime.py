@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import io
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
@@ -41,6 +43,22 @@ ENCODER_OP = "obert_edge.encoder"
 #: The largest Euclidean |found - expected| / |expected| that a dense model may have: 8-bit rounding differs
 #: between CPUs by far less. Our own op gives the same bits everywhere, so it has no tolerance.
 TOLERANCE = 0.2
+#: What damaged archives of arrays end in.
+_DAMAGED = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 #: Packages of the runtime, the maintained one first.
 _RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 #: What the delegate's messages begin with.
@@ -81,6 +99,9 @@ def load_tflite(path: PathLike, threads: Optional[int] = None, bundle: Optional[
     run = interpret(path, threads, delegates)
     for case in cases:
         found = run(case["ids"], case["mask"], case["types"])
+        missing = [number for number in range(len(found)) if f"output_{number}" not in case]
+        if missing:
+            raise BundleError(f"a case of {path} holds no output {missing[0]}", hint="copy or build it again")
         expected = [case[f"output_{number}"] for number in range(len(found))]
         difference = _inexact(found, expected) if delegates else _far(found, expected)
         if difference:
@@ -194,8 +215,8 @@ def _cases(path: Path, content: TfliteReader) -> List[Dict[str, np.ndarray]]:
         while f"{CASE}.{len(cases)}" in content.metadata:
             data = io.BytesIO(content.metadata[f"{CASE}.{len(cases)}"])
             with np.load(data, allow_pickle=False) as arrays:
-                cases.append({name: arrays[name] for name in arrays.files})
-    except (ValueError, zipfile.BadZipFile) as error:
+                cases.append(_checked_case({name: arrays[name] for name in arrays.files}))
+    except _DAMAGED as error:
         raise BundleError(f"{path} is damaged: {error}", hint="copy or build it again") from error
     if not cases:
         raise BundleError(
@@ -203,6 +224,25 @@ def _cases(path: Path, content: TfliteReader) -> List[Dict[str, np.ndarray]]:
             hint="give a file that `obert-edge build --tflite` wrote",
         )
     return cases
+
+
+def _checked_case(arrays: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """A case, if it has all arrays there must be.
+
+    Raises:
+        ValueError: it has not.
+    """
+    missing = [name for name in ("ids", "mask", "types", "output_0") if name not in arrays]
+    if missing:
+        raise ValueError(f"a case lacks {', '.join(missing)}")
+    shape = arrays["ids"].shape
+    for name in ("ids", "mask", "types"):
+        if arrays[name].dtype.kind not in "iu" or arrays[name].shape != shape or len(shape) != 2:
+            raise ValueError(f"{name} of a case is {arrays[name].dtype} {arrays[name].shape}")
+    for name, array in arrays.items():
+        if name.startswith("output_") and array.dtype != np.float32:
+            raise ValueError(f"{name} of a case is {array.dtype}; expected float32")
+    return arrays
 
 
 def _check_digests(path: Path, content: TfliteReader) -> None:

@@ -20,6 +20,9 @@ _OPERATOR_CODE, _OPERATOR_CUSTOM_OPTIONS = 0, 5
 _METADATA_NAME, _METADATA_BUFFER = 0, 1
 _BUFFER_DATA = 0
 
+#: Tables of a file that are read at most; ours have some dozen.
+_MOST_TABLES = 1 << 20
+
 
 class TfliteReader:
     """A mapped ``.tflite``.
@@ -38,6 +41,7 @@ class TfliteReader:
 
     def __init__(self, path: Path) -> None:
         self._data = _map(path)
+        self._tables_left = _MOST_TABLES
         self.metadata: Dict[str, memoryview] = {}
         self.custom_ops: Dict[str, memoryview] = {}
         try:
@@ -108,6 +112,10 @@ class TfliteReader:
 
     def _tables(self, field: int) -> Iterator[int]:
         begin, count = self._vector(field)
+        # Vectors of vectors may share their elements, so that a small file could name them for hours.
+        self._tables_left -= count
+        if self._tables_left < 0:
+            raise ValueError(f"it names more than {_MOST_TABLES} tables")
         return (self._follow(begin + 4 * number) for number in range(count))
 
 

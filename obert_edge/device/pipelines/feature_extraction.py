@@ -7,6 +7,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from obert_edge.bundle.manifest import TOKENS_OUTPUT
 from obert_edge.device.pipelines.base import BATCH, Pipeline, Prediction, find_prompt
 from obert_edge.device.pipelines.modules import Modules, normalized
 from obert_edge.device.progress import Progress, silent
@@ -96,7 +97,7 @@ class Embedder(Pipeline):
         """One vector for each of some texts, before the modules."""
         results = self.model.run_encodings(encodings)
         if modules.pools:
-            return modules.pool(results[_TOKENS], [len(encoding) for encoding in encodings], skipped)
+            return modules.pool(results[TOKENS_OUTPUT], [len(encoding) for encoding in encodings], skipped)
         pooled: np.ndarray = np.asarray(results[self._output()], np.float32)
         return pooled
 
@@ -135,7 +136,3 @@ class Embedder(Pipeline):
         """Tokens that a prompt takes at the start of a text, the special ones before it included."""
         ids = self.tokenizer.encode(prompt, max_length=self.manifest.model.max_length).ids
         return len(ids) - (ids[-1] in self.tokenizer.special_ids)
-
-
-#: Name of the program's output of token vectors.
-_TOKENS = "last_hidden_state"

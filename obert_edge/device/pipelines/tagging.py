@@ -80,7 +80,7 @@ class Tagging:
         inside = [label for label in distinct if label != outside]
         candidates: List[Tuple[Optional[str], List[str]]] = [(outside, inside)]
         if outside is None:
-            candidates += [(one, [other for other in inside if other != one]) for one in inside]
+            candidates += [(one, [other for other in inside if other != one]) for one in _odd_ones(inside)]
         for left_out, others in candidates:
             pattern = _common_pattern(others)
             if pattern is not None:
@@ -133,6 +133,16 @@ def spans(tags: Sequence[Tag]) -> List[Tuple[str, int, int]]:
             found[-1] = (kind, first, place + 1)
         before = tag
     return found
+
+
+def _odd_ones(labels: Sequence[str]) -> List[str]:
+    """The labels that alone keep a spelling from being that of all, in their order."""
+    odd = set()
+    for pattern in (_UPPER, *_SPELLINGS):
+        others = [label for label in labels if not pattern.fullmatch(label)]
+        if len(others) == 1:
+            odd.add(others[0])
+    return [label for label in labels if label in odd]
 
 
 def _common_pattern(labels: Sequence[str]) -> Optional[Pattern[str]]:

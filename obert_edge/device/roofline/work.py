@@ -161,7 +161,7 @@ def _linear(program: Program, op: Linear, lengths: Sequence[int]) -> Work:
     stored = program.consts[op.weights].bytes
     weights = _format(op)
     results = tokens * op.n * program.buffers[op.output].dtype.bytes
-    floats = _EPILOGUE[Activation(op.activation)] * tokens * op.n
+    floats = _EPILOGUE.get(op.activation, 5) * tokens * op.n  # type: ignore[call-overload]
     residual = 0 if op.residual == ABSENT else 4 * tokens * op.n
     panel = op.k * min(tokens, PANEL_TOKENS)
     if _gathers(weights):

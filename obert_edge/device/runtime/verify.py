@@ -214,6 +214,9 @@ def _check(
                 listed = len(bundle.manifest.outputs)
                 failures.append(f"case {number}: {len(results)} results; the manifest lists {listed}")
             for output, found in zip(bundle.manifest.outputs, results):
+                if output.name not in case.outputs:
+                    failures.append(f"case {number} holds no {output.name}")
+                    continue
                 rows = part if per_sequence[output.name] else slice(first, last)
                 difference = _difference(found, case.outputs[output.name][rows])
                 if difference:

@@ -10,6 +10,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Type
 
+from obert_edge.device.tokenizers.fields import numbered_words, scored_pieces
 from obert_edge.device.tokenizers.pieces import PieceModel, part_type, unknown_part
 
 
@@ -62,8 +63,12 @@ def create_model(description: Mapping[str, Any]) -> PieceModel:
 
 
 def vocabulary_of(description: Mapping[str, Any]) -> Dict[str, int]:
-    """Token to id of the model of a parsed ``tokenizer.json``, without added tokens."""
+    """Token to id of the model of a parsed ``tokenizer.json``, without added tokens.
+
+    Raises:
+        ValueError: it is no vocabulary.
+    """
     vocabulary = description["model"]["vocab"]
     if isinstance(vocabulary, list):
-        return {str(piece): id_ for id_, (piece, _) in enumerate(vocabulary)}
-    return {str(piece): int(id_) for piece, id_ in vocabulary.items()}
+        return {piece: id_ for id_, (piece, _) in enumerate(scored_pieces(vocabulary))}
+    return numbered_words(vocabulary)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
+from obert_edge.device.tokenizers.fields import flag_field, object_of, text_field
 from obert_edge.device.tokenizers.unicode_classes import WHITESPACE, WORD
 
 #: ``(start, end, id)`` of a piece of text; the id is ``None`` for ordinary text.
@@ -39,12 +40,12 @@ class AddedToken:
         """Read one entry; flags that are missing are false."""
         return cls(
             id=identifier,
-            content=str(entry["content"]),
-            single_word=bool(entry.get("single_word", False)),
-            lstrip=bool(entry.get("lstrip", False)),
-            rstrip=bool(entry.get("rstrip", False)),
-            normalized=bool(entry.get("normalized", False)),
-            special=bool(entry.get("special", False)),
+            content=text_field(entry, "content"),
+            single_word=flag_field(entry, "single_word", False),
+            lstrip=flag_field(entry, "lstrip", False),
+            rstrip=flag_field(entry, "rstrip", False),
+            normalized=flag_field(entry, "normalized", False),
+            special=flag_field(entry, "special", False),
         )
 
 
@@ -64,12 +65,12 @@ def read_added_tokens(
     known: Dict[str, int] = {}
     following = size
     for entry in entries:
-        content = str(entry["content"])
+        content = text_field(object_of(entry, "added_tokens"), "content")
         if content and content not in known:
             known[content] = vocabulary.get(content, following)
             following += content not in vocabulary
     # Of several entries of one token the last one holds.
-    last = {str(entry["content"]): entry for entry in entries if entry["content"]}
+    last = {entry["content"]: entry for entry in entries if entry["content"]}
     return [AddedToken.from_json(entry, known[content]) for content, entry in last.items()]
 
 

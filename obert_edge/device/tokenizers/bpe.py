@@ -9,6 +9,7 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from obert_edge.device.tokenizers.fields import flag_field, numbered_words, text_field, text_pairs
 from obert_edge.device.tokenizers.pieces import PieceModel, byte_pieces, unknown_part
 from obert_edge.errors import BundleError
 
@@ -59,20 +60,20 @@ class BytePair(PieceModel):
     @classmethod
     def from_json(cls, model: Mapping[str, Any]) -> BytePair:
         """See :meth:`PieceModel.from_json`."""
-        prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
-        byte_fallback = bool(model.get("byte_fallback", False))
+        prefix = text_field(model, "continuing_subword_prefix", None) or ""
+        suffix = text_field(model, "end_of_word_suffix", None) or ""
+        byte_fallback = flag_field(model, "byte_fallback", False)
         if model.get("dropout"):
             raise unknown_part("model", {"type": f"BPE with a dropout of {model['dropout']}"})
         if byte_fallback and (prefix or suffix):
             raise unknown_part("model", {"type": "BPE with byte_fallback and a prefix or suffix"})
-        split = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
         return cls(
-            model["vocab"],
-            [(first, second) for first, second in split],
-            unknown_token=model.get("unk_token"),
-            fuse_unknown=bool(model.get("fuse_unk", False)),
+            numbered_words(model["vocab"]),
+            text_pairs(model["merges"], "merges"),
+            unknown_token=text_field(model, "unk_token", None),
+            fuse_unknown=flag_field(model, "fuse_unk", False),
             byte_fallback=byte_fallback,
-            ignore_merges=bool(model.get("ignore_merges", False)),
+            ignore_merges=flag_field(model, "ignore_merges", False),
             prefix=prefix,
             suffix=suffix,
         )

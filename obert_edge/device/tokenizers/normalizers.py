@@ -9,6 +9,7 @@ import unicodedata
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 
 from obert_edge.device.tokenizers.byte_level import BYTE_SPELLING
+from obert_edge.device.tokenizers.fields import flag_field, object_of, objects_field, text_field
 from obert_edge.device.tokenizers.normalization_forms import NormalizationForm
 from obert_edge.device.tokenizers.pieces import part_type, unknown_part
 from obert_edge.device.tokenizers.precompiled import Precompiled
@@ -196,11 +197,16 @@ def _strip(stretch: Stretch, left: bool, right: bool) -> Stretch:
 
 
 def _bert(description: Mapping[str, Any]) -> Normalizer:
-    return BertNormalizer(**{key: value for key, value in description.items() if key != "type"})
+    return BertNormalizer(
+        flag_field(description, "clean_text", True),
+        flag_field(description, "handle_chinese_chars", True),
+        flag_field(description, "strip_accents", None),
+        flag_field(description, "lowercase", True),
+    )
 
 
 def _sequence(description: Mapping[str, Any]) -> Normalizer:
-    steps = [create_normalizer(step) for step in description["normalizers"]]
+    steps = [create_normalizer(step) for step in objects_field(description, "normalizers")]
 
     def apply(stretch: Stretch) -> Stretch:
         for step in steps:
@@ -211,12 +217,12 @@ def _sequence(description: Mapping[str, Any]) -> Normalizer:
 
 
 def _stripping(description: Mapping[str, Any]) -> Normalizer:
-    left, right = bool(description["strip_left"]), bool(description["strip_right"])
+    left, right = flag_field(description, "strip_left"), flag_field(description, "strip_right")
     return lambda stretch: _strip(stretch, left, right)
 
 
 def _prepending(description: Mapping[str, Any]) -> Normalizer:
-    content = str(description["prepend"])
+    content = text_field(description, "prepend")
     return lambda stretch: prepended(stretch, content)
 
 
@@ -230,9 +236,9 @@ NORMALIZERS: Dict[str, Callable[[Mapping[str, Any]], Normalizer]] = {
     "NFKC": lambda _: NormalizationForm("NFKC"),
     "NFKD": lambda _: NormalizationForm("NFKD"),
     "Nmt": lambda _: CharacterMap(_nmt),
-    "Precompiled": lambda d: Precompiled(d["precompiled_charsmap"]),
+    "Precompiled": lambda d: Precompiled(text_field(d, "precompiled_charsmap")),
     "Prepend": _prepending,
-    "Replace": lambda d: Replace(d["pattern"], d["content"]),
+    "Replace": lambda d: Replace(object_of(d["pattern"], "pattern"), text_field(d, "content")),
     "Sequence": _sequence,
     "Strip": _stripping,
     "StripAccents": lambda _: CharacterMap(lambda character: "" if character in MARKS else character),

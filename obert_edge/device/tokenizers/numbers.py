@@ -23,7 +23,11 @@ def parse_json(text: Union[str, bytes]) -> Any:
     Raises:
         ValueError: it is no JSON, or a number in it is too large.
     """
-    return json.loads(text, parse_float=parse_float)
+    return json.loads(text, parse_float=parse_float, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def parse_float(literal: str) -> float:

@@ -10,6 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from obert_edge.device.tokenizers.byte_level import BYTE_SPELLING
+from obert_edge.device.tokenizers.fields import (
+    flag_field,
+    number_field,
+    object_of,
+    objects_field,
+    one_character,
+    text_field,
+)
 from obert_edge.device.tokenizers.normalizers import prepended
 from obert_edge.device.tokenizers.pieces import part_type, unknown_part
 from obert_edge.device.tokenizers.regular_expressions import RegularExpression, spans_of
@@ -20,6 +28,8 @@ Span = Tuple[int, int]
 #: Finds words in a text.
 Splitter = Callable[[str], List[Span]]
 
+#: Where Metaspace puts a mark before a text.
+_SCHEMES = ("always", "first", "never")
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
@@ -89,7 +99,7 @@ def _steps(description: Optional[Mapping[str, Any]]) -> List[PreTokenizer]:
         return []
     kind = part_type({"pre_tokenizer": description}, "pre_tokenizer")
     if kind == "Sequence":
-        return [step for inner in description["pretokenizers"] for step in _steps(inner)]
+        return [step for inner in objects_field(description, "pretokenizers") for step in _steps(inner)]
     make = PRE_TOKENIZERS.get(kind)
     if make is None:
         raise unknown_part("pre-tokenizer", description)
@@ -106,16 +116,18 @@ def _byte_level(description: Mapping[str, Any]) -> PreTokenizer:
         return stretch if stretch.text.startswith(" ") else prepended(stretch, " ")
 
     return PreTokenizer(
-        RegularExpression(_GPT2).spans if description.get("use_regex", True) else None,
-        with_space if description["add_prefix_space"] else None,
+        RegularExpression(_GPT2).spans if flag_field(description, "use_regex", True) else None,
+        with_space if flag_field(description, "add_prefix_space") else None,
         BYTE_SPELLING,
     )
 
 
 def _metaspace(description: Mapping[str, Any]) -> PreTokenizer:
-    mark = str(description["replacement"])
-    scheme = description.get("prepend_scheme", "always")
-    if description.get("add_prefix_space") is False:
+    mark = one_character(description, "replacement")
+    scheme = text_field(description, "prepend_scheme", "always")
+    if scheme not in _SCHEMES:
+        raise unknown_part("pre-tokenizer", {"type": f"Metaspace with the prepend_scheme {scheme}"})
+    if flag_field(description, "add_prefix_space", None) is False:
         scheme = "never"
 
     def prepare(stretch: Stretch) -> Stretch:
@@ -125,7 +137,7 @@ def _metaspace(description: Mapping[str, Any]) -> PreTokenizer:
         return marked if scheme == "first" and marked.starts[0] != 0 else prepended(marked, mark)
 
     words = re.compile(f"{re.escape(mark)}[^{re.escape(mark)}]*|[^{re.escape(mark)}]+")
-    split = description.get("split")
+    split = flag_field(description, "split", None)
     return PreTokenizer(
         None if split is False else lambda text: [match.span() for match in words.finditer(text)], prepare
     )
@@ -133,23 +145,27 @@ def _metaspace(description: Mapping[str, Any]) -> PreTokenizer:
 
 def _split(description: Mapping[str, Any]) -> PreTokenizer:
     return _delimited(
-        spans_of(description["pattern"]), str(description["behavior"]), bool(description["invert"])
+        spans_of(object_of(description["pattern"], "pattern")),
+        text_field(description, "behavior"),
+        flag_field(description, "invert"),
     )
 
 
 def _punctuation(description: Mapping[str, Any]) -> PreTokenizer:
     return _delimited(
-        RegularExpression(r"\p{=Punctuation}").spans, str(description.get("behavior", "Isolated"))
+        RegularExpression(r"\p{=Punctuation}").spans, text_field(description, "behavior", "Isolated")
     )
 
 
 def _digits(description: Mapping[str, Any]) -> PreTokenizer:
-    several = "" if description["individual_digits"] else "+"
+    several = "" if flag_field(description, "individual_digits") else "+"
     return _matching(rf"\p{{=Numeric}}{several}|[^\p{{=Numeric}}]+")
 
 
 def _fixed_length(description: Mapping[str, Any]) -> PreTokenizer:
-    length = int(description.get("length", 5))
+    length = number_field(description, "length", 5)
+    if not length:
+        raise ValueError("FixedLength has length 0; expected 1 or more")
     return PreTokenizer(
         lambda text: [(at, min(at + length, len(text))) for at in range(0, len(text), length)]
     )
@@ -220,7 +236,9 @@ _BEHAVIORS: Dict[str, Callable[[Sequence[Tuple[int, int, bool]]], List[Span]]] =
 PRE_TOKENIZERS: Dict[str, Callable[[Mapping[str, Any]], PreTokenizer]] = {
     "BertPreTokenizer": lambda _: _matching(r"\p{=Punctuation}|[^\s\p{=Punctuation}]+"),
     "ByteLevel": _byte_level,
-    "CharDelimiterSplit": lambda d: _delimited(spans_of({"String": d["delimiter"]}), "Removed"),
+    "CharDelimiterSplit": lambda d: _delimited(
+        spans_of({"String": one_character(d, "delimiter")}), "Removed"
+    ),
     "Digits": _digits,
     "FixedLength": _fixed_length,
     "Metaspace": _metaspace,

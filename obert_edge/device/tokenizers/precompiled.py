@@ -14,6 +14,7 @@ from typing import Dict, List, Optional, Tuple
 from obert_edge.device.tokenizers.grapheme_clusters import clusters
 from obert_edge.device.tokenizers.normalization_forms import Change
 from obert_edge.device.tokenizers.stretch import Stretch
+from obert_edge.errors import BundleError
 
 #: A cluster of more bytes is looked up character by character.
 _LARGEST_CLUSTER = 5
@@ -39,6 +40,7 @@ class Precompiled:
             raise ValueError(f"precompiled_charsmap has a trie of {size} bytes in {len(content)} bytes")
         self._units = array("I", struct.unpack_from(f"<{size // 4}I", content, 4))
         self._replacements = content[4 + size :]
+        self._replacements.decode()  # they are text, as the library checks, too
         self._known: Dict[str, Optional[str]] = {}
 
     def __call__(self, stretch: Stretch) -> Stretch:
@@ -93,7 +95,13 @@ class Precompiled:
             if unit >> 8 & 1:
                 start = units[node] & 0x7FFFFFFF
                 end = self._replacements.find(b"\0", start)
-                return self._replacements[start : end if end >= 0 else None].decode()
+                try:
+                    return self._replacements[start : end if end >= 0 else None].decode()
+                except UnicodeDecodeError as error:
+                    raise BundleError(
+                        f"precompiled_charsmap of tokenizer.json replaces {chunk!r} by half a character",
+                        hint="download or save the tokenizer again, and build again",
+                    ) from error
         return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
+from obert_edge.device.tokenizers.fields import text_field
 from obert_edge.device.tokenizers.unicode_classes import (
     LETTERS,
     NUMBERS,
@@ -106,8 +107,8 @@ def spans_of(pattern: Mapping[str, str]) -> Callable[[str], List[Tuple[int, int]
         UnsupportedDeviceError: it is a regular expression that is not translated, or nothing at all.
     """
     if "Regex" in pattern:
-        return RegularExpression(pattern["Regex"]).spans
-    literal = str(pattern["String"])
+        return RegularExpression(text_field(pattern, "Regex")).spans
+    literal = text_field(pattern, "String")
     if not literal:
         raise _unknown(literal, "it matches nothing at all")
     found = re.compile(re.escape(literal))

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 from obert_edge.device.tokenizers import create_model, vocabulary_of
 from obert_edge.device.tokenizers.added_tokens import read_added_tokens
 from obert_edge.device.tokenizers.byte_level import readable
+from obert_edge.device.tokenizers.fields import number_field, object_of, optional_object, text_field
 from obert_edge.device.tokenizers.numbers import parse_json
 from obert_edge.device.tokenizers.pieces import Pieces, TextSplitter, part_type
 from obert_edge.device.tokenizers.pipeline import PythonTokenizer
@@ -70,7 +71,6 @@ class Tokenizer:
         self, parsed: Mapping[str, Any], given: Union[str, bytes, Mapping[str, Any]], library: Any
     ) -> None:
         """Take what is needed of a ``tokenizer.json``."""
-        self._description = parsed
         self._vocabulary = vocabulary_of(parsed)
         added = read_added_tokens(
             parsed.get("added_tokens") or [], self._vocabulary, len(parsed["model"]["vocab"])
@@ -82,7 +82,14 @@ class Tokenizer:
         self._tokens: Optional[Dict[int, str]] = None
         self._around = SpecialTokens.from_json(parsed.get("post_processor"))
         #: Whether a text that is too long loses its beginning.
-        self._cuts_left = (parsed.get("truncation") or {}).get("direction") == "Left"
+        self._cuts_left = (optional_object(parsed, "truncation") or {}).get("direction") == "Left"
+        parts = _parts(parsed)
+        #: Whether tokens spell bytes.
+        self._spells_bytes = any(part_type({"part": part}, "part") == "ByteLevel" for part in parts)
+        #: The character that stands for a space in the vocabulary, or nothing.
+        self._space = _metaspace(parts)
+        self._marks_continuations = bool(parsed["model"].get("continuing_subword_prefix"))
+        self._unknown_id = self._read_unknown_id(parsed["model"])
         self._splitter: TextSplitter
         if library is None:
             self._splitter = PythonTokenizer(parsed, create_model(parsed), added)
@@ -107,15 +114,19 @@ class Tokenizer:
     @property
     def marks_continuations(self) -> bool:
         """Whether a token shows that it goes on with a word, as WordPiece's ``##`` does."""
-        return bool(self._description["model"].get("continuing_subword_prefix"))
+        return self._marks_continuations
 
     @property
     def unknown_id(self) -> Optional[int]:
         """The id of what stands for text that is not in the vocabulary; ``None``: there is no such token."""
-        model = self._description["model"]
+        return self._unknown_id
+
+    def _read_unknown_id(self, model: Mapping[str, Any]) -> Optional[int]:
         if model.get("unk_id") is not None:
-            return int(model["unk_id"])
-        return None if model.get("unk_token") is None else self.token_id(model["unk_token"])
+            identifier: int = number_field(model, "unk_id")
+            return identifier
+        unknown = text_field(model, "unk_token", None)
+        return None if unknown is None else self.token_id(unknown)
 
     def token_id(self, token: str) -> Optional[int]:
         """The id of a token's exact spelling, or ``None``."""
@@ -128,10 +139,9 @@ class Tokenizer:
         if self._tokens is None:
             self._tokens = {value: key for key, value in self._vocabulary.items()}
         token = self._tokens.get(identifier, "")
-        if _has_part(self._description, "ByteLevel"):
+        if self._spells_bytes:
             return readable(token)
-        mark = _metaspace(self._description)
-        return token.replace(mark, " ").strip() if mark else token
+        return token.replace(self._space, " ").strip() if self._space else token
 
     def special_tokens_added(self, pair: bool) -> int:
         """How many special tokens surround a text, or a pair of texts."""
@@ -244,14 +254,26 @@ class _LibrarySplitter:
             self._tokenizer = library.Tokenizer.from_str(text if isinstance(text, str) else text.decode())
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
-        except Exception as error:  # the library raises bare Exception
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except (
+            BaseException
+        ) as error:  # the library raises bare Exception, and panics of Rust are not even that
             raise BundleError(
                 f"tokenizer.json is not one the tokenizers library reads: {error}",
                 hint="rebuild the bundle from a model folder whose tokenizer loads",
             ) from error
 
     def tokenize(self, text: str) -> Pieces:
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        try:
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            raise BundleError(
+                f"the tokenizers library cannot cut a text as tokenizer.json says: {error}",
+                hint="rebuild the bundle from a model folder whose tokenizer cuts every text",
+            ) from error
         return Pieces(list(encoding.ids), list(encoding.offsets), list(encoding.word_ids))
 
 
@@ -285,22 +307,19 @@ def _parts(description: Mapping[str, Any]) -> List[Mapping[str, Any]]:
     while todo:
         part = todo.pop()
         if part is not None:
-            found.append(part)
-            todo += [*part.get("normalizers", ()), *part.get("pretokenizers", ())]
+            found.append(object_of(part, "normalizer or pre_tokenizer"))
+            if part.get("type") == "Sequence":
+                todo += [*part.get("normalizers", ()), *part.get("pretokenizers", ())]
     return found
 
 
-def _has_part(description: Mapping[str, Any], kind: str) -> bool:
-    return any(part_type({"part": part}, "part") == kind for part in _parts(description))
-
-
-def _metaspace(description: Mapping[str, Any]) -> str:
+def _metaspace(parts: Sequence[Mapping[str, Any]]) -> str:
     """The character that stands for a space in the vocabulary, or nothing."""
-    for part in _parts(description):
+    for part in parts:
         if part.get("type") == "Metaspace":
-            return str(part["replacement"])
+            return str(text_field(part, "replacement"))
         if part.get("type") == "Replace" and part["pattern"] == {"String": " "}:
-            return str(part["content"])
+            return str(text_field(part, "content"))
     return ""
 
 

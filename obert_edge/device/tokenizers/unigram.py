@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
+from obert_edge.device.tokenizers.fields import flag_field, number_field, scored_pieces
 from obert_edge.device.tokenizers.pieces import PieceModel, byte_pieces
 from obert_edge.errors import BundleError
 
@@ -44,8 +45,11 @@ class Unigram(PieceModel):
     @classmethod
     def from_json(cls, model: Mapping[str, Any]) -> Unigram:
         """See :meth:`PieceModel.from_json`."""
-        pieces = [(str(piece), float(score)) for piece, score in model["vocab"]]
-        return cls(pieces, model.get("unk_id"), bool(model.get("byte_fallback", False)))
+        return cls(
+            scored_pieces(model["vocab"]),
+            number_field(model, "unk_id", None),
+            flag_field(model, "byte_fallback", False),
+        )
 
     def cut(self, word: str) -> List[Tuple[int, int, int]]:
         """See :meth:`PieceModel.cut`; what is unknown side by side is one piece."""

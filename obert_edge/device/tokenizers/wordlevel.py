@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Tuple
 
+from obert_edge.device.tokenizers.fields import numbered_words, text_field
 from obert_edge.device.tokenizers.pieces import PieceModel
 
 
@@ -22,7 +23,7 @@ class WordLevel(PieceModel):
     @classmethod
     def from_json(cls, model: Mapping[str, Any]) -> WordLevel:
         """See :meth:`PieceModel.from_json`."""
-        return cls(model["vocab"], model["unk_token"])
+        return cls(numbered_words(model["vocab"]), text_field(model, "unk_token"))
 
     def cut(self, word: str) -> List[Tuple[int, int, int]]:
         """See :meth:`PieceModel.cut`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Tuple
 
+from obert_edge.device.tokenizers.fields import number_field, numbered_words, text_field
 from obert_edge.device.tokenizers.pieces import PieceModel
 
 
@@ -37,10 +38,10 @@ class WordPiece(PieceModel):
     def from_json(cls, model: Mapping[str, Any]) -> WordPiece:
         """See :meth:`PieceModel.from_json`."""
         return cls(
-            model["vocab"],
-            model.get("unk_token", "[UNK]"),
-            model.get("continuing_subword_prefix", "##"),
-            model.get("max_input_chars_per_word", 100),
+            numbered_words(model["vocab"]),
+            text_field(model, "unk_token", "[UNK]"),
+            text_field(model, "continuing_subword_prefix", "##"),
+            number_field(model, "max_input_chars_per_word", 100),
         )
 
     def cut(self, word: str) -> List[Tuple[int, int, int]]:

@@ -98,6 +98,16 @@ int32_t check_list(const OpCheck& check, const LinearFields& op, uint64_t quads)
                 static_cast<unsigned long long>(i), columns[i], last);
     }
   }
+  // Some kernels read a block from its multiple of four, so that another start would give other results there.
+  const uint16_t beside = static_cast<uint16_t>(block_of(op.format) - 1);
+  uint16_t odd = 0;
+  for (uint64_t i = 0; beside && i < listed; ++i) odd |= columns[i] & beside;
+  for (uint64_t i = 0; odd && i < listed; ++i) {
+    if (columns[i] & beside) {
+      OE_REFUSE(check, "its columns[%llu] is input channel %u; a block of four starts at a multiple of four",
+                static_cast<unsigned long long>(i), columns[i]);
+    }
+  }
   return OE_OK;
 }
 

@@ -101,6 +101,9 @@ class Lists {
   bool masks_;
 };
 
+constexpr uint64_t kMostGrowth = 16;           // of the weights, in bytes for a byte
+constexpr uint64_t kMostBesideOfOp = 1 << 10;  // bytes that an op may take beside what grows with its weights
+
 // Writes the records of the `count` quads of one row-gather group, from its columns and its weights.
 template <size_t kWeights>
 void write_records(const uint16_t* columns, const int8_t* weights, size_t count, int shift, uint8_t* record) {
@@ -163,6 +166,15 @@ int32_t Prepacked::prepack(const Program& program, const Implementation& impleme
     total += (bytes_of(op, places_[i]) + 63) / 64 * 64;
   }
   if (total == 0) return OE_OK;
+  // A record takes at most three times what is stored of it, and four times as much again where groups of four differ;
+  // more comes of ops that share constants, each of which is prepacked: a small file would take gigabytes.
+  const uint64_t most = kMostGrowth * program.weights_bytes + kMostBesideOfOp * program.ops.size();
+  if (total > most) {
+    return fail(OE_INVALID_PROGRAM,
+                "its linears would take %llu bytes as the kernels read them; weights of %llu bytes need at most %llu",
+                static_cast<unsigned long long>(total), static_cast<unsigned long long>(program.weights_bytes),
+                static_cast<unsigned long long>(most));
+  }
   if (total > SIZE_MAX || !memory_.reserve(static_cast<size_t>(total), true)) {
     return fail(OE_OUT_OF_MEMORY, "no memory for the %llu bytes of weights as the kernels read them",
                 static_cast<unsigned long long>(total));

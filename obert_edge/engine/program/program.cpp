@@ -150,6 +150,7 @@ int32_t parse_program(const void* blob, uint64_t blob_bytes, const void* weights
   program->max_positions = header.max_positions;
   program->slots = header.slots;
   program->weights = static_cast<const uint8_t*>(weights);
+  program->weights_bytes = weights_bytes;
 
   at += sizeof(Header);
   if ((status = read_buffers(at, header.slots, &program->buffers)) != OE_OK) return status;

@@ -37,6 +37,7 @@ struct Program {
   uint32_t max_positions = 0;
   uint32_t slots = 0;
   const uint8_t* weights = nullptr;  // the caller's, 64-byte aligned
+  uint64_t weights_bytes = 0;
 
   // The values of a constant; nullptr when it is absent.
   template <class T>

@@ -164,10 +164,21 @@ def read_model_config(folder: Path) -> Dict[str, Any]:
             f"{folder} has no {CONFIG}" if folder.is_dir() else f"there is no model folder {folder}",
             hint="give a folder that transformers' save_pretrained wrote, with config.json and the weights",
         )
+    kind = config.get("model_type")
+    if kind is not None and not isinstance(kind, str):
+        raise CheckpointError(
+            f"config.json of {folder} has model_type = {str(kind)[:60]!r}; expected a text",
+            hint="use the config.json that was saved with the weights",
+        )
     if str(config.get("model_type", "")).startswith(_MASKED[0]):
         config["model_type"] = str(config["model_type"])[len(_MASKED[0]) :]
     _check_labels(config, folder)
     names = config.get("architectures")
+    if names is not None and not isinstance(names, list):
+        raise CheckpointError(
+            f"config.json of {folder} has architectures = {str(names)[:60]!r}; expected a list of classes",
+            hint="use the config.json that was saved with the weights",
+        )
     if isinstance(names, list):
         config["architectures"] = [str(name).removeprefix(_MASKED[1]) for name in names]
         # Configurations of 2019 have no model_type; the class tells.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional, Tuple
 
@@ -178,8 +179,7 @@ def read_config(
         embedding=_size(checkpoint, fields.embedding if fields.embedding in config else fields.hidden),
         activation=activation,
         activation_name=name,
-        epsilon=architecture.epsilon
-        or float(config.get(fields.epsilon, 1e-5 if architecture.rotary else 1e-12)),
+        epsilon=architecture.epsilon or _epsilon(checkpoint, fields.epsilon, architecture),
         vocabulary=_size(checkpoint, "vocab_size"),
         positions=_size(checkpoint, "max_position_embeddings"),
         position_offset=pad_id + 1 if architecture.positions_after_padding else 0,
@@ -198,10 +198,20 @@ def read_config(
     )
 
 
-def _activation(checkpoint: Checkpoint, name: Any) -> Activation:
-    if name not in ACTIVATIONS:
+def _epsilon(checkpoint: Checkpoint, field: str, architecture: Architecture) -> float:
+    value = checkpoint.config.get(field, 1e-5 if architecture.rotary else 1e-12)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise CheckpointError(
-            f"{checkpoint.folder} uses the activation {name!r}; supported are {', '.join(ACTIVATIONS)}",
+            f"config.json of {checkpoint.folder} has {field} = {str(value)[:60]!r}; expected a number from 0 to 1",
+            hint="use the config.json that was saved with the weights",
+        )
+    return float(value)
+
+
+def _activation(checkpoint: Checkpoint, name: Any) -> Activation:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise CheckpointError(
+            f"{checkpoint.folder} uses the activation {str(name)[:60]!r}; supported are {', '.join(ACTIVATIONS)}",
             hint="start from a model with one of these activations",
         )
     return ACTIVATIONS[name]
@@ -227,9 +237,10 @@ def _attention(checkpoint: Checkpoint, layers: int, head_dim: int) -> Tuple[Laye
     config = checkpoint.config
     every = config.get("global_attn_every_n_layers", 3)
     types = config.get("layer_types") or [_LOCAL if i % every else _FULL for i in range(layers)]
-    if len(types) != layers or not set(types) <= set(_BASES) or head_dim % 2:
+    known = isinstance(types, list) and all(one in tuple(_BASES) for one in types)
+    if not known or len(types) != layers or head_dim % 2:
         raise CheckpointError(
-            f"config.json of {checkpoint.folder} has layer_types = {types!r} for {layers} layers with heads "
+            f"config.json of {checkpoint.folder} has layer_types = {str(types)[:200]!r} for {layers} layers with heads "
             f"of {head_dim} channels; expected {_FULL} or {_LOCAL} for each, and an even number of channels",
             hint="use the config.json that was saved with the weights",
         )
@@ -248,8 +259,9 @@ def _attention(checkpoint: Checkpoint, layers: int, head_dim: int) -> Tuple[Laye
 def _base(checkpoint: Checkpoint, kind: str) -> float:
     config = checkpoint.config
     field, default = _BASES[kind]
-    found = (config.get("rope_parameters") or {}).get(kind) or {}
-    scaling = config.get("rope_scaling") or {}
+    found = _object(checkpoint, "rope_parameters", config.get("rope_parameters"))
+    found = _object(checkpoint, f"rope_parameters.{kind}", found.get(kind))
+    scaling = _object(checkpoint, "rope_scaling", config.get("rope_scaling"))
     rope_type = found.get("rope_type", scaling.get("rope_type", scaling.get("type", "default")))
     base = found.get("rope_theta") or config.get(field) or default
     if rope_type != "default" or not isinstance(base, (int, float)) or base <= 1:
@@ -259,6 +271,16 @@ def _base(checkpoint: Checkpoint, kind: str) -> float:
             hint="start from a checkpoint whose rotary positions are not scaled",
         )
     return float(base)
+
+
+def _object(checkpoint: Checkpoint, field: str, value: Any) -> Mapping[str, Any]:
+    """What a field of the configuration holds; an empty object where it is absent."""
+    if value is not None and not isinstance(value, Mapping):
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has {field} = {str(value)[:60]!r}; expected an object",
+            hint="use the config.json that was saved with the weights",
+        )
+    return value or {}
 
 
 def _refuse_unsupported(checkpoint: Checkpoint) -> None:

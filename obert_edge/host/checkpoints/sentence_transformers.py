@@ -272,7 +272,7 @@ def _prompts(root: Path, model: Mapping[str, Any]) -> Tuple[Dict[str, str], str]
     texts = isinstance(prompts, dict) and all(isinstance(p, (str, type(None))) for p in prompts.values())
     if not texts:
         _refuse(root / MODEL, f"has prompts {prompts!r}", "expected texts by name")
-    if default is not None and default not in prompts:
+    if default is not None and (not isinstance(default, str) or default not in prompts):
         names = ", ".join(prompts) or "none"
         _refuse(root / MODEL, f"has the default prompt {default!r}", f"its prompts are {names}")
     return {name: text or "" for name, text in prompts.items()}, default or ""
@@ -280,7 +280,7 @@ def _prompts(root: Path, model: Mapping[str, Any]) -> Tuple[Dict[str, str], str]
 
 def _similarity(root: Path, model: Mapping[str, Any]) -> str:
     name = model.get("similarity_fn_name") or ""
-    if name not in SIMILARITIES:
+    if not isinstance(name, str) or name not in SIMILARITIES:
         known = ", ".join(filter(None, SIMILARITIES))
         _refuse(root / MODEL, f"has the similarity {name!r}", f"supported are {known}")
     return str(name)

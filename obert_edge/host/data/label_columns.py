@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 from obert_edge.bundle.manifest import PROBLEM_TYPES
 from obert_edge.errors import DataError
 from obert_edge.host.data.labels import listed
-from obert_edge.host.data.tables import Row, column
+from obert_edge.host.data.tables import Row, is_number, column
 
 SINGLE_LABEL, MULTI_LABEL, REGRESSION = PROBLEM_TYPES
 
@@ -281,7 +281,7 @@ def _is_number(value: Any) -> bool:
     """Whether a cell is a number: NaN, infinity and truth values are none."""
     if isinstance(value, str):
         return _NUMBER.fullmatch(value.strip()) is not None
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return is_number(value)
 
 
 def _is_integer(value: Any) -> bool:

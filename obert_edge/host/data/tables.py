@@ -34,6 +34,8 @@ TABLE_SUFFIXES = (".tsv", ".tsv.gz", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz", "
 
 #: Characters of the longest field of a CSV; Python's own limit is 131,072, less than a long article has.
 _LONGEST_FIELD = 2**31 - 1
+#: A whole number from here on is refused: it stands for no label, count or score.
+_LARGEST = 1 << 63
 #: How files of other kinds begin, and what to do with them.
 _OTHER_KINDS = (
     (b"\xff\xfe", 'is UTF-16, which Windows calls "Unicode"', "save it as UTF-8: iconv -f UTF-16 -t UTF-8"),
@@ -218,14 +220,20 @@ def text_of(row: Row, name: str, where: object) -> str:
         DataError: there is no such column, or it holds something else, such as a list.
     """
     value = column(row, name, where)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not isinstance(value, str) and not number:
+    if not isinstance(value, str) and not is_number(value):
         found = json.dumps(value, default=str)[:60]
         raise DataError(
             f"{where}, line {row[0]}: column {name!r} holds {found}; expected a text",
             hint="write the text in quotes, or name the column of the text with --text-column",
         )
     return whole_text(str(value), f"{where}, line {row[0]}: column {name!r}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number that a float64 can come close to; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) < _LARGEST if isinstance(value, int) else math.isfinite(value)
 
 
 def whole_text(text: str, where: object) -> str:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Type, Union, cast
 
 from obert_edge.errors import UsageError
-from obert_edge.host.options import S, Settings, option, part
+from obert_edge.host.options import S, Settings, brief, option, part
 from obert_edge.host.pruning.settings import Distillation, Pruning
+from obert_edge.host.stages.recipe_files import read_yaml
 from obert_edge.host.stages.settings import Quantization, TaskSettings, Training
 from obert_edge.host.stages.stage import RecipeContext, Stage
 from obert_edge.host.stages.stage_build import Build, BuildSettings
@@ -150,26 +151,13 @@ class Recipe(Settings):
 
 def _read(path: Path, depth: int = 0) -> Any:
     """The content of a recipe, laid over the one it extends."""
-    try:
-        import yaml
-    except ImportError as error:
-        raise UsageError(
-            "recipes need PyYAML, which is not installed", hint="pip install 'obert-edge[host]'"
-        ) from error
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"there is no recipe {path}", hint="check the path") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(
-            f"{path} is not YAML: {error}", hint="compare it with docs/reference/recipe.md"
-        ) from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or "extends" not in content:
         return content
     base = content.pop("extends")
     if not isinstance(base, str) or depth == _DEEPEST:
         raise UsageError(
-            f"{path} extends {base!r}",
+            f"{path} extends {brief(base)}",
             hint="name one recipe beside it, which extends at most a few others, not itself",
         )
     return _overlaid(_read(path.parent / base, depth + 1), content)
@@ -197,7 +185,12 @@ def _make_absolute(kind: Type[Settings], content: Dict[str, Any], folder: Path) 
 
 def _absolute(value: str, folder: Path) -> str:
     """A path beside ``folder``; data on the hub have none."""
-    return value if value.startswith("hub:") else str((folder / value).resolve())
+    if value.startswith("hub:"):
+        return value
+    try:
+        return str((folder / value).resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # a NUL byte, or links that lead in a circle
+        raise UsageError(f"{brief(value)} is no path: {error}", hint="name a file or a folder") from error
 
 
 def _plain(value: Any) -> Any:
@@ -219,16 +212,16 @@ def _make(kind: Type[S], content: Any, where: str) -> S:
         content = {}  # "build:" with nothing below it asks for the defaults
     if not isinstance(content, Mapping):
         raise UsageError(
-            f"{where} is {content!r}; expected keys and values",
+            f"{where} is {brief(content)}; expected keys and values",
             hint=f"write `key: value` lines below {where}",
         )
     options, parts = {one.name: one for one in kind.options()}, kind.parts()
     names = kind.keys()
     for key in content:
         if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1)
+            near = difflib.get_close_matches(str(key)[:60], names, n=1)
             raise UsageError(
-                f"{where} has an unknown key {str(key)!r}; its keys are {', '.join(names)}",
+                f"{where} has an unknown key {brief(str(key))}; its keys are {', '.join(names)}",
                 hint=f"did you mean {near[0]!r}?" if near else "remove it",
             )
     missing = [name for name in kind.required() if content.get(name) is None]

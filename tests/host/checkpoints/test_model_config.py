@@ -168,3 +168,34 @@ def test_a_reranker_without_a_head_is_refused(saved: Path, tmp_path: Path) -> No
     with pytest.raises(CheckpointError, match="is a CrossEncoder of a BertModel"):
         config_of(saved, tmp_path, {"architectures": ["BertModel"]})
     assert config_of(saved, tmp_path, {}).sentence.kind == "CrossEncoder"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "field", "value"),
+    [
+        ("bert", "layer_norm_eps", [1e-12]),
+        ("bert", "layer_norm_eps", "1e-12"),
+        ("bert", "layer_norm_eps", -1.0),
+        ("bert", "hidden_act", {"name": "gelu"}),
+        ("bert", "hidden_act", ["gelu"]),
+        ("bert", "model_type", {"bert": 1}),
+        ("bert", "model_type", ["bert"]),
+        ("bert", "architectures", 3),
+        ("modernbert", "layer_types", [["full_attention"]]),
+        ("modernbert", "layer_types", "full_attention"),
+        ("modernbert", "rope_parameters", "default"),
+        ("modernbert", "rope_parameters", {"full_attention": [1]}),
+        ("modernbert", "rope_scaling", ["linear"]),
+    ],
+)
+def test_a_field_of_another_type_is_refused_in_words(
+    tmp_path: Path, architecture: str, field: str, value: Any
+) -> None:
+    """Found by ``tests/fuzz``: each ended in a TypeError or an AttributeError."""
+    save_model(tmp_path, architecture, "encoder", layers=1)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(
+        CheckpointError, match=field.partition(".")[0] if field != "hidden_act" else "activation"
+    ):
+        read_config(Checkpoint.open(tmp_path))

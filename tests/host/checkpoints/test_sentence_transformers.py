@@ -353,3 +353,11 @@ def test_somebody_else_s_file_beside_a_model_folder_is_left_alone(tmp_path: Path
     (Folder(inner, saved).path / "modules.json").unlink()
     (tmp_path / "modules.json").write_text(json.dumps({"name": "a web page"}))
     assert read_sentence_model(Checkpoint.open(inner), HIDDEN) == SentenceModel()
+
+
+@pytest.mark.parametrize("value", [["query"], {"query": 1}, 3])
+@pytest.mark.parametrize("field", ["default_prompt_name", "similarity_fn_name"])
+def test_a_name_of_another_type_is_refused_in_words(folder: Folder, field: str, value: Any) -> None:
+    folder.pooling().write("config_sentence_transformers.json", {"prompts": {"query": "q: "}, field: value})
+    with pytest.raises(CheckpointError, match=r"config_sentence_transformers\.json has the"):
+        folder.read()

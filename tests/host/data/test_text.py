@@ -54,3 +54,11 @@ def test_one_label_is_not_a_task(tmp_path):
     (tmp_path / "train.csv").write_text("text,label\na,x\nb,x\n")
     with pytest.raises(DataError, match="1 distinct labels"):
         load_task("text", tmp_path)
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400])
+def test_a_number_larger_than_any_is_no_label_and_no_text(tmp_path, number):
+    for row in (f'{{"text": "a", "label": {number}}}', f'{{"text": {number}, "label": 1}}'):
+        (tmp_path / "train.jsonl").write_text(f'{{"text": "b", "label": 2.5}}\n{row}\n')
+        with pytest.raises(DataError, match="line 2"):
+            load_task("text", tmp_path)

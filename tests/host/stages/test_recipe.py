@@ -199,3 +199,41 @@ def test_every_path_of_a_recipe_is_relative_to_it(tmp_path):
     recipe = Recipe.load(path)
     assert recipe.prune.distillation.teacher == str(tmp_path.parent / "t")
     assert recipe.build.calibration_data == str(tmp_path / "texts.txt")
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (f"{BOMB}model: *i\n", "holds more than 10000 values, its aliases written out"),
+        ("model: &m [*m]\n", "within itself"),
+        ("model: " + "[" * 60 + "]" * 60, "nested more than 40 levels deep"),
+        ("model: " + "[" * 50_000, "nested more than 40 levels deep"),
+        ("model: 2001-99-99\n", "is not YAML"),
+        ("model: " + "9" * 5000, "is not YAML"),
+        ("model: a\nmodel: b\n", "the key 'model' twice"),
+        ("? [a]\n: b\n", "is not YAML"),
+        ("x: " + "y" * 2_000_000, "has 2000003 bytes"),
+        ('model: a\noutput: b\ntask: {name: text, data: "a\\0b"}', "is no path"),
+    ],
+)
+def test_what_no_recipe_is_is_refused_in_few_words(tmp_path, text, complaint):
+    """Nine aliases of nine aliases ... made an error message of 2.3 GB."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=complaint) as caught:
+        Recipe.load(path)
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("key", ["model", "task", "prune", "quantize", "unknown"])
+def test_a_long_value_is_named_in_few_words(tmp_path, key):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"{key}: [{', '.join(['[a, b, c]'] * 2000)}]\n")
+    with pytest.raises(UsageError) as caught:
+        Recipe.load(path)
+    assert len(str(caught.value)) < 2000
