@@ -80,10 +80,10 @@ def load(
     again = functools.partial(load, path, threads, implementation, verify, cache_bytes, trusted_keys)
     _check_number("threads", threads, 1, MOST_THREADS)
     _check_number("cache_bytes", cache_bytes, 0, sys.maxsize)
-    state = _file_state(
-        path
-    )  # before it is read: a file that changes meanwhile is then loaded once too often
-    by_library = verify == "checksums" and trusted_keys is None  # the weights, which are checked below
+    # Asked before the file is read: one that changes meanwhile is then loaded once too often, and never too late.
+    state = _file_state(path)
+    # The weights are checked below, by the library.
+    by_library = verify == "checksums" and trusted_keys is None
     bundle = Bundle.open(path, "header" if by_library else verify, trusted_keys)
     try:
         board = find_board(bundle.manifest.boards)
