@@ -172,8 +172,8 @@ def compress(recipe: Path, dry_run: bool, as_json: bool, **options: Optional[str
 @_json
 def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **options: Any) -> None:
     """Score MODEL, a folder or a bundle, on a split of a task."""
-    from obert_edge.host.stages.evaluation import evaluate as score
     from obert_edge.host.stages.evaluation import check_agreement, require_agreement
+    from obert_edge.host.stages.evaluation import evaluate as score
 
     read(Rows, options)  # a wrong limit is refused before data are read
     if min_agreement is not None:

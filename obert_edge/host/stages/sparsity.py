@@ -49,8 +49,8 @@ def check_target(model: nn.Module, name: str, pattern: Pattern, sparsity: float,
         at_once: whether nothing is trained, so that a model as sparse already would be left as it is.
 
     Raises:
-        UsageError: the pattern does not fit a matrix of the model, or the model has more zeros already, or has
-            as many and nothing would be done.
+        UsageError: the pattern does not fit a matrix of the model, or the model has more zeros already, or
+            has as many and nothing would be done.
     """
     check_sparsity(sparsity, pattern)
     for module, weight in prunable_weights(model).items():

@@ -219,8 +219,8 @@ class StageRun:
             rows = "" if self.limit is None else f" among the first {self.limit}"
             raise DataError(
                 f"split 'train' of task {self.task.name!r} has no row{rows} that can be trained on",
-                hint="give rows with an answer that is in the text (squad) or with words that the tokenizer knows "
-                "(tokens, mlm), or a larger --limit",
+                hint="give rows with an answer that is in the text (squad) or with words that the tokenizer "
+                "knows (tokens, mlm), or a larger --limit",
             )
         return features
 

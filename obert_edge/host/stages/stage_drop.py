@@ -139,8 +139,8 @@ def keep_layers(model: Any, keep: Sequence[int]) -> None:
         keep: layers counted from 0, ascending.
 
     Raises:
-        UsageError: it names a layer there is not, or all that there are, or leaves out the first one of a model
-            whose first layer differs from the others.
+        UsageError: it names a layer there is not, or all that there are, or leaves out the first one of a
+            model whose first layer differs from the others.
     """
     from torch import nn
 

@@ -46,4 +46,5 @@ def test_something_has_to_be_dropped() -> None:
 
 
 def test_what_was_only_dropped_is_said_without_figures_of_training() -> None:
-    assert str(StageReport("drop", None, {}, DropFigures([0]), Path("o"), 0.5)) == "drop: wrote o (sparsity 0.5)"
+    report = StageReport("drop", None, {}, DropFigures([0]), Path("o"), 0.5)
+    assert str(report) == "drop: wrote o (sparsity 0.5)"
