@@ -172,12 +172,12 @@ def compress(recipe: Path, dry_run: bool, as_json: bool, **options: Optional[str
 @_json
 def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **options: Any) -> None:
     """Score MODEL, a folder or a bundle, on a split of a task."""
+    from obert_edge.host.stages.evaluation import check_agreement, require_agreement
     from obert_edge.host.stages.evaluation import evaluate as score
-    from obert_edge.host.stages.evaluation import require_agreement
 
     read(Rows, options)  # a wrong limit is refused before data are read
-    if min_agreement is not None and options["against"] is None:
-        raise UsageError("--min-agreement needs two models", hint="name the other one with --against")
+    if min_agreement is not None:
+        check_agreement(min_agreement, options["against"])
     task = _load_task(options)
     result = score(model, task, **{key: options[key] for key in options if not key.startswith(_TASK)})
     _print(str(result), result.to_dict(), as_json)

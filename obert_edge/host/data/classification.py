@@ -238,6 +238,11 @@ def to_examples(
         examples.append(Example(str(row[0]), texts, label))
     if not examples:
         raise DataError(f"{where} holds no rows", hint="add examples to the file")
+    if not any(text.strip() for example in examples for text in example.texts):
+        raise DataError(
+            f"{where}: {' and '.join(map(repr, columns.texts))} is empty in every row",
+            hint="name the column of the text with --text-column, or write the texts into it",
+        )
     return examples
 
 

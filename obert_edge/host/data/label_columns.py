@@ -195,8 +195,8 @@ def discover(label_column: LabelColumn, cells: Iterable[Cell], where: object, *,
     found = {name for cell in cells for name in label_column.classes_of(cell)}
     if not least <= len(found) <= _MOST_CLASSES:
         raise DataError(
-            f"{where}: column {label_column.name!r} holds {len(found)} distinct labels; {least} to "
-            f"{_MOST_CLASSES} make a task",
+            f"{where}: column {label_column.name!r} holds {len(found)} distinct "
+            f"label{'s' if len(found) != 1 else ''}; {least} to {_MOST_CLASSES} make a task",
             hint="name the column of the class with --label-column"
             + ("; numbers to predict need --problem-type regression" if len(found) > _MOST_CLASSES else ""),
         )
@@ -210,12 +210,21 @@ def describe(label_column: LabelColumn, cells: Sequence[Cell]) -> str:
         low, high = (f"{bound:g}" for bound in (min(values), max(values)))
         return f"regression, column {label_column.name!r} holds numbers {low} to {high}"
     labels = label_column.labels
-    classes = f"{len(labels)} class{'es' if len(labels) > 1 else ''} ({listed(labels)})"
+    classes = f"{len(labels)} class{'es' if len(labels) > 1 else ''} ({listed(labels)}){_near(labels)}"
     if label_column.problem_type == MULTI_LABEL:
         return f"multi-label, {classes}"
     if all(map(_is_integer, labels)):
         return f"{classes}: whole numbers are class ids (--problem-type regression takes them as numbers)"
     return classes
+
+
+def _near(labels: Sequence[str]) -> str:
+    """What to say of classes whose names differ in case alone, which may be one to whoever wrote them."""
+    spelled: Dict[str, List[str]] = {}
+    for label in labels:
+        spelled.setdefault(label.casefold(), []).append(label)
+    alike = next((found for found in spelled.values() if len(found) > 1), [])
+    return f", of which {' and '.join(map(repr, alike))} differ in case alone" if alike else ""
 
 
 def _refuse_mixture(name: str, what: str, some: Sequence[Cell], others: Sequence[Cell]) -> None:

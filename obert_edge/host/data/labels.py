@@ -86,7 +86,8 @@ def match_labels(
     if lost:
         whose = f"task {task!r}" if task else "the task"
         fitting = "use a checkpoint with the classes of the data, or fine-tune the bare encoder"
-        example = f"--label-map '{names[0]}={lost[0]}'"
+        free = next((name for row, name in enumerate(names) if row not in found), names[0])
+        example = f"--label-map '{free}={lost[0]}'"
         if lost == list(labels) and all(label.isdecimal() and int(label) < len(names) for label in labels):
             own_ids = " ".join(f"--label-map {label}={label}" for label in labels[:_SHOWN])
             example += f", or if these are the model's own ids {own_ids}"

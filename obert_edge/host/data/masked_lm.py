@@ -111,9 +111,14 @@ class MaskedLanguageModel(Task):
             normalizer = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=-1))
             loss += float((normalizer - logits[np.arange(len(labels)), labels]).sum())
             total += len(labels)
+        if total == 0:
+            raise DataError(
+                f"split {split!r} has no token that could be masked and found",
+                hint="pass texts whose words the tokenizer knows",
+            )
         return {
-            "accuracy": 100.0 * right / max(1, total),
-            "perplexity": float(np.exp(min(loss / max(1, total), 700.0))),
+            "accuracy": 100.0 * right / total,
+            "perplexity": float(np.exp(min(loss / total, 700.0))),
         }
 
     def predictions(

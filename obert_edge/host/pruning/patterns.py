@@ -100,11 +100,7 @@ class Pattern:
             return
         for what, have, side in (("outputs", out, self.rows), ("inputs", inputs, self.columns)):
             if have % side:
-                fits = math.gcd(have, side)
-                better = Pattern(
-                    rows=fits if what == "outputs" else self.rows,
-                    columns=fits if what == "inputs" else self.columns,
-                )
+                better = Pattern(rows=math.gcd(out, self.rows), columns=math.gcd(inputs, self.columns))
                 raise UsageError(
                     f"pattern {self} does not fit {name} of shape [{out}, {inputs}]: "
                     f"{have} {what} are not a multiple of {side}",

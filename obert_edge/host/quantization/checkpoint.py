@@ -137,7 +137,9 @@ def load_quantized(folder: Union[str, Path], model_class: Optional[Any] = None) 
     quantize_model(model, record["activations"], record.get("embeddings", EMBEDDINGS[0]))
     expected = {name: quantizer for name, quantizer in quantizers(model).items() if not quantizer.dynamic}
     odd = sorted(set(expected) ^ set(record["sites"]))
-    if record is checkpoint.quantization:  # other tools quantize more places than the engine has
+    one_of_several = class_name not in (checkpoint.config.get("architectures") or [class_name])
+    # Other tools quantize more places than the engine has, and the other heads have places of their own.
+    if record is checkpoint.quantization or one_of_several:
         odd = sorted(set(expected) - set(record["sites"]))
     if odd:
         raise CheckpointError(
@@ -228,11 +230,17 @@ def _read(path: Path) -> Dict[str, Any]:
 
 
 def _class_name(checkpoint: Checkpoint) -> str:
-    """The class ``config.json`` names, if it is a model of an architecture that is supported."""
+    """The class ``config.json`` names, if it is a model of an architecture that is supported.
+
+    Of a class with several heads it is the one of the head that is compiled and scored.
+    """
     try:
         name = str(checkpoint.config["architectures"][0])
-        if getattr(transformers, name).config_class.model_type not in ARCHITECTURES:
+        known = ARCHITECTURES.get(getattr(transformers, name).config_class.model_type)
+        if known is None:
             raise ValueError(name)
+        if name in known.class_tasks:
+            return known.class_name(known.class_tasks[name])
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{checkpoint.folder / 'config.json'} names no supported model class of transformers: {error!r}",

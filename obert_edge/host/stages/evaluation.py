@@ -70,8 +70,7 @@ def evaluate(
         raise UsageError(f"threads is {threads}; expected a whole number of 1 or more", hint="raise it")
     if predictions is not None:
         check_file(Path(predictions))
-        if Path(predictions).resolve() == Path(model).resolve():
-            raise UsageError(f"the predictions {predictions} are the model", hint="name another file")
+        _check_replaceable(Path(predictions))
     fitted = fit_model(model, task, max_length)
     # The other one is refused before the first one works.
     other = None if against is None else fit_model(against, task, max_length)
@@ -97,6 +96,27 @@ def evaluate(
         against=None if against is None else str(against),
         agreement=agreed,
     )
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse a file that is there already and holds something else than predictions.
+
+    Raises:
+        UsageError: it is a model, data, or anything else that would be lost.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        held = json.loads(first)
+    except ValueError:
+        held = None
+    if not isinstance(held, dict) or set(held) != {"id", "prediction"}:
+        raise UsageError(
+            f"{path} is there already and holds no predictions: it would be lost",
+            hint="name another file with --predictions",
+        )
 
 
 def fit_model(model: Union[str, Path], task: Task, max_length: Optional[int] = None) -> Task:
@@ -183,6 +203,20 @@ def agreement(ours: List[Tuple[str, Any]], theirs: List[Tuple[str, Any]]) -> flo
         return bool(left == right)
 
     return 100.0 * sum(same(value, other.get(key)) for key, value in ours) / max(1, len(ours))
+
+
+def check_agreement(percent: float, against: object) -> None:
+    """Refuse an agreement that cannot be asked for, before any work.
+
+    Raises:
+        UsageError: it is no percentage, or there is no second model.
+    """
+    if against is None:
+        raise UsageError("--min-agreement needs two models", hint="name the other one with --against")
+    if not 0 <= percent <= 100:
+        raise UsageError(
+            f"--min-agreement is {percent:g}; expected a percentage from 0 to 100", hint="use such as 99.5"
+        )
 
 
 def require_agreement(score: Score, percent: float) -> None:

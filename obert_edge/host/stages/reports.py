@@ -77,7 +77,8 @@ class StageReport:
     def __str__(self) -> str:
         figures = str(self.figures)
         if "sparsity" not in self.figures.to_dict():
-            figures = ", ".join([figures, *(f"{key} {value:.4g}" for key, value in self._zeros().items())])
+            zeros = (f"{key} {value:.4g}" for key, value in self._zeros().items())
+            figures = ", ".join(filter(None, (figures, *zeros)))
         return f"{self.stage}: wrote {self.output} ({figures})"
 
     def _zeros(self) -> Dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Union, cast
 
@@ -128,6 +129,11 @@ def check_output(stage: Stage[Any], source: Path, target: Path, *, overwrite: bo
     check_file(target)
     if target.is_file() and target.suffix != ".oeb" and source.resolve() in target.resolve().parents:
         raise UsageError(f"the output {target} is a file of the model", hint="name another output")
+    if target.is_file() and target.stat().st_size and not zipfile.is_zipfile(target):
+        raise UsageError(
+            f"the output {target} is there already and is no bundle: it would be lost",
+            hint="name another output, such as one that ends in .oeb",
+        )
 
 
 def check_folder_is_model(source: Path) -> None:
@@ -164,12 +170,20 @@ def _with_head(stage: Stage[S], settings: S, source: Path, task: Optional[Task])
 
     Raises:
         CheckpointError: the head does not fit.
+        DataError: there is one class alone.
     """
     if task is None or not stage.needs_task or not stage.needs_labels(settings):
         return task
     from obert_edge.host.stages.models import check_head
 
-    return check_head(source, read_model_config(source), task, new_head=stage.makes_head)
+    fitted = check_head(source, read_model_config(source), task, new_head=stage.makes_head)
+    if len(fitted.classes) == 1 and task.problem_type not in ("regression", "multi_label"):
+        raise DataError(
+            f"task {task.name!r} has the one label {task.labels[0]!r}: a model that always answers it has "
+            "nothing to learn",
+            hint="give data with two labels or more, or name them all with --label",
+        )
+    return fitted
 
 
 def _task_identity(task: Task) -> List[Any]:

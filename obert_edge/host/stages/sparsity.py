@@ -49,9 +49,12 @@ def check_target(model: nn.Module, name: str, pattern: Pattern, sparsity: float,
         at_once: whether nothing is trained, so that a model as sparse already would be left as it is.
 
     Raises:
-        UsageError: the model has more zeros already, or has as many and nothing would be done.
+        UsageError: the pattern does not fit a matrix of the model, or the model has more zeros already, or
+            has as many and nothing would be done.
     """
     check_sparsity(sparsity, pattern)
+    for module, weight in prunable_weights(model).items():
+        pattern.check(module, tuple(weight.shape))
     masks = Masks.from_weights(model)
     have = masks.sparsity
     if have > sparsity + _SLACK or (at_once and have >= sparsity):
@@ -73,6 +76,34 @@ def check_target(model: nn.Module, name: str, pattern: Pattern, sparsity: float,
             pattern,
             100 * max(sparsity, have),
             100 * min(1.0, sparsity + loose),
+        )
+
+
+def check_removed(name: str, asked: float, before: float, after: float) -> None:
+    """Refuse pruning without training that removed nothing, and say where it ends far above what was asked.
+
+    Args:
+        name: what to call the model.
+        asked: the sparsity that was asked for.
+        before: the sparsity of the model.
+        after: the sparsity of what came of it.
+
+    Raises:
+        UsageError: no weight was removed.
+    """
+    if after == before:
+        raise UsageError(
+            f"{name} is {before:.2%} sparse already, and without training its zeros stay: pruning it to "
+            f"{asked:.2%} removed nothing",
+            hint=f"ask for more than --sparsity {before:.3g}, or train with --epochs or --max-steps",
+        )
+    if after > asked + _SLACK:
+        _log.warning(
+            "%.2f %% was asked for, and the result is %.2f %% sparse: %.2f %% were zero before and stay so "
+            "without training",
+            100 * asked,
+            100 * after,
+            100 * before,
         )
 
 

@@ -209,17 +209,18 @@ class StageRun:
         """The rows of the train split, tokenized.
 
         Raises:
-            DataError: there is none.
+            DataError: there is none, or none that a stage which needs labels could learn from.
         """
         features = self.task.features(
             "train", self.tokenizer, max_length=training.max_length, limit=self.limit
         )
-        if not features:
+        augmented = (self.task.augment(feature, row) for row, feature in enumerate(features))
+        if not features or not (self.as_it_is or any(map(_teaches, augmented))):
             rows = "" if self.limit is None else f" among the first {self.limit}"
             raise DataError(
                 f"split 'train' of task {self.task.name!r} has no row{rows} that can be trained on",
-                hint="give rows with an answer that is in the text (squad) or with some text (mlm), or a "
-                "larger --limit",
+                hint="give rows with an answer that is in the text (squad) or with words that the tokenizer "
+                "knows (tokens, mlm), or a larger --limit",
             )
         return features
 
@@ -298,3 +299,11 @@ class StageRun:
 
         save_model(network, self.source, self.output)
         write_sparsity(prunable_weights(network), self.output)
+
+
+def _teaches(feature: Feature) -> bool:
+    """Whether a row has a label at all: with a label per token it may have none."""
+    from obert_edge.host.data.base import IGNORED
+
+    labels = feature.get("labels")
+    return not isinstance(labels, list) or any(label != IGNORED for label in labels)

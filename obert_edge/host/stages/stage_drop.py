@@ -139,8 +139,8 @@ def keep_layers(model: Any, keep: Sequence[int]) -> None:
         keep: layers counted from 0, ascending.
 
     Raises:
-        UsageError: it names a layer there is not, or leaves out the first one of a model whose first layer
-            differs from the others.
+        UsageError: it names a layer there is not, or all that there are, or leaves out the first one of a
+            model whose first layer differs from the others.
     """
     from torch import nn
 
@@ -154,6 +154,11 @@ def keep_layers(model: Any, keep: Sequence[int]) -> None:
         raise UsageError(
             f"layers {list(keep)} cannot be kept of {count}",
             hint=f"name layers from 0 to {count - 1}, each once, ascending",
+        )
+    if len(keep) == count:
+        raise UsageError(
+            f"layers {list(keep)} are all that the model has: none would be dropped",
+            hint="leave some out of --keep",
         )
     if architecture.final_norm is not None and keep[0] != 0:
         raise UsageError(

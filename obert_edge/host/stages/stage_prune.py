@@ -110,7 +110,7 @@ class Prune(Stage[PruneSettings]):
     def apply(self, run: StageRun, settings: PruneSettings) -> PruneFigures:
         """See :meth:`Stage.apply`."""
         from obert_edge.host.pruning import Masks, make_criterion
-        from obert_edge.host.stages.sparsity import check_target
+        from obert_edge.host.stages.sparsity import check_removed, check_target
 
         training = settings.training
         criterion = make_criterion(settings.method, **options_of(settings.method, settings))
@@ -120,12 +120,14 @@ class Prune(Stage[PruneSettings]):
             check_target(network, str(run.source), pattern, settings.sparsity, at_once=training.none)
         features = run.features(training)
         permutation = _permute(run, settings, criterion, network, features)
+        before = Masks.from_weights(network)
         prune_now = _prune_at_once if training.none else _prune_gradually
         figures = prune_now(run, settings, criterion, network, features)
+        after = Masks.from_weights(network)
+        if training.none:
+            check_removed(str(run.source), settings.sparsity, before.sparsity, after.sparsity)
         run.save(network)
-        return dataclasses.replace(
-            figures, sparsity=Masks.from_weights(network).sparsity, channel_permutation=permutation
-        )
+        return dataclasses.replace(figures, sparsity=after.sparsity, channel_permutation=permutation)
 
 
 def prune(

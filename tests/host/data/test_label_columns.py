@@ -133,7 +133,7 @@ def test_a_split_to_be_scored_may_have_one_class_alone(tmp_path):
     write(tmp_path, ["a", "a"], "dev.jsonl")
     assert load_task("text", tmp_path).labels == ("a",)
     write(tmp_path, ["a", "a"])
-    with pytest.raises(DataError, match="1 distinct labels"):
+    with pytest.raises(DataError, match="1 distinct label;"):
         load_task("text", tmp_path)
 
 

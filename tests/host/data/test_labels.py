@@ -159,3 +159,9 @@ def test_a_config_without_names_has_those_of_transformers():
     for broken in ({"1": "a", "2": "b"}, {"x": "a"}):
         with pytest.raises(CheckpointError, match="id2label"):
             names_of({"id2label": broken})
+
+
+def test_the_map_that_is_proposed_names_a_class_that_has_no_label_yet():
+    with pytest.raises(CheckpointError) as caught:
+        match_labels(["a", "b"], ["bad", "good"], label_map=["a=bad"])
+    assert "'b=good'" in caught.value.hint

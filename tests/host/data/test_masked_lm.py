@@ -113,3 +113,17 @@ def test_no_text_is_refused(tmp_path, tokenizer):
     bare = Tokenizer(WordPiece({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
     with pytest.raises(DataError, match=r"no \[MASK\]"):
         load_task("mlm", tmp_path).features("train", bare)
+
+
+def test_a_split_without_a_token_to_mask_has_no_score(tmp_path, tokenizer):
+    (tmp_path / "train.txt").write_text("a b c\n")
+    (tmp_path / "dev.txt").write_text("\u200b\n")
+    task = load_task("mlm", tmp_path)
+    features = task.features("dev", tokenizer)
+    answers = [
+        task.condense(feature, {"logits": np.zeros((len(feature["input_ids"]), len(WORDS)))})
+        for feature in features
+    ]
+    assert all(label == -100 for feature in features for label in feature["labels"])
+    with pytest.raises(DataError, match="no token that could be masked"):
+        task.score("dev", features, answers)

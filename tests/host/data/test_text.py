@@ -52,7 +52,7 @@ def test_wrong_user_data_is_refused_with_file_and_line(tmp_path, dev, message):
 
 def test_one_label_is_not_a_task(tmp_path):
     (tmp_path / "train.csv").write_text("text,label\na,x\nb,x\n")
-    with pytest.raises(DataError, match="1 distinct labels"):
+    with pytest.raises(DataError, match="1 distinct label;"):
         load_task("text", tmp_path)
 
 
@@ -62,3 +62,14 @@ def test_a_number_larger_than_any_is_no_label_and_no_text(tmp_path, number):
         (tmp_path / "train.jsonl").write_text(f'{{"text": "b", "label": 2.5}}\n{row}\n')
         with pytest.raises(DataError, match="line 2"):
             load_task("text", tmp_path)
+
+
+def test_texts_that_are_all_empty_are_refused(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\n,good\n ,bad\n")
+    with pytest.raises(DataError, match="'text' is empty in every row"):
+        load_task("text", tmp_path)
+
+
+def test_classes_that_differ_in_case_alone_are_said(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\nx,Good\ny,good\nz,bad\n")
+    assert load_task("text", tmp_path).describe().endswith("of which 'Good' and 'good' differ in case alone")

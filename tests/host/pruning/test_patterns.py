@@ -42,6 +42,8 @@ def test_refuses_other_texts_and_says_what_is_accepted(text):
         ("1x4", (8, 6), '"1x2"'),
         ("8x1", (12, 8), '"4x1"'),
         ("4x1", (5, 8), '"unstructured"'),
+        ("5x3", (64, 64), '"unstructured"'),
+        ("4x3", (64, 64), '"4x1"'),
         ("2:4", (8, 6), "unstructured"),
     ],
 )

@@ -13,7 +13,7 @@ from obert_edge.errors import CheckpointError, UsageError, VerificationError
 from obert_edge.host.compiler.build import build
 from obert_edge.host.data import load_task
 from obert_edge.host.stages import drop_layers, finetune, prune, quantize
-from obert_edge.host.stages.evaluation import agreement, evaluate, require_agreement
+from obert_edge.host.stages.evaluation import agreement, check_agreement, evaluate, require_agreement
 from obert_edge.host.stages.reports import Score
 from obert_edge.host.stages.settings import Quantization, Training
 from tests.answers.models import WORDS, labeled, make_model, save_wordpiece
@@ -203,3 +203,40 @@ def test_labels_of_words_are_compared_by_name_on_every_path(tmp_path):
     assert one.metrics == two.metrics
     assert one.metrics["accuracy"] > 80
     assert one.agreement == two.agreement
+
+
+def test_predictions_take_the_place_of_predictions_alone(dense, task, data, tmp_path):
+    kept = tmp_path / "dev.jsonl"
+    shutil.copyfile(data / "dev.jsonl", kept)
+    for path in (kept, dense / "config.json"):
+        before = path.read_bytes()
+        with pytest.raises(UsageError, match="holds no predictions: it would be lost"):
+            evaluate(dense, task, limit=4, predictions=path)
+        assert path.read_bytes() == before
+    for limit in (4, 2):
+        evaluate(dense, task, limit=limit, predictions=tmp_path / "answers.jsonl")
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("percent", [-1.0, 150.0, float("nan")])
+def test_an_agreement_is_a_percentage(percent):
+    with pytest.raises(UsageError, match="expected a percentage from 0 to 100"):
+        check_agreement(percent, "other")
+
+
+def test_a_checkpoint_of_pretraining_is_scored_by_its_masked_lm_head_on_every_path(tmp_path):
+    source = tmp_path / "pretrained"
+    source.mkdir()
+    make_model("BertForPreTraining", save_wordpiece(source)).save_pretrained(source)
+    (tmp_path / "train.txt").write_text("the film was great\nmy car is in paris\n" * 8)
+    (tmp_path / "dev.txt").write_text("a superb meal in the city\n" * 4)
+    task = load_task("mlm", tmp_path)
+    quantized = tmp_path / "quantized"
+    quantize(
+        source, task, quantized, quantization=Quantization(method="calibrate"), training=FAST, progress=False
+    )
+    bundle = build(quantized, "x86", tmp_path / "model.oeb")
+    scores = [evaluate(model, task, against=source) for model in (source, quantized, bundle)]
+    assert [score.kind for score in scores] == ["float", "fake-quant", "bundle"]
+    assert scores[1].metrics == pytest.approx(scores[2].metrics, rel=1e-3)
+    assert scores[1].metrics["perplexity"] == pytest.approx(scores[0].metrics["perplexity"], rel=0.1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import shutil
@@ -30,6 +29,7 @@ from obert_edge.host.stages.stage_finetune import Finetune
 from obert_edge.host.stages.stage_prune import Prune
 from obert_edge.host.stages.stage_quantize import Quantize
 from obert_edge.host.stages.stage_transfer import Transfer, labels_only
+from tests.answers.models import labeled, make_model, save_wordpiece
 
 SHORT = Training(max_steps=2, learning_rate=1e-3, batch_size=16, max_length=16, dropout=0.0)
 AT_ONCE = dataclasses.replace(SHORT, max_steps=0)
@@ -62,18 +62,70 @@ def run(name, model, task, output, **options):
     return run_stage(stage, model, task, output, settings, progress=False, **options)
 
 
-def without_rows(task):
-    """A task whose rows cannot be used, as questions without an answer in their text."""
-    empty = copy.copy(task)
-    empty.features = lambda *args, **kwargs: []
-    return empty
+#: Characters that a tokenizer drops.
+INVISIBLE = "\u200b"
+QUESTION = {"id": "1", "question": "what", "answers": [{"text": "none of it", "answer_start": 0}]}
+DOCUMENT = {"title": "t", "paragraphs": [{"context": "warm film", "qas": [QUESTION]}]}
+#: Per task a class of transformers and a train split with rows of which none teaches anything.
+UNUSABLE = {
+    "squad": ("BertForQuestionAnswering", "train.json", json.dumps({"version": "1.1", "data": [DOCUMENT]})),
+    "mlm": ("BertForMaskedLM", "train.txt", f"{INVISIBLE}\n{INVISIBLE}\n"),
+    "tokens": ("BertForTokenClassification", "train.conll", f"{INVISIBLE} O\n{INVISIBLE} B-X\n"),
+}
 
 
+def unusable(folder, name):
+    """A model, and a task for its head whose rows are of no use to it."""
+    class_name, file, content = UNUSABLE[name]
+    folder.mkdir()
+    vocabulary = save_wordpiece(folder)
+    names = labeled(("O", "B-X")) if name == "tokens" else {}
+    make_model(class_name, vocabulary, max_position_embeddings=512, **names).save_pretrained(folder)
+    (folder / file).write_text(content, encoding="utf-8")
+    return folder, load_task(name, folder)
+
+
+def long_enough(name, settings):
+    """Settings with features that hold a question beside a part of its text."""
+    if name != "squad":
+        return settings
+    if isinstance(settings, Training):
+        return dataclasses.replace(settings, max_length=256)
+    return dataclasses.replace(settings, training=dataclasses.replace(settings.training, max_length=256))
+
+
+@pytest.mark.parametrize("of", UNUSABLE)
 @pytest.mark.parametrize("name", STAGES)
-def test_a_split_without_a_usable_row_is_refused_and_nothing_is_written(dense, task, tmp_path, name):
+def test_a_split_without_a_usable_row_is_refused_and_nothing_is_written(tmp_path, name, of):
+    model, task = unusable(tmp_path / "model", of)
+    stage, settings = STAGES[name]
+    if not stage.needs_labels(settings) and of != "squad":
+        pytest.skip("a text that has special tokens alone has inputs, too")
     with pytest.raises(DataError, match="no row that can be trained on"):
-        run(name, dense, without_rows(task), tmp_path / "o")
+        run_stage(stage, model, task, tmp_path / "o", long_enough(of, settings), progress=False)
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("name", ["finetune", "prune at once", "qat"])
+def test_a_head_of_one_class_learns_nothing_and_is_refused(encoder, tmp_path, name):
+    (tmp_path / "train.conll").write_text("warm O\nfilm O\n")
+    task = load_task("tokens", tmp_path)
+    model = encoder
+    if name != "finetune":
+        model = tmp_path / "model"
+        model.mkdir()
+        made = make_model("BertForTokenClassification", save_wordpiece(model), **labeled(["O"]))
+        made.save_pretrained(model)
+    with pytest.raises(DataError, match="has the one label 'O': .* nothing to learn"):
+        run(name, model, task, tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_bundle_takes_the_place_of_no_other_file(dense, tmp_path):
+    (tmp_path / "data.csv").write_text("text,label\nwarm film,good\n")
+    with pytest.raises(UsageError, match="is there already and is no bundle"):
+        run_stage(Build(), dense, None, tmp_path / "data.csv", BuildSettings(), progress=False)
+    assert (tmp_path / "data.csv").read_text().startswith("text,label")
 
 
 @pytest.mark.parametrize(

@@ -163,10 +163,9 @@ def test_another_pattern_says_what_it_will_come_to(dense, task, tmp_path, caplog
     assert low + 0.001 >= 0.5 and low - 0.001 <= report.sparsity <= high + 0.001
 
 
-@pytest.mark.parametrize("training", [SHORT, AT_ONCE], ids=["gradual", "at once"])
-def test_dense_prunes_anew(pruned, task, tmp_path, training):
+def test_dense_prunes_anew(pruned, task, tmp_path):
     plan = dataclasses.replace(PLAN, sparsity=0.5, pattern="1x4", steps=1)
-    told = dataclasses.replace(training, dense=True, max_steps=training.max_steps and 12)
+    told = dataclasses.replace(SHORT, dense=True, max_steps=12)
     report = prune(
         pruned,
         task,
@@ -176,8 +175,8 @@ def test_dense_prunes_anew(pruned, task, tmp_path, training):
         distillation=Distillation(hardness=0.0),
         progress=False,
     )
-    # Once, the zeros in blocks that stay are what they were; trained, they are not.
-    assert report.sparsity == pytest.approx(0.5, abs=0.02) if training is SHORT else report.sparsity > 0.5
+    # Trained, the zeros in blocks that stay are no longer what they were.
+    assert report.sparsity == pytest.approx(0.5, abs=0.02)
 
 
 def test_gradients_of_zeros_do_not_count_when_gradients_are_clipped(pruned, task, tmp_path):
@@ -187,3 +186,34 @@ def test_gradients_of_zeros_do_not_count_when_gradients_are_clipped(pruned, task
     rows = (tmp_path / "o" / "train_log.csv").read_text().splitlines()
     at = rows[0].split(",").index("sparsity")
     assert [float(row.split(",")[at]) for row in rows[1:]] == pytest.approx([0.8] * 4, abs=0.01)
+
+
+@pytest.mark.parametrize("pattern", ["5x1", "1x3", "1:3"])
+@pytest.mark.parametrize("training", [AT_ONCE, SHORT], ids=["at once", "gradually"])
+def test_a_pattern_that_does_not_divide_a_matrix_is_refused(dense, task, tmp_path, pattern, training):
+    plan = dataclasses.replace(PLAN, pattern=pattern, sparsity=0.5)
+    with pytest.raises(UsageError, match=f"pattern {pattern} does not fit .*query of shape"):
+        prune(dense, task, tmp_path / "o", pruning=plan, training=training, progress=False)
+
+
+@pytest.mark.parametrize("dense_again", [True, False])
+def test_pruning_at_once_that_removes_nothing_is_refused(dense, task, tmp_path, dense_again):
+    """The zeros of the first are a weight short of the share, or more than is asked for: nothing to do."""
+    first = dataclasses.replace(PLAN, pattern="unstructured")
+    prune(dense, task, tmp_path / "p", pruning=first, training=AT_ONCE, progress=False)
+    plan = dataclasses.replace(first, sparsity=0.5 if dense_again else 0.8)
+    told = dataclasses.replace(AT_ONCE, dense=dense_again)
+    with pytest.raises(UsageError, match="remove"):
+        prune(tmp_path / "p", task, tmp_path / "o", pruning=plan, training=told, progress=False)
+    assert not (tmp_path / "o").exists()
+
+
+def test_dense_without_training_says_that_zeros_stay(dense, task, tmp_path, caplog):
+    first = dataclasses.replace(PLAN, pattern="unstructured")
+    prune(dense, task, tmp_path / "p", pruning=first, training=AT_ONCE, progress=False)
+    plan = dataclasses.replace(PLAN, sparsity=0.7)
+    told = dataclasses.replace(AT_ONCE, dense=True)
+    with caplog.at_level(logging.WARNING):
+        report = prune(tmp_path / "p", task, tmp_path / "o", pruning=plan, training=told, progress=False)
+    assert report.sparsity > 0.8
+    assert "70.00 % was asked for, and the result is 8" in caplog.text

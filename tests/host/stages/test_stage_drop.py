@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from obert_edge.errors import UsageError
 from obert_edge.host.architectures import ARCHITECTURES
-from obert_edge.host.stages.stage_drop import keep_layers
+from obert_edge.host.stages.reports import StageReport
+from obert_edge.host.stages.stage_drop import DropFigures, keep_layers
 from tests.host.compiler.tiny_checkpoints import make_model
 
 
@@ -35,3 +38,13 @@ def test_the_layers_that_stay_are_those_named(architecture: str) -> None:
     ids = torch.arange(5, 20)[None]
     with torch.no_grad():
         assert torch.equal(model(ids).logits, smaller(ids).logits)
+
+
+def test_something_has_to_be_dropped() -> None:
+    with pytest.raises(UsageError, match=r"layers \[0, 1, 2\] are all that the model has"):
+        keep_layers(make_model("bert", "encoder", layers=3), [0, 1, 2])
+
+
+def test_what_was_only_dropped_is_said_without_figures_of_training() -> None:
+    report = StageReport("drop", None, {}, DropFigures([0]), Path("o"), 0.5)
+    assert str(report) == "drop: wrote o (sparsity 0.5)"
