@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from obert_edge.device.tokenizers import create_model, vocabulary_of
 from obert_edge.device.tokenizers.added_tokens import read_added_tokens
-from obert_edge.device.tokenizers.byte_level import readable
+from obert_edge.device.tokenizers.byte_level import text_of_bytes
 from obert_edge.device.tokenizers.numbers import parse_json
 from obert_edge.device.tokenizers.pieces import Pieces, TextSplitter, part_type
 from obert_edge.device.tokenizers.pipeline import PythonTokenizer
@@ -107,7 +107,12 @@ class Tokenizer:
     @property
     def marks_continuations(self) -> bool:
         """Whether a token shows that it goes on with a word, as WordPiece's ``##`` does."""
-        return bool(self._description["model"].get("continuing_subword_prefix"))
+        return bool(self.continuation_mark)
+
+    @property
+    def continuation_mark(self) -> str:
+        """What a token that goes on with a word begins with, WordPiece's ``##``; "": nothing shows it."""
+        return str(self._description["model"].get("continuing_subword_prefix") or "")
 
     @property
     def unknown_id(self) -> Optional[int]:
@@ -123,15 +128,25 @@ class Tokenizer:
 
     def token(self, identifier: int) -> str:
         """The spelling of a token as people read it: no byte characters, no leading space."""
+        text = self.text_of(identifier)
+        return text.strip() if self.marks_spaces and identifier not in self._contents else text
+
+    def text_of(self, identifier: int) -> str:
+        """The text that a token stands for: with the space that starts a word, where tokens have such."""
         if identifier in self._contents:
             return self._contents[identifier]
         if self._tokens is None:
             self._tokens = {value: key for key, value in self._vocabulary.items()}
         token = self._tokens.get(identifier, "")
         if _has_part(self._description, "ByteLevel"):
-            return readable(token)
+            return text_of_bytes(token)
         mark = _metaspace(self._description)
-        return token.replace(mark, " ").strip() if mark else token
+        return token.replace(mark, " ") if mark else token
+
+    @property
+    def marks_spaces(self) -> bool:
+        """Whether spaces are part of tokens, as in byte-level and SentencePiece vocabularies."""
+        return bool(_metaspace(self._description)) or _has_part(self._description, "ByteLevel")
 
     def special_tokens_added(self, pair: bool) -> int:
         """How many special tokens surround a text, or a pair of texts."""
