@@ -25,7 +25,7 @@ from obert_edge.bundle.manifest import ModuleFacts  # noqa: E402
 from obert_edge.device.pipelines.modules import Modules  # noqa: E402
 from obert_edge.device.pipelines.quantized_embeddings import quantize_embeddings  # noqa: E402
 from obert_edge.device.runtime.session import Session  # noqa: E402
-from obert_edge.errors import InputError, UsageError  # noqa: E402
+from obert_edge.errors import CheckpointError, InputError, UsageError  # noqa: E402
 from obert_edge.host.compiler import build  # noqa: E402
 from tests.answers.models import make_model, save_byte_bpe, save_wordpiece  # noqa: E402
 from tests.host.compiler.answers import ranges_of  # noqa: E402
@@ -259,6 +259,17 @@ def test_the_default_prompt_of_a_byte_level_tokenizer_is_left_out_of_the_pooling
     path = build(tmp_path / "model", "x86", tmp_path / "model.oeb", ranges=ranges_of(folder))
     with obert_edge.load(path, threads=1) as session:
         check_alike(session.encode(TEXTS[:2]), model.encode(TEXTS[:2]))
+
+
+def test_a_folder_that_leaves_no_room_for_texts_is_refused(
+    embedder: Callable[..., Path], open_bundle: Callable[..., Session]
+) -> None:
+    folder = embedder(Pooling(HIDDEN, "mean"), max_seq_length=2)
+    with pytest.raises(CheckpointError, match="cut to 2 tokens, and 2 of them are special tokens"):
+        open_bundle(folder)
+    with pytest.raises(CheckpointError, match="cut to 1 tokens"):
+        open_bundle(folder, max_length=1)
+    assert open_bundle(folder, max_length=3).encode(["a film"]).shape == (1, HIDDEN)
 
 
 # ---- encode's arguments

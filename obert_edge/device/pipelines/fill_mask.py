@@ -86,7 +86,7 @@ class MaskFiller(Pipeline):
         return Fillings(places)
 
     def _joined(self, before: str, identifier: int) -> str:
-        """A text with a token behind it: one that goes on with a word leaves no space, one that starts it one."""
+        """A text with a token behind it: right behind where it goes on with a word."""
         token, mark = self.tokenizer.text_of(identifier), self.tokenizer.continuation_mark
         if mark and token.startswith(mark) and before.strip():
             return before.rstrip() + token[len(mark) :]

@@ -168,6 +168,8 @@ def read_model_config(folder: Path) -> Dict[str, Any]:
         config["model_type"] = str(config["model_type"])[len(_MASKED[0]) :]
     _check_labels(config, folder)
     names = config.get("architectures")
+    if isinstance(names, str):
+        names = [names]
     if isinstance(names, list):
         config["architectures"] = [str(name).removeprefix(_MASKED[1]) for name in names]
         # Configurations of 2019 have no model_type; the class tells.
