@@ -459,7 +459,9 @@ def _lengths(folder: Path, root: Path, *, strict: bool) -> Tuple[Optional[int], 
         _check_transformer(path, config)
     processor = config.get("processor_kwargs") or config.get("tokenizer_args") or {}
     own = read_json(folder / "tokenizer_config.json") or {}
-    said = processor.get("model_max_length"), config.get("max_seq_length"), own.get("model_max_length")
+    # Tokenizers of 2019 call their limit max_len.
+    limit = own.get("model_max_length", own.get("max_len"))
+    said = processor.get("model_max_length"), config.get("max_seq_length"), limit
     given = next((length for length in said if length is not None), None)
     # A tokenizer without a limit says 1e30.
     if given is None or (isinstance(given, (int, float)) and given > _NO_LIMIT):
