@@ -25,7 +25,7 @@ from obert_edge.bundle.manifest import ModuleFacts  # noqa: E402
 from obert_edge.device.pipelines.modules import Modules  # noqa: E402
 from obert_edge.device.pipelines.quantized_embeddings import quantize_embeddings  # noqa: E402
 from obert_edge.device.runtime.session import Session  # noqa: E402
-from obert_edge.errors import InputError, UsageError  # noqa: E402
+from obert_edge.errors import CheckpointError, InputError, UsageError  # noqa: E402
 from obert_edge.host.compiler import build  # noqa: E402
 from tests.answers.models import make_model, save_byte_bpe, save_wordpiece  # noqa: E402
 from tests.host.compiler.answers import ranges_of  # noqa: E402
@@ -259,6 +259,44 @@ def test_the_default_prompt_of_a_byte_level_tokenizer_is_left_out_of_the_pooling
     path = build(tmp_path / "model", "x86", tmp_path / "model.oeb", ranges=ranges_of(folder))
     with obert_edge.load(path, threads=1) as session:
         check_alike(session.encode(TEXTS[:2]), model.encode(TEXTS[:2]))
+
+
+def change_tokenizer(folder: Path, **fields: Any) -> None:
+    path = folder / "tokenizer_config.json"
+    config = {**json.loads(path.read_text()), **fields}
+    path.write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
+
+
+def test_a_limit_under_its_old_name_is_read(
+    embedder: Callable[..., Path], open_bundle: Callable[..., Session]
+) -> None:
+    folder = embedder(Pooling(HIDDEN, "mean"))
+    change_tokenizer(folder, model_max_length=None, max_len=6)
+    session = open_bundle(folder)
+    assert session.manifest.model.max_length == 6
+    check_alike(session.encode(TEXTS), theirs(folder))
+
+
+@pytest.mark.parametrize("mode", ["cls", "mean"])
+def test_padding_on_the_left_changes_no_embedding(
+    embedder: Callable[..., Path], open_bundle: Callable[..., Session], mode: str
+) -> None:
+    folder = embedder(Pooling(HIDDEN, mode))
+    change_tokenizer(folder, padding_side="left")
+    session = open_bundle(folder)
+    assert session.manifest.quality.cosine > 0.99
+    check_alike(session.encode(TEXTS), theirs(folder, batch_size=1))  # theirs depends on what is padded
+
+
+def test_a_folder_that_leaves_no_room_for_texts_is_refused(
+    embedder: Callable[..., Path], open_bundle: Callable[..., Session]
+) -> None:
+    folder = embedder(Pooling(HIDDEN, "mean"), max_seq_length=2)
+    with pytest.raises(CheckpointError, match="cut to 2 tokens, and 2 of them are special tokens"):
+        open_bundle(folder)
+    with pytest.raises(CheckpointError, match="cut to 1 tokens"):
+        open_bundle(folder, max_length=1)
+    assert open_bundle(folder, max_length=3).encode(["a film"]).shape == (1, HIDDEN)
 
 
 # ---- encode's arguments

@@ -20,7 +20,7 @@ class Candidate:
         token: its spelling.
         id: its number in the vocabulary.
         score: its probability, 0..1.
-        text: the text with the token in that place.
+        text: the text with the token in that place; one that goes on with a word stands right behind it.
     """
 
     token: str
@@ -75,17 +75,29 @@ class MaskFiller(Pipeline):
             probabilities = softmax(logits[position])
             best = np.argsort(-probabilities, kind="stable")[: self.top_k]
             start, end = encoding.offsets[position]
+            if self.tokenizer.marks_spaces:  # a mask such as RoBERTa's takes the space before it, too
+                start = encoding.offsets[position - 1][1] if position else 0
             candidates = []
             for identifier in map(int, best):
                 token = self.tokenizer.token(identifier)
-                filled = text[:start] + token + text[end:]
+                filled = self._joined(text[:start], identifier) + text[end:]
                 candidates.append(Candidate(token, identifier, float(probabilities[identifier]), filled))
             places.append(candidates)
         return Fillings(places)
 
+    def _joined(self, before: str, identifier: int) -> str:
+        """A text with a token behind it: right behind where it goes on with a word."""
+        token, mark = self.tokenizer.text_of(identifier), self.tokenizer.continuation_mark
+        if mark and token.startswith(mark) and before.strip():
+            return before.rstrip() + token[len(mark) :]
+        if token.startswith(" "):
+            return (before.rstrip(" ") + token) if before.strip() else before + token.lstrip(" ")
+        return before + token
+
     def _mask_id(self) -> int:
-        for spelling in ("[MASK]", "<mask>"):
-            identifier = self.tokenizer.token_id(spelling)
+        named = (self.manifest.tokenizer.get("special_tokens") or {}).get("mask_token")
+        for spelling in (named, "[MASK]", "<mask>"):
+            identifier = self.tokenizer.token_id(spelling) if spelling else None
             if identifier is not None:
                 return identifier
         raise InputError(

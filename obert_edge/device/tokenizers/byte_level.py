@@ -38,7 +38,7 @@ SPACES = BYTE_CHARACTERS[0x20] + "".join(sorted(WHITESPACE))
 _BYTES = {character: byte for byte, character in BYTE_CHARACTERS.items()}
 
 
-def readable(token: str) -> str:
-    """The text that the byte characters of a token stand for, without spaces around it."""
+def text_of_bytes(token: str) -> str:
+    """The text that the byte characters of a token stand for."""
     found = bytes(_BYTES[character] for character in token if character in _BYTES)
-    return found.decode("utf-8", "replace").strip()
+    return found.decode("utf-8", "replace")

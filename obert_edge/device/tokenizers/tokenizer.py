@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from obert_edge.device.tokenizers import create_model, vocabulary_of
 from obert_edge.device.tokenizers.added_tokens import read_added_tokens
-from obert_edge.device.tokenizers.byte_level import readable
+from obert_edge.device.tokenizers.byte_level import text_of_bytes
 from obert_edge.device.tokenizers.fields import number_field, object_of, optional_object, text_field
 from obert_edge.device.tokenizers.numbers import parse_json
 from obert_edge.device.tokenizers.pieces import Pieces, TextSplitter, part_type
@@ -88,7 +88,7 @@ class Tokenizer:
         self._spells_bytes = any(part_type({"part": part}, "part") == "ByteLevel" for part in parts)
         #: The character that stands for a space in the vocabulary, or nothing.
         self._space = _metaspace(parts)
-        self._marks_continuations = bool(parsed["model"].get("continuing_subword_prefix"))
+        self._continuation_mark = str(parsed["model"].get("continuing_subword_prefix") or "")
         self._unknown_id = self._read_unknown_id(parsed["model"])
         self._splitter: TextSplitter
         if library is None:
@@ -114,7 +114,12 @@ class Tokenizer:
     @property
     def marks_continuations(self) -> bool:
         """Whether a token shows that it goes on with a word, as WordPiece's ``##`` does."""
-        return self._marks_continuations
+        return bool(self.continuation_mark)
+
+    @property
+    def continuation_mark(self) -> str:
+        """What a token that goes on with a word begins with, WordPiece's ``##``; "": nothing shows it."""
+        return self._continuation_mark
 
     @property
     def unknown_id(self) -> Optional[int]:
@@ -134,14 +139,24 @@ class Tokenizer:
 
     def token(self, identifier: int) -> str:
         """The spelling of a token as people read it: no byte characters, no leading space."""
+        text = self.text_of(identifier)
+        return text.strip() if self.marks_spaces and identifier not in self._contents else text
+
+    def text_of(self, identifier: int) -> str:
+        """The text that a token stands for: with the space that starts a word, where tokens have such."""
         if identifier in self._contents:
             return self._contents[identifier]
         if self._tokens is None:
             self._tokens = {value: key for key, value in self._vocabulary.items()}
         token = self._tokens.get(identifier, "")
         if self._spells_bytes:
-            return readable(token)
-        return token.replace(self._space, " ").strip() if self._space else token
+            return text_of_bytes(token)
+        return token.replace(self._space, " ") if self._space else token
+
+    @property
+    def marks_spaces(self) -> bool:
+        """Whether spaces are part of tokens, as in byte-level and SentencePiece vocabularies."""
+        return bool(self._space) or self._spells_bytes
 
     def special_tokens_added(self, pair: bool) -> int:
         """How many special tokens surround a text, or a pair of texts."""

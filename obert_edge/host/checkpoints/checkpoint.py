@@ -174,6 +174,8 @@ def read_model_config(folder: Path) -> Dict[str, Any]:
         config["model_type"] = str(config["model_type"])[len(_MASKED[0]) :]
     _check_labels(config, folder)
     names = config.get("architectures")
+    if isinstance(names, str):
+        names = [names]
     if names is not None and not isinstance(names, list):
         raise CheckpointError(
             f"config.json of {folder} has architectures = {str(names)[:60]!r}; expected a list of classes",

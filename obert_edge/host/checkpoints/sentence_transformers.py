@@ -226,11 +226,13 @@ def _listed_modules(root: Path) -> List[_Listed]:
         ) from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise CheckpointError(f"{path} is not a list of objects", hint="copy the model again")
+    if not entries:
+        raise CheckpointError(f"{path} lists no modules", hint="copy the model again, or remove the file")
     return [_entry(root, entry) for entry in entries]
 
 
 def _entry(root: Path, entry: Mapping[str, Any]) -> _Listed:
-    kind, place = entry.get("type"), entry.get("path", "")
+    kind, place = entry.get("type"), entry.get("path")
     if not isinstance(kind, str) or not isinstance(place, str):
         raise CheckpointError(
             f"{root / MODULES} has a module of type {kind!r} at {place!r}; expected two texts",
@@ -370,7 +372,10 @@ class _Chain:
             on = [name for name, value in config.items() if name.startswith("pooling_mode") and value is True]
             modes = [mode for switch, mode in _SWITCHES.items() if switch in on]
             modes += [name for name in on if name not in _SWITCHES]  # unknown ones are refused below
-        modes = [modes] if isinstance(modes, str) else list(modes) or ["mean"]
+            modes = modes or ["mean"]
+        modes = [modes] if isinstance(modes, str) else list(modes)
+        if not modes:
+            _refuse(path, "has no pooling_mode", f"supported are {', '.join(POOLING_MODES)}")
         unknown = [mode for mode in modes if mode not in POOLING_MODES]
         if unknown:
             _refuse(path, f"asks for the pooling {unknown[0]!r}", f"supported are {', '.join(POOLING_MODES)}")
@@ -454,7 +459,9 @@ def _lengths(folder: Path, root: Path, *, strict: bool) -> Tuple[Optional[int], 
         _check_transformer(path, config)
     processor = config.get("processor_kwargs") or config.get("tokenizer_args") or {}
     own = read_json(folder / "tokenizer_config.json") or {}
-    said = processor.get("model_max_length"), config.get("max_seq_length"), own.get("model_max_length")
+    # Tokenizers of 2019 call their limit max_len.
+    limit = own.get("model_max_length", own.get("max_len"))
+    said = processor.get("model_max_length"), config.get("max_seq_length"), limit
     given = next((length for length in said if length is not None), None)
     # A tokenizer without a limit says 1e30.
     if given is None or (isinstance(given, (int, float)) and given > _NO_LIMIT):

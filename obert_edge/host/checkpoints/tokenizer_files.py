@@ -299,6 +299,31 @@ def check_tokenizer(tokenizer: Optional[bytes], vocabulary: int, folder: Path) -
     check_ids(read, vocabulary, folder)
 
 
+def check_room(tokenizer: Optional[bytes], max_length: int, pairs: bool, folder: Path) -> None:
+    """Refuse a length that the special tokens alone fill: no text would fit.
+
+    Args:
+        tokenizer: a ``tokenizer.json``; None: there is nothing to check.
+        max_length: of the longest sequence, in tokens.
+        pairs: whether every input is a pair of texts.
+        folder: what to call the model in errors.
+
+    Raises:
+        CheckpointError: it is such a one.
+    """
+    if tokenizer is None:
+        return
+    special = DeviceTokenizer(tokenizer).special_tokens_added(pairs)
+    least = special + (2 if pairs else 1)
+    if max_length < least:
+        raise CheckpointError(
+            f"texts for {folder} are cut to {max_length} tokens, and {special} of them are special tokens "
+            "around the text",
+            hint=f"build with --max-length {least} or more (in Python max_length), or correct max_seq_length "
+            "and model_max_length in the folder",
+        )
+
+
 def check_ids(tokenizer: DeviceTokenizer, vocabulary: int, folder: Path) -> None:
     """Refuse a tokenizer that makes ids the model has no embedding for: of pieces, added and special tokens.
 

@@ -31,7 +31,12 @@ from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
 from obert_edge.host.checkpoints.scales import Scales
 from obert_edge.host.checkpoints.sentence_transformers import RERANKER, encoder_folder, lowercased
-from obert_edge.host.checkpoints.tokenizer_files import check_tokenizer, read_tokenizer, tokenizer_facts
+from obert_edge.host.checkpoints.tokenizer_files import (
+    check_room,
+    check_tokenizer,
+    read_tokenizer,
+    tokenizer_facts,
+)
 from obert_edge.host.compiler import ir
 from obert_edge.host.compiler.case_runs import make_cases
 from obert_edge.host.compiler.device_wing import runner_members
@@ -135,6 +140,8 @@ def build(
     if tokenizer is not None and config.sentence.lowercase:
         tokenizer = lowercased(tokenizer)
     check_tokenizer(tokenizer, config.vocabulary, checkpoint.folder)
+    pairs = config.task == "question-answering"
+    check_room(tokenizer, graph.max_length, pairs, checkpoint.folder)
 
     def compiled(activations: Optional[str]) -> Compiled:
         tell("finding activation ranges", 0.1)

@@ -131,6 +131,8 @@ def _tokenized(checkpoint: Checkpoint, config: ModelConfig, sets: Sequence[Seque
     from obert_edge import calibration
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
+    # Padding on the left would move positions and the first token, which the engine knows without padding.
+    tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:  # the attention mask hides padding, so any token serves
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(checkpoint.config.get("pad_token_id") or 0)
     longest = min(_LONGEST, config.longest)

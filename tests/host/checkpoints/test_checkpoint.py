@@ -346,6 +346,11 @@ def test_a_head_that_the_tensors_leave_open_must_be_named(folder: Path, named: A
     assert read_config(checkpoint, "token-classification").task == "token-classification"
 
 
+def test_one_class_may_stand_without_a_list(folder: Path) -> None:
+    rewrite(folder, architectures="BertForTokenClassification")
+    assert read_config(Checkpoint.open(folder)).task == "token-classification"
+
+
 def test_pytorch_drops_no_tensor_of_the_encoder_in_silence(tmp_path: Path) -> None:
     save_model(tmp_path, "bert", "sequence-classification", layers=2)
     rewrite(tmp_path, num_hidden_layers=1)

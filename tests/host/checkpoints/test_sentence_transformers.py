@@ -187,6 +187,12 @@ REFUSED: Dict[str, Any] = {
         lambda f: f.pooling(pooling_mode_median=True),
         "asks for the pooling 'pooling_mode_median'",
     ),
+    "no modules": (lambda f: f.write("modules.json", []), "modules.json lists no modules"),
+    "a module without a folder": (
+        lambda f: f.pooling().write("modules.json", [{"type": "sentence_transformers.models.Pooling"}]),
+        "at None; expected two texts",
+    ),
+    "an empty list of poolings": (lambda f: f.pooling(pooling_mode=[]), "has no pooling_mode"),
     "a number as pooling": (lambda f: f.pooling(pooling_mode=3), "asks for the pooling 3"),
     "a pooling of another width": (
         lambda f: f.pooling(embedding_dimension=32),

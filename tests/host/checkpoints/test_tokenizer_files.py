@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from obert_edge.errors import CheckpointError
 from obert_edge.host.checkpoints.tokenizer_files import (
+    check_room,
     check_tokenizer,
     load_tokenizer,
     read_tokenizer,
@@ -98,6 +99,17 @@ def test_a_vocabulary_larger_than_the_word_embeddings_is_refused(older: Path) ->
         CheckpointError, match=r"makes ids up to 7, such as 'film' \(7\); the model has 7 word"
     ):
         check_tokenizer(tokenizer, len(WORDS) - 1, older)
+
+
+@pytest.mark.parametrize(("pairs", "least"), [(False, 3), (True, 5)])
+def test_a_length_that_special_tokens_fill_is_refused(older: Path, pairs: bool, least: int) -> None:
+    tokenizer = read_tokenizer(older)
+    check_room(tokenizer, least, pairs, older)
+    check_room(None, 1, pairs, older)
+    found = rf"cut to {least - 1} tokens, and {3 if pairs else 2} of them are special"
+    with pytest.raises(CheckpointError, match=found) as caught:
+        check_room(tokenizer, least - 1, pairs, older)
+    assert f"--max-length {least} or more" in caught.value.hint
 
 
 def test_added_tokens_beyond_the_word_embeddings_are_refused(older: Path) -> None:
