@@ -46,8 +46,8 @@ INTRODUCTION = """# Published embedders beside sentence-transformers
 
     python -m tools.reproduce.embedders --packages PACKAGES --models DIR --data STSB
 
-Dense bundles calibrated on the built-in texts alone, on the 2-core machine of [baselines.md](baselines.md), which other work shared.
-Cosines are those of each sentence to the float model's: all {sentences} sentences of STS-B dev, and {foreign} in {languages} languages.
+Dense bundles, calibrated on the built-in texts alone, on the 2-core machine of [baselines.md](baselines.md).
+Cosines are to the float model: {sentences} sentences of STS-B dev, and {foreign} in {languages} languages.
 """
 HEADERS = ["model", "--activations", "ranges", "file MB", "Spearman FP32", "bundle", "least cosine", "mean"]
 HEADERS += ["least, languages", "mean, languages"]
