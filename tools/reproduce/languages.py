@@ -1,0 +1,148 @@
+"""A hundred sentences, five in each of twenty languages: what an embedder is asked beside English."""
+
+from __future__ import annotations
+
+from typing import Dict, Tuple
+
+SENTENCES: Dict[str, Tuple[str, ...]] = {
+    "English": (
+        "The train to the coast leaves at half past seven.",
+        "She repaired the old radio with parts from two others.",
+        "Heavy rain closed the mountain road for three days.",
+        "Which vaccine do travelers to the region need?",
+        "He laughed, although nobody had told a joke.",
+    ),
+    "German": (
+        "Der Zug an die Küste fährt um halb acht ab.",
+        "Sie hat das alte Radio mit Teilen von zwei anderen repariert.",
+        "Starker Regen sperrte die Bergstraße für drei Tage.",
+        "Welche Impfung brauchen Reisende in dieser Gegend?",
+        "Er lachte, obwohl niemand einen Witz erzählt hatte.",
+    ),
+    "French": (
+        "Le train pour la côte part à sept heures et demie.",
+        "Elle a réparé la vieille radio avec les pièces de deux autres.",
+        "De fortes pluies ont fermé la route de montagne pendant trois jours.",
+        "De quel vaccin les voyageurs ont-ils besoin dans cette région ?",
+        "Il a ri, bien que personne n'ait raconté de blague.",
+    ),
+    "Spanish": (
+        "El tren a la costa sale a las siete y media.",
+        "Ella reparó la vieja radio con piezas de otras dos.",
+        "Las fuertes lluvias cerraron la carretera de montaña durante tres días.",
+        "¿Qué vacuna necesitan los viajeros en esa región?",
+        "Se rió, aunque nadie había contado un chiste.",
+    ),
+    "Portuguese": (
+        "O trem para o litoral sai às sete e meia.",
+        "Ela consertou o rádio velho com peças de outros dois.",
+        "A chuva forte fechou a estrada da montanha por três dias.",
+        "De qual vacina os viajantes precisam nessa região?",
+        "Ele riu, embora ninguém tivesse contado uma piada.",
+    ),
+    "Italian": (
+        "Il treno per la costa parte alle sette e mezza.",
+        "Ha riparato la vecchia radio con i pezzi di altre due.",
+        "Le forti piogge hanno chiuso la strada di montagna per tre giorni.",
+        "Di quale vaccino hanno bisogno i viaggiatori in quella zona?",
+        "Ha riso, anche se nessuno aveva raccontato una barzelletta.",
+    ),
+    "Dutch": (
+        "De trein naar de kust vertrekt om half acht.",
+        "Ze repareerde de oude radio met onderdelen van twee andere.",
+        "Zware regen sloot de bergweg drie dagen lang af.",
+        "Welk vaccin hebben reizigers in dat gebied nodig?",
+        "Hij lachte, hoewel niemand een grap had verteld.",
+    ),
+    "Swedish": (
+        "Tåget till kusten går klockan halv åtta.",
+        "Hon lagade den gamla radion med delar från två andra.",
+        "Kraftigt regn stängde bergsvägen i tre dagar.",
+        "Vilket vaccin behöver resenärer i den trakten?",
+        "Han skrattade, fast ingen hade berättat en vits.",
+    ),
+    "Finnish": (
+        "Juna rannikolle lähtee puoli kahdeksalta.",
+        "Hän korjasi vanhan radion kahden muun osilla.",
+        "Rankkasade sulki vuoristotien kolmeksi päiväksi.",
+        "Minkä rokotteen matkailijat tarvitsevat sillä alueella?",
+        "Hän nauroi, vaikka kukaan ei ollut kertonut vitsiä.",
+    ),
+    "Polish": (
+        "Pociąg na wybrzeże odjeżdża o wpół do ósmej.",
+        "Naprawiła stare radio częściami z dwóch innych.",
+        "Ulewny deszcz zamknął górską drogę na trzy dni.",
+        "Jakiej szczepionki potrzebują podróżni w tym regionie?",
+        "Roześmiał się, choć nikt nie opowiedział dowcipu.",
+    ),
+    "Czech": (
+        "Vlak k pobřeží odjíždí v půl osmé.",
+        "Opravila staré rádio díly ze dvou jiných.",
+        "Silný déšť uzavřel horskou silnici na tři dny.",
+        "Jaké očkování potřebují cestovatelé v té oblasti?",
+        "Zasmál se, ačkoli nikdo neřekl vtip.",
+    ),
+    "Turkish": (
+        "Sahile giden tren yedi buçukta kalkıyor.",
+        "Eski radyoyu iki başka radyonun parçalarıyla onardı.",
+        "Şiddetli yağmur dağ yolunu üç gün kapattı.",
+        "Yolcuların o bölgede hangi aşıya ihtiyacı var?",
+        "Kimse şaka yapmadığı hâlde güldü.",
+    ),
+    "Russian": (
+        "Поезд к побережью отправляется в половине восьмого.",
+        "Она починила старое радио деталями от двух других.",
+        "Сильный дождь закрыл горную дорогу на три дня.",
+        "Какая прививка нужна путешественникам в этом районе?",
+        "Он засмеялся, хотя никто не рассказывал анекдота.",
+    ),
+    "Greek": (
+        "Το τρένο για την ακτή φεύγει στις επτάμισι.",
+        "Επισκεύασε το παλιό ραδιόφωνο με εξαρτήματα από δύο άλλα.",
+        "Η δυνατή βροχή έκλεισε τον ορεινό δρόμο για τρεις ημέρες.",
+        "Ποιο εμβόλιο χρειάζονται οι ταξιδιώτες στην περιοχή;",
+        "Γέλασε, αν και κανείς δεν είχε πει αστείο.",
+    ),
+    "Arabic": (
+        "يغادر القطار إلى الساحل في السابعة والنصف.",
+        "أصلحت الراديو القديم بقطع من جهازين آخرين.",
+        "أغلقت الأمطار الغزيرة طريق الجبل ثلاثة أيام.",
+        "أي لقاح يحتاج إليه المسافرون في تلك المنطقة؟",
+        "ضحك مع أن أحدًا لم يروِ نكتة.",
+    ),
+    "Hebrew": (
+        "הרכבת לחוף יוצאת בשבע וחצי.",
+        "היא תיקנה את הרדיו הישן בחלקים משני מכשירים אחרים.",
+        "גשם כבד סגר את דרך ההרים לשלושה ימים.",
+        "איזה חיסון צריכים מטיילים באזור הזה?",
+        "הוא צחק, אף על פי שאיש לא סיפר בדיחה.",
+    ),
+    "Hindi": (
+        "तट की ओर जाने वाली रेलगाड़ी साढ़े सात बजे छूटती है।",
+        "उसने दो दूसरे रेडियो के पुर्ज़ों से पुराना रेडियो ठीक किया।",
+        "भारी बारिश ने पहाड़ी सड़क तीन दिन के लिए बंद कर दी।",
+        "उस इलाके में यात्रियों को कौन सा टीका चाहिए?",
+        "वह हँसा, हालाँकि किसी ने चुटकुला नहीं सुनाया था।",
+    ),
+    "Chinese": (
+        "开往海边的火车七点半出发。",
+        "她用另外两台收音机的零件修好了那台旧的。",
+        "大雨使山路封闭了三天。",
+        "去那个地区的旅客需要接种什么疫苗？",
+        "他笑了，虽然没有人讲笑话。",
+    ),
+    "Japanese": (
+        "海岸行きの列車は七時半に出ます。",
+        "彼女はほかの二台の部品で古いラジオを直した。",
+        "大雨で山道が三日間通れなくなった。",
+        "その地域へ行く旅行者にはどのワクチンが必要ですか。",
+        "誰も冗談を言わなかったのに、彼は笑った。",
+    ),
+    "Korean": (
+        "해안으로 가는 기차는 일곱 시 반에 떠납니다.",
+        "그녀는 다른 두 대의 부품으로 낡은 라디오를 고쳤다.",
+        "폭우로 산길이 사흘 동안 막혔다.",
+        "그 지역을 여행하는 사람에게는 어떤 백신이 필요합니까?",
+        "아무도 농담을 하지 않았는데 그는 웃었다.",
+    ),
+}
