@@ -80,7 +80,7 @@ def load(
     again = functools.partial(load, path, threads, implementation, verify, cache_bytes, trusted_keys)
     _check_number("threads", threads, 1, MOST_THREADS)
     _check_number("cache_bytes", cache_bytes, 0, sys.maxsize)
-    # Asked before the file is read, so that one that changes meanwhile is loaded once too often, never too late.
+    # Asked before the file is read: one that changes meanwhile is loaded once too often, and never too late.
     state = _file_state(path)
     # The weights are checked below, by the library.
     by_library = verify == "checksums" and trusted_keys is None
