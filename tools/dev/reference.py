@@ -80,7 +80,7 @@ def command_line_page() -> Iterator[str]:
         yield from sentences(command.help or "")
         headings: Dict[str, List[click.Option]] = {"": []}
         for one in parameters:
-            if isinstance(one, click.Option) and one.name != "help":
+            if isinstance(one, click.Option) and "--help" not in one.opts:
                 headings.setdefault(getattr(one, "heading", ""), []).append(one)
         for heading, found in headings.items():
             if heading:
