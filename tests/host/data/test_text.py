@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -62,3 +63,11 @@ def test_a_number_larger_than_any_is_no_label_and_no_text(tmp_path, number):
         (tmp_path / "train.jsonl").write_text(f'{{"text": "b", "label": 2.5}}\n{row}\n')
         with pytest.raises(DataError, match="line 2"):
             load_task("text", tmp_path)
+
+
+def test_a_packed_file_that_is_neither_text_nor_whole_is_refused(tmp_path):
+    packed = bytearray(gzip.compress(b"text,label\n\xff\xfe,1\n" + bytes(range(256)) * 2000))
+    packed[-8] ^= 1  # its checksum
+    (tmp_path / "train.csv.gz").write_bytes(packed)
+    with pytest.raises(DataError, match="train"):
+        load_task("text", tmp_path)
