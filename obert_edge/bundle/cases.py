@@ -91,7 +91,8 @@ def _check_case(case: Case, number: int) -> None:
     tokens = int(starts[-1])
     if len(case.ids) != tokens or len(case.token_types) != tokens:
         _refuse(
-            f"case {number} has {len(case.ids)} ids and {len(case.token_types)} token types for {tokens} tokens"
+            f"case {number} has {len(case.ids)} ids and {len(case.token_types)} token types for {tokens} "
+            "tokens"
         )
     for name, array in case.outputs.items():
         if array.dtype != _DTYPES["F32"] or array.ndim != 2 or len(array) not in (tokens, len(starts) - 1):

@@ -394,6 +394,7 @@ class Manifest:
             if output.domain not in DOMAINS:
                 _refuse(source, f"gives output {output.name!r} the domain {output.domain!r}")
         _check_sizes(manifest, source)
+        _check_outputs(manifest, source)
         _check_task(manifest.task, source)
         for board in manifest.boards:
             if not board.model or board.threads < 1 or not 0 <= board.cache < 1 << 40:
@@ -412,6 +413,19 @@ def _check_sizes(manifest: Manifest, source: str) -> None:
         value = getattr(manifest.model, name)
         if not least <= value < 1 << 31:
             _refuse(source, f"gives the model {name} {value}; expected {least} to {2**31 - 1}")
+    for name, rate in manifest.reference.items():
+        if not 0 < rate < _LARGEST:
+            _refuse(source, f"gives the reference machine {name} = {rate}; expected a rate above 0")
+    for what, found, most in (
+        ("labels", len(manifest.task.labels), _MOST_LABELS),
+        ("linears", len(manifest.linears), _MOST_LINEARS),
+    ):
+        if found > most:
+            _refuse(source, f"lists {found} {what}; expected at most {most}")
+
+
+def _check_outputs(manifest: Manifest, source: str) -> None:
+    """Refuse outputs that are not those of the task."""
     if len(manifest.outputs) > _MOST_OUTPUTS:
         _refuse(source, f"lists {len(manifest.outputs)} outputs; expected at most {_MOST_OUTPUTS}")
     needed = _OUTPUTS[manifest.task.type]
@@ -426,15 +440,6 @@ def _check_sizes(manifest: Manifest, source: str) -> None:
             labels = len(manifest.task.labels)
             if labels > output.channels:
                 _refuse(source, f"names {labels} labels; its logits have {output.channels} channels")
-    for name, rate in manifest.reference.items():
-        if not 0 < rate < _LARGEST:
-            _refuse(source, f"gives the reference machine {name} = {rate}; expected a rate above 0")
-    for what, found, most in (
-        ("labels", len(manifest.task.labels), _MOST_LABELS),
-        ("linears", len(manifest.linears), _MOST_LINEARS),
-    ):
-        if found > most:
-            _refuse(source, f"lists {found} {what}; expected at most {most}")
 
 
 def _refuse_constant(name: str) -> NoReturn:

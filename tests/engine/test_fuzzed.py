@@ -1,4 +1,4 @@
-"""Programs that ``tests/fuzz`` found to load, and to give other results on another implementation or take memory."""
+"""Programs that ``tests/fuzz`` found to load, and to differ on another CPU or to take gigabytes."""
 
 from __future__ import annotations
 

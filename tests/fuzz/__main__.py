@@ -2,8 +2,8 @@
 
     python -m tests.fuzz --count 20000 --seed 1 --only tokenizer
 
-Exit code 1: there was an exception that is none of ours, a hang, a crash or a difference. ``--only KIND --seed S
---start N --count 1`` repeats one try.
+Exit code 1: there was an exception that is none of ours, a hang, a crash or a difference.
+``--only KIND --seed S --start N --count 1`` repeats one try.
 
 Needs: obert-edge with the extra `host`.
 Takes: minutes; 200 to 2000 files a second.
@@ -42,10 +42,10 @@ def main() -> int:
                 seconds=options.seconds,
             )
         for fault in result.faults:
-            print(
-                f"--- {name} {fault.number} ({result.kinds[fault.kind]} times): {fault.kind}\n{fault.details}"
-            )
-        print(result.line, flush=True)
+            times = result.kinds[fault.kind]
+            sys.stdout.write(f"--- {name} {fault.number} ({times} times): {fault.kind}\n{fault.details}\n")
+        sys.stdout.write(f"{result.line}\n")
+        sys.stdout.flush()
         faults += len(result.kinds)
     return 1 if faults else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import struct
@@ -33,7 +34,7 @@ from obert_edge.device.runtime.verify import verify
 from obert_edge.errors import InputError, ObertEdgeError
 from obert_edge.targets import get_target
 from tests.engine.models import HIDDEN, LABELS, POSITIONS, TYPES, VOCABULARY, EncoderBuilder, batch_of
-from tests.fuzz.loop import Different, Target
+from tests.fuzz.loop import DifferenceError, Target
 from tests.fuzz.mutations import change_bytes, change_json
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -357,7 +358,7 @@ def use_bundle(path: Path, best: str, random: Random) -> None:
     """Do with a bundle what its verbs do; what loads must answer alike on two implementations.
 
     Raises:
-        Different: it does not.
+        DifferenceError: it does not.
         ObertEdgeError: it was refused.
     """
     if random.random() < 0.3:
@@ -369,15 +370,13 @@ def use_bundle(path: Path, best: str, random: Random) -> None:
     answers = [_answers(path, name, random.choice((1, 2))) for name in ("scalar", best)]
     if answers[0] != answers[1]:
         odd = [name for name in answers[0] if answers[0][name] != answers[1].get(name)]
-        raise Different(f"scalar and {best}: {', '.join(odd)}")
+        raise DifferenceError(f"scalar and {best}: {', '.join(odd)}")
 
 
 def _quietly(do: Any) -> None:
     """What a verb refuses is no fault, and the next one may take it."""
-    try:
+    with contextlib.suppress(ObertEdgeError):
         do()
-    except ObertEdgeError:
-        pass
 
 
 def _answers(path: Path, implementation: str, threads: int) -> Dict[str, str]:

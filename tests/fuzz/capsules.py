@@ -1,4 +1,4 @@
-"""Damaged ``.tflite`` files with our op: the reader gets any bytes, LiteRT those whose own tables are whole."""
+"""Damaged ``.tflite`` files with our op: our reader gets any bytes, LiteRT whole tables of its own."""
 
 from __future__ import annotations
 

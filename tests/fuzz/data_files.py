@@ -45,7 +45,9 @@ _SQUAD = {
 _WORDS = [
     {"tokens": ["anna", "lives", "in", "paris"], "ner_tags": ["B-PER", "O", "O", "B-LOC"]} for _ in range(4)
 ]
-_CONLL = "-DOCSTART- -X- O O\n\nanna NNP B-NP B-PER\nlives VBZ B-VP O\nin IN B-PP O\nparis NNP B-NP B-LOC\n\nbob NN X B-PER\n"
+_CONLL = (
+    "-DOCSTART- -X- O O\n\nanna NNP B-NP B-PER\nlives VBZ B-VP O\n\nparis NNP B-NP B-LOC\n\nbob NN X B-PER\n"
+)
 
 
 def _table(rows: List[Dict[str, Any]], separator: str) -> bytes:

@@ -29,7 +29,7 @@ _SILENCE = 60.0
 _KEPT = 40
 
 
-class Different(Exception):
+class DifferenceError(Exception):
     """Two implementations give different results for the same file."""
 
 
@@ -52,7 +52,7 @@ class Target(ABC):
 
         Raises:
             ObertEdgeError: it was refused.
-            Different: two implementations disagree.
+            DifferenceError: two implementations disagree.
         """
 
 
@@ -90,7 +90,8 @@ class Result:
     def line(self) -> str:
         """For a log."""
         return (
-            f"{self.name}: seed {self.seed}, {self.tried} tried, {self.accepted} accepted, {self.refused} refused, "
+            f"{self.name}: seed {self.seed}, {self.tried} tried, {self.accepted} accepted, "
+            f"{self.refused} refused, "
             f"{sum(self.kinds.values())} faults of {len(self.kinds)} kinds, slowest {self.slowest:.2f} s "
             f"(try {self.slowest_number}), {self.seconds:.0f} s in all"
         )

@@ -230,7 +230,8 @@ def dense_model(
         except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
             # The engine says more exactly what is wrong with a program, but it need not run here.
             raise BundleError(
-                f"op {op.name!r} does not fit the ops before it, or its constants: {error or type(error).__name__}",
+                f"op {op.name!r} does not fit the ops before it, or its constants: "
+                f"{error or type(error).__name__}",
                 hint="copy the bundle again; it was altered on the way, or rebuild it",
             ) from error
     return DenseModel(translation.ops, program.max_positions, position_offset)

@@ -181,7 +181,7 @@ def read_config(
         activation_name=name,
         epsilon=architecture.epsilon or _epsilon(checkpoint, fields.epsilon, architecture),
         vocabulary=_size(checkpoint, "vocab_size"),
-        positions=_size(checkpoint, "max_position_embeddings"),
+        positions=_positions(checkpoint),
         position_offset=pad_id + 1 if architecture.positions_after_padding else 0,
         pad_id=pad_id,
         type_vocabulary=_size(checkpoint, "type_vocab_size") if architecture.token_type else 0,
@@ -202,7 +202,8 @@ def _epsilon(checkpoint: Checkpoint, field: str, architecture: Architecture) -> 
     value = checkpoint.config.get(field, 1e-5 if architecture.rotary else 1e-12)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise CheckpointError(
-            f"config.json of {checkpoint.folder} has {field} = {str(value)[:60]!r}; expected a number from 0 to 1",
+            f"config.json of {checkpoint.folder} has {field} = {str(value)[:60]!r}; expected a number "
+            "from 0 to 1",
             hint="use the config.json that was saved with the weights",
         )
     return float(value)
@@ -211,7 +212,8 @@ def _epsilon(checkpoint: Checkpoint, field: str, architecture: Architecture) -> 
 def _activation(checkpoint: Checkpoint, name: Any) -> Activation:
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise CheckpointError(
-            f"{checkpoint.folder} uses the activation {str(name)[:60]!r}; supported are {', '.join(ACTIVATIONS)}",
+            f"{checkpoint.folder} uses the activation {str(name)[:60]!r}; supported are "
+            f"{', '.join(ACTIVATIONS)}",
             hint="start from a model with one of these activations",
         )
     return ACTIVATIONS[name]
@@ -240,8 +242,9 @@ def _attention(checkpoint: Checkpoint, layers: int, head_dim: int) -> Tuple[Laye
     known = isinstance(types, list) and all(one in tuple(_BASES) for one in types)
     if not known or len(types) != layers or head_dim % 2:
         raise CheckpointError(
-            f"config.json of {checkpoint.folder} has layer_types = {str(types)[:200]!r} for {layers} layers with heads "
-            f"of {head_dim} channels; expected {_FULL} or {_LOCAL} for each, and an even number of channels",
+            f"config.json of {checkpoint.folder} has layer_types = {str(types)[:200]!r} for {layers} "
+            f"layers with heads of {head_dim} channels; expected {_FULL} or {_LOCAL} for each, and an even "
+            "number of channels",
             hint="use the config.json that was saved with the weights",
         )
     window = config.get("local_attention", 128)
@@ -311,6 +314,21 @@ def _size(checkpoint: Checkpoint, name: str) -> int:
             hint="use the config.json that was saved with the weights",
         )
     return value
+
+
+#: The longest position table that the engine takes; a rotary one has no rows in the file to bound it.
+_MOST_POSITIONS = 1 << 20
+
+
+def _positions(checkpoint: Checkpoint) -> int:
+    found = _size(checkpoint, "max_position_embeddings")
+    if found > _MOST_POSITIONS:
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has max_position_embeddings = {found}; expected at most "
+            f"{_MOST_POSITIONS}",
+            hint="use the config.json that was saved with the weights",
+        )
+    return found
 
 
 def _class_name(checkpoint: Checkpoint, architecture: Architecture) -> str:

@@ -84,7 +84,7 @@ def read_tokenizer(folder: Path) -> Optional[bytes]:
             ) from error
         _check_agreement(folder, json.loads(given))
         return given
-    if given is not None and _same(json.loads(given), json.loads(made), cuts_left):
+    if given is not None and _agree(folder, given, made, cuts_left):
         return given
     if given is not None:
         _log.warning(
@@ -137,7 +137,9 @@ def _given(folder: Path) -> Optional[bytes]:
         return content
     try:
         Tokenizer.from_str(content.decode())
-    except Exception as error:  # the library raises bare Exception
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises bare Exception, and its panics are not even that
         raise CheckpointError(
             f"{path} is not a tokenizer: {error}",
             hint="copy the tokenizer.json of the checkpoint into the folder again",
@@ -156,7 +158,11 @@ def _as_transformers(folder: Path) -> Tuple[bytes, bool]:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    except Exception as error:  # whatever transformers raises on a bad file, the user needs the same advice
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except (
+        BaseException
+    ) as error:  # whatever transformers raises on a bad file, the user needs the same advice
         raise CheckpointError(
             f"transformers makes no tokenizer of the files in {folder}: {error}",
             hint=f"copy the {FILE} and {CONFIG} of the checkpoint into the folder, or install what "
@@ -181,6 +187,22 @@ def _plain(made: bytes, cuts_left: bool) -> bytes:
     if cuts_left:
         tokenizer.enable_truncation(_NO_LIMIT, direction="left")
     return str(tokenizer.to_str()).encode()
+
+
+def _agree(folder: Path, given: bytes, made: bytes, cuts_left: bool) -> bool:
+    """Whether two ``tokenizer.json`` cut every text alike.
+
+    Raises:
+        CheckpointError: one has a part that the `tokenizers` library overlooked, such as a template of tokens
+            that it does not list.
+    """
+    try:
+        return _same(json.loads(given), json.loads(made), cuts_left)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / FILE} does not fit together: {error or type(error).__name__}",
+            hint="copy the tokenizer.json of the checkpoint into the folder again",
+        ) from error
 
 
 def _same(given: Mapping[str, Any], made: Mapping[str, Any], cuts_left: bool) -> bool:

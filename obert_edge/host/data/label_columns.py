@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 from obert_edge.bundle.manifest import PROBLEM_TYPES
 from obert_edge.errors import DataError
 from obert_edge.host.data.labels import listed
-from obert_edge.host.data.tables import Row, is_number, column
+from obert_edge.host.data.tables import Row, column, is_number
 
 SINGLE_LABEL, MULTI_LABEL, REGRESSION = PROBLEM_TYPES
 

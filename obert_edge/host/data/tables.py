@@ -157,7 +157,11 @@ def open_text(path: Path, newline: Optional[str] = None) -> Iterator[TextIO]:
             f"{path} is a folder where a file was expected", hint="pass the file itself"
         ) from error
     except UnicodeDecodeError as error:
-        raise _not_text(path, opener) from error
+        try:
+            found = _not_text(path, opener)
+        except (EOFError, zlib.error, OSError):  # what follows the bytes that were read is damaged, too
+            found = DataError(f"{path} is not UTF-8 text, or damaged", hint="copy the file again")
+        raise found from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
             f"{path} cannot be unpacked, so it cannot be read as UTF-8 text: {error}",

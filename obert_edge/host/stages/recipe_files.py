@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 #: The most bytes of a recipe, values that it holds with its aliases written out, and levels of them. The
 #: longest recipe there can be has some hundred values on four levels.
-_MOST_BYTES, _MOST_VALUES, _MOST_LEVELS = 1 << 20, 10_000, 40
+_MOST_BYTES, _MOST_VALUES, _MOST_LEVELS = 1 << 16, 10_000, 40
 _HINT = "compare it with docs/reference/recipe.md"
 
 

@@ -181,6 +181,7 @@ def test_a_reranker_without_a_head_is_refused(saved: Path, tmp_path: Path) -> No
         ("bert", "model_type", {"bert": 1}),
         ("bert", "model_type", ["bert"]),
         ("bert", "architectures", 3),
+        ("modernbert", "max_position_embeddings", 2**31 - 1),
         ("modernbert", "layer_types", [["full_attention"]]),
         ("modernbert", "layer_types", "full_attention"),
         ("modernbert", "rope_parameters", "default"),

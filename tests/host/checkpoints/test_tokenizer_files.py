@@ -18,6 +18,7 @@ from obert_edge.host.checkpoints.tokenizer_files import (
     tokenizer_facts,
 )
 from obert_edge.host.data.base import truncate
+from tests.device.bundles import save_bert_tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "film"]
 
@@ -208,3 +209,17 @@ def test_the_facts_are_class_longest_input_and_special_tokens(tmp_path: Path) ->
         assert "model_max_length" not in tokenizer_facts(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"max_len": 256.0}')
     assert tokenizer_facts(tmp_path)["model_max_length"] == 256
+
+
+def test_a_template_of_tokens_that_are_not_listed_is_refused_in_words(tmp_path):
+    """Found by ``tests/fuzz``: it ended in a KeyError."""
+    save_bert_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    path = tmp_path / "tokenizer.json"
+    description = json.loads(path.read_text())
+    description["post_processor"]["special_tokens"] = {
+        "[CLS]": description["post_processor"]["special_tokens"]["[CLS]"]
+    }
+    path.write_text(json.dumps(description))
+    with pytest.raises(CheckpointError):
+        read_tokenizer(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -73,3 +74,11 @@ def test_texts_that_are_all_empty_are_refused(tmp_path):
 def test_classes_that_differ_in_case_alone_are_said(tmp_path):
     (tmp_path / "train.csv").write_text("text,label\nx,Good\ny,good\nz,bad\n")
     assert load_task("text", tmp_path).describe().endswith("of which 'Good' and 'good' differ in case alone")
+
+
+def test_a_packed_file_that_is_neither_text_nor_whole_is_refused(tmp_path):
+    packed = bytearray(gzip.compress(b"text,label\n\xff\xfe,1\n" + bytes(range(256)) * 2000))
+    packed[-8] ^= 1  # its checksum
+    (tmp_path / "train.csv.gz").write_bytes(packed)
+    with pytest.raises(DataError, match="train"):
+        load_task("text", tmp_path)
