@@ -99,6 +99,28 @@ class Tagging:
                 return scheme
         return "IOB"
 
+    def respelled(self, name: str, labels: Sequence[str]) -> str:
+        """The tag of another set as these labels would spell it: ``I-PER`` beside ``b-per`` is ``i-per``.
+
+        Args:
+            name: a tag that is not among the labels.
+            labels: those that this was made of.
+        """
+        spellings = (_UPPER, *_SPELLINGS[:3])
+        theirs = next((found for one in spellings if (found := one.fullmatch(name))), None)
+        if self.pattern is None or theirs is None:
+            return name
+        ours = [found for found in map(self.pattern.fullmatch, labels) if found and found["kind"]]
+        same = [found for found in ours if found["kind"].casefold() == theirs["kind"].casefold()]
+        if not ours:
+            return name
+        sample = (same or ours)[0]
+        kind = sample["kind"] if same else theirs["kind"]
+        prefix = theirs["prefix"].lower() if sample["prefix"].islower() else theirs["prefix"].upper()
+        text = sample.string
+        ends = sorted([(sample.span("prefix"), prefix), (sample.span("kind"), kind)])
+        return ends[0][1] + text[ends[0][0][1] : ends[1][0][0]] + ends[1][1]
+
     def read(self, label: str) -> Tag:
         """What a label says; one without a prefix continues its kind."""
         if label == self.outside:

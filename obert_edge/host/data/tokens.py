@@ -63,6 +63,13 @@ class TokenClassification(Task):
         """The splits there is data for."""
         return tuple(self._splits)
 
+    def for_head(self, classes: Sequence[str]) -> Task:
+        """See :meth:`Task.for_head`; tags that the data lack get the spelling of theirs, to be read alike."""
+        known = set(self.labels)
+        return super().for_head(
+            [name if name in known else self.tagging.respelled(name, self.labels) for name in classes]
+        )
+
     def sentences(self, split: str) -> Sequence[Sentence]:
         """The sentences of a split."""
         self.require(split)

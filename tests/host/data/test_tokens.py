@@ -11,8 +11,8 @@ from tokenizers.normalizers import BertNormalizer
 from obert_edge.errors import DataError, UsageError
 from obert_edge.host.data import load_task
 from obert_edge.host.data.base import IGNORED
-from obert_edge.host.data.token_files import FEATURES_FILE
-from obert_edge.host.data.tokens import entities
+from obert_edge.host.data.token_files import FEATURES_FILE, Sentence
+from obert_edge.host.data.tokens import TokenClassification, entities
 
 CONLL = "-DOCSTART- X O\n\njohn NNP B-PER\nsmith NNP I-PER\nlives V O\nin P O\nparis NNP B-LOC\n\nit P O\n"
 
@@ -284,3 +284,21 @@ def test_answers_are_read_by_the_rows_of_the_model(tmp_path, tokenizer):
     assert features[0]["labels"][1:3] == [2, 0]
     logits = np.eye(3, dtype=np.float32)[[0, 2, 1, 0]]
     assert task.predictions("train", features, [{"logits": logits}])[0][1] == ["O", "B-Y"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "spelled"),
+    [
+        (["o", "b-per"], ["o", "b-per", "i-per", "b-LOC"]),
+        (["O", "B_PER"], ["O", "B_PER", "I_PER", "B_LOC"]),
+        (["O", "PER-B"], ["O", "PER-B", "PER-I", "LOC-B"]),
+        (["O", "B-per"], ["O", "B-per", "I-per", "B-LOC"]),
+        (["O", "B-PER"], ["O", "B-PER", "I-PER", "B-LOC"]),
+    ],
+)
+def test_tags_that_only_the_model_has_are_read_like_those_of_the_data(labels, spelled):
+    """An I-PER behind a b-per goes on with it, and is of its kind."""
+    task = TokenClassification("tokens", {"dev": [Sentence(1, ("x", "y"), tuple(labels))]}, labels)
+    assert list(task.for_head([*labels, "I-PER", "B-LOC"]).classes) == spelled
+    tags = [task.tagging.read(name) for name in spelled]
+    assert tags[2].kind == tags[1].kind and tags[2].prefix == "I" and tags[3].prefix == "B"
