@@ -50,6 +50,7 @@ from obert_edge.host.compiler.quality import (
     Reference,
     ask_bundle,
     ask_model,
+    check_floors,
     compare,
     is_constant,
     is_sound,
@@ -126,6 +127,7 @@ def build(
     """
     tell = progress or (lambda stage, fraction: None)
     check_output(Path(output), Path(model_dir))
+    check_floors(min_cosine, min_agreement)
     tell("reading the checkpoint", 0.0)
     chosen = get_target(target)
     library = library_path(chosen)

@@ -58,6 +58,23 @@ def quality_of(path: Path) -> QualityFacts:
 
 
 @pytest.mark.parametrize(
+    ("floors", "found"),
+    [
+        ({"min_cosine": 2}, r"min_cosine is 2; expected a number in \[-1, 1\]"),
+        ({"min_cosine": float("nan")}, "min_cosine is nan"),
+        ({"min_cosine": "0.9"}, "min_cosine is '0.9'"),
+        ({"min_agreement": -1}, r"min_agreement is -1; expected a number in \[0, 1\]"),
+        ({"min_agreement": True}, "min_agreement is True"),
+    ],
+)
+def test_floors_that_mean_nothing_are_refused_before_any_work(
+    tmp_path: Path, floors: dict[str, Any], found: str
+) -> None:
+    with pytest.raises(UsageError, match=found):  # and not that there is no such folder
+        build(tmp_path / "absent", output=tmp_path / "m.oeb", **floors)
+
+
+@pytest.mark.parametrize(
     "class_name, answers",
     [
         (CLASSIFIER, True),
