@@ -170,6 +170,11 @@ def read_model_config(folder: Path) -> Dict[str, Any]:
     names = config.get("architectures")
     if isinstance(names, str):
         names = [names]
+    if names is not None and not isinstance(names, list):
+        raise CheckpointError(
+            f"config.json of {folder} has architectures = {names!r}; expected a list of classes",
+            hint='write it as ["BertForSequenceClassification"], the class that the weights were saved from',
+        )
     if isinstance(names, list):
         config["architectures"] = [str(name).removeprefix(_MASKED[1]) for name in names]
         # Configurations of 2019 have no model_type; the class tells.
@@ -324,6 +329,13 @@ def _check_labels(config: Mapping[str, Any], folder: Path) -> None:
             f"config.json of {folder} has id2label {labels!r}; expected the names of the labels by their "
             "numbers, from 0 on",
             hint='write it as {"0": "NEGATIVE", "1": "POSITIVE"}, a name for each row of the head',
+        )
+    names = [str(name) for name in labels.values()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:  # the scores of an answer stand by their names
+        raise CheckpointError(
+            f"config.json of {folder} gives several labels the name {twice[0]!r} (id2label)",
+            hint="give each row of the head a name of its own",
         )
 
 

@@ -178,8 +178,7 @@ def read_config(
         embedding=_size(checkpoint, fields.embedding if fields.embedding in config else fields.hidden),
         activation=activation,
         activation_name=name,
-        epsilon=architecture.epsilon
-        or float(config.get(fields.epsilon, 1e-5 if architecture.rotary else 1e-12)),
+        epsilon=_epsilon(checkpoint, architecture),
         vocabulary=_size(checkpoint, "vocab_size"),
         positions=_size(checkpoint, "max_position_embeddings"),
         position_offset=pad_id + 1 if architecture.positions_after_padding else 0,
@@ -198,8 +197,21 @@ def read_config(
     )
 
 
+def _epsilon(checkpoint: Checkpoint, architecture: Architecture) -> float:
+    if architecture.epsilon:
+        return architecture.epsilon
+    name = architecture.fields.epsilon
+    found = checkpoint.config.get(name, 1e-5 if architecture.rotary else 1e-12)
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 <= found < 1:
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has {name} = {found!r}; expected a number from 0 to 1",
+            hint="use the config.json that was saved with the weights",
+        )
+    return float(found)
+
+
 def _activation(checkpoint: Checkpoint, name: Any) -> Activation:
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise CheckpointError(
             f"{checkpoint.folder} uses the activation {name!r}; supported are {', '.join(ACTIVATIONS)}",
             hint="start from a model with one of these activations",

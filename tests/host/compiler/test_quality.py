@@ -118,6 +118,14 @@ def test_what_cannot_be_mended_is_refused_with_the_layers_and_the_ways_out(tmp_p
     assert quality_of(accepted).cosine < 0.95
 
 
+def test_an_unknown_type_of_problem_is_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "problem_type": "ranking"}))
+    with pytest.raises(CheckpointError, match="problem_type = 'ranking'; expected single_label_class"):
+        build(folder, output=tmp_path / "m.oeb")
+
+
 def test_both_floors_count() -> None:
     quality = QualityFacts("float", 16, 0.99, 0.98, 16, 0.875)
     assert (
