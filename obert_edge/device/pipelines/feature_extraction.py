@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -45,7 +45,7 @@ class Embedder(Pipeline):
     normalize: Optional[bool] = None
     prompt_name: Optional[str] = None
     prompt: Optional[str] = None
-    truncate_dim: Optional[int] = None
+    truncate_dim: Optional[int] = field(default=None, metadata={"minimum": 1})
 
     def predict(self, texts: Sequence[Tuple[str, Optional[str]]]) -> List[Prediction]:
         """One vector per text."""

@@ -179,7 +179,7 @@ def read_model_config(folder: Path) -> Dict[str, Any]:
     if names is not None and not isinstance(names, list):
         raise CheckpointError(
             f"config.json of {folder} has architectures = {str(names)[:60]!r}; expected a list of classes",
-            hint="use the config.json that was saved with the weights",
+            hint='write it as ["BertForSequenceClassification"], the class that the weights were saved from',
         )
     if isinstance(names, list):
         config["architectures"] = [str(name).removeprefix(_MASKED[1]) for name in names]
@@ -335,6 +335,13 @@ def _check_labels(config: Mapping[str, Any], folder: Path) -> None:
             f"config.json of {folder} has id2label {labels!r}; expected the names of the labels by their "
             "numbers, from 0 on",
             hint='write it as {"0": "NEGATIVE", "1": "POSITIVE"}, a name for each row of the head',
+        )
+    names = [str(name) for name in labels.values()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:  # the scores of an answer stand by their names
+        raise CheckpointError(
+            f"config.json of {folder} gives several labels the name {twice[0]!r} (id2label)",
+            hint="give each row of the head a name of its own",
         )
 
 

@@ -173,6 +173,12 @@ def _as_transformers(folder: Path) -> Tuple[bytes, bool]:
             f"the tokenizer of {folder}, {type(tokenizer).__name__}, has no form that a {FILE} could hold",
             hint="move its tokenizer files out of the folder to build a bundle that takes token ids",
         )
+    if getattr(tokenizer, "split_special_tokens", False):
+        raise CheckpointError(
+            f"{folder}: {CONFIG} says split_special_tokens, so special tokens in a text are cut like words, "
+            f"which a {FILE} cannot say",
+            hint=f"take split_special_tokens out of {CONFIG}: special tokens in a text are then special",
+        )
     text = str(tokenizer.backend_tokenizer.to_str())
     return text.encode(), tokenizer.truncation_side == "left"
 

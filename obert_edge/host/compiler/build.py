@@ -25,7 +25,7 @@ from obert_edge.bundle.manifest import (
 )
 from obert_edge.bundle.program import Program
 from obert_edge.device.runtime.library import installed_library
-from obert_edge.errors import UsageError
+from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.files import check_file
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig, read_config
@@ -50,6 +50,7 @@ from obert_edge.host.compiler.quality import (
     Reference,
     ask_bundle,
     ask_model,
+    check_floors,
     compare,
     is_constant,
     is_sound,
@@ -66,6 +67,9 @@ _log = logging.getLogger(__name__)
 
 #: What measuring needs beside what building does.
 _MEASURING_PACKAGES = ("torch", "transformers")
+
+#: What transformers calls the types of problems of a classifier.
+_PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 #: Called with the name of the stage that starts and the fraction of the work done, 0..1.
 Progress = Callable[[str, float], None]
@@ -129,6 +133,7 @@ def build(
     """
     tell = progress or (lambda stage, fraction: None)
     check_output(Path(output), Path(model_dir))
+    check_floors(min_cosine, min_agreement)
     signer = None if sign is None else read_signer(sign)
     tell("reading the checkpoint", 0.0)
     chosen = get_target(target)
@@ -421,6 +426,12 @@ def _problem_type(checkpoint: Checkpoint, config: ModelConfig, classes: int) -> 
     named = str(checkpoint.config.get("problem_type") or "")
     if not named:
         return "regression" if classes == 1 else "single_label"
+    if named not in _PROBLEM_TYPES:
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has problem_type = {named!r}; expected "
+            f"{', '.join(_PROBLEM_TYPES)}",
+            hint="write the one that the head was trained for, or take problem_type out",
+        )
     return named.replace("_classification", "")
 
 

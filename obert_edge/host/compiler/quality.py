@@ -274,6 +274,25 @@ def require(
     )
 
 
+def check_floors(min_cosine: Optional[float], min_agreement: Optional[float]) -> None:
+    """Refuse floors that no bundle could be held against, before any work is done.
+
+    Args:
+        min_cosine: -1..1, or None.
+        min_agreement: 0..1, or None.
+
+    Raises:
+        UsageError: one is no number, or out of range.
+    """
+    for name, floor, least in (("min_cosine", min_cosine, -1), ("min_agreement", min_agreement, 0)):
+        number = isinstance(floor, (int, float)) and not isinstance(floor, bool)
+        if floor is not None and not (number and least <= floor <= 1):
+            raise UsageError(
+                f"{name} is {floor!r}; expected a number in [{least}, 1]",
+                hint="use a value such as 0.9, or leave it out",
+            )
+
+
 def is_sound(quality: QualityFacts, min_cosine: Optional[float], min_agreement: Optional[float]) -> bool:
     """Whether the floors are reached; see :func:`require`."""
     cosine, agreement = _floors(min_cosine, min_agreement)

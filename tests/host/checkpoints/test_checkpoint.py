@@ -346,6 +346,22 @@ def test_a_head_that_the_tensors_leave_open_must_be_named(folder: Path, named: A
     assert read_config(checkpoint, "token-classification").task == "token-classification"
 
 
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"architectures": 5}, "architectures = 5; expected a list"),
+        ({"layer_norm_eps": "x"}, "layer_norm_eps = 'x'; expected a number"),
+        ({"layer_norm_eps": None}, "layer_norm_eps = None"),
+        ({"hidden_act": ["gelu"]}, "uses the activation"),
+        ({"id2label": {"0": "a", "1": "a"}}, "several labels the name 'a'"),
+    ],
+)
+def test_fields_that_mean_nothing_are_refused(folder: Path, fields: Any, found: str) -> None:
+    rewrite(folder, **{"architectures": ["BertForTokenClassification"], **fields})
+    with pytest.raises(CheckpointError, match=found):
+        read_config(Checkpoint.open(folder))
+
+
 def test_one_class_may_stand_without_a_list(folder: Path) -> None:
     rewrite(folder, architectures="BertForTokenClassification")
     assert read_config(Checkpoint.open(folder)).task == "token-classification"

@@ -102,6 +102,15 @@ def test_a_vocabulary_larger_than_the_word_embeddings_is_refused(older: Path) ->
         check_tokenizer(tokenizer, len(WORDS) - 1, older)
 
 
+def test_a_tokenizer_that_cuts_special_tokens_is_refused(older: Path) -> None:
+    (older / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertTokenizer", "split_special_tokens": True})
+    )
+    with pytest.raises(CheckpointError, match="says split_special_tokens") as caught:
+        read_tokenizer(older)
+    assert "take split_special_tokens out" in caught.value.hint
+
+
 @pytest.mark.parametrize(("pairs", "least"), [(False, 3), (True, 5)])
 def test_a_length_that_special_tokens_fill_is_refused(older: Path, pairs: bool, least: int) -> None:
     tokenizer = read_tokenizer(older)

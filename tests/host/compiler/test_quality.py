@@ -58,6 +58,23 @@ def quality_of(path: Path) -> QualityFacts:
 
 
 @pytest.mark.parametrize(
+    ("floors", "found"),
+    [
+        ({"min_cosine": 2}, r"min_cosine is 2; expected a number in \[-1, 1\]"),
+        ({"min_cosine": float("nan")}, "min_cosine is nan"),
+        ({"min_cosine": "0.9"}, "min_cosine is '0.9'"),
+        ({"min_agreement": -1}, r"min_agreement is -1; expected a number in \[0, 1\]"),
+        ({"min_agreement": True}, "min_agreement is True"),
+    ],
+)
+def test_floors_that_mean_nothing_are_refused_before_any_work(
+    tmp_path: Path, floors: dict[str, Any], found: str
+) -> None:
+    with pytest.raises(UsageError, match=found):  # and not that there is no such folder
+        build(tmp_path / "absent", output=tmp_path / "m.oeb", **floors)
+
+
+@pytest.mark.parametrize(
     "class_name, answers",
     [
         (CLASSIFIER, True),
@@ -99,6 +116,14 @@ def test_what_cannot_be_mended_is_refused_with_the_layers_and_the_ways_out(tmp_p
     assert not (tmp_path / "m.oeb").exists()
     accepted = build(folder, output=tmp_path / "m.oeb", min_cosine=-1)
     assert quality_of(accepted).cosine < 0.95
+
+
+def test_an_unknown_type_of_problem_is_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "problem_type": "ranking"}))
+    with pytest.raises(CheckpointError, match="problem_type = 'ranking'; expected single_label_class"):
+        build(folder, output=tmp_path / "m.oeb")
 
 
 def test_both_floors_count() -> None:
