@@ -178,7 +178,7 @@ def read_model_config(folder: Path) -> Dict[str, Any]:
         names = [names]
     if names is not None and not isinstance(names, list):
         raise CheckpointError(
-            f"config.json of {folder} has architectures = {str(names)[:60]!r}; expected a list of classes",
+            f"config.json of {folder} has architectures = {repr(names)[:60]}; expected a list of classes",
             hint='write it as ["BertForSequenceClassification"], the class that the weights were saved from',
         )
     if isinstance(names, list):

@@ -202,7 +202,7 @@ def _epsilon(checkpoint: Checkpoint, field: str, architecture: Architecture) -> 
     value = checkpoint.config.get(field, 1e-5 if architecture.rotary else 1e-12)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise CheckpointError(
-            f"config.json of {checkpoint.folder} has {field} = {str(value)[:60]!r}; expected a number "
+            f"config.json of {checkpoint.folder} has {field} = {repr(value)[:60]}; expected a number "
             "from 0 to 1",
             hint="use the config.json that was saved with the weights",
         )
@@ -280,7 +280,7 @@ def _object(checkpoint: Checkpoint, field: str, value: Any) -> Mapping[str, Any]
     """What a field of the configuration holds; an empty object where it is absent."""
     if value is not None and not isinstance(value, Mapping):
         raise CheckpointError(
-            f"config.json of {checkpoint.folder} has {field} = {str(value)[:60]!r}; expected an object",
+            f"config.json of {checkpoint.folder} has {field} = {repr(value)[:60]}; expected an object",
             hint="use the config.json that was saved with the weights",
         )
     return value or {}

@@ -20,7 +20,8 @@ from obert_edge.host.stages.recipe import Training
 SHORT = Training(max_steps=1, batch_size=16, max_length=16, dropout=0.0)
 AT_ONCE = dataclasses.replace(SHORT, max_steps=0)
 GOES = {
-    "modules.json": "[]",
+    "modules.json": '[{"path": "", "type": "sentence_transformers.models.Transformer"},'
+    ' {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]',
     "1_Pooling/config.json": '{"pooling_mode_cls_token": true}',
     "2_Dense/config.json": "{}",
     "config_sentence_transformers.json": "{}",
