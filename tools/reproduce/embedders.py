@@ -150,9 +150,9 @@ def rows_of(folder: Path, prompt: Optional[str], pairs: Pairs, foreign: List[str
 
 
 def correlation(vectors: Floats, pairs: Pairs) -> float:
-    """Spearman's between labels and cosines, times 100."""
+    """Spearman's between labels and cosines, in percent."""
     unit = _unit(vectors)
-    return round(100 * spearman((unit[pairs.first] * unit[pairs.second]).sum(1), pairs.scores), 2)
+    return round(spearman((unit[pairs.first] * unit[pairs.second]).sum(1), pairs.scores), 2)
 
 
 def page(content: Dict[str, Any]) -> str:

@@ -11,7 +11,6 @@ import pytest
 
 from obert_edge.errors import CheckpointError, DataError
 from tests.answers.models import make_model, save_wordpiece
-from tests.tools.results import RESULTS
 from tools.reproduce import embedders, languages, published_models
 
 ROWS = [
@@ -61,7 +60,7 @@ def test_a_bundle_is_held_against_the_float_model(packages, stsb, tmp_path):
     assert (content["sentences"], content["foreign"], content["languages"]) == (7, 100, 20)
     assert [row["variant"] for row in content["rows"]] == list(embedders.VARIANTS)
     for row in content["rows"]:
-        assert 0.9 < row["least_cosine"] <= row["mean_cosine"] < 1
+        assert 0.9 < row["least_cosine"] <= row["mean_cosine"] <= 1
         assert -100 <= row["spearman"] <= 100
     assert content["rows"][1]["activations"] == "dynamic"
     assert output.with_suffix(".md").read_text() == embedders.page(content)
@@ -84,9 +83,3 @@ def test_weights_of_four_bits_have_a_scale_for_each_thirty_two():
 def test_there_are_five_different_sentences_in_each_of_twenty_languages():
     assert [len(sentences) for sentences in languages.SENTENCES.values()] == [5] * 20
     assert len({sentence for five in languages.SENTENCES.values() for sentence in five}) == 100
-
-
-def test_the_committed_page_is_written_from_the_committed_numbers():
-    content = json.loads((RESULTS / "embedders.json").read_text())
-    assert (RESULTS / "embedders.md").read_text() == embedders.page(content)
-    assert {row["model"] for row in content["rows"]} == set(published_models.MAKERS)
