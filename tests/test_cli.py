@@ -229,7 +229,7 @@ def test_evaluate_says_what_the_labels_are_and_takes_the_names_of_both_sides(cap
     assert code == 1
     assert "(bad, good)" in err
     assert "(negative, positive)" in err
-    assert "--label-map 'bad=negative'" in err
+    assert "--label-map 'bad=<negative or positive>'" in err
     code, out, _ = run(
         capsys, *asked, "--label-map", "bad=negative", "--label-map", "good=positive", "--json"
     )

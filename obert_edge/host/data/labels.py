@@ -87,7 +87,9 @@ def match_labels(
         whose = f"task {task!r}" if task else "the task"
         fitting = "use a checkpoint with the classes of the data, or fine-tune the bare encoder"
         free = next((name for row, name in enumerate(names) if row not in found), names[0])
-        example = f"--label-map '{free}={lost[0]}'"
+        # Which of several it is only the user knows: an order is no reason to propose one.
+        which = lost[0] if len(lost) == 1 else f"<{listed(lost).replace(', ', ' or ')}>"
+        example = f"--label-map '{free}={which}'"
         if lost == list(labels) and all(label.isdecimal() and int(label) < len(names) for label in labels):
             own_ids = " ".join(f"--label-map {label}={label}" for label in labels[:_SHOWN])
             example += f", or if these are the model's own ids {own_ids}"
