@@ -15,8 +15,8 @@ same and no channel stands out; weights that are zero stay zero:
 Where one linear makes queries, keys and values at once, as ModernBERT's, the values alone get factors: its
 queries and keys are rotated by their positions, which mixes their channels.
 
-Where scores also multiply with relative positions, as DeBERTa's do, the values alone get factors too: those of
-keys and queries would have to pass through the positions' tables.
+Where scores also multiply with relative positions, as DeBERTa's do, the values alone get factors too: those
+of keys and queries would have to pass through the positions' tables.
 
 Factors are powers of two, so multiplying rounds nothing. Each splits the spread evenly between the activation
 and the weights that take its factor, as cross-layer equalization (Nagel et al. 2019, arXiv:1906.04721) and

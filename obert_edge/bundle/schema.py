@@ -372,7 +372,8 @@ OPS = (
             ),
             Field(
                 "row_of_distance",
-                "U16[2 * distances - 1]: the row of the position tables, by how far the key is behind the query",
+                "U16[2 * distances - 1]: the row of the position tables, by how far the key is behind the "
+                "query",
                 optional=True,
                 default="ABSENT",
                 reader=3,

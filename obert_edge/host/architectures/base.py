@@ -140,8 +140,8 @@ class Head:
     Attributes:
         steps: what is applied after the encoder, in order.
         first_token: whether the steps see the first token of each sequence alone (else every token).
-        activation: field of ``config.json`` that names the function of its linears that name none; "": that of
-            :class:`ConfigFields`.
+        activation: field of ``config.json`` that names the function of its linears that name none; "": that
+            of :class:`ConfigFields`.
     """
 
     steps: Tuple[Union[Dense, Norm, Decoder], ...]

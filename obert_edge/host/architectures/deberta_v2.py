@@ -1,4 +1,4 @@
-"""DeBERTa v2 and v3 (He et al. 2021, arXiv:2006.03654 and arXiv:2111.09543): scores also by relative positions.
+"""DeBERTa v2 and v3 (He et al., arXiv:2006.03654 and arXiv:2111.09543): scores by relative positions too.
 
 Each layer projects one table of relative positions as it does keys and queries. The models of version 3, and
 mDeBERTa, have no absolute positions, share the projections and have buckets of distances.

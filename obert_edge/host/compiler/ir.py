@@ -341,7 +341,7 @@ class SelfAttention(Node):
             lowering.quantize(self.output)
 
     def _positioned(self, tables: PositionTables, query: float, key: float) -> Dict[str, Any]:
-        """The fields of the op that hold tables of positions; ``query`` and ``key`` scale products with them."""
+        """The fields of the op that hold tables of positions, whose products ``query`` and ``key`` scale."""
         fields: Dict[str, Any] = {"distances": tables.distances, "row_of_distance": tables.row_of_distance}
         for name, table, factor in (("key", tables.key, query), ("query", tables.query, key)):
             heads, rows, head_dim = table.shape

@@ -121,4 +121,3 @@ def with_scale_in_bits(scale: Floats, factor: float) -> Floats:
     """
     bits = (scale.astype(np.float64) * (factor * math.log2(math.e))).astype(np.float32)
     return np.where(bits < np.float32(2.0**-80), np.float32(0), bits)
-

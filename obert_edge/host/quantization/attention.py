@@ -91,7 +91,8 @@ class Positions(NamedTuple):
 
         Args:
             to_scores: gradient of what it returned.
-            query: as it was given; ``key`` too.
+            query: as it was given.
+            key: as it was given.
         """
         row = self.row.expand_as(to_scores)
         to_query: Any = 0
