@@ -15,6 +15,9 @@ same and no channel stands out; weights that are zero stay zero:
 Where one linear makes queries, keys and values at once, as ModernBERT's, the values alone get factors: its
 queries and keys are rotated by their positions, which mixes their channels.
 
+Where scores also multiply with relative positions, as DeBERTa's do, the values alone get factors too: those
+of keys and queries would have to pass through the positions' tables.
+
 Factors are powers of two, so multiplying rounds nothing. Each splits the spread evenly between the activation
 and the weights that take its factor, as cross-layer equalization (Nagel et al. 2019, arXiv:1906.04721) and
 SmoothQuant (Xiao et al. 2022, arXiv:2211.10438, with alpha 0.5) do.
@@ -30,7 +33,7 @@ import torch
 from torch import nn
 
 from obert_edge.calibration.inputs import inputs_of
-from obert_edge.host.architectures import architecture_of
+from obert_edge.host.architectures import Architecture, architecture_of
 
 #: Factors are within 2**-20 and 2**20: a channel that needs more holds nothing, or the model is broken.
 _LARGEST_EXPONENT = 20
@@ -100,6 +103,7 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
     """
     layers = _layers(model)
     relu = _activation(model) == _RELU
+    values_alone = _architecture(model).relative_positions is not None
     modules: Dict[str, nn.Linear] = {}
     for layer in layers:
         modules.update({path: model.get_submodule(path) for path in vars(layer).values()})
@@ -117,7 +121,7 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
         model.train(training)
     changed: List[str] = []
     for layer in layers:
-        _equalize_attention(modules, layer, ranges)
+        _equalize_attention(modules, layer, ranges, values_alone=values_alone)
         changed += [layer.query, layer.key, layer.value, layer.attention_output]
         if relu:
             _equalize_feed_forward(modules[layer.intermediate], modules[layer.output], ranges[layer.output])
@@ -130,7 +134,7 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
 
 
 def _equalize_attention(
-    modules: Mapping[str, nn.Linear], layer: _Layer, ranges: Mapping[str, _Range]
+    modules: Mapping[str, nn.Linear], layer: _Layer, ranges: Mapping[str, _Range], *, values_alone: bool
 ) -> None:
     query, key, value = modules[layer.query], modules[layer.key], modules[layer.value]
     projection = modules[layer.attention_output]
@@ -147,6 +151,8 @@ def _equalize_attention(
     factors = _balance(size, projection.weight.abs().amax(0).double())
     _divide_rows(value, factors)
     projection.weight.mul_(factors.to(projection.weight))
+    if values_alone:
+        return
     if key.bias is not None:
         _add(key.bias, -ranges[layer.key].middle)
         size = ranges[layer.key].half
@@ -243,9 +249,7 @@ def _watching(
 
 def _layers(model: Any) -> List[_Layer]:
     """The encoder layers of a model, with or without a head."""
-    architecture = architecture_of(
-        {"model_type": model.config.model_type}, f"the model ({type(model).__name__})"
-    )
+    architecture = _architecture(model)
     names = {name for name, _ in model.named_modules()}
     modules = architecture.modules
     prefix = f"{architecture.prefix}." if architecture.prefix in names else ""
@@ -258,5 +262,8 @@ def _layers(model: Any) -> List[_Layer]:
 
 
 def _activation(model: Any) -> str:
-    architecture = architecture_of({"model_type": model.config.model_type}, "the model")
-    return str(getattr(model.config, architecture.fields.activation))
+    return str(getattr(model.config, _architecture(model).fields.activation))
+
+
+def _architecture(model: Any) -> Architecture:
+    return architecture_of({"model_type": model.config.model_type}, f"the model ({type(model).__name__})")

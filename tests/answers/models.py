@@ -110,6 +110,16 @@ def make_model(class_name: str, vocabulary: int, *, seed: int = 0, scale: float 
             "local_attention": 8,
             **{f"{name}_token_id": 0 for name in special},
         }
+    if class_name.startswith("DebertaV2"):
+        extra = {
+            "max_position_embeddings": 128,
+            "relative_attention": True,
+            "position_buckets": 16,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": "p2c|c2p",
+            "position_biased_input": False,
+        }
     if class_name.startswith("MPNet"):
         extra = {"max_position_embeddings": 128, "pad_token_id": 1}
     torch.manual_seed(seed)

@@ -38,6 +38,9 @@ SHAPES: Dict[str, Tuple[int, int, int, int]] = {
     "bert-base": (12, 768, 12, 3072),
     "minilm-l6": (6, 384, 12, 1536),
     "tinybert": (4, 312, 12, 1200),
+    "deberta-v3-base": (12, 768, 12, 3072),
+    "deberta-v3-small": (6, 768, 12, 3072),
+    "deberta-v3-xsmall": (12, 384, 6, 1536),
 }
 CLASS_PREFIXES = {
     "bert": "Bert",
@@ -48,6 +51,7 @@ CLASS_PREFIXES = {
     "camembert": "Camembert",
     "mpnet": "MPNet",
     "modernbert": "ModernBert",
+    "deberta-v2": "DebertaV2",
 }
 TASKS = {
     "sequence-classification": "ForSequenceClassification",
@@ -62,6 +66,7 @@ VOCABULARIES = {
     "camembert": 32005,
     "mpnet": 30527,
     "modernbert": 50368,
+    "deberta-v2": 128100,
 }
 #: Those with RoBERTa's special tokens, whose positions start after the padding id.
 _LIKE_ROBERTA = ("roberta", "xlm-roberta", "camembert", "mpnet")
@@ -167,6 +172,15 @@ def make_model(spec: Spec) -> Any:
     if spec.architecture == "modernbert":
         sizes.update(
             dict.fromkeys((f"{name}_token_id" for name in ("bos", "eos", "cls", "sep")), 3), pad_token_id=0
+        )
+    if spec.architecture == "deberta-v2":  # as the models of version 3 are configured
+        sizes.update(
+            relative_attention=True,
+            position_buckets=256,
+            norm_rel_ebd="layer_norm",
+            share_att_key=True,
+            pos_att_type="p2c|c2p",
+            position_biased_input=False,
         )
     if spec.architecture == "electra":
         sizes["embedding_size"] = min(128, spec.hidden)

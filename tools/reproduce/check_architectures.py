@@ -34,6 +34,9 @@ CHECKPOINTS = {
     "DistilBert, classification, 6 x 768": ["--architecture", "distilbert", "--layers", "6"],
     "Roberta, classification, 12 x 768": ["--architecture", "roberta"],
     "Electra, classification, 12 x 768": ["--architecture", "electra"],
+    "DeBERTa v3, classification, 6 x 768": [
+        *("--architecture", "deberta-v2", "--shape", "deberta-v3-small"),
+    ],
     "TinyBERT shape, classification, 4 x 312": ["--shape", "tinybert"],
 }
 

@@ -3,7 +3,8 @@
 A block ``OUTxIN`` with OUT > 1 takes the same inputs from OUT consecutive units. Which units are
 neighbors is free wherever a permutation of them leaves the model's function as it is: the units between the
 two feed-forward matrices; inside an attention head those of query and key together (they meet in a dot
-product), and those of value together with the inputs of the attention output.
+product), and those of value together with the inputs of the attention output. Queries and keys stay where
+they are if they also meet relative positions that have projections of their own (some models of DeBERTa v2).
 """
 
 from __future__ import annotations
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 
 # The different namings of a layer's linears: query, key, value, attention output, the feed-forward two.
 _NAMES = tuple(dict.fromkeys(architecture.modules.linears for architecture in ARCHITECTURES.values()))
+# Linears of relative positions, whose units meet those of queries and keys as well.
+_POSITIONS = tuple(
+    name
+    for architecture in ARCHITECTURES.values()
+    if architecture.relative_positions is not None
+    for name in (architecture.relative_positions.key, architecture.relative_positions.query)
+)
 _ROUNDS = 16
 
 
@@ -70,6 +78,7 @@ def permutable_units(model: nn.Module) -> List[Units]:
         UsageError: the model has no encoder that pruning knows.
     """
     weights = prunable_weights(model)
+    modules = {path for path, _ in model.named_modules()}
     heads = int(cast(Any, model).config.num_attention_heads)
     found: List[Units] = []
     for names in _NAMES:
@@ -85,7 +94,8 @@ def permutable_units(model: nn.Module) -> List[Units]:
             width = weights[path].shape[0] // heads
             for start in range(0, heads * width, width):
                 head = slice(start, start + width)
-                found.append(Units((path, prefix + key), None, head))
+                if not any(prefix + one in modules for one in _POSITIONS):
+                    found.append(Units((path, prefix + key), None, head))
                 found.append(Units((prefix + value,), prefix + output, head))
     return found
 

@@ -72,6 +72,21 @@ REFUSED: Dict[str, Tuple[Change, str]] = {
     "distances": (set_op("layer.0.attention", distances=-1), "its distances is -1; it must be 0 to"),
     "window": (set_op("layer.0.attention", window=-1), "its window is -1; it must be 0 to"),
     "no distances": (set_op("layer.0.attention", bias=0), "a bias .constant 0. of no distances"),
+    "tables": (set_op("layer.0.attention", positions=-1), "its positions is -1; it must be 0 to"),
+    "tables of nothing": (set_op("layer.0.attention", positions=2), "it has 2 positions of no distances"),
+    "two kinds": (
+        set_op("layer.0.attention", positions=2, distances=2, window=3),
+        "2 positions beside a bias or a window",
+    ),
+    "tables beside a bias": (
+        set_op("layer.0.attention", positions=2, distances=2, bias=0),
+        "2 positions beside a bias or a window",
+    ),
+    "no tables": (set_op("layer.0.attention", positions=2, distances=2), "its position_key is constant -1"),
+    "small tables": (
+        set_op("layer.0.attention", positions=2, distances=2, position_key=0),
+        "its position_key takes .* bytes; it must take",
+    ),
     "positions": (set_op("embeddings", positions=10), "it must take|position table has 10 rows"),
     "token types": (set_op("embeddings", token_types=3), "type table takes 48 bytes; it must take 72"),
     "no type table": (set_op("embeddings", token_type=ABSENT), "its token_types without a table is 2"),

@@ -17,7 +17,7 @@ from obert_edge.host.pruning import (
 )
 from obert_edge.host.pruning.permutation import exchange, kept_share, permutable_units, permute, similar_units
 
-from .models import ARCHITECTURES, make_batches, make_bert
+from .models import ARCHITECTURES, make_batches, make_bert, make_deberta
 
 #: All but the one whose matrices are several in one.
 PERMUTABLE = sorted(set(ARCHITECTURES) - {"modernbert"})
@@ -33,6 +33,12 @@ def test_nothing_is_permuted_where_matrices_are_several_in_one():
     )
     assert found is None
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_queries_and_keys_stay_where_they_also_meet_positions_of_another_projection():
+    sets = permutable_units(make_deberta(shared=False))
+    assert sorted(units.count for units in sets) == [8] * 4 + [32] * 2
+    assert not any("query" in name or "key" in name for units in sets for name in units.rows)
 
 
 @pytest.mark.parametrize("kind", PERMUTABLE)
