@@ -85,15 +85,28 @@ class Embedder(Pipeline):
         for at in range(0, len(order), batch_size):
             rows = order[at : at + batch_size]
             encodings = self.encode((texts[row] for row in rows), prompt)
-            found = self._finish(modules.apply(self._pooled(modules, encodings, skipped)))
+            found = self.embed_encodings(encodings, [skipped] * len(encodings))
             vectors.update(zip(rows, found))
             progress("encoding", at + len(rows), len(order))
         return np.stack([vectors[row] for row in range(len(texts))])
 
+    def embed_encodings(self, encodings: List[Encoding], skipped: Sequence[int]) -> np.ndarray:
+        """The vectors of tokenized texts.
+
+        Args:
+            encodings: of texts with their prompts, at least one.
+            skipped: for each the tokens of the prompt at its start, where the model does not pool them.
+
+        Returns:
+            Float32 ``[n, channels]``.
+        """
+        modules = self._modules()
+        return self._finish(modules.apply(self._pooled(modules, encodings, skipped)))
+
     def _modules(self) -> Modules:
         return self.model.modules if self.manifest.task.modules else Modules()
 
-    def _pooled(self, modules: Modules, encodings: List[Encoding], skipped: int) -> np.ndarray:
+    def _pooled(self, modules: Modules, encodings: List[Encoding], skipped: Sequence[int]) -> np.ndarray:
         """One vector for each of some texts, before the modules."""
         results = self.model.run_encodings(encodings)
         if modules.pools:

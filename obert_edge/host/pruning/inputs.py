@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
@@ -61,6 +62,7 @@ def input_sums(
         )
     modules = dict(model.named_modules())
     device = next(model.parameters()).device
+    accepted = inspect.signature(model.forward).parameters
     sums: Dict[str, Tensor] = {}
     tokens = torch.zeros((), device=device)
     seen: List[str] = []
@@ -90,7 +92,7 @@ def input_sums(
             seen.clear()
             try:
                 with torch.no_grad(), torch.autocast(device.type, enabled=False):
-                    model(**on_device)
+                    model(**{key: value for key, value in on_device.items() if key in accepted})
             except _AllSeenError:
                 pass
             if progress is not None:
