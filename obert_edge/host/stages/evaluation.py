@@ -320,7 +320,9 @@ def _embeddings(session: Session, features: List[Feature], batch_size: int) -> L
         encodings = [
             Encoding(features[row]["input_ids"], features[row]["token_type_ids"], [], [], []) for row in rows
         ]
-        vectors = embedder.embed_encodings(encodings, [features[row].get(PROMPT_TOKENS, 0) for row in rows])
+        lengths = list(map(len, encodings))
+        skipped = [features[row].get(PROMPT_TOKENS, 0) for row in rows]
+        vectors = embedder.vectors(session.run_encodings(encodings), lengths, skipped)
         for row, vector in zip(rows, vectors):
             answers[row] = {EMBEDDING: vector}
     return answers
