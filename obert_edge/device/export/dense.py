@@ -223,6 +223,12 @@ def dense_model(
     Raises:
         BundleError: the program holds an op, or a wiring of ops, that no encoder produces.
     """
+    for op in program.ops:
+        if isinstance(op, ir.Attention) and op.positions:
+            raise BundleError(
+                f"op {op.name!r} multiplies with relative positions, which have no dense counterpart",
+                hint="measure without --baseline",
+            )
     translation = _Translation(program, weights, names)
     for op in program.ops:
         try:
@@ -315,7 +321,7 @@ class _Translation:
     def _embed(self, op: ir.Embed) -> None:
         if op.position == ir.ABSENT:
             raise BundleError(
-                f"op {op.name!r} adds no positions: the model has rotary or relative ones, which "
+                f"op {op.name!r} adds no positions: the model has rotary ones, which "
                 "have no dense counterpart",
                 hint="measure without --baseline",
             )
@@ -360,11 +366,6 @@ class _Translation:
         )
 
     def _attention(self, op: ir.Attention) -> None:
-        if op.positions:
-            raise BundleError(
-                f"op {op.name!r} multiplies with relative positions, which have no dense counterpart",
-                hint="measure without --baseline",
-            )
         # score_scale = s_q s_k log2(e) / sqrt(D) and context_scale = s_v / s_context are all the program
         # keeps of four scales. Queries and keys take one unit, the mean; contexts stay in their own steps.
         qparams = [cast(QuantParams, self.qparams[buffer]) for buffer in (op.query, op.key, op.value)]

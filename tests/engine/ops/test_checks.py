@@ -148,6 +148,38 @@ REFUSED_MASKS: Dict[str, Tuple[Change, str]] = {
 }
 
 
+POSITIONED = EncoderBuilder(layers=1, positions=9)
+REFUSED_POSITIONS: Dict[str, Tuple[Change, str]] = {
+    "row": (
+        set_const("layer.0.attention", "row_of_distance", 3, 9, "<u2"),
+        r"its row_of_distance\[3\] is 9; there are 9 positions",
+    ),
+    "distances": (set_op("layer.0.attention", distances=6), "its row_of_distance takes 18 bytes; it must"),
+    "rows": (set_op("layer.0.attention", positions=8), "its position_key takes 216 bytes; it must take 192"),
+    "too many": (set_op("layer.0.attention", positions=65537), "its positions is 65537; it must be 0 to"),
+    "heads": (set_op("layer.0.attention", heads=4, head_dim=6), "head_dim 6 must be a multiple of 4"),
+    "window": (set_op("layer.0.attention", window=2), "9 positions beside a bias or a window"),
+    "size": (resize_const("layer.0.attention", "position_query", -1), "position_query takes 215 bytes"),
+    "key scale": (
+        set_const("layer.0.attention", "position_key_scale", 5, np.inf, "<f4"),
+        r"its position_key_scale\[5\] is not a finite number",
+    ),
+    "query scale": (
+        set_const("layer.0.attention", "position_query_scale", 5, np.nan, "<f4"),
+        r"its position_query_scale\[5\] is not a finite number",
+    ),
+}
+
+
+@pytest.mark.parametrize("change, message", REFUSED_POSITIONS.values(), ids=REFUSED_POSITIONS.keys())
+def test_refused_positions(library: Library, change: Change, message: str) -> None:
+    program, weights = Program.from_bytes(POSITIONED.program.to_bytes()), bytearray(POSITIONED.weights)
+    library.open(program.to_bytes(), weights).close()
+    change(program, weights)
+    with pytest.raises(BundleError, match=message):
+        library.open(program.to_bytes(), weights)
+
+
 @pytest.mark.parametrize("change, message", REFUSED_MASKS.values(), ids=REFUSED_MASKS.keys())
 def test_refused_masks(library: Library, change: Change, message: str) -> None:
     program, weights = Program.from_bytes(MASKED.program.to_bytes()), bytearray(MASKED.weights)
