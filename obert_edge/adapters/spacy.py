@@ -1,6 +1,6 @@
 """The bundle of a tagger as a component of a spaCy pipeline: ``nlp.add_pipe("obert_edge", config=...)``.
 
-Importing this module makes the name known; an installed obert-edge makes it known to spaCy by itself.
+Importing this module makes the name known to spaCy, which a saved pipeline needs before it is loaded, too.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from obert_edge.host.checkpoints.sentence_embedding import SentenceEmbedding
 from obert_edge.host.data import Feature, Task
 from obert_edge.host.data.base import ENCODER, IGNORED
 from obert_edge.host.data.labels import listed
+from obert_edge.host.hub.download import model_folder
 from obert_edge.host.pruning import DistillationLoss, EmbeddingDistillation, RewindingLearningRate
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.batching import (
@@ -376,7 +377,7 @@ def make_distillation(
     """
     if plan.none:
         return None
-    folder = Path(plan.teacher) if plan.teacher is not None else source
+    folder = model_folder(plan.teacher) if plan.teacher is not None else source
     theirs, ours = read_config(folder), read_config(source)
     if not has_head(folder, theirs, task):
         head = "is no embedder" if task.head == ENCODER else f"has no {task.head} head"
