@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from obert_edge.bundle import ops
-from obert_edge.bundle.ops import Activation, Domain, RowFormat
+from obert_edge.bundle.ops import Activation, Domain, NormKind, RowFormat
 from obert_edge.bundle.rows import pack_rows
 from obert_edge.host.checkpoints.quantization_format import OPERANDS
 from obert_edge.host.checkpoints.scales import QuantParams, Scales
@@ -117,11 +117,12 @@ class Embedding(Node):
 
 @dataclass(frozen=True)
 class LayerNorm(Node):
-    """LayerNorm over channels.
+    """LayerNorm or RMS norm over channels.
 
     Attributes:
         gamma: float32 [channels]; ``beta`` too.
         epsilon: added to the variance.
+        kind: what is done before gamma.
     """
 
     PER_TOKEN: ClassVar[bool] = True
@@ -131,6 +132,7 @@ class LayerNorm(Node):
     gamma: Floats
     beta: Floats
     epsilon: float
+    kind: NormKind = NormKind.LAYER
 
     def lower(self, lowering: Lowering) -> None:
         """One op, which writes the float value, one 8-bit form of it, or both: whatever the readers want."""
@@ -153,6 +155,7 @@ class LayerNorm(Node):
             beta=self.beta,
             channels=self.output.channels,
             epsilon=as_f32(self.epsilon),
+            kind=int(self.kind),
             **fields,
         )
         lowering.quantize(self.output, params)
@@ -274,7 +277,7 @@ class SelfAttention(Node):
     """``softmax(Q K^T / sqrt(head_dim) + bias) V`` for every sequence and head.
 
     Attributes:
-        name: the module whose ``:query``, ``:key`` and ``:value`` quantizers its operands take.
+        module: whose ``:query``, ``:key`` and ``:value`` quantizers its operands take; "": that of its name.
         heads: they divide the channels of ``output``.
         bias: by how far a key is behind the query; None: there is none.
         window: keys more than so many tokens from the query do not count; 0: all do.
@@ -287,10 +290,11 @@ class SelfAttention(Node):
     heads: int
     bias: Optional[RelativeBias] = None
     window: int = 0
+    module: str = ""
 
     def reads(self, scales: Scales) -> List[Read]:
         """Query (U8), key and value (S8), in 8 bits."""
-        operands = scales.attention(self.name)
+        operands = scales.attention(self.module or self.name)
         return [(getattr(self, operand), operands[operand]) for operand in OPERANDS]
 
     def lower(self, lowering: Lowering) -> None:
@@ -298,7 +302,7 @@ class SelfAttention(Node):
 
         It writes 8 bits if all readers want the same quantization parameters, else float.
         """
-        operands = lowering.scales.attention(self.name)
+        operands = lowering.scales.attention(self.module or self.name)
         head_dim = self.output.channels // self.heads
         product = float(operands["query"].scale) * float(operands["key"].scale)
         params = lowering.only_params(self.output)
