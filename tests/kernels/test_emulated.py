@@ -16,7 +16,7 @@ from typing import Dict, Iterator, Tuple
 
 import pytest
 
-from obert_edge.bundle.program import Activation, DType, MeanPool, SelectFirst, WeightFormat
+from obert_edge.bundle.ops import Activation, DType, MeanPool, NormKind, SelectFirst, WeightFormat
 from obert_edge.device.runtime.native import Library
 from obert_edge.targets import get_target, library_path
 from tests.engine.models import EncoderBuilder, batch_of
@@ -189,6 +189,7 @@ def test_attention_of_every_head_size(emulated: EmulatedLibrary) -> None:
 def test_layer_norm_of_odd_shapes(emulated: EmulatedLibrary, channels: int, tokens: int) -> None:
     test_layer_norm.check(emulated, channels, tokens, quantized=channels > 1)
     test_layer_norm.check(emulated, channels, tokens, quantized=channels > 1, in_place=True)
+    test_layer_norm.check(emulated, channels, tokens, kind=NormKind.RMS)
 
 
 def test_quantization(emulated: EmulatedLibrary) -> None:

@@ -44,6 +44,7 @@ _EPILOGUE = {
     Activation.GELU: 19,
     Activation.GELU_TANH: 19,
     Activation.TANH: 20,
+    Activation.SILU: 22,
 }
 _SOFTMAX = 13
 _POSITIONS = 5
