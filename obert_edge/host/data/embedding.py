@@ -137,6 +137,11 @@ class Embeddings(Task):
         """The splits there is data for."""
         return tuple(self._splits)
 
+    def examples(self, split: str) -> Sequence[Example]:
+        """The rows of a split."""
+        self.require(split)
+        return self._splits[split]
+
     def for_embedder(self, prompts: Prompts, where: str) -> Embeddings:
         """The same task for a model with these prompts.
 
