@@ -117,6 +117,7 @@ class Endpoints:
         request = bodies.predict_request(body)
         self._check_count("inputs", len(request.inputs))
         model = self._model(request.model, lambda one: one.kind != EMBEDDINGS, "predict", _PREDICTS)
+        answers: List[Any]
         if model.kind == OTHER:
             answers = await self._other(model, request, gone)
         else:

@@ -6,7 +6,19 @@ import logging
 import re
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 
@@ -28,7 +40,7 @@ _NAMED = re.compile(r"([^=]+)=(.+)")
 #: Answerers of different options that are kept per model.
 _MOST_ANSWERERS = 256
 #: Makes answers of what the program gave for some texts: results by name, and the tokens of each text.
-Reader = Callable[[Mapping[str, np.ndarray], Sequence[int]], Sequence[Any]]
+Reader = Callable[[Mapping[str, np.ndarray], Sequence[int]], Iterable[Any]]
 
 
 class Answerer(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import sys
 
 import pytest
 
@@ -73,10 +74,6 @@ def test_bundles_and_places_that_cannot_be_served(capsys, tmp_path, embedder, cl
 
 
 def test_the_extra_is_named_where_it_is_missing(capsys, monkeypatch, embedder):
-    monkeypatch.setitem(__import__("sys").modules, "obert_edge.serve.server", None)
-
-    def missing(*_, **__):
-        raise ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn")
-
-    monkeypatch.setattr(cli, "Settings", missing)
+    monkeypatch.delitem(sys.modules, "obert_edge.serve.server")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert "pip install 'obert-edge[serve]'" in refused(capsys, embedder)
