@@ -103,7 +103,14 @@ def generator(seed: int, number: int) -> Random:
 
 
 def run(
-    target: Target, count: int, seed: int, folder: Path, *, start: int = 0, seconds: float = 1e9
+    target: Target,
+    count: int,
+    seed: int,
+    folder: Path,
+    *,
+    start: int = 0,
+    seconds: float = 1e9,
+    prepared: bool = False,
 ) -> Result:
     """Try ``count`` damaged files, each in turn, whatever becomes of the process.
 
@@ -114,9 +121,11 @@ def run(
         folder: for the target's files; it must exist.
         start: number of the first try.
         seconds: begin no further try after so many.
+        prepared: whether the target has its files from an earlier run already.
     """
     began = time.monotonic()
-    target.prepare(folder)
+    if not prepared:
+        target.prepare(folder)
     result = Result(target.name, seed)
     at = start
     while at < start + count and time.monotonic() - began < seconds:
