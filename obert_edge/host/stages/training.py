@@ -26,6 +26,7 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from obert_edge.errors import CheckpointError, ObertEdgeError, UsageError
+from obert_edge.files import check_room
 from obert_edge.host.checkpoints.pytorch import quiet_transformers
 from obert_edge.host.checkpoints.sentence_embedding import SentenceEmbedding
 from obert_edge.host.data import Feature, Task
@@ -45,7 +46,13 @@ from obert_edge.host.stages.lengths import longest_sequence
 from obert_edge.host.stages.logs import LogCallback, ProgressCallback
 from obert_edge.host.stages.models import check_head, has_head, load_model, read_config
 from obert_edge.host.stages.reports import TrainingFigures
-from obert_edge.host.stages.resume import CHECKPOINTS, CompleteCheckpoint, last_complete_checkpoint, step_of
+from obert_edge.host.stages.resume import (
+    CHECKPOINTS,
+    CompleteCheckpoint,
+    last_complete_checkpoint,
+    step_of,
+    whole_checkpoints,
+)
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.timing import total_steps
 
@@ -247,6 +254,7 @@ def train(
 
     Raises:
         UsageError: ``fp16`` without a GPU.
+        ObertEdgeError: the disk has no room for a checkpoint.
     """
     if options.precision == "fp16" and not torch.cuda.is_available():
         raise UsageError("precision fp16 needs a GPU, and there is none", hint="use bf16 or fp32")
@@ -297,13 +305,19 @@ def train(
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     try:
-        with flushed_denormals(), training_mode(model, options), quiet_transformers():
+        with (
+            whole_checkpoints(work / CHECKPOINTS),
+            contextlib.closing(log),
+            flushed_denormals(),
+            training_mode(model, options),
+            quiet_transformers(),
+        ):
             if last is not None and step_of(last) >= steps:
                 trainer.take(last)
             else:
+                check_room(work, "a checkpoint", checkpoint_bytes(model))
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
-        log.close()
         if bar:
             bar.close()
         if options.gradient_checkpointing:
@@ -317,6 +331,14 @@ def train(
         steps=float(steps),
         seconds=round(time.monotonic() - began, 1),
         loss=next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), None),
+    )
+
+
+def checkpoint_bytes(model: nn.Module) -> int:
+    """About what a checkpoint takes: the weights, and Adam's two moments of those that are trained."""
+    return sum(
+        parameter.numel() * parameter.element_size() * (3 if parameter.requires_grad else 1)
+        for parameter in model.parameters()
     )
 
 
