@@ -16,7 +16,7 @@ from typing import Dict, Iterator, Tuple
 
 import pytest
 
-from obert_edge.bundle.program import Activation, DType, MeanPool, SelectFirst, WeightFormat
+from obert_edge.bundle.ops import Activation, DType, MeanPool, NormKind, SelectFirst, WeightFormat
 from obert_edge.device.runtime.native import Library
 from obert_edge.targets import get_target, library_path
 from tests.engine.models import EncoderBuilder, batch_of
@@ -141,6 +141,22 @@ def test_attention_with_biases(emulated: EmulatedLibrary) -> None:
         test_attention.check(emulated, [70], heads=1, sharpness=sharpness, out=DType.F32, distances=64)
 
 
+def test_attention_with_positions(emulated: EmulatedLibrary) -> None:
+    for length in (1, 3, 15, 16, 17, 64, 65, 130):
+        test_attention.check(emulated, [length], heads=2, positions=50, distances=100)
+    for lengths in ([5, 60, 3], [63, 2, 65, 1], [1] * 20):
+        test_attention.check(emulated, lengths, out=DType.F32, positions=40, distances=30)
+    for head_dim in (4, 12, 36):
+        test_attention.check(emulated, [41, 7], head_dim=head_dim, positions=80, distances=41)
+    for zero_point in (0, 255):
+        test_attention.check(emulated, [30], query_zero_point=zero_point, positions=9, distances=5)
+    for sharpness in (1e-6, 3000.0):
+        test_attention.check(
+            emulated, [70], heads=1, sharpness=sharpness, out=DType.F32, positions=99, distances=70
+        )
+    test_attention.test_positions_of_the_largest_bytes(emulated)
+
+
 def test_attention_with_windows(emulated: EmulatedLibrary) -> None:
     for length in (1, 17, 64, 130, 200):
         test_attention.check(emulated, [length], heads=2, window=20)
@@ -173,6 +189,7 @@ def test_attention_of_every_head_size(emulated: EmulatedLibrary) -> None:
 def test_layer_norm_of_odd_shapes(emulated: EmulatedLibrary, channels: int, tokens: int) -> None:
     test_layer_norm.check(emulated, channels, tokens, quantized=channels > 1)
     test_layer_norm.check(emulated, channels, tokens, quantized=channels > 1, in_place=True)
+    test_layer_norm.check(emulated, channels, tokens, kind=NormKind.RMS)
 
 
 def test_quantization(emulated: EmulatedLibrary) -> None:
