@@ -12,8 +12,8 @@ same and no channel stands out; weights that are zero stay zero:
   channel is multiplied with.
 * *Feed-forward with ReLU.* ReLU lets a positive factor pass; GELU does not.
 
-Where one linear makes queries, keys and values at once, as ModernBERT's, the values alone get factors: its
-queries and keys are rotated by their positions, which mixes their channels.
+Where queries and keys are rotated by their positions, which mixes their channels, the values alone are
+rewritten. Where several heads of queries share a head of values, so do their columns of the projection.
 
 Where scores also multiply with relative positions, as DeBERTa's do, the values alone get factors too: those
 of keys and queries would have to pass through the positions' tables.
@@ -103,7 +103,10 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
     """
     layers = _layers(model)
     relu = _activation(model) == _RELU
-    values_alone = _architecture(model).relative_positions is not None
+    architecture = _architecture(model)
+    heads = getattr(model.config, architecture.fields.heads)
+    # Rotations mix queries and keys in pairs, and relative positions meet each of them on its own.
+    values_alone = architecture.rotary is not None or architecture.relative_positions is not None
     modules: Dict[str, nn.Linear] = {}
     for layer in layers:
         modules.update({path: model.get_submodule(path) for path in vars(layer).values()})
@@ -123,7 +126,7 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
         model.train(training)
     changed: List[str] = []
     for layer in layers:
-        _equalize_attention(modules, layer, ranges, values_alone=values_alone)
+        _equalize_attention(modules, layer, ranges, heads, values_alone=values_alone)
         changed += [layer.value, layer.attention_output]
         changed += [] if values_alone else [layer.query, layer.key]
         if relu:
@@ -137,7 +140,12 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
 
 
 def _equalize_attention(
-    modules: Mapping[str, nn.Linear], layer: _Layer, ranges: Mapping[str, _Range], *, values_alone: bool
+    modules: Mapping[str, nn.Linear],
+    layer: _Layer,
+    ranges: Mapping[str, _Range],
+    heads: int,
+    *,
+    values_alone: bool,
 ) -> None:
     query, key, value = modules[layer.query], modules[layer.key], modules[layer.value]
     projection = modules[layer.attention_output]
@@ -145,15 +153,22 @@ def _equalize_attention(
         _equalize_values_of_one_linear(value, projection, ranges[layer.value])
         return
     middle = ranges[layer.value].middle
+    channels = projection.in_features // heads
+    shared = projection.in_features // value.out_features  # heads of queries to a head of values
+
+    def for_each_head(values: torch.Tensor) -> torch.Tensor:
+        return values.view(-1, 1, channels).expand(-1, shared, -1).reshape(-1)
+
     if value.bias is not None and projection.bias is not None:
-        _add(projection.bias, projection.weight.double() @ middle)
+        _add(projection.bias, projection.weight.double() @ for_each_head(middle))
         _add(value.bias, -middle)
         size = ranges[layer.value].half
     else:
         size = ranges[layer.value].largest
-    factors = _balance(size, projection.weight.abs().amax(0).double())
+    columns = projection.weight.abs().amax(0).double().view(-1, shared, channels).amax(1).reshape(-1)
+    factors = _balance(size, columns)
     _divide_rows(value, factors)
-    projection.weight.mul_(factors.to(projection.weight))
+    projection.weight.mul_(for_each_head(factors).to(projection.weight))
     if values_alone:
         return
     if key.bias is not None:
@@ -257,8 +272,8 @@ def _layers(model: Any) -> List[_Layer]:
     modules = architecture.modules
     prefix = f"{architecture.prefix}." if architecture.prefix in names else ""
     layers = []
-    for i in range(getattr(model.config, architecture.fields.layers)):
-        layer = prefix + architecture.layer.format(i=i)
+    for path in dict.fromkeys(architecture.layer_paths(model.config.to_dict())):
+        layer = prefix + path
         parts = ("query", "key", "value", "attention_output", "intermediate", "output")
         layers.append(_Layer(**{part: f"{layer}.{getattr(modules, part)}" for part in parts}))
     return layers

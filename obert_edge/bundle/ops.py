@@ -120,6 +120,29 @@ class Activation(enum.IntEnum):
     GELU_TANH = 2  # the tanh approximation
     RELU = 3  # max(x, 0)
     TANH = 4  # tanh(x)
+    SILU = 5  # x * sigmoid(x)
+
+    @property
+    def reader(self) -> int:
+        """The bundle format whose readers know it."""
+        return _ACTIVATION_READER[self]
+
+
+_ACTIVATION_READER = {
+    Activation.NONE: 1,
+    Activation.GELU: 1,
+    Activation.GELU_TANH: 1,
+    Activation.RELU: 1,
+    Activation.TANH: 1,
+    Activation.SILU: 3,
+}
+
+
+class NormKind(enum.IntEnum):
+    """What a LayerNorm does to a token before it is multiplied by gamma."""
+
+    LAYER = 0  # takes the mean away and divides by the deviation
+    RMS = 1  # divides by the root of the mean square
 
 
 @dataclass(frozen=True)
@@ -212,6 +235,7 @@ class LayerNorm(Op):
         zero_point: zero point of the 8-bit output.
         epsilon: added to the variance.
         inv_scale: 1 / scale of the 8-bit output.
+        kind: what is normalized.
     """
 
     input: int
@@ -223,14 +247,16 @@ class LayerNorm(Op):
     zero_point: int
     epsilon: float
     inv_scale: float
+    kind: int = NormKind.LAYER
 
     KIND = 2
     INPUTS = ("input",)
     OUTPUTS = ("output", "quantized")
     CONSTS = ("gamma", "beta")
-    INTS = ("channels", "zero_point")
+    INTS = ("channels", "zero_point", "kind")
     FLOATS = ("epsilon", "inv_scale")
     OPTIONAL = ("output", "quantized")
+    FIELD_READERS: ClassVar[Mapping[str, int]] = {"kind": 3}
 
 
 @dataclass(frozen=True)
@@ -416,17 +442,7 @@ class Attention(Op):
         "position_key_scale",
         "position_query_scale",
     )
-    FIELD_READERS: ClassVar[Mapping[str, int]] = {
-        "bias": 3,
-        "row_of_distance": 3,
-        "position_key": 3,
-        "position_query": 3,
-        "position_key_scale": 3,
-        "position_query_scale": 3,
-        "distances": 3,
-        "window": 3,
-        "positions": 3,
-    }
+    FIELD_READERS: ClassVar[Mapping[str, int]] = {"bias": 3, "row_of_distance": 3, "position_key": 3, "position_query": 3, "position_key_scale": 3, "position_query_scale": 3, "distances": 3, "window": 3, "positions": 3}
 
 
 @dataclass(frozen=True)

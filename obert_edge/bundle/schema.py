@@ -224,11 +224,29 @@ ENUMS = (
         "Activation",
         "Element-wise function in the epilogue of a linear op.",
         (
-            Member("NONE", 0, "the identity"),
-            Member("GELU", 1, "exact: x * Phi(x)"),
-            Member("GELU_TANH", 2, "the tanh approximation"),
-            Member("RELU", 3, "max(x, 0)"),
-            Member("TANH", 4, "tanh(x)"),
+            Member("NONE", 0, "the identity", (1,)),
+            Member("GELU", 1, "exact: x * Phi(x)", (1,)),
+            Member("GELU_TANH", 2, "the tanh approximation", (1,)),
+            Member("RELU", 3, "max(x, 0)", (1,)),
+            Member("TANH", 4, "tanh(x)", (1,)),
+            Member("SILU", 5, "x * sigmoid(x)", (3,)),
+        ),
+        (
+            Fact(
+                "reader",
+                "kActivationReader",
+                "int",
+                "The bundle format whose readers know it.",
+            ),
+        ),
+    ),
+    Enum(
+        "NormKind",
+        "NormKind",
+        "What a LayerNorm does to a token before it is multiplied by gamma.",
+        (
+            Member("LAYER", 0, "takes the mean away and divides by the deviation"),
+            Member("RMS", 1, "divides by the root of the mean square"),
         ),
     ),
 )
@@ -285,7 +303,11 @@ OPS = (
             Field("quantized", "U8[channels]", optional=True),
         ),
         consts=(Field("gamma", "F32[channels]"), Field("beta", "F32[channels]")),
-        ints=(_CHANNELS, Field("zero_point", _ZERO_POINT)),
+        ints=(
+            _CHANNELS,
+            Field("zero_point", _ZERO_POINT),
+            Field("kind", "what is normalized", enum="NormKind", default="NormKind.LAYER", reader=3),
+        ),
         floats=(Field("epsilon", "added to the variance"), Field("inv_scale", _INV_SCALE)),
     ),
     OpRow(

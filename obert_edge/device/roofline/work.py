@@ -44,6 +44,7 @@ _EPILOGUE = {
     Activation.GELU: 19,
     Activation.GELU_TANH: 19,
     Activation.TANH: 20,
+    Activation.SILU: 22,
 }
 _SOFTMAX = 13
 _POSITIONS = 5
@@ -165,17 +166,18 @@ def _linear(program: Program, op: Linear, lengths: Sequence[int]) -> Work:
     floats = _EPILOGUE.get(op.activation, 5) * tokens * op.n  # type: ignore[call-overload]
     residual = 0 if op.residual == ABSENT else 4 * tokens * op.n
     panel = op.k * min(tokens, PANEL_TOKENS)
+    beyond = max(0.0, 1 - _L1 / max(panel, 1))  # a damaged program may have no channels
     if _gathers(weights):
         # Per quad: four rows of activations, and a broadcast of a full register for each row of weights.
         quads = stored / (4 * weights.rows)
         loads, shuffled = quads * (4 + weights.rows) * tokens, 0.0
         # Of what is gathered from a panel larger than L1, this much is not there when it is wanted.
-        missed = quads * 4 * tokens * max(0.0, 1 - _L1 / panel)
+        missed = quads * 4 * tokens * beyond
     else:
         # A panel is interleaved once; then every group of rows (dense) or every block loads it again.
         loads = stored * tokens * (1 / weights.rows + 0.25)
         shuffled = 2.0 * op.k * tokens
-        missed = stored / weights.rows * tokens * max(0.0, 1 - _L1 / panel)
+        missed = stored / weights.rows * tokens * beyond
     return Work(
         multiply_adds=float(stored) * tokens,
         gathered_rows=weights.rows if _gathers(weights) else 0,

@@ -155,6 +155,7 @@ struct LayerNormArgs {
   uint8_t* quantized;  // U8 panels [channels], or nullptr
   const float* gamma;  // [channels]
   const float* beta;   // [channels]
+  NormKind kind;       // RMS: the mean counts as 0
   int32_t tokens, channels, zero_point;
   float epsilon, inv_scale;
 };

@@ -47,7 +47,7 @@ struct OpShape {
 constexpr OpShape kOpShapes[] = {
     {nullptr, 0, 0, 0, 0, 0},
     {"Embed", 0, 1, 7, 5, 0},
-    {"LayerNorm", 1, 2, 2, 2, 2},
+    {"LayerNorm", 1, 2, 2, 3, 2},
     {"Quantize", 1, 1, 0, 2, 1},
     {"QuantizeDynamic", 1, 2, 0, 1, 0},
     {"Linear", 3, 1, 7, 9, 1},
@@ -117,7 +117,7 @@ namespace layer_norm_op {  // places
 enum { kInput };  // inputs
 enum { kOutput, kQuantized };  // outputs
 enum { kGamma, kBeta };  // consts
-enum { kChannels, kZeroPoint };  // ints
+enum { kChannels, kZeroPoint, kKind };  // ints
 enum { kEpsilon, kInvScale };  // floats
 }  // namespace layer_norm_op
 struct LayerNormFields {
@@ -128,6 +128,7 @@ struct LayerNormFields {
   int32_t beta;  // F32[channels]
   int32_t channels;  // of the buffers
   int32_t zero_point;  // zero point of the 8-bit output
+  NormKind kind;  // what is normalized
   float epsilon;  // added to the variance
   float inv_scale;  // 1 / scale of the 8-bit output
 };
@@ -140,6 +141,7 @@ static inline LayerNormFields layer_norm_fields(const Op& op) {
       op.consts[layer_norm_op::kBeta],
       op.ints[layer_norm_op::kChannels],
       op.ints[layer_norm_op::kZeroPoint],
+      static_cast<NormKind>(op.ints[layer_norm_op::kKind]),
       op.floats[layer_norm_op::kEpsilon],
       op.floats[layer_norm_op::kInvScale],
   };

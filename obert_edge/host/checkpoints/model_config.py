@@ -11,7 +11,7 @@ from obert_edge.bundle.manifest import TASK_TYPES, ModuleFacts
 from obert_edge.bundle.program import Activation
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures import ARCHITECTURES, CLASS_SUFFIXES, Architecture, architecture_of
-from obert_edge.host.architectures.base import ConfigFields
+from obert_edge.host.architectures.base import ConfigFields, Rotary
 from obert_edge.host.checkpoints.checkpoint import Checkpoint, heads_among
 from obert_edge.host.checkpoints.sentence_transformers import (
     EMBEDDER,
@@ -28,6 +28,8 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": Activation.GELU_TANH,
     "gelu_fast": Activation.GELU_TANH,
     "relu": Activation.RELU,
+    "silu": Activation.SILU,
+    "swish": Activation.SILU,
 }
 
 _RERANKER_TASK = "sequence-classification"
@@ -81,7 +83,9 @@ class ModelConfig:
         base: what every tensor name of the encoder starts with: ``"bert."`` or ``""``.
         task: what is compiled, one of ``TASK_TYPES``.
         hidden: channels of a token between layers.
-        layers: number of encoder layers.
+        layers: number of encoder layers, those that share weights counted each.
+        layer_paths: of each of them inside the encoder, in the order in which they are computed.
+        projects: whether a linear brings the embeddings to the hidden width.
         heads: attention heads; they divide ``hidden``.
         intermediate: channels between the two feed-forward linears.
         embedding: channels of an embedding row.
@@ -98,7 +102,9 @@ class ModelConfig:
         sentence: what sentence-transformers wrote beside the model.
         modules: what the device computes behind the program, without a division by the length at the end.
         head_activation: the activation of a head's linears that name none.
-        head_pooling: ``cls`` or ``mean`` where the configuration says what a sequence classifier reads.
+        head_pooling: ``cls``, ``mean`` or ``late`` where the configuration says what a sequence classifier
+            reads.
+        key_heads: heads of keys and values; they divide ``heads``.
         attention: of each layer, where the architecture has rotary positions.
         relative: what scores also multiply with; None: nothing.
         score_parts: products that a score is the sum of: it is divided by ``sqrt(score_parts * head_dim)``.
@@ -129,6 +135,9 @@ class ModelConfig:
     attention: Tuple[LayerAttention, ...] = ()
     relative: Optional[RelativeAttention] = None
     score_parts: int = 1
+    key_heads: int = 0
+    layer_paths: Tuple[str, ...] = ()
+    projects: bool = False
 
     @property
     def class_for_task(self) -> str:
@@ -176,12 +185,19 @@ def read_config(
     _refuse_unsupported(checkpoint)
     fields = architecture.fields
     hidden, heads = _size(checkpoint, fields.hidden), _size(checkpoint, fields.heads)
-    if hidden % heads:
+    if hidden % heads or config.get("head_dim") not in (None, hidden // heads):
         raise CheckpointError(
-            f"{checkpoint.folder}: {heads} attention heads do not divide the hidden size {hidden}",
+            f"{checkpoint.folder}: {heads} attention heads of {config.get('head_dim') or 'equal'} channels "
+            f"do not make up the hidden size {hidden}",
             hint="use the config.json that was saved with the weights",
         )
-    name = config.get(fields.activation, "gelu")
+    key_heads = _size(checkpoint, fields.key_heads) if config.get(fields.key_heads) is not None else heads
+    if heads % key_heads:
+        raise CheckpointError(
+            f"{checkpoint.folder}: {key_heads} heads of keys do not divide the {heads} heads of queries",
+            hint="use the config.json that was saved with the weights",
+        )
+    name = config.get(fields.activation, fields.usual_activation)
     activation = _activation(checkpoint, name)
     class_name = _class_name(checkpoint, architecture)
     chosen, sentence = _task_and_sentence_model(checkpoint, architecture, class_name, hidden, task)
@@ -195,36 +211,42 @@ def read_config(
     modules: Tuple[ModuleFacts, ...] = ()
     if chosen == "encoder":
         pooled, modules = _pooling(checkpoint, architecture, hidden, sentence, pooling)
+    base = f"{architecture.prefix}." if _has_prefix(checkpoint, architecture) else ""
+    embedding = _size(checkpoint, fields.embedding if fields.embedding in config else fields.hidden)
+    paths = _layer_paths(checkpoint, architecture)
     return ModelConfig(
         architecture=architecture,
         class_name=class_name,
-        base=f"{architecture.prefix}." if _has_prefix(checkpoint, architecture) else "",
+        base=base,
         task=chosen,
         hidden=hidden,
-        layers=_size(checkpoint, fields.layers),
+        layers=len(paths),
         heads=heads,
         intermediate=_size(checkpoint, fields.intermediate),
-        embedding=_size(checkpoint, fields.embedding if fields.embedding in config else fields.hidden),
+        embedding=embedding,
         activation=activation,
         activation_name=name,
-        epsilon=architecture.epsilon or _epsilon(checkpoint, fields.epsilon, architecture),
+        epsilon=architecture.epsilon or _epsilon(checkpoint, fields),
         vocabulary=_size(checkpoint, "vocab_size"),
         positions=_positions(checkpoint),
         position_offset=pad_id + 1 if architecture.positions_after_padding else 0,
         pad_id=pad_id,
-        type_vocabulary=_size(checkpoint, "type_vocab_size") if architecture.token_type else 0,
+        type_vocabulary=_type_vocabulary(checkpoint, architecture),
         pooling=pooled,
         sentence=sentence,
         modules=modules,
         head_activation=head_activation,
-        head_pooling=_head_pooling(checkpoint, fields.head_pooling)
+        head_pooling=_head_pooling(checkpoint, architecture)
         if fields.head_pooling and chosen == "sequence-classification"
         else "",
-        attention=_attention(checkpoint, _size(checkpoint, fields.layers), hidden // heads)
+        attention=_attention(checkpoint, architecture.rotary, len(paths), hidden // heads)
         if architecture.rotary
         else (),
         relative=_relative(checkpoint, hidden // heads) if architecture.relative_positions else None,
         score_parts=1 + len(_position_products(checkpoint)) if architecture.relative_positions else 1,
+        key_heads=key_heads,
+        layer_paths=paths,
+        projects=embedding != hidden or f"{base}{architecture.projection}.weight" in checkpoint,
     )
 
 
@@ -317,8 +339,31 @@ def _whole(checkpoint: Checkpoint, name: str, default: int = -1) -> int:
     return value
 
 
-def _epsilon(checkpoint: Checkpoint, field: str, architecture: Architecture) -> float:
-    value = checkpoint.config.get(field, 1e-5 if architecture.rotary else 1e-12)
+#: Far more layers than any encoder has.
+_MOST_LAYERS = 1 << 12
+
+
+def _layer_paths(checkpoint: Checkpoint, architecture: Architecture) -> Tuple[str, ...]:
+    layers = _size(checkpoint, architecture.fields.layers)
+    _at_most(checkpoint, architecture.fields.layers, layers, _MOST_LAYERS)
+    if architecture.sharing is not None:
+        for name, most in ((architecture.sharing.groups, layers), (architecture.sharing.inner, 64)):
+            if checkpoint.config.get(name) is not None:
+                _at_most(checkpoint, name, _size(checkpoint, name), most)
+    return architecture.layer_paths(checkpoint.config)
+
+
+def _at_most(checkpoint: Checkpoint, name: str, value: int, most: int) -> None:
+    if value > most:
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has {name} = {value}; expected at most {most}",
+            hint="use the config.json that was saved with the weights",
+        )
+
+
+def _epsilon(checkpoint: Checkpoint, fields: ConfigFields) -> float:
+    field = fields.epsilon
+    value = checkpoint.config.get(field, fields.usual_epsilon)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise CheckpointError(
             f"config.json of {checkpoint.folder} has {field} = {repr(value)[:60]}; expected a number "
@@ -338,32 +383,49 @@ def _activation(checkpoint: Checkpoint, name: Any) -> Activation:
     return ACTIVATIONS[name]
 
 
-def _head_pooling(checkpoint: Checkpoint, field: str) -> str:
-    found = checkpoint.config.get(field, "cls")
-    if found not in ("cls", "mean"):
+def _type_vocabulary(checkpoint: Checkpoint, architecture: Architecture) -> int:
+    """Rows of the token-type table; GTE may have none, and says 0."""
+    if not architecture.token_type or (architecture.rotary and checkpoint.config.get("type_vocab_size") == 0):
+        return 0
+    return _size(checkpoint, "type_vocab_size")
+
+
+def _head_pooling(checkpoint: Checkpoint, architecture: Architecture) -> str:
+    field, known = architecture.fields.head_pooling, architecture.head_poolings
+    found = checkpoint.config.get(field, next(iter(known)))
+    if not isinstance(found, str) or found not in known:
         raise CheckpointError(
-            f"config.json of {checkpoint.folder} has {field} = {found!r}; expected cls or mean",
+            f"config.json of {checkpoint.folder} has {field} = {repr(found)[:60]}; expected "
+            f"{' or '.join(known)}",
             hint="use the config.json that was saved with the weights",
         )
-    return str(found)
+    return known[found]
 
 
-#: What transformers calls the kinds of layers, and the base of each where a configuration names none.
+#: What transformers calls the kinds of layers, and the field of the base of each in older configurations.
 _FULL, _LOCAL = "full_attention", "sliding_attention"
-_BASES = {_FULL: ("global_rope_theta", 160_000.0), _LOCAL: ("local_rope_theta", 10_000.0)}
+_BASES = {_FULL: "global_rope_theta", _LOCAL: "local_rope_theta"}
 
 
-def _attention(checkpoint: Checkpoint, layers: int, head_dim: int) -> Tuple[LayerAttention, ...]:
+def _attention(
+    checkpoint: Checkpoint, rotary: Rotary, layers: int, head_dim: int
+) -> Tuple[LayerAttention, ...]:
     """How each layer attends: fields of transformers 5, or those of before (``global_rope_theta`` ...)."""
     config = checkpoint.config
+    if head_dim % 2:
+        raise CheckpointError(
+            f"{checkpoint.folder} has heads of {head_dim} channels; rotary positions turn pairs of them",
+            hint="use the config.json that was saved with the weights",
+        )
+    if rotary.local_base is None:
+        return (LayerAttention(_base(checkpoint, "", "rope_theta", rotary.base), 0),) * layers
     every = config.get("global_attn_every_n_layers", 3)
     types = config.get("layer_types") or [_LOCAL if i % every else _FULL for i in range(layers)]
     known = isinstance(types, list) and all(one in tuple(_BASES) for one in types)
-    if not known or len(types) != layers or head_dim % 2:
+    if not known or len(types) != layers:
         raise CheckpointError(
             f"config.json of {checkpoint.folder} has layer_types = {str(types)[:200]!r} for {layers} "
-            f"layers with heads of {head_dim} channels; expected {_FULL} or {_LOCAL} for each, and an even "
-            "number of channels",
+            f"layers; expected {_FULL} or {_LOCAL} for each",
             hint="use the config.json that was saved with the weights",
         )
     window = config.get("local_attention", 128)
@@ -373,23 +435,30 @@ def _attention(checkpoint: Checkpoint, layers: int, head_dim: int) -> Tuple[Laye
             "above 1",
             hint="use the config.json that was saved with the weights",
         )
+    bases = {_FULL: rotary.base, _LOCAL: rotary.local_base}
     return tuple(
-        LayerAttention(_base(checkpoint, kind), window // 2 if kind == _LOCAL else 0) for kind in types
+        LayerAttention(
+            _base(checkpoint, kind, _BASES[kind], bases[kind]), window // 2 if kind == _LOCAL else 0
+        )
+        for kind in types
     )
 
 
-def _base(checkpoint: Checkpoint, kind: str) -> float:
+def _base(checkpoint: Checkpoint, kind: str, field: str, default: float) -> float:
+    """The base of a kind of layers; "": all are of one kind."""
     config = checkpoint.config
-    field, default = _BASES[kind]
     found = _object(checkpoint, "rope_parameters", config.get("rope_parameters"))
-    found = _object(checkpoint, f"rope_parameters.{kind}", found.get(kind))
+    if kind:
+        found = _object(checkpoint, f"rope_parameters.{kind}", found.get(kind))
     scaling = _object(checkpoint, "rope_scaling", config.get("rope_scaling"))
     rope_type = found.get("rope_type", scaling.get("rope_type", scaling.get("type", "default")))
     base = found.get("rope_theta") or config.get(field) or default
-    if rope_type != "default" or not isinstance(base, (int, float)) or base <= 1:
+    part = found.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
+    if rope_type != "default" or not isinstance(base, (int, float)) or base <= 1 or part != 1:
         raise CheckpointError(
-            f"{checkpoint.folder} has rotary positions of type {rope_type!r} with base {base!r} in its "
-            f"{kind} layers; supported is the type 'default' with a base above 1",
+            f"{checkpoint.folder} has rotary positions of type {rope_type!r} with base {base!r}, on {part} "
+            f"of the channels{f' of its {kind} layers' if kind else ''}; supported is the type 'default' "
+            "with a base above 1, on all channels",
             hint="start from a checkpoint whose rotary positions are not scaled",
         )
     return float(base)
@@ -441,12 +510,7 @@ _MOST_POSITIONS = 1 << 20
 
 def _positions(checkpoint: Checkpoint) -> int:
     found = _size(checkpoint, "max_position_embeddings")
-    if found > _MOST_POSITIONS:
-        raise CheckpointError(
-            f"config.json of {checkpoint.folder} has max_position_embeddings = {found}; expected at most "
-            f"{_MOST_POSITIONS}",
-            hint="use the config.json that was saved with the weights",
-        )
+    _at_most(checkpoint, "max_position_embeddings", found, _MOST_POSITIONS)
     return found
 
 
@@ -459,6 +523,11 @@ def _task(checkpoint: Checkpoint, architecture: Architecture, class_name: str, t
     if task is not None:
         if task not in TASK_TYPES:
             raise UsageError(f"there is no task {task!r}", hint=f"use one of {', '.join(TASK_TYPES)}")
+        if task not in architecture.tasks:
+            raise UsageError(
+                f"transformers has no head of {architecture.model_type} for the task {task!r}",
+                hint=f"use one of {', '.join(architecture.tasks)}",
+            )
         return task
     named = checkpoint.config.get("architectures") or []
     heads = heads_among(checkpoint.names, architecture)
@@ -472,7 +541,7 @@ def _task(checkpoint: Checkpoint, architecture: Architecture, class_name: str, t
     if found is None:
         raise CheckpointError(
             f"{checkpoint.folder} is a {class_name}, a head that is not supported; supported are "
-            f"{', '.join(CLASS_SUFFIXES.values())}",
+            f"{', '.join(CLASS_SUFFIXES[known] for known in architecture.tasks)}",
             hint="build its encoder alone with --task encoder (in Python task='encoder')",
         )
     return found

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from obert_edge.bundle import ops
-from obert_edge.bundle.ops import Activation, Domain, RowFormat
+from obert_edge.bundle.ops import Activation, Domain, NormKind, RowFormat
 from obert_edge.bundle.rows import pack_rows
 from obert_edge.host.checkpoints.quantization_format import OPERANDS
 from obert_edge.host.checkpoints.scales import QuantParams, Scales
@@ -118,11 +118,12 @@ class Embedding(Node):
 
 @dataclass(frozen=True)
 class LayerNorm(Node):
-    """LayerNorm over channels.
+    """LayerNorm or RMS norm over channels.
 
     Attributes:
         gamma: float32 [channels]; ``beta`` too.
         epsilon: added to the variance.
+        kind: what is done before gamma.
     """
 
     PER_TOKEN: ClassVar[bool] = True
@@ -132,6 +133,7 @@ class LayerNorm(Node):
     gamma: Floats
     beta: Floats
     epsilon: float
+    kind: NormKind = NormKind.LAYER
 
     def lower(self, lowering: Lowering) -> None:
         """One op, which writes the float value, one 8-bit form of it, or both: whatever the readers want."""
@@ -154,6 +156,7 @@ class LayerNorm(Node):
             beta=self.beta,
             channels=self.output.channels,
             epsilon=as_f32(self.epsilon),
+            kind=int(self.kind),
             **fields,
         )
         lowering.quantize(self.output, params)
@@ -277,7 +280,7 @@ class SelfAttention(Node):
     P and R are rows by how far the key is behind the query, where there are ``positions``.
 
     Attributes:
-        name: the module whose ``:query``, ``:key`` and ``:value`` quantizers its operands take.
+        module: whose ``:query``, ``:key`` and ``:value`` quantizers its operands take; "": that of its name.
         heads: they divide the channels of ``output``.
         bias: by how far a key is behind the query; None: there is none.
         window: keys more than so many tokens from the query do not count; 0: all do.
@@ -294,10 +297,11 @@ class SelfAttention(Node):
     window: int = 0
     positions: Optional[PositionTables] = None
     parts: int = 1
+    module: str = ""
 
     def reads(self, scales: Scales) -> List[Read]:
         """Query (U8), key and value (S8), in 8 bits."""
-        operands = scales.attention(self.name)
+        operands = scales.attention(self.module or self.name)
         return [(getattr(self, operand), operands[operand]) for operand in OPERANDS]
 
     def lower(self, lowering: Lowering) -> None:
@@ -305,7 +309,7 @@ class SelfAttention(Node):
 
         It writes 8 bits if all readers want the same quantization parameters, else float.
         """
-        operands = lowering.scales.attention(self.name)
+        operands = lowering.scales.attention(self.module or self.name)
         head_dim = self.output.channels // self.heads
         root = math.sqrt(self.parts * head_dim)
         product = float(operands["query"].scale) * float(operands["key"].scale)

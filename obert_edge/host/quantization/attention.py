@@ -33,7 +33,7 @@ class AttentionQuantizers(nn.Module):
 
     def __init__(self, *, dynamic: bool) -> None:
         super().__init__()
-        self.input = ActivationQuantizer(signed=False, dynamic=dynamic, shared=True)
+        self.input = ActivationQuantizer(signed=False, dynamic=dynamic, readers=3)
         self.query = ActivationQuantizer(signed=False)
         self.key = ActivationQuantizer(signed=True)
         self.value = ActivationQuantizer(signed=True)
@@ -241,8 +241,8 @@ def int8_attention(
     Args:
         module: the self-attention module; ``quantize_model`` gave it ``quantizers``.
         query: float ``[batch, heads, tokens, head_dim]``.
-        key: of the same shape.
-        value: of the same shape.
+        key: of the same shape, or with fewer heads, each of which several heads of queries share.
+        value: of the shape of ``key``.
         attention_mask: None, or broadcastable to ``[batch, heads, tokens, tokens]``: bool (True: attend)
             or float (0: attend, a large negative number: do not).
         scaling: factor of the scores; default ``1 / sqrt(head_dim)``.
@@ -259,6 +259,9 @@ def int8_attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     operands = (quantizers.query, quantizers.key, quantizers.value)
     quantize = [quantizer.prepare(x) for quantizer, x in zip(operands, (query, key, value))]
+    if key.shape[1] != query.shape[1]:
+        shared = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(shared, dim=1), value.repeat_interleave(shared, dim=1)
     if sliding_window is not None:
         attention_mask = _in_window(attention_mask, sliding_window, query)
     is_bool = attention_mask is not None and attention_mask.dtype == torch.bool

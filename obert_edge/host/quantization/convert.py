@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import Any, Dict, List, Optional, Set
 
 from torch import nn
@@ -27,7 +28,8 @@ from obert_edge.host.quantization.modules import (
     QuantLinear,
     quantized_modules,
 )
-from obert_edge.host.quantization.polynomials import swap_gelus
+from obert_edge.host.quantization.observers import MovingAverageObserver
+from obert_edge.host.quantization.polynomials import swap_activations
 
 #: Half the bytes of the default: two values of four bits in a byte (docs/reference/numerics.md).
 INT4 = RowFormat.INT4.name.lower()
@@ -68,13 +70,23 @@ def quantize_model(model: Any, activations: str = "static", embeddings: str = "i
     model.float()
     shared = _insert_attention_quantizers(model, architecture, activations == "dynamic")
     _swap_layers(model, activations == "dynamic", shared, _float_modules(model, architecture))
-    swap_gelus(model)
+    swap_activations(model)
     model.get_input_embeddings().int4 = embeddings == INT4
     if architecture.relative_bias is None and architecture.relative_positions is None:
         model.set_attn_implementation(ATTENTION)
     for name, quantizer in quantizers(model).items():
         quantizer.name = name
+    if architecture.sharing is not None:
+        _count_uses(model, architecture)
     return model
+
+
+def _count_uses(model: Any, architecture: Architecture) -> None:
+    """Tell the quantizers of layers that share weights how often a batch passes them."""
+    for path, uses in collections.Counter(architecture.layer_paths(model.config.to_dict())).items():
+        for name, quantizer in quantizers(model).items():
+            if f"{path}." in name and isinstance(quantizer.observer, MovingAverageObserver):
+                quantizer.observer.uses = uses
 
 
 def check_options(activations: str, embeddings: str) -> None:
@@ -152,9 +164,18 @@ def set_observers(model: nn.Module, mode: str) -> None:
 def _insert_attention_quantizers(
     model: Any, architecture: Architecture, dynamic: bool
 ) -> Dict[nn.Module, ActivationQuantizer]:
-    """Give every self-attention its quantizers; return the input quantizer its three projections share."""
+    """Give every self-attention its quantizers; return the input quantizers that several linears share.
+
+    These are a self-attention's three projections, and the two linears of a gated unit.
+    """
     shared: Dict[nn.Module, ActivationQuantizer] = {}
     for path, module in list(model.named_modules()):
+        widening = _widening(module, architecture)
+        if widening:
+            device = widening[0].weight.device
+            quantizer = ActivationQuantizer(signed=False, dynamic=dynamic, readers=len(widening)).to(device)
+            module.input_quantizer = quantizer.train(module.training)
+            shared.update((linear, quantizer) for linear in widening)
         projections = _projections(module, architecture)
         if projections is not None:
             quantizers = AttentionQuantizers(dynamic=dynamic).to(projections[0].weight.device)
@@ -221,6 +242,16 @@ def _projections(module: nn.Module, architecture: Architecture) -> Optional[List
     found = [getattr(module, name, None) for name in architecture.modules.projections]
     linears = [linear for linear in found if isinstance(linear, nn.Linear)]
     return linears if len(linears) == len(found) else None
+
+
+def _widening(module: nn.Module, architecture: Architecture) -> List[nn.Linear]:
+    """The two linears of a gated unit that read its input, children of ``module``; else none."""
+    paths = architecture.modules.widening
+    if len(paths) == 1:
+        return []
+    found = [getattr(module, path.rpartition(".")[2], None) for path in paths]
+    linears = [linear for linear in found if isinstance(linear, nn.Linear)]
+    return linears if len(linears) == len(found) else []
 
 
 def _supported_architecture(model: Any) -> Architecture:

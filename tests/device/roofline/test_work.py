@@ -151,3 +151,10 @@ def test_a_profile_gives_each_op_its_part_of_the_bound(program):
     unknown = Profile.from_nanoseconds(program, times.tolist(), [32])
     assert all(op.bound == "" for op in unknown.ops)
     assert "of bound" in unknown.to_text(plain=True)
+
+
+def test_a_linear_without_channels_has_no_work(program):
+    """As a damaged program has it, which `inspect` still describes."""
+    for linear in ops_of(program, Linear):
+        none = dataclasses.replace(linear, k=0)
+        assert work_of(program, none, [7]).l2 >= 0

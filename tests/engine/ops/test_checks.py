@@ -48,6 +48,7 @@ REFUSED: Dict[str, Tuple[Change, str]] = {
     "epsilon": (set_op("layer.0.norm", epsilon=0.0), "its epsilon is 0; it must be positive"),
     "inv_scale": (set_op("layer.0.norm", inv_scale=float("inf")), "its inv_scale is inf"),
     "zero point": (set_op("layer.0.norm", zero_point=256), "its zero_point is 256; it must be 0 to 255"),
+    "kind of norm": (set_op("layer.0.norm", kind=2), "its kind is 2; it must be 0 to 1"),
     "format": (set_op(GATHER, format=6), "its format is 6; it must be 1 to 5"),
     "other format": (set_op(GATHER, format=3), "takes .* bytes; it must take"),
     "activation": (set_op(GATHER, activation=5), "its activation is 5"),

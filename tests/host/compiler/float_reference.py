@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Type
 
 import numpy as np
 
-from obert_edge.bundle.program import Activation
+from obert_edge.bundle.ops import Activation, NormKind
 from obert_edge.host.compiler import ir
 
 _erf = np.vectorize(math.erf)
@@ -18,6 +18,7 @@ FUNCTIONS = {
     Activation.GELU_TANH: lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     Activation.RELU: lambda x: np.maximum(x, 0),
     Activation.TANH: np.tanh,
+    Activation.SILU: lambda x: x / (1 + np.exp(-x)),
 }
 
 
@@ -50,7 +51,7 @@ def _linear(node: ir.Linear, x: np.ndarray, *residual: np.ndarray) -> np.ndarray
 
 
 def _layer_norm(node: ir.LayerNorm, x: np.ndarray) -> np.ndarray:
-    centered = x - x.mean(axis=1, keepdims=True)
+    centered = x - x.mean(axis=1, keepdims=True) if node.kind is NormKind.LAYER else x
     variance = (centered**2).mean(axis=1, keepdims=True)
     return centered / np.sqrt(variance + node.epsilon) * node.gamma + node.beta
 
