@@ -27,13 +27,20 @@ from obert_edge.host.stages.recipe import STAGES, BuildSettings, Recipe, TaskSet
 from obert_edge.host.stages.settings import Rows
 from obert_edge.host.stages.stage import Stage
 from obert_edge.progress import Bar
+from obert_edge.serve.settings import OPTIONS as SERVE_OPTIONS
+from obert_edge.serve.settings import Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _INTERRUPTED = (
     "interrupted: the output was not written. Run the same command again, and a stage goes on from its last "
     "checkpoint."
 )
-_HOST_PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "yaml", "huggingface_hub")
+#: What a verb may miss, and the extra that brings it.
+_EXTRAS = {
+    **dict.fromkeys(("torch", "transformers", "safetensors", "accelerate", "yaml"), "host"),
+    "huggingface_hub": "host",
+    **dict.fromkeys(("starlette", "uvicorn", "httptools", "orjson", "prometheus_client"), "serve"),
+}
 #: Before the names of a task's options, which stand beside those of a stage.
 _TASK = "task__"
 
@@ -58,9 +65,10 @@ def run_command(arguments: Optional[Sequence[str]] = None) -> int:
         _print(_INTERRUPTED, INTERRUPTED.data, as_json)
         return INTERRUPTED.exit_code
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in _HOST_PACKAGES:
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
             raise
-        missing = UsageError(f"{error.name} is not installed", hint="pip install 'obert-edge[host]'")
+        missing = UsageError(f"{error.name} is not installed", hint=f"pip install 'obert-edge[{extra}]'")
         return _fail(missing, as_json)
     return result if isinstance(result, int) else 0
 
@@ -437,6 +445,22 @@ def deploy(bundle: Path, device: str, trusted_keys: Tuple[str, ...], rollback: b
     return _outcome(outcome, as_json)
 
 
+@cli.command(cls=HeadedCommand)
+@click.argument("bundles", metavar="[NAME=]BUNDLE...", nargs=-1, required=True)
+@_together(*map(_click, SERVE_OPTIONS))
+def serve(bundles: Tuple[str, ...], **options: Any) -> int:
+    """Answer for bundles over HTTP: /v1/embeddings, /rerank, /predict, /metrics.
+
+    Each is served by its file's name less its ending, or as NAME. API keys are taken from the environment,
+    OBERT_EDGE_API_KEY or OBERT_EDGE_API_KEY_FILE. SIGHUP reloads, SIGTERM finishes and ends.
+    """
+    from obert_edge.serve.server import serve as run_server
+
+    settings = Settings(**options)
+    _log_to_stderr()
+    return run_server(bundles, settings)
+
+
 @_device_verb("doctor")
 def doctor(bundle: Optional[Path], as_json: bool) -> int:
     """Say what this machine can run."""
@@ -455,6 +479,14 @@ def _outlook(path: Path, target: str) -> List[str]:
         return []
     with Bundle.open(path) as bundle:
         return [outlook(bundle.manifest)]
+
+
+def _log_to_stderr() -> None:
+    """What a server has to say goes to stderr, line by line with the time."""
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
 def _load_task(values: Dict[str, Any], needs_labels: bool = True) -> Any:

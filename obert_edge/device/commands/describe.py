@@ -77,9 +77,9 @@ def printable(text: str) -> str:
 
     Names and labels are whoever built the bundle's, and a terminal obeys what it is sent.
     """
-    return "".join(
-        character if character == "\n" or character.isprintable() else repr(character)[1:-1]
-        for character in text
+    return "\n".join(
+        line if line.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in line)
+        for line in text.split("\n")
     )
 
 

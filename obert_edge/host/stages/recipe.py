@@ -21,7 +21,7 @@ from obert_edge.host.stages.settings import Quantization, TaskSettings, Training
 from obert_edge.host.stages.stage import RecipeContext, Stage
 from obert_edge.host.stages.stage_build import Build, BuildSettings
 from obert_edge.host.stages.stage_drop import Drop, DropSettings
-from obert_edge.host.stages.stage_finetune import Finetune
+from obert_edge.host.stages.stage_finetune import Finetune, FinetuneSettings
 from obert_edge.host.stages.stage_prune import Prune, PruneSettings
 from obert_edge.host.stages.stage_quantize import Quantize, QuantizeSettings
 from obert_edge.host.stages.stage_transfer import Transfer, TransferSettings
@@ -35,6 +35,7 @@ __all__ = [
     "BuildSettings",
     "Distillation",
     "DropSettings",
+    "FinetuneSettings",
     "PruneSettings",
     "Pruning",
     "Quantization",
@@ -71,7 +72,7 @@ class Recipe(Settings):
     output: str = option(path=True, help="Folder for everything the run makes.")
     task: TaskSettings = part(help="The data.")
     trim: Optional[TrimSettings] = part(None, help="Absent: the whole vocabulary stays.")
-    finetune: Optional[Training] = part(
+    finetune: Optional[FinetuneSettings] = part(
         None, help="How to train the dense model; absent: the model is fine-tuned already."
     )
     drop: Optional[DropSettings] = part(None, help="Absent: all layers stay.")
