@@ -47,8 +47,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NAME = "model"
 #: Texts that are asked for; the more, the longer one run over all of them takes.
 _TEXTS = 512
-#: Markdown that is no sentence.
-_NO_SENTENCE = re.compile(r"[|#<!`]|    |\* |\d+\. |- ")
+#: A line of a page that is a sentence, and neither code nor a row of a table.
+_SENTENCE = re.compile(r"[A-Z].*[.!?:]")
 _ENTRY = "from obert_edge.cli import main; main()"
 
 
@@ -113,7 +113,7 @@ def read_texts(path: Optional[Path]) -> List[str]:
     else:
         pages = sorted((ROOT / "docs").rglob("*.md"))
         lines = [line for page in pages for line in page.read_text("utf-8").splitlines()]
-        lines = [line for line in lines if not _NO_SENTENCE.match(line)]
+        lines = [line for line in lines if _SENTENCE.fullmatch(line)]
     found = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not found:
         raise UsageError(f"{path} has no text", hint="give a file with one on each line")

@@ -34,4 +34,4 @@ def test_a_server_below_the_share_that_was_asked_for_is_an_error(tmp_path, capsy
 def test_texts_are_always_the_same_sentences():
     texts = serve_load.read_texts(None)
     assert texts == serve_load.read_texts(None) and len(set(texts)) == len(texts) == 512
-    assert not any(text.startswith(("|", "#", "`")) for text in texts)
+    assert all(text[0].isupper() and text[-1] in ".!?:" for text in texts)
