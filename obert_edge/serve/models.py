@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import re
 import threading
@@ -60,8 +59,13 @@ class Answerer(NamedTuple):
 
 def _answerer(pipeline: Pipeline) -> Answerer:
     if isinstance(pipeline, Embedder):
+        embedder = pipeline
         prompt, skipped = pipeline.prompt_and_tokens()
-        return Answerer(pipeline, prompt, functools.partial(pipeline.vectors, skipped=skipped))
+        return Answerer(
+            pipeline,
+            prompt,
+            lambda results, lengths: embedder.vectors(results, lengths, [skipped] * len(lengths)),
+        )
     if isinstance(pipeline, Classifier):
         classifier = pipeline
         prompt = find_prompt(pipeline.manifest.task, pipeline.prompt_name, pipeline.prompt)

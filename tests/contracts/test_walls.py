@@ -48,6 +48,16 @@ VIOLATIONS = {
         "from obert_edge.targets import base as intruder\n",
         "Data and imports go one way: host, bundle, device",
     ),
+    "an adapter that knows the host": (
+        "adapters/langchain.py",
+        "def late() -> None:\n    import obert_edge.host.compiler\n",
+        "Adapters depend on the device wing, and nothing of ours on them",
+    ),
+    "a host that knows an adapter": (
+        "host/signing.py",
+        "def late() -> None:\n    import obert_edge.adapters.opening\n",
+        "Data and imports go one way: host, bundle, device",
+    ),
     "a format that knows its reader": (
         "bundle/manifest.py",
         "import obert_edge.device.runtime.session as intruder\n",

@@ -82,7 +82,8 @@ class Embedder(Pipeline):
         for at in range(0, len(order), batch_size):
             rows = order[at : at + batch_size]
             encodings = self.encode((texts[row] for row in rows), prompt)
-            found = self.vectors(self.model.run_encodings(encodings), list(map(len, encodings)), skipped)
+            lengths = list(map(len, encodings))
+            found = self.vectors(self.model.run_encodings(encodings), lengths, [skipped] * len(encodings))
             vectors.update(zip(rows, found))
             progress("encoding", at + len(rows), len(order))
         return np.stack([vectors[row] for row in range(len(texts))])
@@ -96,13 +97,15 @@ class Embedder(Pipeline):
         prompt = find_prompt(self.manifest.task, self.prompt_name, self.prompt)
         return prompt, 0 if self._modules().include_prompt or not prompt else self._tokens_of(prompt)
 
-    def vectors(self, results: Mapping[str, np.ndarray], lengths: Sequence[int], skipped: int) -> np.ndarray:
+    def vectors(
+        self, results: Mapping[str, np.ndarray], lengths: Sequence[int], skipped: Sequence[int]
+    ) -> np.ndarray:
         """The embeddings of texts that went through the program.
 
         Args:
             results: what ``Session.run_encodings`` gave for them, by name.
             lengths: tokens of each.
-            skipped: tokens of the prompt that do not count, of :meth:`prompt_and_tokens`.
+            skipped: for each the tokens of the prompt at its start that do not count.
 
         Returns:
             Float32 ``[n, channels]``.
@@ -118,7 +121,11 @@ class Embedder(Pipeline):
         return self.model.modules if self.manifest.task.modules else Modules()
 
     def _pooled(
-        self, modules: Modules, results: Mapping[str, np.ndarray], lengths: Sequence[int], skipped: int
+        self,
+        modules: Modules,
+        results: Mapping[str, np.ndarray],
+        lengths: Sequence[int],
+        skipped: Sequence[int],
     ) -> np.ndarray:
         """One vector for each of some texts, before the modules."""
         if modules.pools:
