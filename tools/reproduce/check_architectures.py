@@ -34,13 +34,6 @@ CHECKPOINTS = {
     "DistilBert, classification, 6 x 768": ["--architecture", "distilbert", "--layers", "6"],
     "Roberta, classification, 12 x 768": ["--architecture", "roberta"],
     "Electra, classification, 12 x 768": ["--architecture", "electra"],
-    "NomicBert, encoder, 12 x 768": ["--architecture", "nomic_bert", "--task", "encoder"],
-    "Gte, encoder, 3 x 768": ["--architecture", "gte", "--task", "encoder", "--layers", "3"],
-    "Jina v3, encoder, 3 x 768": [
-        *("--architecture", "jina_embeddings_v3", "--task", "encoder", "--layers", "3")
-    ],
-    "EuroBert, classification, 12 x 768": ["--architecture", "eurobert"],
-    "Albert, classification, 12 x 768": ["--architecture", "albert"],
     "TinyBERT shape, classification, 4 x 312": ["--shape", "tinybert"],
 }
 
