@@ -172,7 +172,8 @@ class SelfAttention:
         """What is added to the scores of a sequence, float32 [heads or 1, queries, keys]; None: nothing."""
         behind = np.arange(tokens) - np.arange(tokens)[:, None]
         if self.window:
-            return np.where(np.abs(behind) <= self.window, np.float32(0), MASKED)[None]
+            band: Floats = np.where(np.abs(behind) <= self.window, np.float32(0), MASKED)[None]
+            return band
         if self.bias is None:
             return None
         most = self.bias.shape[1] // 2

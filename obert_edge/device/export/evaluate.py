@@ -7,7 +7,7 @@ observed here on the embedded test cases of the bundle.
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, List, Optional, cast
+from typing import Any, Callable, Dict, List, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,6 @@ from obert_edge.device.export.dense import (
     Norm,
     Pool,
     Product,
-    Result,
     Rotation,
     SelfAttention,
 )
@@ -67,9 +66,8 @@ def evaluate(
             values[op.output] = _pool(values[op.input], mask, mean=op.mean)
         elif isinstance(op, Product):
             values[op.output] = values[op.left] * values[op.right]
-        elif not isinstance(op, Result):
-            change = _layer_norm if isinstance(op, Norm) else _rotate
-            values[op.output] = change(values[op.input], cast(Any, op))
+        elif isinstance(op, (Norm, Rotation)):
+            values[op.output] = _changed(values[op.input], op)
     return [values[result.input] for result in model.results]
 
 
@@ -78,6 +76,10 @@ def _embed(ids: Any, types: Any, first: int, op: Embedding) -> Floats:
     if op.position is not None:
         summed = summed + op.position.floats[first : first + ids.shape[1]]
     return summed if op.token_type is None else summed + op.token_type.floats[types]
+
+
+def _changed(x: Floats, op: Union[Norm, Rotation]) -> Floats:
+    return _layer_norm(x, op) if isinstance(op, Norm) else _rotate(x, op)
 
 
 def _layer_norm(x: Floats, op: Norm) -> Floats:
@@ -92,7 +94,8 @@ def _rotate(x: Floats, op: Rotation) -> Floats:
     first, second = np.moveaxis(x.reshape(batch, tokens, op.heads, 2, -1), 3, 0)
     cosine, sine = op.cosine[:tokens, None], op.sine[:tokens, None]
     turned = np.stack([first * cosine - second * sine, second * cosine + first * sine], axis=3)
-    return turned.reshape(x.shape)
+    result: Floats = turned.reshape(x.shape)
+    return result
 
 
 def _activate(x: Floats, activation: Activation) -> Floats:

@@ -182,7 +182,7 @@ class _Graph:
             self.elementwise("MUL", value, self.writer.constant(np.ascontiguousarray(table)))
             for value, table in zip((heads, swapped), tables)
         ]
-        return self.reshape(self.elementwise("ADD", *turned), [self.tokens, op.heads * 2 * half])
+        return self.reshape(self.elementwise("ADD", turned[0], turned[1]), [self.tokens, op.heads * 2 * half])
 
     def _channels(self, value: int, first: int, count: int) -> int:
         """Some channels of [tokens, heads, channels]."""

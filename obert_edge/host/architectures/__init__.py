@@ -113,6 +113,9 @@ def architecture_of(config: Mapping[str, Any], source: object) -> Architecture:
         why = f"its config.json names code of its own (auto_map: {code}), which may compute anything"
         if known:
             nearest = f"where the weights are those of a plain {model_type}, take auto_map out of config.json"
+            if ARCHITECTURES[str(model_type)].renamings:  # published before transformers had it
+                prefix = ARCHITECTURES[str(model_type)].class_prefix
+                nearest += f"; or load it with transformers' own {prefix}Model, and save it again"
     raise CheckpointError(
         f"{source} is a {model_type!r} model; supported are {', '.join(ARCHITECTURES)}"
         + (f". {why[0].upper()}{why[1:]}" if why else ""),

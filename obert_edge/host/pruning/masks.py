@@ -30,7 +30,7 @@ _ENCODER_LINEAR = re.compile(
 
 
 def is_prunable(path: str) -> bool:
-    """Whether a module path is that of one of the six linears of an encoder layer."""
+    """Whether a module path is that of one of the linears of an encoder layer."""
     return _ENCODER_LINEAR.fullmatch(path) is not None
 
 

@@ -174,7 +174,7 @@ def _insert_attention_quantizers(
         if widening:
             device = widening[0].weight.device
             quantizer = ActivationQuantizer(signed=False, dynamic=dynamic, readers=len(widening)).to(device)
-            module.input_quantizer = quantizer.train(module.training)
+            module.input = quantizer.train(module.training)
             shared.update((linear, quantizer) for linear in widening)
         projections = _projections(module, architecture)
         if projections is not None:
