@@ -27,6 +27,8 @@ VERBS = [
     "inspect",
     "keygen",
     "prune",
+    "pull",
+    "push",
     "quantize",
     "run",
     "serve",
