@@ -24,6 +24,8 @@ log = logging.getLogger("obert_edge.serve")
 
 #: What a retry is told to wait, in seconds, at least and at most.
 _SOONEST, _LATEST = 1, 60
+#: Seconds after which it is asked whether the client of a waiting request is still there.
+_PATIENCE = 2.0
 #: The weight of a new batch in the mean of tokens per second.
 _NEWEST = 0.1
 
@@ -187,7 +189,7 @@ class Batcher:
     async def _watch(self, job: Job, disconnected: Callable[[], Any]) -> None:
         """Return when a job is answered, or drop it when its client is gone."""
         # Most jobs are answered before a second task would be worth its making.
-        await asyncio.wait([job.future], timeout=0.25)
+        await asyncio.wait([job.future], timeout=_PATIENCE)
         if job.future.done():
             return
         gone = asyncio.ensure_future(disconnected())
