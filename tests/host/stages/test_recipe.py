@@ -6,7 +6,15 @@ import sys
 import pytest
 
 from obert_edge.errors import UsageError
-from obert_edge.host.stages.recipe import STAGES, Distillation, Pruning, Quantization, Recipe, Training
+from obert_edge.host.stages.recipe import (
+    STAGES,
+    Distillation,
+    FinetuneSettings,
+    Pruning,
+    Quantization,
+    Recipe,
+    Training,
+)
 from obert_edge.host.stages.stage import RecipeContext
 from obert_edge.host.stages.stage_quantize import Quantize
 
