@@ -119,8 +119,9 @@ class Distillation(Settings):
     teacher: Optional[str] = option(
         None,
         path=True,
+        hub=True,
         absent="the stage's own input; in a recipe the fine-tuned model",
-        help="Folder of a fine-tuned model of the task to learn from.",
+        help="Folder of a fine-tuned model of the task to learn from, or its name on a hub.",
     )
     hardness: float = option(
         1.0, minimum=0, maximum=1, help="Share of the teacher's loss: 1 uses no labels, 0 no teacher."

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from obert_edge.errors import UsageError
+from obert_edge.files import no_torn_file
 from obert_edge.host.pruning.criteria import SurgeonOptions
 from obert_edge.host.pruning.criterion import (
     Batch,
@@ -150,8 +151,9 @@ class Surgeon(Criterion):
                     seconds["gradients"] += accumulated - started
                     seconds["saliency"] += time.perf_counter() - accumulated
                     if not last:  # what the last one leaves in memory may stay there
-                        for number, fisher in enumerate(fishers.values()):
-                            fisher.offload(Path(folder) / f"{index}-{number}.f32")
+                        with no_torn_file(Path(folder)):
+                            for number, fisher in enumerate(fishers.values()):
+                                fisher.offload(Path(folder) / f"{index}-{number}.f32")
                     started = time.perf_counter()
                 for what, spent in step.run(target, self.options.rescorings).items():
                     seconds[what] += spent

@@ -16,6 +16,7 @@ from obert_edge.host.data import Answer, Feature, Task
 from obert_edge.host.data.base import SEQUENCE_CLASSIFICATION
 from obert_edge.host.data.embedding import EMBEDDING, PROMPT_TOKENS, Embeddings, Prompts
 from obert_edge.host.data.labels import tell
+from obert_edge.host.hub.download import model_folder
 from obert_edge.host.stages.batching import answer_features
 from obert_edge.host.stages.lengths import fitted_to, fitted_within
 from obert_edge.host.stages.models import (
@@ -50,8 +51,8 @@ def evaluate(
     """Score a model on a split of its task.
 
     Args:
-        model: a float model folder, a quantized one (run with fake quantization in PyTorch), or a
-            bundle (run by the engine).
+        model: a float model folder or its name on a hub, a quantized one (run with fake quantization in
+            PyTorch), or a bundle (run by the engine).
         task: from :func:`obert_edge.host.data.load_task`.
         split: the split of the task to score.
         max_length: tokens per feature; default: the task's.
@@ -69,6 +70,7 @@ def evaluate(
         UsageError: no such split, a value out of range, or predictions that cannot be written.
         CheckpointError: the model cannot be used, or is not one of this task.
         BundleError: the bundle cannot be used.
+        HubError: the model is not on the hub, or that cannot be reached.
         DataError: the split has rows without a label, or texts alone and there is no other model.
     """
     Rows.check(limit=limit)
@@ -78,14 +80,15 @@ def evaluate(
     if predictions is not None:
         check_file(Path(predictions))
         _check_replaceable(Path(predictions))
-    fitted = fit_model(model, task, max_length)
+    here, there = model_folder(model), None if against is None else model_folder(against)
+    fitted = fit_model(here, task, max_length)
     # The other one is refused before the first one works.
-    other = None if against is None else fit_model(against, task, max_length)
-    features, answers, kind = _answer(model, fitted, split, max_length, batch_size, limit, threads)
+    other = None if there is None else fit_model(there, task, max_length)
+    features, answers, kind = _answer(here, fitted, split, max_length, batch_size, limit, threads)
     predicted = fitted.predictions(split, features, answers)
     metrics, agreed = fitted.score(split, features, answers), None
-    if against is not None and other is not None:
-        theirs = _answer(against, other, split, max_length, batch_size, limit, threads)[:2]
+    if there is not None and other is not None:
+        theirs = _answer(there, other, split, max_length, batch_size, limit, threads)[:2]
         if isinstance(fitted, Embeddings):
             compared = fitted.compare(answers, theirs[1])
             metrics, agreed = {**metrics, **compared}, compared.get("mean_cosine")
@@ -320,7 +323,9 @@ def _embeddings(session: Session, features: List[Feature], batch_size: int) -> L
         encodings = [
             Encoding(features[row]["input_ids"], features[row]["token_type_ids"], [], [], []) for row in rows
         ]
-        vectors = embedder.embed_encodings(encodings, [features[row].get(PROMPT_TOKENS, 0) for row in rows])
+        lengths = list(map(len, encodings))
+        skipped = [features[row].get(PROMPT_TOKENS, 0) for row in rows]
+        vectors = embedder.vectors(session.run_encodings(encodings), lengths, skipped)
         for row, vector in zip(rows, vectors):
             answers[row] = {EMBEDDING: vector}
     return answers

@@ -12,6 +12,8 @@ from obert_edge.errors import CheckpointError, DataError, UsageError
 from obert_edge.files import check_apart, check_file, check_folder
 from obert_edge.host.checkpoints.checkpoint import CONFIG, read_model_config
 from obert_edge.host.data.base import ENCODER
+from obert_edge.host.hub.download import model_folder
+from obert_edge.host.hub.source import keep_source
 from obert_edge.host.options import Settings
 from obert_edge.host.stages.companions import transformer_folder
 from obert_edge.host.stages.folders import (
@@ -48,7 +50,7 @@ def run_stage(
 
     Args:
         stage: what to do.
-        model: folder of the model it starts from.
+        model: folder of the model it starts from, or its name on a hub.
         task: from :func:`obert_edge.host.data.load_task`; None for a stage that needs none.
         output: the folder, or file, to write.
         settings: what the stage was told.
@@ -62,12 +64,14 @@ def run_stage(
     Raises:
         UsageError: settings do not go together, or the output exists.
         CheckpointError: the model cannot be used.
+        HubError: it is not on the hub, or that cannot be reached.
         DataError: the data cannot be used.
     """
     source, target = Path(model), Path(output)
     Rows.check(limit=limit)
     check_stage(stage, settings, task)
     check_output(stage, source, target, overwrite=overwrite)
+    source = model_folder(source)
     check_folder_is_model(source)
     task = _with_head(stage, settings, source, with_length(settings, source, task))
 
@@ -89,6 +93,7 @@ def run_stage(
     }
     with output_folder(target, overwrite=overwrite) as folder, work_folder(target, identity) as work:
         report = dataclasses.replace(run(folder, work), sparsity=_sparsity(folder))
+        keep_source(source, folder)
         write_json(folder / REPORT, report.to_dict())
         if (work / LOG_FILE).is_file():
             shutil.copyfile(work / LOG_FILE, folder / LOG_FILE)

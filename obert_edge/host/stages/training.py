@@ -26,11 +26,13 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from obert_edge.errors import CheckpointError, ObertEdgeError, UsageError
+from obert_edge.files import check_room
 from obert_edge.host.checkpoints.pytorch import quiet_transformers
 from obert_edge.host.checkpoints.sentence_embedding import SentenceEmbedding
 from obert_edge.host.data import Feature, Task
 from obert_edge.host.data.base import ENCODER, IGNORED
 from obert_edge.host.data.labels import listed
+from obert_edge.host.hub.download import model_folder
 from obert_edge.host.pruning import DistillationLoss, EmbeddingDistillation, RewindingLearningRate
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.batching import (
@@ -44,7 +46,13 @@ from obert_edge.host.stages.lengths import longest_sequence
 from obert_edge.host.stages.logs import LogCallback, ProgressCallback
 from obert_edge.host.stages.models import check_head, has_head, load_model, read_config
 from obert_edge.host.stages.reports import TrainingFigures
-from obert_edge.host.stages.resume import CHECKPOINTS, CompleteCheckpoint, last_complete_checkpoint, step_of
+from obert_edge.host.stages.resume import (
+    CHECKPOINTS,
+    CompleteCheckpoint,
+    last_complete_checkpoint,
+    step_of,
+    whole_checkpoints,
+)
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.timing import total_steps
 
@@ -246,6 +254,7 @@ def train(
 
     Raises:
         UsageError: ``fp16`` without a GPU.
+        ObertEdgeError: the disk has no room for a checkpoint.
     """
     if options.precision == "fp16" and not torch.cuda.is_available():
         raise UsageError("precision fp16 needs a GPU, and there is none", hint="use bf16 or fp32")
@@ -296,13 +305,19 @@ def train(
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     try:
-        with flushed_denormals(), training_mode(model, options), quiet_transformers():
+        with (
+            whole_checkpoints(work / CHECKPOINTS),
+            contextlib.closing(log),
+            flushed_denormals(),
+            training_mode(model, options),
+            quiet_transformers(),
+        ):
             if last is not None and step_of(last) >= steps:
                 trainer.take(last)
             else:
+                check_room(work, "a checkpoint", checkpoint_bytes(model))
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
-        log.close()
         if bar:
             bar.close()
         if options.gradient_checkpointing:
@@ -316,6 +331,14 @@ def train(
         steps=float(steps),
         seconds=round(time.monotonic() - began, 1),
         loss=next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), None),
+    )
+
+
+def checkpoint_bytes(model: nn.Module) -> int:
+    """About what a checkpoint takes: the weights, and Adam's two moments of those that are trained."""
+    return sum(
+        parameter.numel() * parameter.element_size() * (3 if parameter.requires_grad else 1)
+        for parameter in model.parameters()
     )
 
 
@@ -376,7 +399,7 @@ def make_distillation(
     """
     if plan.none:
         return None
-    folder = Path(plan.teacher) if plan.teacher is not None else source
+    folder = model_folder(plan.teacher) if plan.teacher is not None else source
     theirs, ours = read_config(folder), read_config(source)
     if not has_head(folder, theirs, task):
         head = "is no embedder" if task.head == ENCODER else f"has no {task.head} head"
