@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Sampler
 from obert_edge.host.data import Answer, Feature
 from obert_edge.host.data.base import IGNORED
 from obert_edge.host.pruning.distillation import LABEL_KEYS
+from obert_edge.progress import Progress
 
 #: Outputs [batch, tokens], with one value per token; any other output of two axes has one row per sequence.
 _PER_TOKEN = ("start_logits", "end_logits")
@@ -137,11 +138,12 @@ def answer_features(
     batch_size: int = 32,
     precision: str = "fp32",
     condense: Optional[Callable[[Feature, Answer], Answer]] = None,
+    progress: Optional[Progress] = None,
 ) -> List[Answer]:
     """Run a model over features, longest first so that padding is small; answers in feature order.
 
     The model is put in evaluation mode and left as it was found. ``condense`` makes an answer smaller
-    before it is kept; see :meth:`Task.condense`.
+    before it is kept; see :meth:`Task.condense`. ``progress`` is told how many features are answered.
     """
     accepted = inspect.signature(model.forward).parameters
     collate = PadCollator(pad_token_id)
@@ -160,6 +162,8 @@ def answer_features(
                 for row, index in enumerate(chosen):
                     answer = _unpad(arrays, row, len(features[index]["input_ids"]))
                     answers[index] = condense(features[index], answer) if condense else answer
+                if progress is not None:
+                    progress("answering", start + len(chosen), len(order))
     finally:
         model.train(was_training)
     return [answer for answer in answers if answer is not None]

@@ -27,6 +27,7 @@ from obert_edge.host.stages.models import (
 )
 from obert_edge.host.stages.reports import Score
 from obert_edge.host.stages.settings import Rows, Training
+from obert_edge.progress import Progress
 
 
 def evaluate(
@@ -40,6 +41,7 @@ def evaluate(
     against: Optional[Union[str, Path]] = None,
     predictions: Optional[Union[str, Path]] = None,
     threads: Optional[int] = None,
+    progress: Optional[Progress] = None,
 ) -> Score:
     """Score a model on a split of its task.
 
@@ -54,6 +56,7 @@ def evaluate(
         against: another model to compare answers with.
         predictions: JSON Lines file to write ``{"id", "prediction"}`` to.
         threads: of the engine; default: all.
+        progress: told how many features are answered.
 
     Returns:
         Its metrics; with ``against`` also the share of equal predictions.
@@ -74,11 +77,11 @@ def evaluate(
     fitted = fit_model(model, task, max_length)
     # The other one is refused before the first one works.
     other = None if against is None else fit_model(against, task, max_length)
-    features, answers, kind = _answer(model, fitted, split, max_length, batch_size, limit, threads)
+    features, answers, kind = _answer(model, fitted, split, max_length, batch_size, limit, threads, progress)
     predicted = fitted.predictions(split, features, answers)
     agreed = None
     if against is not None and other is not None:
-        theirs = _answer(against, other, split, max_length, batch_size, limit, threads)[:2]
+        theirs = _answer(against, other, split, max_length, batch_size, limit, threads, progress)[:2]
         agreed = agreement(predicted, other.predictions(split, *theirs))
     metrics = fitted.score(split, features, answers)
     if predictions is not None:
@@ -159,7 +162,7 @@ def answer(
     The task that comes first is the one that scores and reads them: it is in the terms of the model's head.
     """
     fitted = fit_model(model, task, max_length)
-    return fitted, *_answer(model, fitted, split, max_length, batch_size, limit, threads)
+    return fitted, *_answer(model, fitted, split, max_length, batch_size, limit, threads, None)
 
 
 def _answer(
@@ -170,10 +173,11 @@ def _answer(
     batch_size: int,
     limit: Optional[int],
     threads: Optional[int],
+    progress: Optional[Progress],
 ) -> Tuple[List[Feature], List[Answer], str]:
     path = Path(model)
     if path.is_file():
-        return _bundle_answers(path, task, split, max_length, batch_size, limit, threads)
+        return _bundle_answers(path, task, split, max_length, batch_size, limit, threads, progress)
     config = read_config(path)
     features = task.features(split, load_tokenizer(path), max_length=max_length, limit=limit)
     if quantized(path):
@@ -189,6 +193,7 @@ def _answer(
         pad_token_id=config.get("pad_token_id") or 0,
         batch_size=batch_size,
         condense=task.condense,
+        progress=progress,
     )
     return features, answers, kind
 
@@ -254,6 +259,7 @@ def _bundle_answers(
     batch_size: int,
     limit: Optional[int],
     threads: Optional[int],
+    progress: Optional[Progress],
 ) -> Tuple[List[Feature], List[Answer], str]:
     from obert_edge.bundle.container import TOKENIZER, Bundle
     from obert_edge.device.runtime.session import load
@@ -281,4 +287,6 @@ def _bundle_answers(
                     for key, value in arrays.items()
                 }
                 answers[index] = task.condense(features[index], answer)
+            if progress is not None:
+                progress("answering", start + len(chosen), len(order))
     return features, [answer for answer in answers if answer is not None], "bundle"

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from obert_edge.files import atomic_file
 from obert_edge.host.options import part
@@ -81,6 +81,11 @@ class Prune(Stage[PruneSettings]):
     def check(self, settings: PruneSettings, task: Optional[Task]) -> None:
         """The pattern must be one."""
         Pattern.parse(settings.pattern)
+
+    def needed_packages(self, settings: PruneSettings) -> Tuple[str, ...]:
+        """Permuting channels solves assignments with scipy."""
+        needed = super().needed_packages(settings)
+        return (*needed, "scipy") if settings.channel_permutation else needed
 
     def in_recipe(self, settings: PruneSettings, context: RecipeContext) -> PruneSettings:
         """The recipe's own dense model is the teacher, unless another is named."""
