@@ -23,6 +23,7 @@ from obert_edge.device.commands.option import TASK
 from obert_edge.device.commands.option import Option as CommandOption
 from obert_edge.device.commands.verbs import INTERRUPTED, failure
 from obert_edge.errors import ObertEdgeError, UsageError
+from obert_edge.host.packages import TORCH_PACKAGES, require_packages
 from obert_edge.host.stages.recipe import STAGES, BuildSettings, Recipe, TaskSettings
 from obert_edge.host.stages.settings import Rows
 from obert_edge.host.stages.stage import Stage
@@ -116,13 +117,13 @@ def _add_stage(stage: Stage[Any]) -> None:
     """Add the verb of a stage that writes a folder, with the options that its settings declare."""
 
     def run(model: str, output: Path, as_json: bool, **values: Any) -> None:
-        from obert_edge.host.stages import run_stage
-        from obert_edge.host.stages.runner import check_output
+        from obert_edge.host.stages.runner import check_output, run_stage
 
         given = [values[_TASK + "name"] is not None, values[_TASK + "data"] is not None]
         if any(given) and not all(given):
             raise click.UsageError("--task and --data belong together")
         settings, rows = read(stage.settings, values), read(Rows, values)
+        require_packages(f"`{stage.verb}`", stage.needed_packages(settings))
         check_output(stage, Path(model), output)  # before data are read
         task = _load_task(values, stage.needs_labels(settings)) if all(given) else None
         report = run_stage(stage, model, task, output, settings, limit=rows.limit)
@@ -159,9 +160,13 @@ def compress(recipe: Path, dry_run: bool, as_json: bool, **options: Optional[str
         found = plan(Recipe.load(recipe, **options))
         _print(describe(found), found.to_dict(), as_json)
         return
+    loaded = Recipe.load(recipe, **options)
+    require_packages("`compress`", TORCH_PACKAGES)  # it scores what comes out of the stages
+    for stage, settings in loaded.stages():
+        require_packages(f"stage {stage.name}", stage.needed_packages(settings))
     from obert_edge.host.stages import compress as run_recipe
 
-    summary = run_recipe(Recipe.load(recipe, **options))
+    summary = run_recipe(loaded)
     _print(str(summary), summary.to_dict(), as_json)
 
 
@@ -179,6 +184,7 @@ def compress(recipe: Path, dry_run: bool, as_json: bool, **options: Optional[str
 @_json
 def evaluate(model: str, min_agreement: Optional[float], as_json: bool, **options: Any) -> None:
     """Score MODEL, a folder, its name on a hub, or a bundle, on a split of a task."""
+    require_packages("`evaluate`", TORCH_PACKAGES)
     from obert_edge.host.stages.evaluation import check_agreement, require_agreement
     from obert_edge.host.stages.evaluation import evaluate as score
 
@@ -186,7 +192,9 @@ def evaluate(model: str, min_agreement: Optional[float], as_json: bool, **option
     if min_agreement is not None:
         check_agreement(min_agreement, options["against"])
     task = _load_task(options)
-    result = score(model, task, **{key: options[key] for key in options if not key.startswith(_TASK)})
+    given = {key: options[key] for key in options if not key.startswith(_TASK)}
+    with Bar() as bar:
+        result = score(model, task, **given, progress=bar.show)
     _print(str(result), result.to_dict(), as_json)
     if min_agreement is not None:
         require_agreement(result, min_agreement)
@@ -208,7 +216,9 @@ def build(model: str, output: Path, as_json: bool, tflite: bool, **values: Any) 
     from obert_edge.host.stages.stage_build import Build
 
     settings = read(BuildSettings, values)
+    require_packages("`build`", Build().needed_packages(settings))
     if tflite:
+        require_packages("`build --tflite`", ("ai_edge_litert",), "baselines")
         _check_side_files(output)
     path = run_stage(Build(), model, None, output, settings).output
     target = settings.target

@@ -11,7 +11,20 @@ import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    Union,
+)
 
 import numpy as np
 
@@ -133,7 +146,7 @@ _EMBEDDER, _RERANKER = "encoder", "sequence-classification"
 
 def _listed(name: str, texts: Any) -> List[Any]:
     """A list of what was given as many texts."""
-    if isinstance(texts, (str, bytes)) or not hasattr(texts, "__iter__"):
+    if isinstance(texts, (str, bytes, Mapping)) or not hasattr(texts, "__iter__"):
         raise InputError(f"{name} is {type(texts).__name__}; expected a list of texts", hint="pass a list")
     return list(texts)
 
@@ -457,6 +470,9 @@ class Session:
 
         Returns:
             Float32 ``[n, m]``; more is more alike.
+
+        Raises:
+            InputError: they are no embeddings, or have different channels.
         """
         return similarities(self.manifest.task.similarity, np.asarray(left), np.asarray(right))
 

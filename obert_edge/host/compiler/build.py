@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,12 +214,19 @@ def check_output(output: Path, model_dir: Path) -> None:
         model_dir: the folder that is read.
 
     Raises:
-        UsageError: it is a folder, lies below a file, or is a file of the model.
+        UsageError: it is a folder, lies below a file, is a file of the model, or holds something else than a
+            bundle.
+        ObertEdgeError: its folder cannot be written.
     """
     check_file(output)
-    if output.is_file() and output.resolve().parent == Path(model_dir).resolve() and output.suffix != ".oeb":
+    if output.is_file() and output.suffix != ".oeb" and model_dir.resolve() in output.resolve().parents:
         raise UsageError(
             f"the output {output} is a file of the model", hint="name another output, such as model.oeb"
+        )
+    if output.is_file() and output.stat().st_size and not zipfile.is_zipfile(output):
+        raise UsageError(
+            f"the output {output} is there already and is no bundle: it would be lost",
+            hint="name another output, such as one that ends in .oeb",
         )
 
 

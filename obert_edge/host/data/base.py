@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from obert_edge.errors import UsageError
-from obert_edge.host.data.labels import listed
+from obert_edge.host.data.labels import counted, listed
 
 #: One row of a batch by name: model inputs (lists of ints, one per token) and labels. Keys that start with
 #: "_" are the task's own and are not given to the model.
@@ -82,7 +82,7 @@ class Task(abc.ABC):
 
     def describe(self) -> str:
         """The task in one line: its name, and what its labels are."""
-        what = f"{len(self.labels)} labels ({listed(self.labels)})" if self.labels else self.head
+        what = f"{counted(self.labels)} ({listed(self.labels)})" if self.labels else self.head
         return f"{self.name}: {what}"
 
     @property

@@ -15,6 +15,7 @@ from obert_edge.host.data import Answer, Feature
 from obert_edge.host.data.base import IGNORED
 from obert_edge.host.data.embedding import PROMPT_TOKENS
 from obert_edge.host.pruning.distillation import LABEL_KEYS
+from obert_edge.progress import Progress
 
 #: Outputs [batch, tokens], with one value per token; any other output of two axes has one row per sequence.
 _PER_TOKEN = ("start_logits", "end_logits")
@@ -143,11 +144,13 @@ def answer_features(
     precision: str = "fp32",
     condense: Optional[Callable[[Feature, Answer], Answer]] = None,
     read: Optional[AnswerReader] = None,
+    progress: Optional[Progress] = None,
 ) -> List[Answer]:
     """Run a model over features, longest first so that padding is small; answers in feature order.
 
     The model is put in evaluation mode and left as it was found. ``condense`` makes an answer smaller
     before it is kept; see :meth:`Task.condense`. ``read`` makes answers of outputs; default: the logits.
+    ``progress`` is told how many features are answered.
     """
     accepted = inspect.signature(model.forward).parameters
     collate = PadCollator(pad_token_id)
@@ -166,6 +169,8 @@ def answer_features(
                 for row, index in enumerate(chosen):
                     answer = _unpad(arrays, row, len(features[index]["input_ids"]))
                     answers[index] = condense(features[index], answer) if condense else answer
+                if progress is not None:
+                    progress("answering", start + len(chosen), len(order))
     finally:
         model.train(was_training)
     return [answer for answer in answers if answer is not None]

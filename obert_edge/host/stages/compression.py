@@ -19,6 +19,7 @@ from obert_edge.host.stages.recipe import Recipe
 from obert_edge.host.stages.reports import Score, Summary
 from obert_edge.host.stages.runner import check_folder_is_model, check_stage, run_stage, with_length
 from obert_edge.host.stages.stage import RecipeContext
+from obert_edge.progress import shown
 
 if TYPE_CHECKING:
     from obert_edge.host.data import Task
@@ -68,11 +69,11 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
             run_stage(stage, current, task, result, told, progress=progress)
         if stage.writes_file:
             if task.labeled and has_head(current, read_config(current), task):
-                scores.append(_scored(recipe, task, stage.name, result, teacher or current))
+                scores.append(_scored(recipe, task, stage.name, result, progress, teacher or current))
             continue
         current, context = result, stage.tell_others(context, result)
         if task.labeled and has_head(result, read_config(result), task):
-            scores.append(_scored(recipe, task, stage.name, result, teacher))
+            scores.append(_scored(recipe, task, stage.name, result, progress, teacher))
     summary = Summary(recipe.to_dict(), scores)
     write_json(output / SUMMARY, summary.to_dict())
     return summary
@@ -120,16 +121,20 @@ def _with_defaults(content: Dict[str, Any]) -> Dict[str, Any]:
         return content
 
 
-def _scored(recipe: Recipe, task: Task, stage: str, result: Path, against: Optional[Path] = None) -> Score:
+def _scored(
+    recipe: Recipe, task: Task, stage: str, result: Path, progress: bool, against: Optional[Path] = None
+) -> Score:
     """Score a stage's result once; the score is kept beside it."""
     path = result.parent / f"{result.name}.score.json"
     if not path.is_file():
-        score = evaluate(
-            result,
-            task,
-            split=recipe.task.evaluate,
-            max_length=recipe.task.max_length,
-            against=against,
-        )
+        with shown(progress) as told:
+            score = evaluate(
+                result,
+                task,
+                split=recipe.task.evaluate,
+                max_length=recipe.task.max_length,
+                against=against,
+                progress=told,
+            )
         write_json(path, score.to_dict())
     return Score(**json.loads(path.read_text(encoding="utf-8")), stage=stage)

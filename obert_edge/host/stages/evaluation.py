@@ -31,6 +31,7 @@ from obert_edge.host.stages.models import (
 )
 from obert_edge.host.stages.reports import Score
 from obert_edge.host.stages.settings import Rows, Training
+from obert_edge.progress import Progress
 
 if TYPE_CHECKING:
     from obert_edge.device.runtime.session import Session
@@ -47,6 +48,7 @@ def evaluate(
     against: Optional[Union[str, Path]] = None,
     predictions: Optional[Union[str, Path]] = None,
     threads: Optional[int] = None,
+    progress: Optional[Progress] = None,
 ) -> Score:
     """Score a model on a split of its task.
 
@@ -61,6 +63,7 @@ def evaluate(
         against: another model to compare answers with.
         predictions: JSON Lines file to write ``{"id", "prediction"}`` to.
         threads: of the engine; default: all.
+        progress: told how many features are answered.
 
     Returns:
         Its metrics; with ``against`` also the share of equal predictions, or, of embeddings, their mean
@@ -84,11 +87,11 @@ def evaluate(
     fitted = fit_model(here, task, max_length)
     # The other one is refused before the first one works.
     other = None if there is None else fit_model(there, task, max_length)
-    features, answers, kind = _answer(here, fitted, split, max_length, batch_size, limit, threads)
+    features, answers, kind = _answer(here, fitted, split, max_length, batch_size, limit, threads, progress)
     predicted = fitted.predictions(split, features, answers)
     metrics, agreed = fitted.score(split, features, answers), None
     if there is not None and other is not None:
-        theirs = _answer(there, other, split, max_length, batch_size, limit, threads)[:2]
+        theirs = _answer(there, other, split, max_length, batch_size, limit, threads, progress)[:2]
         if isinstance(fitted, Embeddings):
             compared = fitted.compare(answers, theirs[1])
             metrics, agreed = {**metrics, **compared}, compared.get("mean_cosine")
@@ -177,7 +180,7 @@ def answer(
     The task that comes first is the one that scores and reads them: it is in the terms of the model's head.
     """
     fitted = fit_model(model, task, max_length)
-    return fitted, *_answer(model, fitted, split, max_length, batch_size, limit, threads)
+    return fitted, *_answer(model, fitted, split, max_length, batch_size, limit, threads, None)
 
 
 def _answer(
@@ -188,10 +191,11 @@ def _answer(
     batch_size: int,
     limit: Optional[int],
     threads: Optional[int],
+    progress: Optional[Progress],
 ) -> Tuple[List[Feature], List[Answer], str]:
     path = Path(model)
     if path.is_file():
-        return _bundle_answers(path, task, split, max_length, batch_size, limit, threads)
+        return _bundle_answers(path, task, split, max_length, batch_size, limit, threads, progress)
     config = read_config(path)
     features = task.features(split, task_tokenizer(path, task), max_length=max_length, limit=limit)
     if quantized(path):
@@ -208,6 +212,7 @@ def _answer(
         batch_size=batch_size,
         condense=task.condense,
         read=answer_reader(path, task),
+        progress=progress,
     )
     return features, answers, kind
 
@@ -276,6 +281,7 @@ def _bundle_answers(
     batch_size: int,
     limit: Optional[int],
     threads: Optional[int],
+    progress: Optional[Progress],
 ) -> Tuple[List[Feature], List[Answer], str]:
     from obert_edge.bundle.container import TOKENIZER, Bundle
     from obert_edge.device.runtime.session import load
@@ -305,6 +311,8 @@ def _bundle_answers(
                     for key, value in arrays.items()
                 }
                 answers[index] = task.condense(features[index], answer)
+            if progress is not None:
+                progress("answering", start + len(chosen), len(order))
     return features, [answer for answer in answers if answer is not None], "bundle"
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Union, cast
 
 from obert_edge.errors import CheckpointError, DataError, UsageError
-from obert_edge.files import check_apart, check_file, check_folder
+from obert_edge.files import check_apart, check_folder
 from obert_edge.host.checkpoints.checkpoint import CONFIG, read_model_config
 from obert_edge.host.data.base import ENCODER
 from obert_edge.host.hub.download import model_folder
 from obert_edge.host.hub.source import keep_source
 from obert_edge.host.options import Settings
+from obert_edge.host.packages import require_packages
 from obert_edge.host.stages.companions import transformer_folder
 from obert_edge.host.stages.folders import (
     EVENTS,
@@ -107,9 +107,10 @@ def check_stage(stage: Stage[S], settings: S, task: Optional[Task]) -> None:
     """Refuse a stage that cannot do what it was told with the task there is.
 
     Raises:
-        UsageError: it needs a task, or its settings do not go together.
+        UsageError: it needs a task, its settings do not go together, or a package is not installed.
         DataError: it learns from labels, and the task has none.
     """
+    require_packages(f"stage {stage.name}", stage.needed_packages(settings))
     if task is None and stage.needs_task:
         raise UsageError(f"stage {stage.name} needs a task", hint="name one with --task and --data")
     stage.check(settings, task)
@@ -155,14 +156,9 @@ def check_output(stage: Stage[Any], source: Path, target: Path, *, overwrite: bo
         if (source / CONFIG).is_file():  # else it is no model, which is said where it is read
             check_apart(target, source, replaced=overwrite)
         return
-    check_file(target)
-    if target.is_file() and target.suffix != ".oeb" and source.resolve() in target.resolve().parents:
-        raise UsageError(f"the output {target} is a file of the model", hint="name another output")
-    if target.is_file() and target.stat().st_size and not zipfile.is_zipfile(target):
-        raise UsageError(
-            f"the output {target} is there already and is no bundle: it would be lost",
-            hint="name another output, such as one that ends in .oeb",
-        )
+    from obert_edge.host.compiler.build import check_output as check_bundle
+
+    check_bundle(target, source)
 
 
 def check_folder_is_model(source: Path) -> None:

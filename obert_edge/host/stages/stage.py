@@ -21,6 +21,7 @@ from typing import (
     Mapping,
     Optional,
     Sequence,
+    Tuple,
     Type,
     TypeVar,
 )
@@ -28,6 +29,7 @@ from typing import (
 from obert_edge.errors import DataError
 from obert_edge.host.data.base import ENCODER
 from obert_edge.host.options import Settings
+from obert_edge.host.packages import TORCH_PACKAGES, TRAINING_PACKAGES
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, TrainingFigures
 from obert_edge.host.stages.settings import Training
@@ -125,6 +127,11 @@ class Stage(ABC, Generic[S]):
         Raises:
             UsageError: settings do not go together, or with the task.
         """
+
+    def needed_packages(self, settings: S) -> Tuple[str, ...]:
+        """The optional packages that it cannot do without, with these settings."""
+        training = settings if isinstance(settings, Training) else getattr(settings, "training", None)
+        return TORCH_PACKAGES if training is None or training.none else TRAINING_PACKAGES
 
     def in_recipe(self, settings: S, context: RecipeContext) -> S:
         """The settings with what the other stages of a recipe say."""

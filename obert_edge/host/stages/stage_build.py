@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Optional, Tuple
 
 from obert_edge.host.checkpoints.quantization_format import ACTIVATIONS, EMBEDDINGS
 from obert_edge.host.options import Settings, option
@@ -115,6 +115,10 @@ class Build(Stage[BuildSettings]):
         """See :meth:`Stage.check`; a key that cannot sign is refused before anything is trained."""
         if settings.sign is not None:
             read_signer(settings.sign)
+
+    def needed_packages(self, settings: BuildSettings) -> Tuple[str, ...]:
+        """Torch only calibrates and measures, and is asked for where that is due."""
+        return ("safetensors",)
 
     def output_name(self, number: int) -> str:
         """A recipe has one bundle."""

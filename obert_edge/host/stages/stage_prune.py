@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from obert_edge.errors import UsageError
 from obert_edge.files import atomic_file
@@ -95,6 +95,11 @@ class Prune(Stage[PruneSettings]):
                 f"gradients_of is outputs, which method {settings.method} takes no gradients of",
                 hint="use --method obert, or leave --gradients-of out",
             )
+
+    def needed_packages(self, settings: PruneSettings) -> Tuple[str, ...]:
+        """Permuting channels solves assignments with scipy."""
+        needed = super().needed_packages(settings)
+        return (*needed, "scipy") if settings.channel_permutation else needed
 
     def in_recipe(self, settings: PruneSettings, context: RecipeContext) -> PruneSettings:
         """The recipe's own dense model is the teacher, unless another is named."""
