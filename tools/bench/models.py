@@ -38,6 +38,19 @@ SHAPES: Dict[str, Tuple[int, int, int, int]] = {
     "bert-base": (12, 768, 12, 3072),
     "minilm-l6": (6, 384, 12, 1536),
     "tinybert": (4, 312, 12, 1200),
+    "distilbert-base": (6, 768, 12, 3072),
+    "modernbert-base": (22, 768, 12, 1152),
+}
+#: The shape of each family's base size.
+BASE_SHAPES: Dict[str, str] = {
+    "bert": "bert-base",
+    "distilbert": "distilbert-base",
+    "roberta": "bert-base",
+    "electra": "bert-base",
+    "xlm-roberta": "bert-base",
+    "camembert": "bert-base",
+    "mpnet": "bert-base",
+    "modernbert": "modernbert-base",
 }
 CLASS_PREFIXES = {
     "bert": "Bert",
