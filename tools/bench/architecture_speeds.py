@@ -1,8 +1,8 @@
 """Compare every architecture's speed with ONNX Runtime, and a layer's cost with that of BERT-base.
 
-    python -m tools.bench.architecture_speeds --models MODELS                # docs/results/architecture_speeds
-    python -m tools.bench.architecture_speeds --models MODELS --resume       # those not measured yet
-    python -m tools.bench.architecture_speeds --models MODELS --only mpnet   # measure one again
+    python -m tools.bench.architecture_speeds --models MODELS               # all; docs/results
+    python -m tools.bench.architecture_speeds --models MODELS --resume      # those not measured yet
+    python -m tools.bench.architecture_speeds --models MODELS --only mpnet  # measure one again
 
 A model of each family's base size, random weights, dense and 80 % sparse in blocks of 4x1. Beside each run
 ONNX Runtime in FP32 and INT8 with the same model, and our engine with BERT-base of the same sparsity, every
@@ -39,9 +39,10 @@ INTRODUCTION = """# The speed of every architecture
     {command}
 
 {machine}, {threads} threads, 1 x {length} tokens, kernels {implementation}.
-Random weights of each family's base size; medians of a run, with the 5th and 95th percentile of the ratios over {rounds} rounds.
+Random weights of each family's base size.
+Times are medians; a ratio has its 5th and 95th percentile over {rounds} rounds.
 Every engine runs in a process of its own, in turns with the others.
-"A layer over BERT-base's" is the time of a run by layer, over that of BERT-base of the same sparsity in the same rounds.
+The last column is the time of a run by layer, over that of BERT-base of the same sparsity in the same rounds.
 ONNX Runtime is {onnxruntime}, INT8 with weights by output channel and dynamic activations.
 """
 HEADERS = ["architecture", "weights", "layers", "ms", "over ONNX Runtime FP32", "over INT8", "MB"]
