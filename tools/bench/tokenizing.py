@@ -3,9 +3,9 @@
     python -m tools.bench.tokenizing --text valid.txt.gz --text test.txt.gz --models MODELS
 
 Vocabularies of real sizes are trained on the texts (a line each; the page's are WikiText-2's), and the first
-4,000 lines of at least 20 characters are cut one by one, as a device does it, by both. Their ids are compared.
+4,000 lines of at least 20 characters are cut one by one, as a device does it, by both.
 Then a text of 20 and one of 128 tokens go through `predict` of a bundle in MODELS (a random MiniLM-L6, 80 %
-4x1, made where it is not there), once with each.
+4x1, made where it is not there), once with each. Lines with other ids are counted.
 
 Needs: a quiet machine and the host's packages (torch, transformers).
 Takes: about four minutes on two cores.
