@@ -29,6 +29,7 @@ VERBS = [
     "prune",
     "quantize",
     "run",
+    "serve",
     "sign",
     "transfer",
     "trim-vocabulary",

@@ -34,6 +34,16 @@ CHECKPOINTS = {
     "DistilBert, classification, 6 x 768": ["--architecture", "distilbert", "--layers", "6"],
     "Roberta, classification, 12 x 768": ["--architecture", "roberta"],
     "Electra, classification, 12 x 768": ["--architecture", "electra"],
+    "DeBERTa v3, classification, 6 x 768": [
+        *("--architecture", "deberta-v2", "--shape", "deberta-v3-small"),
+    ],
+    "NomicBert, encoder, 12 x 768": ["--architecture", "nomic_bert", "--task", "encoder"],
+    "Gte, encoder, 3 x 768": ["--architecture", "gte", "--task", "encoder", "--layers", "3"],
+    "Jina v3, encoder, 3 x 768": [
+        *("--architecture", "jina_embeddings_v3", "--task", "encoder", "--layers", "3")
+    ],
+    "EuroBert, classification, 12 x 768": ["--architecture", "eurobert"],
+    "Albert, classification, 12 x 768": ["--architecture", "albert"],
     "TinyBERT shape, classification, 4 x 312": ["--shape", "tinybert"],
 }
 
@@ -64,7 +74,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             make = [sys.executable, "-m", "tools.bench.models", "--sparsity", "0.8", "--pattern", "4x1"]
             make += [*differing, "--build", "x86", "--overwrite", "-o", str(folder.resolve())]
             subprocess.run(make, check=True, cwd=ROOT)
-        verify = [sys.executable, "-m", "obert_edge.cli", "verify", str(bundle), "--json"]
+        verify = [sys.executable, "-P", "-m", "obert_edge.cli", "verify", str(bundle), "--json"]
         result = subprocess.run(verify, check=False, stdout=subprocess.PIPE)
         failures += result.returncode != 0
         found = json.loads(result.stdout or "{}")

@@ -7,6 +7,7 @@ help, and the command line offers it as soon as it is there. ``metadata`` may ad
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import re
@@ -94,7 +95,8 @@ class TaskOption:
         )
 
 
-def options_of(pipeline: Type[Any]) -> Dict[str, TaskOption]:
+@functools.cache
+def options_of(pipeline: Type[Any]) -> Mapping[str, TaskOption]:
     """The options of a pipeline by name: the fields with a default, in order."""
     hints = typing.get_type_hints(pipeline)
     helps = _helps(pipeline)

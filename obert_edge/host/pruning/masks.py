@@ -17,8 +17,8 @@ from obert_edge.host.pruning.settings import Pruning
 
 
 def _layer_linears(architecture: Architecture) -> str:
-    """A pattern of the paths, inside the encoder, of the six linears of every layer."""
-    layer = re.escape(architecture.layer.format(i="LAYER")).replace("LAYER", r"\d+")
+    """A pattern of the paths, inside the encoder, of the linears of every layer."""
+    layer = re.escape(architecture.layer.format(i="LAYER", j="LAYER")).replace("LAYER", r"\d+")
     return rf"{layer}\.(?:{'|'.join(map(re.escape, architecture.modules.linears))})"
 
 

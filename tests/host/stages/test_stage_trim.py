@@ -47,7 +47,7 @@ def make(folder: Path, kind: str, head: str = HEAD) -> Tokenizer:
             "num_hidden_layers": 1,
             "num_attention_heads": 2,
         }
-    if kind == "electra":
+    if ARCHITECTURES[kind].fields.embedding == "embedding_size":
         sizes["embedding_size"] = 16
     if ARCHITECTURES[kind].rotary:
         sizes |= {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")}
