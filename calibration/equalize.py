@@ -110,7 +110,9 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
     modules: Dict[str, nn.Linear] = {}
     for layer in layers:
         modules.update({path: model.get_submodule(path) for path in vars(layer).values()})
-    watched = [path for layer in layers for path in (layer.query, layer.key, layer.value)]
+    watched = [layer.value for layer in layers]
+    if not values_alone:  # else the linears of queries and keys may project positions as well
+        watched += [path for layer in layers for path in (layer.query, layer.key)]
     inputs = [layer.output for layer in layers] if relu else []
     training = model.training
     model.eval()
@@ -125,7 +127,8 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
     changed: List[str] = []
     for layer in layers:
         _equalize_attention(modules, layer, ranges, heads, values_alone=values_alone)
-        changed += [layer.query, layer.key, layer.value, layer.attention_output]
+        changed += [layer.value, layer.attention_output]
+        changed += [] if values_alone else [layer.query, layer.key]
         if relu:
             _equalize_feed_forward(modules[layer.intermediate], modules[layer.output], ranges[layer.output])
             changed += [layer.intermediate, layer.output]

@@ -98,7 +98,8 @@ class BundleTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         found = vars(self).get("_opened")
         if found is None or found[0] != wanted:
             found = (wanted, Opened(self.bundle, self.threads, self.trusted_keys))
-            vars(self)["_opened"] = found
+            # Not of the parameters, so it is left out of pickles and copies; see __getstate__.
+            self._opened = found
         session: Session = found[1].session
         return session
 

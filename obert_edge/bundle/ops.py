@@ -442,7 +442,17 @@ class Attention(Op):
         "position_key_scale",
         "position_query_scale",
     )
-    FIELD_READERS: ClassVar[Mapping[str, int]] = {"bias": 3, "row_of_distance": 3, "position_key": 3, "position_query": 3, "position_key_scale": 3, "position_query_scale": 3, "distances": 3, "window": 3, "positions": 3}
+    FIELD_READERS: ClassVar[Mapping[str, int]] = {
+        "bias": 3,
+        "row_of_distance": 3,
+        "position_key": 3,
+        "position_query": 3,
+        "position_key_scale": 3,
+        "position_query_scale": 3,
+        "distances": 3,
+        "window": 3,
+        "positions": 3,
+    }
 
 
 @dataclass(frozen=True)

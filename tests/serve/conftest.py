@@ -24,11 +24,27 @@ _ENTRY = "from obert_edge.cli import main; main()"
 class Server:
     """`obert-edge serve` in a process of its own."""
 
-    def __init__(self, *arguments: object, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: object,
+        environment: dict[str, str] | None = None,
+        wrapper: tuple[str, ...] = (),
+        **options,
+    ) -> None:
         where = [] if "--uds" in arguments else ["--port", "0"]
-        command = [sys.executable, "-c", _ENTRY, "serve", *map(str, arguments), *where, "--threads", "1"]
+        command = [
+            *wrapper,
+            sys.executable,
+            "-c",
+            _ENTRY,
+            "serve",
+            *map(str, arguments),
+            *where,
+            "--threads",
+            "1",
+        ]
         self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+            command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}, **options
         )
         self.lines: list[str] = []
         self.place = ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import shutil
 import signal
+import socket
 import threading
 
 import httpx
@@ -106,21 +108,21 @@ def test_a_request_whose_body_is_still_coming_is_answered_after_sigterm(serving,
 
 
 def test_a_killed_server_breaks_connections_and_another_takes_its_place(serving, place, tmp_path):
-    socket = tmp_path / "socket"
-    server = serving(place, "--uds", socket)
+    path = tmp_path / "socket"
+    server = serving(place, "--uds", path)
     load = Load(server, BODY)
     assert server.stop(signal.SIGKILL) == -signal.SIGKILL
     load.end()
     assert set(load.statuses) == {200}
     assert {answer.tobytes() for answer in load.answers} == {expected(place)}
     assert len(load.broken) == CLIENTS
-    assert socket.exists()  # nobody could take it away, and it is in nobody's way
-    again = serving(place, "--uds", socket)
-    assert socket.stat().st_mode & 0o777 == 0o660
+    assert path.exists()  # nobody could take it away, and it is in nobody's way
+    again = serving(place, "--uds", path)
+    assert path.stat().st_mode & 0o777 == 0o660
     with again.http() as http:
         assert http.post("/v1/embeddings", json=BODY).status_code == 200
     assert again.stop() == 0
-    assert not socket.exists()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("how", ["SIGHUP", "watch"])
@@ -168,3 +170,20 @@ def test_more_requests_than_places_are_told_to_come_again(serving, place):
             assert int(answer.headers["Retry-After"]) >= 1
             assert answer.json()["error"]["code"] == "queue_full"
     assert 429 in statuses
+
+
+def test_connections_wait_in_a_socket_that_a_service_manager_holds(serving, place):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        manager = {
+            "environment": {"LISTEN_FDS": "1"},
+            "wrapper": ("/bin/sh", "-c", 'export LISTEN_PID=$$; exec "$@"', "sh"),
+            "preexec_fn": lambda: os.dup2(listening.fileno(), 3),
+            "pass_fds": (3,),
+        }
+        server = serving(place, **manager)
+        assert server.place == f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert server.stop() == 0
+        with concurrent.futures.ThreadPoolExecutor(1) as pool, server.http() as http:
+            asked = pool.submit(http.post, "/v1/embeddings", json=BODY)
+            assert serving(place, **manager).place == server.place
+            assert asked.result().status_code == 200

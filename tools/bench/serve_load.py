@@ -35,6 +35,7 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 import obert_edge
+from obert_edge.device.bench.interference import CpuWatch
 from obert_edge.device.runtime import machine
 from obert_edge.errors import UsageError, VerificationError
 from obert_edge.files import atomic_file
@@ -46,8 +47,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NAME = "model"
 #: Texts that are asked for; the more, the longer one run over all of them takes.
 _TEXTS = 512
-#: Markdown that is no sentence.
-_NO_SENTENCE = re.compile(r"[|#<!`]|    |\* |\d+\. |- ")
+#: A line of a page that is a sentence, and neither code nor a row of a table.
+_SENTENCE = re.compile(r"[A-Z].*[.!?:]")
 _ENTRY = "from obert_edge.cli import main; main()"
 
 
@@ -112,7 +113,7 @@ def read_texts(path: Optional[Path]) -> List[str]:
     else:
         pages = sorted((ROOT / "docs").rglob("*.md"))
         lines = [line for page in pages for line in page.read_text("utf-8").splitlines()]
-        lines = [line for line in lines if not _NO_SENTENCE.match(line)]
+        lines = [line for line in lines if _SENTENCE.fullmatch(line)]
     found = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not found:
         raise UsageError(f"{path} has no text", hint="give a file with one on each line")
@@ -138,18 +139,21 @@ def measure(options: argparse.Namespace, texts: List[str]) -> Dict[str, Any]:
             for text in texts
         ]
         implementation = session.implementation
-    before = run_limit(options, own)
+    before, before_cpu = run_limit(options, own)
     with serving(options, own) as (host, port, process):
         bodies = [json.dumps({"model": NAME, "input": text, "encoding_format": "base64"}) for text in texts]
         expected = [base64.b64encode(vector.tobytes()) for vector in vectors]
         requests = [_request(host, body.encode()) for body in bodies]
         at_start, own_start = cpu_seconds(process.pid), time.process_time()
+        watch = CpuWatch([process.pid, os.getpid()])
         outcome = asyncio.run(load(host, port, requests, expected, options.clients, options.seconds))
         server_cpu = cpu_seconds(process.pid) - at_start
         client_cpu = time.process_time() - own_start
+        interference = watch.read()
         counted = scrape(host, port)
-    after = run_limit(options, own)
+    after, after_cpu = run_limit(options, own)
     limit = (before + after) / 2
+    limit_cpu = (before_cpu + after_cpu) / 2
     milliseconds = 1000 * np.array(outcome.seconds)
     throughput = len(milliseconds) / outcome.duration
     batches = counted["obert_edge_batch_texts_count"]
@@ -171,6 +175,9 @@ def measure(options: argparse.Namespace, texts: List[str]) -> Dict[str, Any]:
         "limit_before": round(before, 1),
         "limit_after": round(after, 1),
         "share": round(throughput / limit, 4),
+        "server_cpu_ms": round(1000 * server_cpu / len(milliseconds), 3),
+        "limit_cpu_ms": round(1000 * limit_cpu, 3),
+        "cpu_share": round(limit_cpu / (server_cpu / len(milliseconds)), 4),
         "p50_ms": round(float(np.percentile(milliseconds, 50)), 1),
         "p99_ms": round(float(np.percentile(milliseconds, 99)), 1),
         "max_ms": round(float(milliseconds.max()), 1),
@@ -179,17 +186,20 @@ def measure(options: argparse.Namespace, texts: List[str]) -> Dict[str, Any]:
         "server_cpu": round(server_cpu / outcome.duration, 3),
         "client_cpu": round(client_cpu / outcome.duration, 3),
         "separate_cpus": own != others,
+        "interference": interference.to_text() if interference is not None else "",
+        "measure_again": interference is not None and interference.significant,
     }
 
 
-def run_limit(options: argparse.Namespace, own: Set[int]) -> float:
-    """Texts per second of `encode` alone, in a process of its own on the server's CPUs."""
+def run_limit(options: argparse.Namespace, own: Set[int]) -> Tuple[float, float]:
+    """Texts per second of `encode` alone, in a process of its own on the server's CPUs, and CPU s of each."""
     command = [sys.executable, "-m", "tools.bench.serve_load", str(options.bundle)]
     command += ["--threads", str(options.threads), "--limit-seconds", str(options.limit_seconds)]
     command += ["--limit-only", ",".join(map(str, sorted(own)))]
     command += ["--texts", str(options.texts)] if options.texts else []
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-    return float(done.stdout)
+    throughput, cpu = map(float, done.stdout.split())
+    return throughput, cpu
 
 
 def _measure_limit(options: argparse.Namespace, texts: List[str]) -> int:
@@ -197,11 +207,11 @@ def _measure_limit(options: argparse.Namespace, texts: List[str]) -> int:
     with obert_edge.load(options.bundle, threads=options.threads) as session:
         session.encode(texts[:64])
         done = 0
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         while time.perf_counter() - began < options.limit_seconds:
             session.encode(texts)
             done += len(texts)
-        print(done / (time.perf_counter() - began))
+        print(done / (time.perf_counter() - began), (time.process_time() - cpu) / done)
     return 0
 
 
@@ -309,6 +319,11 @@ def render(figures: Dict[str, Any]) -> str:
             f"{figures['limit_before']:.1f} and {figures['limit_after']:.1f} texts/s",
         ),
         ("share of the limit", f"**{100 * figures['share']:.1f} %**"),
+        (
+            "CPU of a text: server, `encode`",
+            f"{figures['server_cpu_ms']:.2f} and {figures['limit_cpu_ms']:.2f} ms",
+        ),
+        ("share of the limit by CPU time", f"{100 * figures['cpu_share']:.1f} %"),
         ("p50", f"{figures['p50_ms']:.1f} ms"),
         ("p99", f"{figures['p99_ms']:.1f} ms"),
         ("longest", f"{figures['max_ms']:.1f} ms"),
@@ -319,6 +334,7 @@ def render(figures: Dict[str, Any]) -> str:
         ("CPUs that the server kept busy", f"{figures['server_cpu']:.2f}"),
         ("CPUs that the clients kept busy", f"{figures['client_cpu']:.2f}"),
     ]
+    repeat = "**Measure this again:** " if figures["measure_again"] else ""
     lines = [
         "# Serving under load",
         "",
@@ -332,6 +348,7 @@ def render(figures: Dict[str, Any]) -> str:
         "",
         *table(("", ""), rows),
         "",
+        *([f"{repeat}During the load {figures['interference']}."] if figures["interference"] else []),
         "The limit is `Session.encode` of the same texts on the same CPUs, 32 at once, sorted by length.",
         "How the server works is in the [guide](../guides/serving.md), and the figures are in "
         "[serving.json](serving.json).",

@@ -153,7 +153,12 @@ def _check_number(name: str, value: Optional[int], smallest: int, largest: Optio
     """Refuse what is no whole number in a range; None: it is not given, or the range is open."""
     if value is None:
         return
-    if not isinstance(value, int) or value < smallest or (largest is not None and value > largest):
+    if (
+        not isinstance(value, int)
+        or isinstance(value, bool)
+        or value < smallest
+        or (largest is not None and value > largest)
+    ):
         to = "" if largest is None else f" to {largest}"
         raise UsageError(
             f"{name} is {value!r}; expected a whole number from {smallest}{to}", hint="leave it out"

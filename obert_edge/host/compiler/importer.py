@@ -67,6 +67,9 @@ class _Importer:
             self.bias = self._relative_bias(f"{config.base}{architecture.relative_bias}.weight")
         if config.relative is not None:
             self.positions = self._position_rows(config.relative)
+        elif architecture.relative_positions is not None:  # a norm of rows that the model does not have
+            norm = f"{config.base}{architecture.relative_positions.norm}"
+            self.used.update((f"{norm}.weight", f"{norm}.bias"))
         for i, path in enumerate(config.layer_paths):
             prefix = config.base + path
             times = config.layer_paths[:i].count(path)

@@ -109,5 +109,7 @@ def _read_kept(path: Path) -> Optional[SourceFacts]:
     if not isinstance(content, dict):
         return None
     texts = {name: content.get(name, "") for name in ("repository", "commit", "license", "pipeline_tag")}
-    lists = {name: _texts(content.get(name)) for name in ("base_models", "languages")}
-    return SourceFacts(**texts, **lists) if all(isinstance(text, str) for text in texts.values()) else None
+    if not all(isinstance(text, str) for text in texts.values()):
+        return None
+    bases, languages = (_texts(content.get(name)) for name in ("base_models", "languages"))
+    return SourceFacts(base_models=bases, languages=languages, **texts)

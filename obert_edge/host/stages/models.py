@@ -272,14 +272,14 @@ def has_head(folder: Path, config: Mapping[str, Any], task: Task) -> bool:
     return (_embedder_of if task.head == ENCODER else head_of)(folder, config).kind == task.head
 
 
-def task_tokenizer(folder: Path, task: Task) -> Tokenizer:
+def task_tokenizer(folder: Path, task: Optional[Task]) -> Tokenizer:
     """The tokenizer of a model folder, which lowercases where an embedder's own settings say so.
 
     Raises:
         CheckpointError: there is no tokenizer, or it cannot be read.
     """
     tokenizer = load_tokenizer(folder)
-    if task.head == ENCODER and embedder_config(folder).sentence.lowercase:
+    if task is not None and task.head == ENCODER and embedder_config(folder).sentence.lowercase:
         tokenizer = Tokenizer.from_str(lowercased(tokenizer.to_str().encode()).decode())
     return tokenizer
 

@@ -191,7 +191,7 @@ class StageRun:
         """The tokenizer of the model."""
         from obert_edge.host.stages.models import task_tokenizer
 
-        return task_tokenizer(self.source, self.task)
+        return task_tokenizer(self.source, self.given_task)
 
     @cached_property
     def pad_token_id(self) -> int:

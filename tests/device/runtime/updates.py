@@ -118,7 +118,7 @@ def put(new: Path, place: Path) -> None:
 
 def damage(path: Path, rng: random.Random) -> None:
     """Write over a file in one of the ways that copies and accidents do."""
-    size = path.stat().st_size
+    size = max(1, path.stat().st_size)
     with path.open("r+b") as stream:
         how = rng.randrange(5)
         if how == 0:

@@ -200,7 +200,7 @@ def test_the_arena_grows_to_the_largest_batch_and_stays(library: Library) -> Non
     with library.open(builder.program.to_bytes(), builder.weights, threads=2) as model:
         assert model.arena_bytes == 0
         small = model.run(batch_of([5]))
-        for lengths in ([5], [150, 100], [5], [150, 100], [150] * 4, [3]):
+        for lengths in ([5], [150, 100], [5], [150, 100], [150] * 20, [3]):
             model.run(batch_of(lengths))
             sizes.append(model.arena_bytes)
         assert same_bits(model.run(batch_of([5])), small)
