@@ -39,9 +39,28 @@ SHAPES: Dict[str, Tuple[int, int, int, int]] = {
     "bert-base": (12, 768, 12, 3072),
     "minilm-l6": (6, 384, 12, 1536),
     "tinybert": (4, 312, 12, 1200),
+    "distilbert-base": (6, 768, 12, 3072),
+    "modernbert-base": (22, 768, 12, 1152),
     "deberta-v3-base": (12, 768, 12, 3072),
     "deberta-v3-small": (6, 768, 12, 3072),
     "deberta-v3-xsmall": (12, 384, 6, 1536),
+}
+#: The shape of each family's base size. Jina v3 has only a large one.
+BASE_SHAPES: Dict[str, str] = {
+    "bert": "bert-base",
+    "distilbert": "distilbert-base",
+    "roberta": "bert-base",
+    "electra": "bert-base",
+    "xlm-roberta": "bert-base",
+    "camembert": "bert-base",
+    "mpnet": "bert-base",
+    "modernbert": "modernbert-base",
+    "deberta-v2": "deberta-v3-base",
+    "nomic_bert": "bert-base",
+    "gte": "bert-base",
+    "jina_embeddings_v3": "bert-base",
+    "eurobert": "bert-base",
+    "albert": "bert-base",
 }
 CLASS_PREFIXES = {
     "bert": "Bert",
