@@ -40,12 +40,7 @@ HEADS = {
     MASKED_LM: "ForMaskedLM",
 }
 #: The task to name for a head, where there is one for it alone.
-_TASK_OF = {
-    QUESTION_ANSWERING: "squad",
-    TOKEN_CLASSIFICATION: "tokens",
-    MASKED_LM: "mlm",
-    ENCODER: "embedding",
-}
+_TASK_OF = {QUESTION_ANSWERING: "squad", TOKEN_CLASSIFICATION: "tokens", MASKED_LM: "mlm"}
 
 
 @dataclass(frozen=True)
@@ -347,7 +342,8 @@ def _other_task(head: Head, task: Task) -> str:
         return "use a folder of sentence-transformers, or the encoder alone"
     if task.head == MASKED_LM:
         return "use the checkpoint of the pretrained model with its masked-LM head, such as a BertForMaskedLM"
-    return "fine-tune it on the task first (`obert-edge finetune`)"
+    other = ", or name the task of an embedder (--task embedding)" if head.kind == ENCODER else ""
+    return f"fine-tune it on the task first (`obert-edge finetune`){other}"
 
 
 def _check_problem(head: Head, task: Task) -> str:

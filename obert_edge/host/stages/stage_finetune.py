@@ -27,10 +27,10 @@ class FinetuneSettings(Training):
         None, help="A teacher, which must be named; absent: labels alone."
     )
 
-    @property
-    def training(self) -> Training:
-        """The part that is about steps and rates."""
-        return self.narrow(Training)
+
+def _taught(settings: Training) -> Optional[Distillation]:
+    """The teacher of settings that may say nothing of one."""
+    return settings.distillation if isinstance(settings, FinetuneSettings) else None
 
 
 class Finetune(Stage[FinetuneSettings]):
@@ -44,10 +44,10 @@ class Finetune(Stage[FinetuneSettings]):
     makes_head = True
     settings = FinetuneSettings
 
-    def check(self, settings: FinetuneSettings, task: Optional[Task]) -> None:
+    def check(self, settings: Training, task: Optional[Task]) -> None:
         """It must train, and not learn from itself."""
         refuse_no_steps("fine-tuning", settings)
-        taught = settings.distillation
+        taught = _taught(settings)
         if taught is not None and not taught.none and taught.teacher is None:
             raise UsageError(
                 "fine-tuning was told how to learn from a teacher, and no teacher is named",
@@ -58,25 +58,25 @@ class Finetune(Stage[FinetuneSettings]):
         """This is the dense model that teaches later stages."""
         return dataclasses.replace(context, dense=str(output))
 
-    def plan(self, settings: FinetuneSettings, rows: Callable[[Training], int]) -> PlannedStage:
+    def plan(self, settings: Training, rows: Callable[[Training], int]) -> PlannedStage:
         """See :meth:`Stage.plan`."""
         return PlannedStage(
-            self.name, {}, plan_training(settings, rows(settings), distillation=settings.distillation)
+            self.name, {}, plan_training(settings, rows(settings), distillation=_taught(settings))
         )
 
-    def recorded(self, settings: FinetuneSettings) -> Dict[str, Any]:
+    def recorded(self, settings: Training) -> Dict[str, Any]:
         """See :meth:`Stage.recorded`."""
-        taught = settings.distillation
+        taught = _taught(settings)
         return {
-            "training": dataclasses.asdict(settings.training),
+            "training": dataclasses.asdict(settings.narrow(Training)),
             **({} if taught is None else {"distillation": dataclasses.asdict(taught)}),
         }
 
-    def apply(self, run: StageRun, settings: FinetuneSettings) -> TrainingFigures:
+    def apply(self, run: StageRun, settings: Training) -> TrainingFigures:
         """See :meth:`Stage.apply`."""
         features = run.features(settings)
         network = run.load_network(settings, new_head=self.makes_head)
-        figures = run.train(network, features, settings.training, distillation=settings.distillation)
+        figures = run.train(network, features, settings.narrow(Training), distillation=_taught(settings))
         run.save(network)
         return figures
 

@@ -14,9 +14,12 @@ from obert_edge.host.compiler import build
 from obert_edge.host.data import load_task
 from obert_edge.host.pruning import Pattern
 from obert_edge.host.pruning.settings import Distillation, Pruning
-from obert_edge.host.stages import compress, evaluate, finetune, prune, quantize, trim_vocabulary
+from obert_edge.host.stages import compress, evaluate, finetune, prune, quantize
 from obert_edge.host.stages.logs import read_log
+from obert_edge.host.stages.models import embedder_config
 from obert_edge.host.stages.recipe import Recipe, Training
+from obert_edge.host.stages.stage import StageRun
+from obert_edge.host.stages.stage_trim import _of_prompts
 
 from .conftest import BAD, GOOD, OTHER
 
@@ -246,12 +249,9 @@ def test_a_classifier_is_pruned_without_labels_by_the_gradients_of_its_outputs(d
         prune(dense, task, tmp_path / "no", pruning=pruning, training=ONE_SHOT, progress=False)
 
 
-def test_a_trimmed_vocabulary_keeps_the_pieces_of_prompts(embedder, tmp_path):
-    (tmp_path / "corpus.txt").write_text("warm plot\n")
-    trim_vocabulary(embedder, tmp_path / "out", corpus=[str(tmp_path / "corpus.txt")], progress=False)
-    vocabulary = json.loads((tmp_path / "out" / "tokenizer.json").read_text())["model"]["vocab"]
-    assert "film" in vocabulary  # the prompt
-    assert "scene" not in vocabulary
+def test_trimming_keeps_the_pieces_of_prompts(embedder, tmp_path):
+    run = StageRun("trim", embedder, None, tmp_path, tmp_path)
+    assert _of_prompts(run, embedder_config(embedder)) == {run.tokenizer.token_to_id("film")}
 
 
 def test_a_reranker_on_scored_pairs_is_a_regression(encoder, texts, tmp_path):
