@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, Optional, TextIO
+from typing import Callable, Dict, Iterator, List, Optional, TextIO
 
 #: Called as ``progress(what, done, total)``.
 Progress = Callable[[str, int, int], None]
@@ -119,7 +119,7 @@ class Lines:
                 stream.flush()
 
     def _line(self, now: float) -> str:
-        parts = []
+        parts: List[str] = []
         for what, row in self._rows.items():
             part = f"{what}: {row.done} of {row.total}" if row.total else f"{what}: {row.done}"
             if row.note:

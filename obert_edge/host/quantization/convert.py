@@ -255,7 +255,7 @@ def _widening(module: nn.Module, architecture: Architecture) -> List[nn.Linear]:
 
 
 def _supported_architecture(model: Any) -> Architecture:
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     model_type = getattr(config, "model_type", None)
     described = {**(config.to_dict() if hasattr(config, "to_dict") else {}), "model_type": model_type}
     described["auto_map"] = getattr(config, "auto_map", None)
