@@ -12,8 +12,11 @@ same and no channel stands out; weights that are zero stay zero:
   channel is multiplied with.
 * *Feed-forward with ReLU.* ReLU lets a positive factor pass; GELU does not.
 
-Where one linear makes queries, keys and values at once, as ModernBERT's, the values alone get factors: its
-queries and keys are rotated by their positions, which mixes their channels.
+Where queries and keys are rotated by their positions, which mixes their channels, the values alone are
+rewritten. Where several heads of queries share a head of values, so do their columns of the projection.
+
+Where scores also multiply with relative positions, as DeBERTa's do, the values alone get factors too: those
+of keys and queries would have to pass through the positions' tables.
 
 Factors are powers of two, so multiplying rounds nothing. Each splits the spread evenly between the activation
 and the weights that take its factor, as cross-layer equalization (Nagel et al. 2019, arXiv:1906.04721) and
@@ -30,7 +33,7 @@ import torch
 from torch import nn
 
 from obert_edge.calibration.inputs import inputs_of
-from obert_edge.host.architectures import architecture_of
+from obert_edge.host.architectures import Architecture, architecture_of
 
 #: Factors are within 2**-20 and 2**20: a channel that needs more holds nothing, or the model is broken.
 _LARGEST_EXPONENT = 20
@@ -100,10 +103,16 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
     """
     layers = _layers(model)
     relu = _activation(model) == _RELU
+    architecture = _architecture(model)
+    heads = getattr(model.config, architecture.fields.heads)
+    # Rotations mix queries and keys in pairs, and relative positions meet each of them on its own.
+    values_alone = architecture.rotary is not None or architecture.relative_positions is not None
     modules: Dict[str, nn.Linear] = {}
     for layer in layers:
         modules.update({path: model.get_submodule(path) for path in vars(layer).values()})
-    watched = [path for layer in layers for path in (layer.query, layer.key, layer.value)]
+    watched = [layer.value for layer in layers]
+    if not values_alone:  # else the linears of queries and keys may project positions as well
+        watched += [path for layer in layers for path in (layer.query, layer.key)]
     inputs = [layer.output for layer in layers] if relu else []
     training = model.training
     model.eval()
@@ -117,8 +126,9 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
         model.train(training)
     changed: List[str] = []
     for layer in layers:
-        _equalize_attention(modules, layer, ranges)
-        changed += [layer.query, layer.key, layer.value, layer.attention_output]
+        _equalize_attention(modules, layer, ranges, heads, values_alone=values_alone)
+        changed += [layer.value, layer.attention_output]
+        changed += [] if values_alone else [layer.query, layer.key]
         if relu:
             _equalize_feed_forward(modules[layer.intermediate], modules[layer.output], ranges[layer.output])
             changed += [layer.intermediate, layer.output]
@@ -130,7 +140,12 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
 
 
 def _equalize_attention(
-    modules: Mapping[str, nn.Linear], layer: _Layer, ranges: Mapping[str, _Range]
+    modules: Mapping[str, nn.Linear],
+    layer: _Layer,
+    ranges: Mapping[str, _Range],
+    heads: int,
+    *,
+    values_alone: bool,
 ) -> None:
     query, key, value = modules[layer.query], modules[layer.key], modules[layer.value]
     projection = modules[layer.attention_output]
@@ -138,15 +153,24 @@ def _equalize_attention(
         _equalize_values_of_one_linear(value, projection, ranges[layer.value])
         return
     middle = ranges[layer.value].middle
+    channels = projection.in_features // heads
+    shared = projection.in_features // value.out_features  # heads of queries to a head of values
+
+    def for_each_head(values: torch.Tensor) -> torch.Tensor:
+        return values.view(-1, 1, channels).expand(-1, shared, -1).reshape(-1)
+
     if value.bias is not None and projection.bias is not None:
-        _add(projection.bias, projection.weight.double() @ middle)
+        _add(projection.bias, projection.weight.double() @ for_each_head(middle))
         _add(value.bias, -middle)
         size = ranges[layer.value].half
     else:
         size = ranges[layer.value].largest
-    factors = _balance(size, projection.weight.abs().amax(0).double())
+    columns = projection.weight.abs().amax(0).double().view(-1, shared, channels).amax(1).reshape(-1)
+    factors = _balance(size, columns)
     _divide_rows(value, factors)
-    projection.weight.mul_(factors.to(projection.weight))
+    projection.weight.mul_(for_each_head(factors).to(projection.weight))
+    if values_alone:
+        return
     if key.bias is not None:
         _add(key.bias, -ranges[layer.key].middle)
         size = ranges[layer.key].half
@@ -243,20 +267,21 @@ def _watching(
 
 def _layers(model: Any) -> List[_Layer]:
     """The encoder layers of a model, with or without a head."""
-    architecture = architecture_of(
-        {"model_type": model.config.model_type}, f"the model ({type(model).__name__})"
-    )
+    architecture = _architecture(model)
     names = {name for name, _ in model.named_modules()}
     modules = architecture.modules
     prefix = f"{architecture.prefix}." if architecture.prefix in names else ""
     layers = []
-    for i in range(getattr(model.config, architecture.fields.layers)):
-        layer = prefix + architecture.layer.format(i=i)
+    for path in dict.fromkeys(architecture.layer_paths(model.config.to_dict())):
+        layer = prefix + path
         parts = ("query", "key", "value", "attention_output", "intermediate", "output")
         layers.append(_Layer(**{part: f"{layer}.{getattr(modules, part)}" for part in parts}))
     return layers
 
 
 def _activation(model: Any) -> str:
-    architecture = architecture_of({"model_type": model.config.model_type}, "the model")
-    return str(getattr(model.config, architecture.fields.activation))
+    return str(getattr(model.config, _architecture(model).fields.activation))
+
+
+def _architecture(model: Any) -> Architecture:
+    return architecture_of({"model_type": model.config.model_type}, f"the model ({type(model).__name__})")

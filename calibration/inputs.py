@@ -12,6 +12,8 @@ def input_names(model: Any) -> FrozenSet[str]:
     """The arguments of a transformers model's forward pass that are inputs, not labels or options."""
     # A forward pass also takes labels and switches such as output_attentions, which batches must not set.
     known = {"input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds"}
+    if getattr(getattr(model, "config", None), "type_vocab_size", None) in (0, 1):
+        known.remove("token_type_ids")  # all are of one type, whatever its tokenizer calls them
     return frozenset(known & set(inspect.signature(model.forward).parameters))
 
 

@@ -234,6 +234,8 @@ def _reader_of(op: Op) -> int:
     newer = [
         reader for name, reader in op.FIELD_READERS.items() if getattr(op, name) != getattr(type(op), name)
     ]
+    if isinstance(op, Linear):
+        newer.append(Activation(op.activation).reader)
     return max([op.READER, *newer])
 
 

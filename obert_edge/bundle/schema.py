@@ -224,11 +224,29 @@ ENUMS = (
         "Activation",
         "Element-wise function in the epilogue of a linear op.",
         (
-            Member("NONE", 0, "the identity"),
-            Member("GELU", 1, "exact: x * Phi(x)"),
-            Member("GELU_TANH", 2, "the tanh approximation"),
-            Member("RELU", 3, "max(x, 0)"),
-            Member("TANH", 4, "tanh(x)"),
+            Member("NONE", 0, "the identity", (1,)),
+            Member("GELU", 1, "exact: x * Phi(x)", (1,)),
+            Member("GELU_TANH", 2, "the tanh approximation", (1,)),
+            Member("RELU", 3, "max(x, 0)", (1,)),
+            Member("TANH", 4, "tanh(x)", (1,)),
+            Member("SILU", 5, "x * sigmoid(x)", (3,)),
+        ),
+        (
+            Fact(
+                "reader",
+                "kActivationReader",
+                "int",
+                "The bundle format whose readers know it.",
+            ),
+        ),
+    ),
+    Enum(
+        "NormKind",
+        "NormKind",
+        "What a LayerNorm does to a token before it is multiplied by gamma.",
+        (
+            Member("LAYER", 0, "takes the mean away and divides by the deviation"),
+            Member("RMS", 1, "divides by the root of the mean square"),
         ),
     ),
 )
@@ -285,7 +303,11 @@ OPS = (
             Field("quantized", "U8[channels]", optional=True),
         ),
         consts=(Field("gamma", "F32[channels]"), Field("beta", "F32[channels]")),
-        ints=(_CHANNELS, Field("zero_point", _ZERO_POINT)),
+        ints=(
+            _CHANNELS,
+            Field("zero_point", _ZERO_POINT),
+            Field("kind", "what is normalized", enum="NormKind", default="NormKind.LAYER", reader=3),
+        ),
         floats=(Field("epsilon", "added to the variance"), Field("inv_scale", _INV_SCALE)),
     ),
     OpRow(
@@ -370,6 +392,42 @@ OPS = (
                 default="ABSENT",
                 reader=3,
             ),
+            Field(
+                "row_of_distance",
+                "U16[2 * distances - 1]: the row of the position tables, by how far the key is behind the "
+                "query",
+                optional=True,
+                default="ABSENT",
+                reader=3,
+            ),
+            Field(
+                "position_key",
+                "S8[heads, head_dim / 4, positions, 4]: what queries are multiplied with",
+                optional=True,
+                default="ABSENT",
+                reader=3,
+            ),
+            Field(
+                "position_query",
+                "S8[heads, head_dim / 4, positions, 4]: what keys are multiplied with",
+                optional=True,
+                default="ABSENT",
+                reader=3,
+            ),
+            Field(
+                "position_key_scale",
+                "F32[heads, positions]: of a row's products with queries, as ``score_scale``",
+                optional=True,
+                default="ABSENT",
+                reader=3,
+            ),
+            Field(
+                "position_query_scale",
+                "F32[heads, positions]: of a row's products with keys, as ``score_scale``",
+                optional=True,
+                default="ABSENT",
+                reader=3,
+            ),
         ),
         ints=(
             Field("heads", "number of heads"),
@@ -379,13 +437,19 @@ OPS = (
             Field(
                 "distances",
                 "D: the bias of key j to query i is number ``min(max(j - i, 1 - D), D - 1) + D - 1`` of its "
-                "head; 0: there is none",
+                "head, and its row of the position tables likewise; 0: there is neither",
                 default="0",
                 reader=3,
             ),
             Field(
                 "window",
                 "keys more than so many tokens from the query do not count; 0: all do. There is no bias then",
+                default="0",
+                reader=3,
+            ),
+            Field(
+                "positions",
+                "rows of the position tables; 0: there are none. There is neither bias nor window else",
                 default="0",
                 reader=3,
             ),

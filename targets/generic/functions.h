@@ -96,6 +96,12 @@ static inline float gelu_of(float x, const float (&coefficients)[11]) {
   return max_of(x, 0.0f) - h;
 }
 
+// x * sigmoid(x) as h + h * tanh(h), h = x / 2.
+static inline float silu_of(float x) {
+  const float h = x * 0.5f;
+  return fmaf(h, tanh_of(h), h);
+}
+
 static inline float activate(float y, Activation activation) {
   switch (activation) {
     case Activation::Gelu:
@@ -106,6 +112,8 @@ static inline float activate(float y, Activation activation) {
       return max_of(y, 0.0f);
     case Activation::Tanh:
       return tanh_of(y);
+    case Activation::Silu:
+      return silu_of(y);
     case Activation::None:
       break;
   }

@@ -1,4 +1,4 @@
-// LayerNorm of each token over its channels (docs/reference/numerics.md, "LayerNorm").
+// LayerNorm, or RMS norm, of each token over its channels (docs/reference/numerics.md, "LayerNorm").
 #include "functions.h"
 #include "scalar.h"
 
@@ -12,9 +12,12 @@ void layer_norm(const LayerNormArgs& args, int32_t begin, int32_t end) {
       return element(args.tokens, args.channels, c, t);
     };
 
-    float s[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    for (int32_t c = 0; c < args.channels; ++c) s[c % 4] = s[c % 4] + args.input[at(c)];
-    const float mean = ((s[0] + s[1]) + (s[2] + s[3])) * inv;
+    float mean = 0.0f;
+    if (args.kind == NormKind::Layer) {
+      float s[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+      for (int32_t c = 0; c < args.channels; ++c) s[c % 4] = s[c % 4] + args.input[at(c)];
+      mean = ((s[0] + s[1]) + (s[2] + s[3])) * inv;
+    }
 
     float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     for (int32_t c = 0; c < args.channels; ++c) {

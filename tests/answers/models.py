@@ -84,6 +84,30 @@ def save_unigram(folder: Path, texts: Sequence[str]) -> int:
     return int(tokenizer.get_vocab_size())
 
 
+def _special(*names: str) -> dict[str, int]:
+    """Ids of special tokens that lie in a small vocabulary."""
+    return {f"{name}_token_id": 0 for name in names}
+
+
+#: Further fields of the configurations of some families, by what the names of their classes start with.
+_FIELDS: dict[str, dict[str, Any]] = {
+    "ModernBert": {"local_attention": 8, **_special("pad", "bos", "eos", "cls", "sep")},
+    "NomicBert": _special("pad", "bos", "eos"),
+    "Gte": _special("pad", "bos", "eos"),
+    "JinaEmbeddingsV3": _special("pad", "bos", "eos"),
+    "EuroBert": {"num_key_value_heads": 2, **_special("pad", "bos", "eos", "mask")},
+    "Albert": {"embedding_size": 32, "num_hidden_layers": 3},
+    "DebertaV2": {
+        "relative_attention": True,
+        "position_buckets": 16,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": "p2c|c2p",
+        "position_biased_input": False,
+    },
+}
+
+
 def make_model(class_name: str, vocabulary: int, *, seed: int = 0, scale: float = 4.0, **options: Any) -> Any:
     """A random model of a transformers class such as ``BertForTokenClassification``, in evaluation mode.
 
@@ -103,15 +127,9 @@ def make_model(class_name: str, vocabulary: int, *, seed: int = 0, scale: float 
     extra: dict[str, Any] = {"max_position_embeddings": 128}
     if class_name.startswith(("Roberta", "XLMRoberta", "Camembert")):
         extra = {"max_position_embeddings": 128, "type_vocab_size": 1, "pad_token_id": 1}
-    if class_name.startswith("ModernBert"):
-        special = ("pad", "bos", "eos", "cls", "sep")
-        extra = {
-            "max_position_embeddings": 128,
-            "local_attention": 8,
-            **{f"{name}_token_id": 0 for name in special},
-        }
     if class_name.startswith("MPNet"):
         extra = {"max_position_embeddings": 128, "pad_token_id": 1}
+    extra |= next((fields for prefix, fields in _FIELDS.items() if class_name.startswith(prefix)), {})
     torch.manual_seed(seed)
     model = model_class(
         model_class.config_class(vocab_size=vocabulary, **{**shape, **extra, **options})

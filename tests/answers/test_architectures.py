@@ -10,7 +10,7 @@ import torch
 import transformers
 
 import obert_edge
-from obert_edge.host.architectures import ARCHITECTURES, CLASS_SUFFIXES
+from obert_edge.host.architectures import ARCHITECTURES
 from obert_edge.host.compiler import build
 from tests.answers.models import make_model, save_byte_bpe, save_wordpiece
 
@@ -22,7 +22,7 @@ TEXTS = [
     "not bad",
     "what did many people do in the city of new york on that trip by car",
 ]
-CASES = [(architecture, task) for architecture in ARCHITECTURES for task in CLASS_SUFFIXES]
+CASES = [(known.model_type, task) for known in ARCHITECTURES.values() for task in known.tasks]
 
 
 @pytest.mark.parametrize(("architecture", "task"), CASES)

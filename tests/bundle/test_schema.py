@@ -68,6 +68,7 @@ def test_a_newer_field_needs_a_newer_reader_only_where_it_is_used() -> None:
     assert Program(ops=[embed, linear]).minimum_reader == 1
     assert Program(ops=[dataclasses.replace(embed, word_format=1)]).minimum_reader == 2
     assert Program(ops=[embed, dataclasses.replace(linear, column_coding=1)]).minimum_reader == 2
+    assert Program(ops=[dataclasses.replace(linear, activation=ops.Activation.SILU)]).minimum_reader == 3
     assert Program().minimum_reader == 1
 
 

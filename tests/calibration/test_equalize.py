@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import itertools
 
 import pytest
 import torch
 
 from obert_edge.calibration import calibrate, equalize
 from tests.calibration.test_calibrate import relative_error
-from tests.host.quantization.tiny_models import ARCHITECTURES, HEADS, make_batch, make_batches, make_model
+from tests.host.quantization.tiny_models import MODELS, make_batch, make_batches, make_model
 
 
 def attention_of(model, i=0):
@@ -61,7 +60,7 @@ def scale_feed_forward(model, factor):
         layer.output.dense.weight[:, 7] /= factor
 
 
-@pytest.mark.parametrize("architecture, head", list(itertools.product(ARCHITECTURES, HEADS)))
+@pytest.mark.parametrize("architecture, head", MODELS)
 def test_an_equalized_model_computes_what_it_did(architecture, head):
     reference = make_model(architecture, head)
     model = copy.deepcopy(reference)

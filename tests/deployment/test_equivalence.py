@@ -7,8 +7,6 @@ differs a little, and the others are equal to float precision.
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -17,8 +15,9 @@ from transformers import Trainer, TrainingArguments
 from obert_edge.calibration import calibrate
 from obert_edge.device.runtime.session import load
 from obert_edge.host.compiler import build
+from obert_edge.host.pruning import prunable_weights
 from obert_edge.host.quantization import QATCallback, load_quantized, save_quantized
-from tests.host.quantization.tiny_models import ARCHITECTURES, HEADS, make_batch, make_batches, make_model
+from tests.host.quantization.tiny_models import ARCHITECTURES, QUANTIZED, make_batch, make_batches, make_model
 
 #: Per sequence, relative: equal but for float rounding; and at most, where codes flipped.
 EQUAL = 1e-5
@@ -79,8 +78,7 @@ def agreement(engine, expected, mask):
     return np.mean(expected.max(-1) - ours <= FLIPPED * size)
 
 
-@pytest.mark.parametrize("architecture, head", list(itertools.product(ARCHITECTURES, HEADS)))
-@pytest.mark.parametrize("activations", ["static", "dynamic"])
+@pytest.mark.parametrize("architecture, head, activations", QUANTIZED)
 def test_every_architecture_and_head(tmp_path, batch, architecture, head, activations):
     model = calibrate(make_model(architecture, head), make_batches(4), activations=activations)
     loaded, session = deploy(model, tmp_path)
@@ -109,15 +107,15 @@ def test_clipped_and_unclipped_ranges(tmp_path, batch, observer):
     assert_equivalent(answers(loaded, session, batch), batch["attention_mask"].numpy().astype(bool))
 
 
-def test_a_pruned_model_after_quantization_aware_training(tmp_path, batch):
-    model = make_model(num_labels=2)
+@pytest.mark.parametrize("architecture", ["Bert", "NomicBert", "EuroBert", "Albert"])
+def test_a_pruned_model_after_quantization_aware_training(tmp_path, batch, architecture):
+    model = make_model(architecture, num_labels=2)
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
-        for layer in model.bert.encoder.layer:
-            for linear in (layer.intermediate.dense, layer.output.dense):
-                n, k = linear.weight.shape
-                blocks = torch.rand(n // 4, 1, k, generator=generator) < 0.25
-                linear.weight.mul_(blocks.expand(-1, 4, -1).reshape(n, k))
+        for weight in prunable_weights(model).values():
+            n, k = weight.shape
+            blocks = torch.rand(n // 4, 1, k, generator=generator) < 0.25
+            weight.mul_(blocks.expand(-1, 4, -1).reshape(n, k))
     examples = make_batch(sequences=32, tokens=20)
     rows = [{**{name: tensor[i] for name, tensor in examples.items()}, "labels": i % 2} for i in range(32)]
     arguments = TrainingArguments(
@@ -132,7 +130,6 @@ def test_a_pruned_model_after_quantization_aware_training(tmp_path, batch):
     )
     Trainer(model, arguments, train_dataset=rows, callbacks=[QATCallback()]).train()
     loaded, session = deploy(model.eval(), tmp_path, "qat")
-    zeros = loaded.bert.encoder.layer[0].output.dense.weight == 0
-    assert zeros.float().mean() > 0.6
+    assert all((weight == 0).float().mean() > 0.6 for weight in prunable_weights(loaded).values())
     assert session.manifest.quantization.method == "qat"
     assert_equivalent(answers(loaded, session, batch), batch["attention_mask"].numpy().astype(bool))

@@ -29,14 +29,26 @@ def test_a_block_starts_at_a_multiple_of_four(library: Library) -> None:
 def test_ops_that_share_weights_take_no_more_memory_than_a_file_needs(
     library: Library, kind: WeightFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each has its weights prepacked, so that a file of 600 kB would take hundreds of megabytes."""
+    """Where the engine cannot tell that they are the same, each has its own prepacked.
+
+    The same linear several times, as layers that share weights have it, takes what one takes.
+    """
     monkeypatch.setattr(models, "HIDDEN", 192)
     monkeypatch.setattr(models, "INTERMEDIATE", 768)
     builder = EncoderBuilder(layers=1, compact=True)
     program = Program.from_bytes(builder.program.to_bytes())
     shared = next(op for op in program.ops if isinstance(op, Linear) and op.format == kind)
     at = index_of(program, shared.name)
-    program.ops[at:at] = [dataclasses.replace(shared, name=f"copy.{i}") for i in range(3000)]
+    copies = [dataclasses.replace(shared, name=f"copy.{i}") for i in range(100)]
+    program.ops[at:at] = copies
+    for implementation in library.implementations():
+        with library.open(program.to_bytes(), builder.weights, implementation=implementation):
+            pass
+    first = len(program.consts)
+    program.consts += [program.consts[shared.weights]] * 3000
+    program.ops[at : at + 100] = [
+        dataclasses.replace(shared, name=f"copy.{i}", weights=first + i) for i in range(3000)
+    ]
     for implementation in library.implementations():
         with pytest.raises(BundleError, match="bytes as the kernels read them; weights of"):
             library.open(program.to_bytes(), builder.weights, implementation=implementation)

@@ -114,6 +114,7 @@ def made_bundles() -> List[Members]:
         ),
         _made(encoder, ["pooled"], {MODULES: weights}, dynamic=True, int4=True),
         _made(pooling, ["last_hidden_state"], {}, compact=True),
+        _made(pooling, ["last_hidden_state"], {}, positions=2 * POSITIONS - 1),
         _made(TaskFacts("token-classification", labels), ["logits"], {}),
     ]
 

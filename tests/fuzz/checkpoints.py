@@ -44,6 +44,9 @@ class Checkpoints(Target):
             _classifier(folder / "bert"),
             _sentence_model(folder / "sentence"),
             _plain(folder / "modern", "modernbert", "sequence-classification"),
+            _plain(folder / "nomic", "nomic_bert", "token-classification"),
+            _plain(folder / "euro", "eurobert", "sequence-classification"),
+            _plain(folder / "albert", "albert", "question-answering"),
             _plain(folder / "roberta", "roberta", "token-classification"),
             _plain(folder / "electra", "electra", "question-answering"),
         ]

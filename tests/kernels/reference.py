@@ -11,7 +11,7 @@ from typing import Tuple
 
 import numpy as np
 
-from obert_edge.bundle.program import Activation
+from obert_edge.bundle.ops import Activation, NormKind
 
 
 def activate(y: np.ndarray, activation: Activation) -> np.ndarray:
@@ -24,6 +24,8 @@ def activate(y: np.ndarray, activation: Activation) -> np.ndarray:
         return np.maximum(y, 0)
     if activation is Activation.TANH:
         return np.tanh(y)
+    if activation is Activation.SILU:
+        return y / (1 + np.exp(-y))
     return y
 
 
@@ -32,9 +34,13 @@ def quantize(t: np.ndarray, zero_point: int, lo: int, hi: int) -> np.ndarray:
     return np.clip(np.rint(t) + zero_point, lo, hi)
 
 
-def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float) -> np.ndarray:
-    x = x.astype(np.float64)
-    normal = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + epsilon)
+def layer_norm(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float, kind: NormKind = NormKind.LAYER
+) -> np.ndarray:
+    normal = x.astype(np.float64)
+    if kind is NormKind.LAYER:
+        normal = normal - normal.mean(axis=0)
+    normal = normal / np.sqrt((normal**2).mean(axis=0) + epsilon)
     return normal * gamma[:, None] + beta[:, None]
 
 

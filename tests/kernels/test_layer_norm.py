@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from obert_edge.bundle.program import ABSENT, DType, LayerNorm
+from obert_edge.bundle.ops import ABSENT, DType, LayerNorm, NormKind
 from obert_edge.device.runtime.native import Library, PackedBatch
 from tests.kernels import reference
 from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
@@ -20,6 +20,7 @@ def check(
     quantized: bool = True,
     in_place: bool = False,
     offset: float = 0.0,
+    kind: NormKind = NormKind.LAYER,
 ) -> None:
     rng = np.random.default_rng(channels * 1000 + tokens)
     x = (rng.normal(0, 2, (channels, tokens)) + offset).astype(np.float32)
@@ -32,12 +33,14 @@ def check(
     zero_point, epsilon, inv_scale = 101, 1e-6, 40.0
     constants = builder.const(gamma), builder.const(beta)
     builder.add(
-        LayerNorm("norm", source, output, narrow, *constants, channels, zero_point, epsilon, inv_scale)
+        LayerNorm(
+            "norm", source, output, narrow, *constants, channels, zero_point, epsilon, inv_scale, kind=kind
+        )
     )
     wanted = [index for index in (output, narrow) if index != ABSENT]
     found = run_everywhere(library, builder, PackedBatch(starts_of([tokens])), {source: x}, wanted)
 
-    expected = reference.layer_norm(x, gamma, beta, epsilon)
+    expected = reference.layer_norm(x, gamma, beta, epsilon, kind)
     if normal:
         # Float32 rounds x - mean relative to |x|; a token of nearly equal values magnifies that.
         magnified = np.abs(x).max(axis=0) / np.sqrt(x.astype(np.float64).var(axis=0) + epsilon)
@@ -66,6 +69,11 @@ def test_outputs(library: Library, normal: bool, quantized: bool) -> None:
 
 def test_in_place(library: Library) -> None:
     check(library, 768, 70, in_place=True)
+
+
+@pytest.mark.parametrize("channels, tokens", [(1, 17), (5, 64), (127, 100), (312, 200)])
+def test_the_root_of_the_mean_square(library: Library, channels: int, tokens: int) -> None:
+    check(library, channels, tokens, offset=3.0, kind=NormKind.RMS)
 
 
 def test_values_far_from_zero(library: Library) -> None:

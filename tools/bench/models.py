@@ -19,7 +19,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 import transformers
@@ -29,6 +29,7 @@ from obert_edge.calibration import calibrate
 from obert_edge.errors import UsageError
 from obert_edge.files import atomic_folder
 from obert_edge.host.compiler import build
+from obert_edge.host.pruning.masks import prunable_linears
 from obert_edge.host.pruning.patterns import Pattern
 from obert_edge.host.quantization.checkpoint import quantization_record
 from tools import command_line
@@ -38,6 +39,28 @@ SHAPES: Dict[str, Tuple[int, int, int, int]] = {
     "bert-base": (12, 768, 12, 3072),
     "minilm-l6": (6, 384, 12, 1536),
     "tinybert": (4, 312, 12, 1200),
+    "distilbert-base": (6, 768, 12, 3072),
+    "modernbert-base": (22, 768, 12, 1152),
+    "deberta-v3-base": (12, 768, 12, 3072),
+    "deberta-v3-small": (6, 768, 12, 3072),
+    "deberta-v3-xsmall": (12, 384, 6, 1536),
+}
+#: The shape of each family's base size. Jina v3 has only a large one.
+BASE_SHAPES: Dict[str, str] = {
+    "bert": "bert-base",
+    "distilbert": "distilbert-base",
+    "roberta": "bert-base",
+    "electra": "bert-base",
+    "xlm-roberta": "bert-base",
+    "camembert": "bert-base",
+    "mpnet": "bert-base",
+    "modernbert": "modernbert-base",
+    "deberta-v2": "deberta-v3-base",
+    "nomic_bert": "bert-base",
+    "gte": "bert-base",
+    "jina_embeddings_v3": "bert-base",
+    "eurobert": "bert-base",
+    "albert": "bert-base",
 }
 CLASS_PREFIXES = {
     "bert": "Bert",
@@ -48,6 +71,12 @@ CLASS_PREFIXES = {
     "camembert": "Camembert",
     "mpnet": "MPNet",
     "modernbert": "ModernBert",
+    "deberta-v2": "DebertaV2",
+    "nomic_bert": "NomicBert",
+    "gte": "Gte",
+    "jina_embeddings_v3": "JinaEmbeddingsV3",
+    "eurobert": "EuroBert",
+    "albert": "Albert",
 }
 TASKS = {
     "sequence-classification": "ForSequenceClassification",
@@ -62,6 +91,12 @@ VOCABULARIES = {
     "camembert": 32005,
     "mpnet": 30527,
     "modernbert": 50368,
+    "deberta-v2": 128100,
+    "nomic_bert": 30528,
+    "gte": 250048,
+    "jina_embeddings_v3": 250002,
+    "eurobert": 128256,
+    "albert": 30000,
 }
 #: Those with RoBERTa's special tokens, whose positions start after the padding id.
 _LIKE_ROBERTA = ("roberta", "xlm-roberta", "camembert", "mpnet")
@@ -168,22 +203,28 @@ def make_model(spec: Spec) -> Any:
         sizes.update(
             dict.fromkeys((f"{name}_token_id" for name in ("bos", "eos", "cls", "sep")), 3), pad_token_id=0
         )
-    if spec.architecture == "electra":
+    if spec.architecture == "deberta-v2":  # as the models of version 3 are configured
+        sizes.update(
+            relative_attention=True,
+            position_buckets=256,
+            norm_rel_ebd="layer_norm",
+            share_att_key=True,
+            pos_att_type="p2c|c2p",
+            position_biased_input=False,
+        )
+    if spec.architecture == "eurobert":
+        sizes.update(
+            dict.fromkeys((f"{name}_token_id" for name in ("bos", "eos", "mask")), 3), pad_token_id=0
+        )
+    if spec.architecture in ("electra", "albert"):
         sizes["embedding_size"] = min(128, spec.hidden)
     prefix = CLASS_PREFIXES[spec.architecture]
     config = getattr(transformers, f"{prefix}Config")(**sizes)
     model = getattr(transformers, f"{prefix}{TASKS[spec.task]}")(config).eval()
     with torch.no_grad():
-        for linear in encoder_linears(model):
+        for linear in prunable_linears(model).values():
             linear.weight.copy_(sparse_weights(linear.weight.shape, spec.sparsity, spec.pattern))
     return model
-
-
-def encoder_linears(model: Any) -> Iterator[Any]:
-    """The linear modules inside the encoder's layers: those that get the sparsity pattern."""
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and (".layer." in name or ".layers." in name):
-            yield module
 
 
 def sparse_weights(shape: Tuple[int, int], sparsity: float, pattern: str) -> torch.Tensor:

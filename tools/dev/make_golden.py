@@ -4,10 +4,11 @@
     python -m tools.dev.make_golden --replace
 
 Run it once for every new format version, and never change the files of an old one: they are what bundles in
-the field look like. There is one of an MPNet, which has biases of the scores, and one of a ModernBERT, which
-has rotary positions, gated units and windows (versions 1 and 2: one of a BERT). They have every weight
-format, word embeddings of four bits, static scales, a function behind the logits, and neither engine nor
-runner, so they test the format and the numerics and nothing else.
+the field look like. There is one of an MPNet, which has biases of the scores, one of a ModernBERT, which has
+rotary positions, gated units and windows, and one of an EuroBERT, which has RMS norms, SiLU and shared heads
+of keys (versions 1 and 2: one of a BERT). They have every weight format, word embeddings of four bits, static
+scales, a function behind the logits, and neither engine nor runner, so they test the format and the numerics
+and nothing else.
 
 Needs: the host's packages, but not torch.
 Takes: a second.
@@ -121,6 +122,72 @@ def modernbert_ranges() -> Dict[str, Any]:
         quantizers[f"{layer}.mlp.Wo:input"] = {"scale": 0.012, "zero_point": 110}
     quantizers["head.dense:input"] = {"scale": 0.03, "zero_point": 127}
     quantizers["classifier:input"] = {"scale": 0.02, "zero_point": 125}
+    return {**ranges(), "sites": quantizers}
+
+
+#: The fields in which the EuroBERT differs.
+EUROBERT: Dict[str, Any] = {
+    "architectures": ["EuroBertForSequenceClassification"],
+    "model_type": "eurobert",
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "num_key_value_heads": 1,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 250000.0},
+    "classifier_pooling": "late",
+    "pad_token_id": 0,
+}
+_EUROBERT_PARTS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+
+
+def write_eurobert(folder: Path) -> None:
+    """The same of an EuroBERT, whose two heads of queries share one of keys."""
+    generator = np.random.default_rng(3)
+    hidden, wide = CONFIG["hidden_size"], CONFIG["intermediate_size"]
+    tensors: Dict[str, np.ndarray] = {}
+
+    def linear(name: str, n: int, k: int) -> None:
+        keep = generator.random((n, k)) < 0.4
+        tensors[f"{name}.weight"] = (generator.normal(0, k**-0.5, (n, k)) * keep).astype(np.float32)
+
+    def norm(name: str) -> None:
+        tensors[f"{name}.weight"] = generator.normal(1, 0.1, hidden).astype(np.float32)
+
+    words = generator.normal(0, 0.5, (CONFIG["vocab_size"], hidden)).astype(np.float32)
+    tensors["model.embed_tokens.weight"] = words
+    for i in range(CONFIG["num_hidden_layers"]):
+        layer = f"model.layers.{i}"
+        norm(f"{layer}.input_layernorm")
+        for part, rows in zip(_EUROBERT_PARTS, (hidden, hidden // 2, hidden // 2)):
+            linear(f"{layer}.{part}", rows, hidden)
+        linear(f"{layer}.self_attn.o_proj", hidden, hidden)
+        norm(f"{layer}.post_attention_layernorm")
+        for part in ("gate_proj", "up_proj"):
+            linear(f"{layer}.mlp.{part}", wide, hidden)
+        linear(f"{layer}.mlp.down_proj", hidden, wide)
+    norm("model.norm")
+    for name, rows in (("dense", hidden), ("classifier", 2)):
+        linear(name, rows, hidden)
+        tensors[f"{name}.bias"] = generator.normal(0, 0.1, rows).astype(np.float32)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **EUROBERT}))
+    save_file(tensors, str(folder / "model.safetensors"))
+
+
+def eurobert_ranges() -> Dict[str, Any]:
+    """Its quantization parameters."""
+    quantizers: Dict[str, Any] = {}
+    for i in range(CONFIG["num_hidden_layers"]):
+        layer = f"model.layers.{i}"
+        for part in _EUROBERT_PARTS:
+            quantizers[f"{layer}.{part}:input"] = {"scale": 0.03, "zero_point": 121}
+        quantizers[f"{layer}.self_attn:query"] = {"scale": 0.02, "zero_point": 130}
+        quantizers[f"{layer}.self_attn:key"] = {"scale": 0.02, "zero_point": 0}
+        quantizers[f"{layer}.self_attn:value"] = {"scale": 0.02, "zero_point": 0}
+        quantizers[f"{layer}.self_attn.o_proj:input"] = {"scale": 0.015, "zero_point": 128}
+        for part in ("gate_proj", "up_proj"):
+            quantizers[f"{layer}.mlp.{part}:input"] = {"scale": 0.03, "zero_point": 126}
+        quantizers[f"{layer}.mlp.down_proj:input"] = {"scale": 0.012, "zero_point": 110}
+    quantizers["dense:input"] = {"scale": 0.03, "zero_point": 127}
+    quantizers["classifier:input"] = {"scale": 0.02, "zero_point": 20}
     return {**ranges(), "sites": quantizers}
 
 
@@ -241,6 +308,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     for suffix, write, record, prefix in (
         ("", write_model, ranges(), "mpnet."),
         ("-modernbert", write_modernbert, modernbert_ranges(), "model."),
+        ("-eurobert", write_eurobert, eurobert_ranges(), "model."),
     ):
         path = GOLDEN / f"v{FORMAT_VERSION}{suffix}.oeb"
         if path.exists() and not options.replace:

@@ -136,6 +136,7 @@ def _lines(manifest: Manifest, facts: Dict[str, Any], estimates: List[Estimate],
         f"quantization {manifest.quantization.method}, {manifest.quantization.activations} activations, "
         f"{manifest.quantization.embeddings} word embeddings",
         f"quality {manifest.quality.summary}",
+        *([manifest.source.summary] if manifest.source.is_known else []),
         f"says it is signed by {manifest.signature.key} (`verify --key` checks it)"
         if manifest.signature.key
         else "not signed",

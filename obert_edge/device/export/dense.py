@@ -14,19 +14,23 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Union, cast
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Type, Union, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from obert_edge.bundle import program as ir
 from obert_edge.bundle.container import Bundle
+from obert_edge.bundle.ops import Multiply, NormKind, Rotate
 from obert_edge.bundle.packing import unpack_op
 from obert_edge.bundle.rows import dequantize_rows
 from obert_edge.errors import BundleError
 
 #: Names of a model's inputs in every exported format, each integers [batch, sequence], padded on the right.
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+#: What stands in a score that does not count: far below any, far from overflow, and exact in half precision.
+MASKED = np.float32(-1e4)
 
 Floats = npt.NDArray[np.float32]
 Int8s = npt.NDArray[np.int8]
@@ -68,23 +72,47 @@ class Table:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Sum of the rows of two or three tables; writes [tokens, channels]."""
+    """Sum of the rows of one to three tables; writes [tokens, channels]."""
 
     output: str
     word: Table
-    position: Table
+    position: Optional[Table]
     token_type: Optional[Table]
 
 
 @dataclass(frozen=True)
 class Norm:
-    """LayerNorm over channels."""
+    """LayerNorm or RMS norm over channels."""
 
     input: str
     output: str
     gamma: Floats
     beta: Floats
     epsilon: float
+    kind: NormKind
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Rotary positions: channels d and d + D / 2 of each head are turned by the token's angle d.
+
+    ``cosine`` and ``sine`` are float32 [positions, D / 2].
+    """
+
+    input: str
+    output: str
+    heads: int
+    cosine: Floats
+    sine: Floats
+
+
+@dataclass(frozen=True)
+class Product:
+    """``left * right``, channel by channel."""
+
+    left: str
+    right: str
+    output: str
 
 
 @dataclass(frozen=True)
@@ -127,7 +155,8 @@ class SelfAttention:
     """``softmax(Q K^T / sqrt(head_dim) + bias) V`` within each sequence, per head.
 
     ``bias`` [heads, 2 * D - 1] holds at ``clip(j - i, 1 - D, D - 1) + D - 1`` what is added to the score of
-    query i and key j; ``None``: nothing is.
+    query i and key j; ``None``: nothing is. Keys more than ``window`` tokens from the query do not count; 0:
+    all do.
     """
 
     query: str
@@ -137,12 +166,17 @@ class SelfAttention:
     heads: int
     head_dim: int
     bias: Optional[Floats] = None
+    window: int = 0
 
-    def biases(self, tokens: int) -> Floats:
-        """The biases of a sequence, float32 [heads, queries, keys]."""
-        assert self.bias is not None
-        most = self.bias.shape[1] // 2
+    def added(self, tokens: int) -> Optional[Floats]:
+        """What is added to the scores of a sequence, float32 [heads or 1, queries, keys]; None: nothing."""
         behind = np.arange(tokens) - np.arange(tokens)[:, None]
+        if self.window:
+            band: Floats = np.where(np.abs(behind) <= self.window, np.float32(0), MASKED)[None]
+            return band
+        if self.bias is None:
+            return None
+        most = self.bias.shape[1] // 2
         return self.bias[:, np.clip(behind, -most, most) + most]
 
 
@@ -165,7 +199,7 @@ class Result:
     per_token: bool
 
 
-DenseOp = Union[Embedding, Norm, Dense, SelfAttention, Pool, Result]
+DenseOp = Union[Embedding, Norm, Rotation, Product, Dense, SelfAttention, Pool, Result]
 
 
 @dataclass(frozen=True)
@@ -223,6 +257,12 @@ def dense_model(
     Raises:
         BundleError: the program holds an op, or a wiring of ops, that no encoder produces.
     """
+    for op in program.ops:
+        if isinstance(op, ir.Attention) and op.positions:
+            raise BundleError(
+                f"op {op.name!r} multiplies with relative positions, which have no dense counterpart",
+                hint="measure without --baseline",
+            )
     translation = _Translation(program, weights, names)
     for op in program.ops:
         try:
@@ -250,31 +290,32 @@ class _Translation:
         self.qparams: Dict[int, Optional[QuantParams]] = {}
         self.biases: Dict[int, Floats] = {}  # constant -> the biases it holds
         self.producers: Dict[str, int] = {}  # value -> index of the Dense op that writes it
+        self.rotated: Set[str] = set()  # values that a Rotation writes, each in its own unit
 
     def add(self, op: ir.Op) -> None:
-        if isinstance(op, ir.Embed):
-            self._embed(op)
-        elif isinstance(op, ir.LayerNorm):
-            self._layer_norm(op)
-        elif isinstance(op, ir.Quantize):
-            self._alias(op.output, op.input, QuantParams(1 / op.inv_scale, op.zero_point))
-        elif isinstance(op, ir.QuantizeDynamic):
-            self._alias(op.output, op.input, None)
-        elif isinstance(op, ir.Linear):
-            self._linear(op)
-        elif isinstance(op, ir.Attention):
-            self._attention(op)
-        elif isinstance(op, (ir.SelectFirst, ir.MeanPool)):
-            source = self.values[op.input]
-            output = self._write(op.output, op.name, None)
-            self.ops.append(Pool(source, output, isinstance(op, ir.MeanPool)))
-        elif isinstance(op, ir.Output):
-            self._output(op)
-        else:
+        translate = _TRANSLATIONS.get(type(op))
+        if translate is None:
             raise BundleError(
                 f"op {op.name!r} is a {type(op).__name__}, which has no dense counterpart",
                 hint="measure without --baseline, or update obert-edge",
             )
+        translate(self, op)
+
+    def quantize(self, op: ir.Quantize) -> None:
+        self._alias(op.output, op.input, QuantParams(1 / op.inv_scale, op.zero_point))
+
+    def quantize_dynamic(self, op: ir.QuantizeDynamic) -> None:
+        self._alias(op.output, op.input, None)
+
+    def multiply(self, op: Multiply) -> None:
+        left, right = self.values[op.left], self.values[op.right]
+        written = self._qparams(op.output, 1 / op.inv_scale, op.zero_point)
+        self.ops.append(Product(left, right, self._write(op.output, op.name, written)))
+
+    def pool(self, op: Union[ir.SelectFirst, ir.MeanPool]) -> None:
+        source = self.values[op.input]
+        output = self._write(op.output, op.name, None)
+        self.ops.append(Pool(source, output, isinstance(op, ir.MeanPool)))
 
     def _write(self, buffer: int, name: str, qparams: Optional[QuantParams]) -> str:
         value = f"{name}#{len(self.ops)}"
@@ -312,29 +353,33 @@ class _Translation:
         rows, group_scale = (span.reshape(op.vocabulary, -1) for span in spans)
         return Table.nearest(dequantize_rows(rows, group_scale, self._floats(op.word_scale), op.channels))
 
-    def _embed(self, op: ir.Embed) -> None:
-        if op.position == ir.ABSENT:
-            raise BundleError(
-                f"op {op.name!r} adds no positions: the model has rotary ones, which "
-                "have no dense counterpart",
-                hint="measure without --baseline",
-            )
-        token_type = None
+    def embed(self, op: ir.Embed) -> None:
+        position, token_type = None, None
+        if op.position != ir.ABSENT:
+            position = self._table(op.position, op.position_scale, op.channels)
         if op.token_type != ir.ABSENT:
             token_type = self._table(op.token_type, op.token_type_scale, op.channels)
         word = self._word_table(op)
-        position = self._table(op.position, op.position_scale, op.channels)
         self.ops.append(Embedding(self._write(op.output, op.name, None), word, position, token_type))
 
-    def _layer_norm(self, op: ir.LayerNorm) -> None:
+    def layer_norm(self, op: ir.LayerNorm) -> None:
         source = self.values[op.input]
         buffer = op.quantized if op.output == ir.ABSENT else op.output
         output = self._write(buffer, op.name, None)
         if op.quantized != ir.ABSENT:
             self._alias(op.quantized, buffer, QuantParams(1 / op.inv_scale, op.zero_point))
-        self.ops.append(Norm(source, output, self._floats(op.gamma), self._floats(op.beta), op.epsilon))
+        gamma, beta = self._floats(op.gamma), self._floats(op.beta)
+        self.ops.append(Norm(source, output, gamma, beta, op.epsilon, NormKind(op.kind)))
 
-    def _linear(self, op: ir.Linear) -> None:
+    def rotate(self, op: Rotate) -> None:
+        half = op.head_dim // 2
+        cosine, sine = (self._floats(table).reshape(op.positions, half) for table in (op.cosine, op.sine))
+        source = self.values[op.input]
+        output = self._write(op.output, op.name, self._qparams(op.output, 1 / op.inv_scale, op.zero_point))
+        self.rotated.add(output)
+        self.ops.append(Rotation(source, output, op.heads, cosine, sine))
+
+    def linear(self, op: ir.Linear) -> None:
         qparams = self.qparams[op.input]
         scale, bias = self._floats(op.scale), self._floats(op.bias)
         if qparams is not None:
@@ -359,7 +404,7 @@ class _Translation:
             )
         )
 
-    def _attention(self, op: ir.Attention) -> None:
+    def attention(self, op: ir.Attention) -> None:
         # score_scale = s_q s_k log2(e) / sqrt(D) and context_scale = s_v / s_context are all the program
         # keeps of four scales. Queries and keys take one unit, the mean; contexts stay in their own steps.
         qparams = [cast(QuantParams, self.qparams[buffer]) for buffer in (op.query, op.key, op.value)]
@@ -370,7 +415,7 @@ class _Translation:
         self._rescale(value, op.context_scale / qparams[2].scale)
         output = self._write(op.output, op.name, self._qparams(op.output, 1.0, op.zero_point))
         bias = self._bias(op) if op.distances else None
-        self.ops.append(SelfAttention(query, key, value, output, op.heads, op.head_dim, bias))
+        self.ops.append(SelfAttention(query, key, value, output, op.heads, op.head_dim, bias, op.window))
 
     def _bias(self, op: ir.Attention) -> Floats:
         """The biases in natural units; one array for all ops that share them."""
@@ -380,6 +425,8 @@ class _Translation:
         return self.biases[op.bias]
 
     def _rescale(self, value: str, factor: float) -> None:
+        if value in self.rotated:
+            return  # the program knows its scale: it is the float it was before rounding
         index = self.producers.get(value)
         if index is None:
             raise BundleError(
@@ -388,7 +435,23 @@ class _Translation:
             )
         self.ops[index] = cast(Dense, self.ops[index]).scaled(factor)
 
-    def _output(self, op: ir.Output) -> None:
+    def output(self, op: ir.Output) -> None:
         index = len([done for done in self.ops if isinstance(done, Result)])
         per_token = self.program.buffers[op.input].domain is ir.Domain.TOKENS
         self.ops.append(Result(self.values[op.input], self.names[index], op.channels, per_token))
+
+
+#: What translates each kind of op.
+_TRANSLATIONS: Dict[Type[ir.Op], Callable[[_Translation, Any], None]] = {
+    ir.Embed: _Translation.embed,
+    ir.LayerNorm: _Translation.layer_norm,
+    ir.Quantize: _Translation.quantize,
+    ir.QuantizeDynamic: _Translation.quantize_dynamic,
+    ir.Linear: _Translation.linear,
+    ir.Attention: _Translation.attention,
+    Rotate: _Translation.rotate,
+    Multiply: _Translation.multiply,
+    ir.SelectFirst: _Translation.pool,
+    ir.MeanPool: _Translation.pool,
+    ir.Output: _Translation.output,
+}

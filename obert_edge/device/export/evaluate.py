@@ -7,13 +7,22 @@ observed here on the embedded test cases of the bundle.
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
 
-from obert_edge.bundle.program import Activation
-from obert_edge.device.export.dense import Dense, DenseModel, Embedding, Norm, Pool, SelfAttention
+from obert_edge.bundle.ops import Activation, NormKind
+from obert_edge.device.export.dense import (
+    Dense,
+    DenseModel,
+    Embedding,
+    Norm,
+    Pool,
+    Product,
+    Rotation,
+    SelfAttention,
+)
 
 Floats = npt.NDArray[np.float32]
 #: Called for each linear with its input and with its output before activation and residual, both [...,
@@ -44,11 +53,7 @@ def evaluate(
     values: Dict[str, Floats] = {}
     for op in model.ops:
         if isinstance(op, Embedding):
-            first = model.position_offset
-            summed = op.word.floats[ids] + op.position.floats[first : first + ids.shape[1]]
-            values[op.output] = summed if op.token_type is None else summed + op.token_type.floats[types]
-        elif isinstance(op, Norm):
-            values[op.output] = _layer_norm(values[op.input], op)
+            values[op.output] = _embed(ids, types, model.position_offset, op)
         elif isinstance(op, Dense):
             product = values[op.input] @ op.weight.T + op.bias
             if observe is not None:
@@ -59,13 +64,37 @@ def evaluate(
             values[op.output] = _attention(values[op.query], values[op.key], values[op.value], mask, op)
         elif isinstance(op, Pool):
             values[op.output] = _pool(values[op.input], mask, mean=op.mean)
+        elif isinstance(op, Product):
+            values[op.output] = values[op.left] * values[op.right]
+        elif isinstance(op, (Norm, Rotation)):
+            values[op.output] = _changed(values[op.input], op)
     return [values[result.input] for result in model.results]
 
 
+def _embed(ids: Any, types: Any, first: int, op: Embedding) -> Floats:
+    summed = op.word.floats[ids]
+    if op.position is not None:
+        summed = summed + op.position.floats[first : first + ids.shape[1]]
+    return summed if op.token_type is None else summed + op.token_type.floats[types]
+
+
+def _changed(x: Floats, op: Union[Norm, Rotation]) -> Floats:
+    return _layer_norm(x, op) if isinstance(op, Norm) else _rotate(x, op)
+
+
 def _layer_norm(x: Floats, op: Norm) -> Floats:
-    centered = x - x.mean(axis=-1, keepdims=True)
+    centered = x - x.mean(axis=-1, keepdims=True) if op.kind is NormKind.LAYER else x
     variance = np.square(centered).mean(axis=-1, keepdims=True)
     result: Floats = centered / np.sqrt(variance + np.float32(op.epsilon)) * op.gamma + op.beta
+    return result
+
+
+def _rotate(x: Floats, op: Rotation) -> Floats:
+    batch, tokens = x.shape[:2]
+    first, second = np.moveaxis(x.reshape(batch, tokens, op.heads, 2, -1), 3, 0)
+    cosine, sine = op.cosine[:tokens, None], op.sine[:tokens, None]
+    turned = np.stack([first * cosine - second * sine, second * cosine + first * sine], axis=3)
+    result: Floats = turned.reshape(x.shape)
     return result
 
 
@@ -74,6 +103,8 @@ def _activate(x: Floats, activation: Activation) -> Floats:
         return np.maximum(x, 0)
     if activation is Activation.TANH:
         return np.tanh(x)
+    if activation is Activation.SILU:
+        return x * np.float32(0.5) * (1 + np.tanh(x * np.float32(0.5)))
     if activation is Activation.GELU:
         return np.float32(0.5) * x * (1 + _erf(x / np.float32(math.sqrt(2))))
     if activation is Activation.GELU_TANH:
@@ -99,8 +130,9 @@ def _attention(query: Floats, key: Floats, value: Floats, mask: Any, op: SelfAtt
         return x.reshape(*x.shape[:2], op.heads, op.head_dim).transpose(0, 2, 1, 3)
 
     scores = heads(query) @ heads(key).transpose(0, 1, 3, 2) / np.float32(math.sqrt(op.head_dim))
-    if op.bias is not None:
-        scores = scores + op.biases(query.shape[1])
+    added = op.added(query.shape[1])
+    if added is not None:
+        scores = scores + added
     scores = np.where(mask[:, None, None, :] != 0, scores, np.float32(-1e9))
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     contexts = weights / weights.sum(axis=-1, keepdims=True) @ heads(value)

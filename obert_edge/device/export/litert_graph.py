@@ -15,7 +15,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from obert_edge.bundle.program import Activation
+from obert_edge.bundle.ops import Activation, NormKind
 from obert_edge.device.export.dense import (
     INPUTS,
     Dense,
@@ -24,8 +24,10 @@ from obert_edge.device.export.dense import (
     Embedding,
     Norm,
     Pool,
+    Product,
     QuantParams,
     Result,
+    Rotation,
     SelfAttention,
     Table,
 )
@@ -75,8 +77,10 @@ class _Graph:
         self.writer = TfliteWriter()
         self.values: Dict[str, int] = {}
         self.quantized: Dict[Tuple[int, QuantParams], int] = {}
-        self.queries = {op.query: op.head_dim for op in model.ops if isinstance(op, SelfAttention)}
-        self.biases: Dict[int, int] = {}  # id of the biases -> their constant
+        turned = {op.output: op.input for op in model.ops if isinstance(op, Rotation)}
+        attentions = [op for op in model.ops if isinstance(op, SelfAttention)]
+        self.queries = {turned.get(op.query, op.query): op.head_dim for op in attentions}
+        self.added: Dict[int, int] = {}  # id of the biases, or the window -> the constant
         self.results: List[int] = []
         shape = [batch_size, sequence_length]
         self.inputs = [self.writer.tensor(shape, np.int32, name=name) for name in INPUTS]
@@ -95,6 +99,10 @@ class _Graph:
             self.values[op.output] = self.embed(op)
         elif isinstance(op, Norm):
             self.values[op.output] = self.norm(self.values[op.input], op)
+        elif isinstance(op, Rotation):
+            self.values[op.output] = self.rotate(self.values[op.input], op)
+        elif isinstance(op, Product):
+            self.values[op.output] = self.elementwise("MUL", self.values[op.left], self.values[op.right])
         elif isinstance(op, Dense):
             self.values[op.output] = self.dense(op)
         elif isinstance(op, SelfAttention):
@@ -117,10 +125,11 @@ class _Graph:
 
     def embed(self, op: Embedding) -> int:
         """Word, position and token-type rows. Positions are known here, so they are one constant."""
-        first = self.model.position_offset
-        positions = op.position.floats[first : first + self.sequence]
         summed = self.rows(op.word, self.inputs[0])
-        summed = self.elementwise("ADD", summed, self.writer.constant(np.tile(positions, (self.batch, 1))))
+        if op.position is not None:
+            first = self.model.position_offset
+            positions = np.tile(op.position.floats[first : first + self.sequence], (self.batch, 1))
+            summed = self.elementwise("ADD", summed, self.writer.constant(positions))
         if op.token_type is not None:
             summed = self.elementwise("ADD", summed, self.rows(op.token_type, self.inputs[2]))
         return summed
@@ -140,16 +149,46 @@ class _Graph:
         return self.elementwise("MUL", self.writer.op("CAST", [rows], shape), scale)
 
     def norm(self, x: int, op: Norm) -> int:
-        """LayerNorm from means, as LiteRT has no operator for it."""
-        centered = self.elementwise("SUB", x, self._mean_over_channels(x))
-        variance = self._mean_over_channels(self.elementwise("MUL", centered, centered))
+        """LayerNorm from means, as LiteRT has no operator for it; or RMS norm."""
+        scaled = x
+        if op.kind is NormKind.LAYER:
+            scaled = self.elementwise("SUB", x, self._mean_over_channels(x))
+        variance = self._mean_over_channels(self.elementwise("MUL", scaled, scaled))
         epsilon = self.writer.constant(np.array([op.epsilon], np.float32))
         inverse = self.writer.op(
             "RSQRT", [self.elementwise("ADD", variance, epsilon)], self.writer.shape(variance)
         )
-        scaled = self.elementwise("MUL", centered, inverse)
+        scaled = self.elementwise("MUL", scaled, inverse)
         scaled = self.elementwise("MUL", scaled, self.writer.constant(op.gamma))
         return self.elementwise("ADD", scaled, self.writer.constant(op.beta))
+
+    def rotate(self, x: int, op: Rotation) -> int:
+        """Rotary positions: ``x * cosine + x with its halves swapped * sine``, the first half's negated."""
+        half = op.cosine.shape[1]
+        heads = self.reshape(x, [self.tokens, op.heads, 2 * half])
+        cosine, sine = op.cosine[: self.sequence], op.sine[: self.sequence]
+        tables = [
+            np.tile(np.concatenate(halves, axis=1)[:, None], (self.batch, 1, 1))
+            for halves in ((cosine, cosine), (-sine, sine))
+        ]
+        swapped = self.writer.op(
+            "CONCATENATION",
+            [self._channels(heads, half, half), self._channels(heads, 0, half)],
+            [self.tokens, op.heads, 2 * half],
+            "Concatenation",
+            axis=2,
+        )
+        turned = [
+            self.elementwise("MUL", value, self.writer.constant(np.ascontiguousarray(table)))
+            for value, table in zip((heads, swapped), tables)
+        ]
+        return self.reshape(self.elementwise("ADD", turned[0], turned[1]), [self.tokens, op.heads * 2 * half])
+
+    def _channels(self, value: int, first: int, count: int) -> int:
+        """Some channels of [tokens, heads, channels]."""
+        shape = [*self.writer.shape(value)[:2], count]
+        begin, size = (self.writer.constant(np.array(x, np.int32)) for x in ([0, 0, first], shape))
+        return self.writer.op("SLICE", [value, begin, size], shape, "Slice")
 
     def dense(self, op: Dense) -> int:
         """A linear with what follows it. Queries take the factor 1 / sqrt(head_dim) here, for free."""
@@ -160,6 +199,8 @@ class _Graph:
         if op.activation in (Activation.GELU, Activation.GELU_TANH):
             tanh = op.activation is Activation.GELU_TANH
             result = self.writer.op("GELU", [result], shape, "Gelu", approximate=tanh)
+        elif op.activation is Activation.SILU:
+            result = self.elementwise("MUL", result, self.writer.op("LOGISTIC", [result], shape))
         elif op.activation is not Activation.NONE:
             result = self.writer.op(op.activation.name, [result], shape)
         if op.residual is not None:
@@ -207,19 +248,24 @@ class _Graph:
         shape = [self.batch, op.heads, self.sequence, op.head_dim]
         square = [self.batch, op.heads, self.sequence, self.sequence]
         scores = self.writer.op("BATCH_MATMUL", [query, key], square, "BatchMatMul", adjY=True)
-        if op.bias is not None:
-            scores = self.elementwise("ADD", scores, self._biases(op))
+        added = self._added(op)
+        if added is not None:
+            scores = self.elementwise("ADD", scores, added)
         scores = self.elementwise("ADD", scores, self.score_mask)
         weights = self.writer.op("SOFTMAX", [scores], square, "Softmax", beta=1.0)
         contexts = self.writer.op("BATCH_MATMUL", [weights, value], shape, "BatchMatMul")
         swapped = [self.batch, self.sequence, op.heads, op.head_dim]
         return self.reshape(self._transpose(contexts, swapped), [self.tokens, op.heads * op.head_dim])
 
-    def _biases(self, op: SelfAttention) -> int:
-        """[1, heads, sequence, sequence], one constant for all layers that share them."""
-        if id(op.bias) not in self.biases:
-            self.biases[id(op.bias)] = self.writer.constant(op.biases(self.sequence)[None])
-        return self.biases[id(op.bias)]
+    def _added(self, op: SelfAttention) -> Optional[int]:
+        """[1, heads or 1, sequence, sequence], one constant for all layers that share it; None: nothing."""
+        key = op.window if op.bias is None else id(op.bias)
+        if key not in self.added:
+            added = op.added(self.sequence)
+            if added is None:
+                return None
+            self.added[key] = self.writer.constant(added[None])
+        return self.added[key]
 
     def _heads(self, value: int, op: SelfAttention) -> int:
         apart = self.reshape(value, [self.batch, self.sequence, op.heads, op.head_dim])

@@ -25,16 +25,19 @@ from typing import Any, Dict, List
 
 import numpy as np
 
-from obert_edge.bundle.program import Activation
+from obert_edge.bundle.ops import Activation, NormKind
 from obert_edge.device.export.dense import (
     INPUTS,
+    MASKED,
     Dense,
     DenseModel,
     DenseOp,
     Embedding,
     Norm,
     Pool,
+    Product,
     Result,
+    Rotation,
     SelfAttention,
     Table,
 )
@@ -82,8 +85,14 @@ class _FloatGraph:
         self.outputs: List[Any] = []
         self.values: Dict[str, str] = {}
         attentions = [op for op in model.ops if isinstance(op, SelfAttention)]
+        self.rotated = {op.output for op in model.ops if isinstance(op, Rotation)}
         #: Linears that the attention op computes itself, by the value they write.
-        self.merged = {value for op in attentions for value in (op.query, op.key, op.value)}
+        self.merged = {
+            value
+            for op in attentions
+            if op.query not in self.rotated
+            for value in (op.query, op.key, op.value)
+        }
         self.writers = {op.output: op for op in model.ops if isinstance(op, Dense)}
         self.mask = ""
         self.made_biases: Dict[int, str] = {}  # id of the biases -> their value
@@ -132,8 +141,11 @@ class _FloatGraph:
         if isinstance(op, Embedding):
             self.values[op.output] = self.embed(op)
         elif isinstance(op, Norm):
-            inputs = [self.values[op.input], self.constant(op.gamma), self.constant(op.beta)]
-            self.values[op.output] = self.node("LayerNormalization", inputs, epsilon=op.epsilon)
+            self.values[op.output] = self.norm(op)
+        elif isinstance(op, Rotation):
+            self.values[op.output] = self.rotate(op)
+        elif isinstance(op, Product):
+            self.values[op.output] = self.node("Mul", [self.values[op.left], self.values[op.right]])
         elif isinstance(op, Dense):
             if op.output not in self.merged:
                 self.values[op.output] = self.dense(op)
@@ -146,13 +158,15 @@ class _FloatGraph:
 
     def embed(self, op: Embedding) -> str:
         """Word, position and token-type rows; position t is row ``position_offset + t``."""
-        first = self.model.position_offset
-        length = self.node("Shape", ["input_ids"], start=1)
-        end = self.node("Add", [length, self.constant(np.array([first]))])
-        positions = self.node(
-            "Slice", [self.constant(op.position.floats), self.constant(np.array([first])), end]
-        )
-        summed = self.node("Add", [self.rows(op.word, "input_ids"), positions])
+        summed = self.rows(op.word, "input_ids")
+        if op.position is not None:
+            first = self.model.position_offset
+            length = self.node("Shape", ["input_ids"], start=1)
+            end = self.node("Add", [length, self.constant(np.array([first]))])
+            positions = self.node(
+                "Slice", [self.constant(op.position.floats), self.constant(np.array([first])), end]
+            )
+            summed = self.node("Add", [summed, positions])
         if op.token_type is not None:
             summed = self.node("Add", [summed, self.rows(op.token_type, "token_type_ids")])
         return summed
@@ -161,11 +175,29 @@ class _FloatGraph:
         """The rows of a table, float32 [batch, sequence, channels]."""
         return self.node("Gather", [self.constant(table.floats), indices])
 
+    def norm(self, op: Norm) -> str:
+        """LayerNorm, or RMS norm."""
+        source, gamma = self.values[op.input], self.constant(op.gamma)
+        if op.kind is NormKind.LAYER:
+            inputs = [source, gamma, self.constant(op.beta)]
+            return self.node("LayerNormalization", inputs, epsilon=op.epsilon)
+        # ONNX Runtime's own, without beta.
+        scaled = self.node("SimplifiedLayerNormalization", [source, gamma], axis=-1, epsilon=op.epsilon)
+        return scaled if not op.beta.any() else self.node("Add", [scaled, self.constant(op.beta)])
+
+    def rotate(self, op: Rotation) -> str:
+        """Rotary positions, counted from 0."""
+        first = self.constant(np.array([0]))
+        inputs = [self.values[op.input], first, self.constant(op.cosine), self.constant(op.sine)]
+        return self.node("RotaryEmbedding", inputs, MICROSOFT)
+
     def dense(self, op: Dense) -> str:
         """A linear with what follows it."""
         result = self.linear(op)
         if op.activation is Activation.GELU_TANH:
             result = self.node("Gelu", [result], approximate="tanh")
+        elif op.activation is Activation.SILU:
+            result = self.node("QuickGelu", [result], MICROSOFT, alpha=1.0)
         elif op.activation is not Activation.NONE:
             result = self.node(_ACTIVATIONS[op.activation], [result])
         if op.residual is not None:
@@ -178,7 +210,9 @@ class _FloatGraph:
         return self.node("Add", [product, self.constant(op.bias)])
 
     def attention(self, op: SelfAttention) -> str:
-        """Self-attention with its three input products."""
+        """Self-attention with its three input products, where nothing stands between them."""
+        if op.query in self.rotated:
+            return self.attention_alone(op)
         linears = [self.writers[value] for value in (op.query, op.key, op.value)]
         if len({linear.input for linear in linears}) != 1:
             raise BundleError(
@@ -193,17 +227,28 @@ class _FloatGraph:
             self.constant(bias),
             self.mask,
         ]
-        if op.bias is not None:
-            inputs += ["", self.biases(op)]
+        if op.bias is not None or op.window:
+            inputs += ["", self.added(op)]
         return self.node("Attention", inputs, MICROSOFT, num_heads=op.heads)
 
-    def biases(self, op: SelfAttention) -> str:
-        """The biases of the scores, float32 [1, heads, sequence, sequence], once for all layers."""
-        assert op.bias is not None
-        key = id(op.bias)
+    def attention_alone(self, op: SelfAttention) -> str:
+        """Self-attention of three values."""
+        inputs = [self.values[op.query], self.values[op.key], self.values[op.value], "", self.mask]
+        if op.bias is not None or op.window:
+            inputs.append(self.added(op))
+        return self.node("MultiHeadAttention", inputs, MICROSOFT, num_heads=op.heads)
+
+    def added(self, op: SelfAttention) -> str:
+        """What is added to the scores, float32 [1, heads or 1, sequence, sequence], once for all layers."""
+        key = op.window if op.bias is None else id(op.bias)
         if key not in self.made_biases:
-            most = op.bias.shape[1] // 2
-            table, bounds = self.constant(op.bias.T), [self.constant(np.array(b)) for b in (-most, most)]
+            by_distance = op.bias
+            if by_distance is None:  # one distance more than the window stands for all beyond it
+                within = np.zeros(2 * op.window + 3, np.float32)
+                within[[0, -1]] = MASKED
+                by_distance = within[None]
+            most = by_distance.shape[1] // 2
+            table, bounds = self.constant(by_distance.T), [self.constant(np.array(b)) for b in (-most, most)]
             zero, one = self.constant(np.array(0)), self.constant(np.array(1))
             length = self.node("Squeeze", [self.node("Shape", ["input_ids"], start=1)])
             tokens = self.node("Range", [zero, length, one])
@@ -271,7 +316,4 @@ class _Int8Graph(_FloatGraph):
 
     def attention(self, op: SelfAttention) -> str:
         """Self-attention in float on the three products, as ORT's own quantizer leaves it."""
-        inputs = [self.values[op.query], self.values[op.key], self.values[op.value], "", self.mask]
-        if op.bias is not None:
-            inputs.append(self.biases(op))
-        return self.node("MultiHeadAttention", inputs, MICROSOFT, num_heads=op.heads)
+        return self.attention_alone(op)

@@ -13,16 +13,19 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from obert_edge.bundle.program import Activation
+from obert_edge.bundle.ops import Activation, NormKind
 from obert_edge.device.export.dense import (
     INPUTS,
+    MASKED,
     Dense,
     DenseModel,
     DenseOp,
     Embedding,
     Norm,
     Pool,
+    Product,
     Result,
+    Rotation,
     SelfAttention,
     Table,
 )
@@ -92,6 +95,10 @@ class _Graph:
             self.values[op.output] = self.embed(op)
         elif isinstance(op, Norm):
             self.values[op.output] = self.norm(op)
+        elif isinstance(op, Rotation):
+            self.values[op.output] = self.rotate(op)
+        elif isinstance(op, Product):
+            self.values[op.output] = self.ops.multiply(self.values[op.left], self.values[op.right])
         elif isinstance(op, Dense):
             self.values[op.output] = self.dense(op)
         elif isinstance(op, SelfAttention):
@@ -103,9 +110,11 @@ class _Graph:
 
     def embed(self, op: Embedding) -> Any:
         """Word, position and token-type rows; position t is row ``position_offset + t``."""
-        first = self.model.position_offset
-        positions = op.position.floats[None, first : first + self.shape[1]]
-        summed = self.ops.add(self.rows(op.word, self.ids), self.ops.constant(positions))
+        summed = self.rows(op.word, self.ids)
+        if op.position is not None:
+            first = self.model.position_offset
+            positions = op.position.floats[None, first : first + self.shape[1]]
+            summed = self.ops.add(summed, self.ops.constant(positions))
         if op.token_type is not None:
             summed = self.ops.add(summed, self.rows(op.token_type, self.types))
         return summed
@@ -118,11 +127,34 @@ class _Graph:
         return self.ops.multiply(rows, self.ops.gather(self.ops.constant(table.scale[:, None]), indices, 0))
 
     def norm(self, op: Norm) -> Any:
-        """LayerNorm, in the three nodes OpenVINO knows as one."""
+        """LayerNorm, in the three nodes OpenVINO knows as one; or RMS norm."""
         last = self.ops.constant(np.array([-1]))
-        normal = self.ops.mvn(self.values[op.input], last, True, op.epsilon, "inside_sqrt")
+        normal = self.values[op.input]
+        if op.kind is NormKind.LAYER:
+            normal = self.ops.mvn(normal, last, True, op.epsilon, "inside_sqrt")
+        else:
+            square = self.ops.reduce_mean(self.ops.multiply(normal, normal), last, True)
+            square = self.ops.add(square, self.ops.constant(np.float32(op.epsilon)))
+            normal = self.ops.divide(normal, self.ops.sqrt(square))
         scaled = self.ops.multiply(normal, self.ops.constant(op.gamma))
         return self.ops.add(scaled, self.ops.constant(op.beta))
+
+    def rotate(self, op: Rotation) -> Any:
+        """Rotary positions, by constants for the fixed length."""
+        half = op.cosine.shape[1]
+        source = self.values[op.input]
+        split = self.ops.constant(np.array([0, 0, op.heads, 2 * half]))
+        heads = self.ops.reshape(source, split, True)
+        first, second = self.ops.split(heads, np.array(3), 2).outputs()
+        cosine, sine = (
+            self.ops.constant(table[None, : self.shape[1], None]) for table in (op.cosine, op.sine)
+        )
+        turned = [
+            self.ops.subtract(self.ops.multiply(first, cosine), self.ops.multiply(second, sine)),
+            self.ops.add(self.ops.multiply(second, cosine), self.ops.multiply(first, sine)),
+        ]
+        merged = self.ops.constant(np.array([0, 0, op.heads * 2 * half]))
+        return self.ops.reshape(self.ops.concat(turned, 3), merged, True)
 
     def dense(self, op: Dense) -> Any:
         """A linear with what follows it."""
@@ -135,6 +167,8 @@ class _Graph:
             result = self.ops.relu(result)
         elif op.activation is Activation.TANH:
             result = self.ops.tanh(result)
+        elif op.activation is Activation.SILU:
+            result = self.ops.swish(result)
         return result if op.residual is None else self.ops.add(result, self.values[op.residual])
 
     def product(self, op: Dense) -> Any:
@@ -159,9 +193,9 @@ class _Graph:
             for value in (op.query, op.key, op.value)
         ]
         allowed = self.ops.convert(self.kept, "boolean")
-        if op.bias is not None:
-            biases = self.ops.constant(op.biases(self.shape[1])[None])
-            allowed = self.ops.select(allowed, biases, self.ops.constant(np.float32(-1e4)))
+        added = op.added(self.shape[1])
+        if added is not None:
+            allowed = self.ops.select(allowed, self.ops.constant(added[None]), self.ops.constant(MASKED))
         context = self.ops.scaled_dot_product_attention(*heads, allowed)
         merged = self.ops.constant(np.array([0, 0, op.heads * op.head_dim]))
         return self.ops.reshape(self.ops.transpose(context, order), merged, True)

@@ -44,8 +44,10 @@ _EPILOGUE = {
     Activation.GELU: 19,
     Activation.GELU_TANH: 19,
     Activation.TANH: 20,
+    Activation.SILU: 22,
 }
 _SOFTMAX = 13
+_POSITIONS = 5
 _LAYER_NORM = 10
 _QUANTIZE = 4
 _QUANTIZE_DYNAMIC = 7
@@ -193,13 +195,19 @@ def _attention(program: Program, op: Attention, lengths: Sequence[int]) -> Work:
     seen = [min(length, 2 * op.window + 1) if op.window else length for length in lengths]
     scores = sum(_padded(length) * _padded(keys) for length, keys in zip(lengths, seen))
     tokens = sum(_padded(length) for length in lengths)
+    products, loads, memory, floats = 2.0, 4.0 * bool(op.distances), 0.0, _SOFTMAX
+    if op.positions:
+        # Two products more, whose rows serve one key and one vector of queries; and their two scales.
+        products, loads, floats = 4.0, 2.0 * op.head_dim + 8.0, _SOFTMAX + _POSITIONS
+        memory = const_bytes(program, op)
     return Work(
-        multiply_adds=2.0 * scores * channels,
-        floats=_SOFTMAX * scores * op.heads,
+        multiply_adds=products * scores * channels,
+        floats=floats * scores * op.heads,
         shuffled=4.0 * tokens * channels,
         l2=3.0 * tokens * channels,
-        l1=4.0 * scores * op.heads if op.distances else 0.0,
+        l1=loads * scores * op.heads,
         written=tokens * channels,
+        memory=memory,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import List, Optional
 
 from obert_edge.bundle.container import CASES, WEIGHTS, Bundle
-from obert_edge.bundle.program import WeightFormat
+from obert_edge.bundle.program import Linear, WeightFormat
 from obert_edge.device.runtime import machine
 from obert_edge.device.text_table import megabytes
 from obert_edge.errors import UnsupportedDeviceError
@@ -29,8 +29,10 @@ def needed_memory(bundle: Bundle) -> int:
     """
     model = bundle.manifest.model
     channels = 5 * model.hidden + model.intermediate
-    linears = bundle.manifest.linears
-    sparse = sum(linear.bytes for linear in linears if linear.format != WeightFormat.DENSE_4.name)
+    ops = [op for op in bundle.program.ops if isinstance(op, Linear)]
+    # Layers that share weights have them once.
+    distinct = {op.weights: linear for op, linear in zip(ops, bundle.manifest.linears)}
+    sparse = sum(one.bytes for one in distinct.values() if one.format != WeightFormat.DENSE_4.name)
     activations = 4 * channels * model.max_length
     return len(bundle.member(WEIGHTS)) + len(bundle.member(CASES)) + int(1.4 * sparse) + activations
 

@@ -1,4 +1,4 @@
-// LayerNorm: over the channels of each token, to float, quantized, or both.
+// LayerNorm, or RMS norm: over the channels of each token, to float, quantized, or both.
 #include "exec/parallel.h"
 #include "ops/definition.h"
 
@@ -19,6 +19,7 @@ int32_t check_op(const OpCheck& check) {
   OE_CHECK(check.distinct("output", op.output, "quantized output", op.quantized));
   OE_CHECK(check.floats("gamma", op.gamma, op.channels));
   OE_CHECK(check.floats("beta", op.beta, op.channels));
+  OE_CHECK(check.in_range("kind", static_cast<int32_t>(op.kind), kFirstNormKind, kLastNormKind));
   OE_CHECK(check.positive("epsilon", op.epsilon));
   // Kernels may compute with the zero point even where nothing is quantized.
   OE_CHECK(check.in_range("zero_point", op.zero_point, 0, 255));
@@ -35,6 +36,7 @@ LayerNormArgs args_of(const Run& run, int32_t index) {
   args.quantized = run.buffer<uint8_t>(op.quantized);
   args.gamma = run.program.constant<float>(op.gamma);
   args.beta = run.program.constant<float>(op.beta);
+  args.kind = op.kind;
   args.tokens = run.tokens_of(op.input);
   args.channels = op.channels;
   args.zero_point = op.zero_point;

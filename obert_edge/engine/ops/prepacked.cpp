@@ -102,6 +102,7 @@ class Lists {
 };
 
 constexpr uint64_t kMostGrowth = 16;           // of the weights, in bytes for a byte
+constexpr int32_t kFurthestSame = 256;         // ops between two linears that are known to have the same weights
 constexpr uint64_t kMostBesideOfOp = 1 << 10;  // bytes that an op may take beside what grows with its weights
 
 // Writes the records of the `count` quads of one row-gather group, from its columns and its weights.
@@ -154,6 +155,23 @@ uint64_t Prepacked::records_of(const Op& op) const {
   return records;
 }
 
+// A linear shortly before this one, or none, that has the same weights in the same format: layers that share weights.
+const Op* Prepacked::same_weights_before(const Op& op) const {
+  if (op.kind != OpKind::Linear) return nullptr;
+  const Op* first = program_->ops.data();
+  const int32_t consts[] = {linear_op::kOffsets, linear_op::kColumns, linear_op::kWeights};
+  const int32_t ints[] = {linear_op::kK, linear_op::kN, linear_op::kGroups, linear_op::kFormat,
+                          linear_op::kColumnCoding};
+  for (const Op* other = &op; other != first && &op - other < kFurthestSame;) {
+    --other;
+    bool same = other->kind == OpKind::Linear;
+    for (const int32_t index : consts) same = same && other->consts[index] == op.consts[index];
+    for (const int32_t index : ints) same = same && other->ints[index] == op.ints[index];
+    if (same) return other;
+  }
+  return nullptr;
+}
+
 int32_t Prepacked::prepack(const Program& program, const Implementation& implementation, ThreadPool& pool) {
   program_ = &program;
   kinds_ = implementation.records;
@@ -161,13 +179,19 @@ int32_t Prepacked::prepack(const Program& program, const Implementation& impleme
   uint64_t total = 0;
   for (size_t i = 0; i < program.ops.size(); ++i) {
     const Op& op = program.ops[i];
+    const Op* same = same_weights_before(op);
+    if (same) {
+      places_[i] = place_of(*same);
+      places_[i].filled_elsewhere = true;
+      continue;
+    }
     const Made made = made_of(op);
-    places_[i] = {total, made == Made::Records ? records_of(op) : 0, made};
+    places_[i] = {total, made == Made::Records ? records_of(op) : 0, made, false};
     total += (bytes_of(op, places_[i]) + 63) / 64 * 64;
   }
   if (total == 0) return OE_OK;
   // A record takes at most three times what is stored of it, and four times as much again where groups of four differ;
-  // more comes of ops that share constants, each of which is prepacked: a small file would take gigabytes.
+  // more comes of ops that share constants and are not the same linear: a small file would take gigabytes.
   const uint64_t most = kMostGrowth * program.weights_bytes + kMostBesideOfOp * program.ops.size();
   if (total > most) {
     return fail(OE_INVALID_PROGRAM,
@@ -191,7 +215,7 @@ int32_t Prepacked::prepack(const Program& program, const Implementation& impleme
 
 void Prepacked::fill(const Op& op) {
   const Place& place = place_of(op);
-  if (place.made == Made::Nothing) return;
+  if (place.made == Made::Nothing || place.filled_elsewhere) return;
   uint8_t* out = memory_.data() + place.at;
   if (place.made == Made::Records && !is_row_gather(op)) {
     return fill_blocks(op, out, const_cast<uint32_t*>(record_offsets(op)));

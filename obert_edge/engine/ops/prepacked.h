@@ -37,9 +37,11 @@ class Prepacked {
     uint64_t at;       // byte offset into memory_
     uint64_t records;  // number of records, without the kRecordsBeyond at their end
     Made made;
+    bool filled_elsewhere;  // it is that of an op before, which has the same weights
   };
 
   Made made_of(const Op& op) const;
+  const Op* same_weights_before(const Op& op) const;
   uint64_t bytes_of(const Op& op, const Place& place) const;
   const Place& place_of(const Op& op) const { return places_[static_cast<size_t>(&op - program_->ops.data())]; }
   uint64_t records_of(const Op& op) const;

@@ -88,10 +88,22 @@ enum class Activation : int32_t {
   GeluTanh = 2,  // the tanh approximation
   Relu = 3,  // max(x, 0)
   Tanh = 4,  // tanh(x)
+  Silu = 5,  // x * sigmoid(x)
 };
-constexpr int32_t kFirstActivation = 0, kLastActivation = 4;
+constexpr int32_t kFirstActivation = 0, kLastActivation = 5;
 // The names of a Activation, by number.
-constexpr const char* kActivationNames[] = {"NONE", "GELU", "GELU_TANH", "RELU", "TANH"};
+constexpr const char* kActivationNames[] = {"NONE", "GELU", "GELU_TANH", "RELU", "TANH", "SILU"};
+// By number: The bundle format whose readers know it.
+constexpr int32_t kActivationReader[] = {1, 1, 1, 1, 1, 3};
+
+// What a LayerNorm does to a token before it is multiplied by gamma.
+enum class NormKind : int32_t {
+  Layer = 0,  // takes the mean away and divides by the deviation
+  Rms = 1,  // divides by the root of the mean square
+};
+constexpr int32_t kFirstNormKind = 0, kLastNormKind = 1;
+// The names of a NormKind, by number.
+constexpr const char* kNormKindNames[] = {"LAYER", "RMS"};
 
 }  // namespace oe
 #endif

@@ -6,10 +6,11 @@ BERT-like family is one file beside this one and its row in ``__init__.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Dict, Optional, Tuple, Union
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, Optional, Tuple, Union
 
-from obert_edge.bundle.program import Activation
+from obert_edge.bundle.ops import Activation, NormKind
 
 #: What transformers calls the class of each task, after the architecture's own prefix: ``Bert`` +
 #: ``ForSequenceClassification``.
@@ -34,8 +35,13 @@ class ConfigFields:
         activation: name of the feed-forward activation function.
         embedding: channels of a word embedding, where they may differ from ``hidden``.
         epsilon: added to the variance in every LayerNorm.
+        key_heads: number of heads of keys and values, of which several heads of queries may share one; "":
+            as many as there are heads.
         head_activation: name of the activation function of the heads; "": the feed-forward one's.
-        head_pooling: what a sequence classifier reads, ``cls`` or ``mean``; "": what its :class:`Head` says.
+        head_pooling: what a sequence classifier reads, one of the names of ``Architecture.head_poolings``;
+            "": what its :class:`Head` says.
+        usual_activation: where the configuration names none.
+        usual_epsilon: where the configuration has none.
     """
 
     hidden: str = "hidden_size"
@@ -45,8 +51,11 @@ class ConfigFields:
     activation: str = "hidden_act"
     embedding: str = "hidden_size"
     epsilon: str = "layer_norm_eps"
+    key_heads: str = ""
     head_activation: str = ""
     head_pooling: str = ""
+    usual_activation: str = "gelu"
+    usual_epsilon: float = 1e-12
 
 
 @dataclass(frozen=True)
@@ -61,9 +70,11 @@ class LayerModules:
         value: linear of the values.
         attention_output: linear after the attention heads.
         attention_norm: LayerNorm after the first residual addition.
-        intermediate: first (widening) linear of the feed-forward part.
+        intermediate: first (widening) linear of the feed-forward part, whose outputs get the activation.
         output: second (narrowing) linear of the feed-forward part.
         output_norm: LayerNorm after the second residual addition.
+        gate: linear whose outputs multiply the activated ones, in a gated unit; that may be ``intermediate``,
+            whose rows are then the activated half and the other one; "": the unit has no gate.
     """
 
     attention: str
@@ -75,6 +86,7 @@ class LayerModules:
     intermediate: str
     output: str
     output_norm: str
+    gate: str = ""
 
     @property
     def is_fused(self) -> bool:
@@ -82,9 +94,16 @@ class LayerModules:
         return self.query == self.value
 
     @property
-    def linears(self) -> Tuple[str, str, str, str, str, str]:
-        """Paths of the layer's six linears: query, key, value, attention output, and the feed-forward two."""
-        return (self.query, self.key, self.value, self.attention_output, self.intermediate, self.output)
+    def linears(self) -> Tuple[str, ...]:
+        """Paths of the layer's linears: query, key, value, attention output, and the feed-forward ones."""
+        attention = (self.query, self.key, self.value, self.attention_output)
+        return (*attention, *self.widening, self.output)
+
+    @property
+    def widening(self) -> Tuple[str, ...]:
+        """Paths of the feed-forward linears that read the layer's input: one, or two with a gate apart."""
+        gate = () if self.gate in ("", self.intermediate) else (self.gate,)
+        return (self.intermediate, *gate)
 
     @property
     def projections(self) -> Tuple[str, str, str]:
@@ -139,10 +158,87 @@ class Head:
     Attributes:
         steps: what is applied after the encoder, in order.
         first_token: whether the steps see the first token of each sequence alone (else every token).
+        activation: field of ``config.json`` that names the function of its linears that name none; "": that
+            of :class:`ConfigFields`.
     """
 
     steps: Tuple[Union[Dense, Norm, Decoder], ...]
     first_token: bool = False
+    activation: str = ""
+
+
+@dataclass(frozen=True)
+class RelativePositions:
+    """Where an architecture keeps what its scores also multiply with (DeBERTa's disentangled attention).
+
+    Attributes:
+        table: path of the table [2 * span, hidden] of relative positions, inside the encoder.
+        norm: path of the LayerNorm of its rows, where a configuration has one.
+        key: linear of a layer that makes keys of the rows, where a configuration does not share that of keys.
+        query: the same for queries.
+    """
+
+    table: str
+    norm: str
+    key: str
+    query: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs where a configuration has another value of a field than the usual one.
+
+    Attributes:
+        field: of ``config.json``.
+        usual: its value where it is absent, for which nothing differs.
+        changes: fields of :class:`Architecture`, and what they are.
+    """
+
+    field: str
+    usual: Any
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary positions: queries and keys are turned by where they are.
+
+    Attributes:
+        base: of the frequencies (``rope_theta``), where the configuration has none.
+        local_base: the same of layers that attend to a window, in a family whose configuration says for each
+            layer whether it does; ``None``: all layers attend to all tokens.
+    """
+
+    base: float
+    local_base: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Layers that share their weights: names of the fields of ``config.json`` that say which.
+
+    Attributes:
+        groups: number of sets of weights; as many consecutive layers take each.
+        inner: number of layers that a set holds, which are computed one after the other for each layer of
+            the configuration.
+    """
+
+    groups: str
+    inner: str
+
+
+@dataclass(frozen=True)
+class Renaming:
+    """What a published file calls otherwise than transformers' model does.
+
+    Attributes:
+        published: the part of a tensor's name in the file.
+        parts: what stands there in the model; where these are several, the tensor of the file is theirs one
+            after the other, as many rows of each.
+    """
+
+    published: str
+    parts: Tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -153,28 +249,39 @@ class Architecture:
         model_type: ``model_type`` in ``config.json``.
         class_prefix: what the names of its transformers classes start with (``Bert``).
         prefix: attribute of the encoder inside a model with a head (``bert``).
-        layer: path of layer ``{i}`` inside the encoder.
+        layer: path of layer ``{i}`` inside the encoder; where layers share weights, of layer ``{j}`` of set
+            ``{i}``.
         modules: paths inside a layer.
         heads: the head of each task that can be compiled.
         fields: names in ``config.json``.
-        word: path of the word-embedding table; also ``embedding_norm``.
+        word: path of the word-embedding table.
+        embedding_norm: LayerNorm of the embeddings; ``None``: the architecture has none.
         position: path of the position table; ``None``: the architecture has none.
         token_type: path of the token-type table; ``None``: the architecture has no token types.
         projection: linear from the embeddings to the hidden width, where the widths may differ.
         pooler: linear (then tanh) on the first token; ``None``: the architecture has none.
         positions_after_padding: whether positions count from ``pad_token_id + 1`` instead of 0.
         padding_id: the id of padding, whatever the configuration says; ``None``: its ``pad_token_id``.
-        final_norm: LayerNorm after the last layer, in a family that normalizes before each block: there the
-            first layer has no ``attention_norm``, the intermediate linear gives the two halves of a gated
-            unit, and linears and norms need no bias; ``None``: it normalizes after each block.
-        rotary: whether queries and keys are turned by their positions, and some layers attend to a window.
+        final_norm: LayerNorm after the last layer, in a family that normalizes before each block; ``None``:
+            it normalizes after each block.
+        sharing: which layers share weights; ``None``: each has its own.
+        bare_first_layer: whether the first layer of such a family has no ``attention_norm``.
+        norm: what its LayerNorms do.
+        optional_biases: whether linears and norms need no bias.
+        rotary: its rotary positions; ``None``: it has none.
         relative_bias: path of the table [buckets, heads] of what is added to the scores of every layer, by
             T5's buckets of how far the key is behind the query; ``None``: nothing is.
-        epsilon: added to the variance in every LayerNorm; ``None``: ``layer_norm_eps`` of the configuration.
+        relative_positions: what the scores of every layer also multiply with; ``None``: nothing.
+        epsilon: added to the variance in every LayerNorm; ``None``: what the configuration says.
+        head_poolings: what a sequence classifier may read (``cls``, ``mean``, or ``late``: every token, and
+            the mean is that of the logits), by its name in the configuration; the first where that has none.
+        renamings: names of published files, in the order in which they are replaced.
         class_tasks: the task of a class whose name does not end in one of :data:`CLASS_SUFFIXES`.
         other_heads: paths of modules that belong to heads; their tensors may be left over when another
             task is compiled.
-        ignored: whole-number buffers of the encoder that older transformers saved beside the weights.
+        ignored: tensors of the encoder that it does not read, such as whole-number buffers that older
+            transformers saved beside the weights.
+        variants: what depends on the configuration.
     """
 
     model_type: str
@@ -187,18 +294,34 @@ class Architecture:
     word: str = "embeddings.word_embeddings"
     position: Optional[str] = "embeddings.position_embeddings"
     token_type: Optional[str] = "embeddings.token_type_embeddings"
-    embedding_norm: str = "embeddings.LayerNorm"
+    embedding_norm: Optional[str] = "embeddings.LayerNorm"
     projection: Optional[str] = None
     pooler: Optional[str] = None
     positions_after_padding: bool = False
     padding_id: Optional[int] = None
     final_norm: Optional[str] = None
-    rotary: bool = False
+    sharing: Optional[Sharing] = None
+    bare_first_layer: bool = False
+    norm: NormKind = NormKind.LAYER
+    optional_biases: bool = False
+    rotary: Optional[Rotary] = None
     relative_bias: Optional[str] = None
+    relative_positions: Optional[RelativePositions] = None
     epsilon: Optional[float] = None
+    head_poolings: Dict[str, str] = field(default_factory=lambda: {"cls": "cls", "mean": "mean"})
+    renamings: Tuple[Renaming, ...] = ()
     class_tasks: Dict[str, str] = field(default_factory=dict)
     other_heads: Tuple[str, ...] = ()
     ignored: Tuple[str, ...] = ("embeddings.position_ids", "embeddings.token_type_ids")
+    variants: Tuple[Variant, ...] = ()
+
+    def configured(self, config: Mapping[str, Any]) -> Architecture:
+        """The architecture as a ``config.json`` has it; itself where nothing differs."""
+        found = self
+        for variant in self.variants:
+            if config.get(variant.field, variant.usual) != variant.usual:
+                found = replace(found, **variant.changes)
+        return found
 
     def class_name(self, task: str) -> str:
         """The transformers class for a task, a key of :data:`CLASS_SUFFIXES`."""
@@ -208,7 +331,28 @@ class Architecture:
         """The task a transformers class is for; ``None``: its head is not supported."""
         if class_name in self.class_tasks:
             return self.class_tasks[class_name]
-        return next((task for task, suffix in CLASS_SUFFIXES.items() if class_name.endswith(suffix)), None)
+        return next((task for task in self.tasks if class_name.endswith(CLASS_SUFFIXES[task])), None)
+
+    def layer_paths(self, config: Mapping[str, Any]) -> Tuple[str, ...]:
+        """Paths of the encoder's layers in the order in which they are computed, shared ones several times.
+
+        Args:
+            config: the content of a ``config.json``, whose sizes are whole numbers above 0.
+        """
+        layers = int(config[self.fields.layers])
+        if self.sharing is None:
+            return tuple(self.layer.format(i=i) for i in range(layers))
+        groups = int(config.get(self.sharing.groups) or 1)
+        inner = range(int(config.get(self.sharing.inner) or 1))
+        # As transformers finds the group of a layer, rounding included.
+        return tuple(
+            self.layer.format(i=int(i / (layers / groups)), j=j) for i in range(layers) for j in inner
+        )
+
+    @property
+    def tasks(self) -> Tuple[str, ...]:
+        """The tasks whose heads the architecture has, and that of the encoder alone."""
+        return tuple(task for task in CLASS_SUFFIXES if task in self.heads or task == "encoder")
 
 
 #: BERT's layer, which RoBERTa and ELECTRA share.

@@ -10,6 +10,7 @@ from obert_edge.host.architectures.base import (
     Head,
     LayerModules,
     Norm,
+    Rotary,
 )
 
 _PREDICTION = (Dense("head.dense", None), Norm("head.norm"))
@@ -29,19 +30,23 @@ MODERNBERT = Architecture(
         intermediate="mlp.Wi",
         output="mlp.Wo",
         output_norm="mlp_norm",
+        gate="mlp.Wi",
     ),
     fields=ConfigFields(
         activation="hidden_activation",
         epsilon="norm_eps",
         head_activation="classifier_activation",
         head_pooling="classifier_pooling",
+        usual_epsilon=1e-5,
     ),
     word="embeddings.tok_embeddings",
     position=None,
     token_type=None,
     embedding_norm="embeddings.norm",
     final_norm="final_norm",
-    rotary=True,
+    bare_first_layer=True,
+    optional_biases=True,
+    rotary=Rotary(160_000.0, local_base=10_000.0),
     heads={
         "sequence-classification": Head((*_PREDICTION, Dense("classifier"))),
         "question-answering": Head((*_PREDICTION, Dense("classifier"))),

@@ -75,6 +75,7 @@ class Checkpoint:
         _refuse_adapter(folder)
         config = read_model_config(folder)
         tensors, quantization = unwrap(_open_tensors(folder), str(folder))
+        tensors = _renamed(tensors, config.get("model_type"), folder)
         checkpoint = cls(folder, _with_class(config, tensors, folder), tensors, quantization)
         _check_label_count(checkpoint)
         return checkpoint
@@ -249,6 +250,39 @@ def _named_as_transformers(tensors: Mapping[str, Loader], folder: Path) -> Dict[
             )
         named[plain] = load
     return named
+
+
+def _renamed(tensors: Mapping[str, Loader], model_type: Any, folder: Path) -> Dict[str, Loader]:
+    """The tensors of a family whose files have other names than transformers' modules, under the latter.
+
+    Raises:
+        CheckpointError: one of them is no whole number of matrices.
+    """
+    renamings = ARCHITECTURES[model_type].renamings if model_type in ARCHITECTURES else ()
+    found: Dict[str, Loader] = {}
+    for name, load in tensors.items():
+        names = [name]
+        for renaming in renamings:
+            if renaming.published in names[0] and len(names) == 1:
+                names = [names[0].replace(renaming.published, part) for part in renaming.parts]
+        for index, new in enumerate(names):
+            found[new] = (
+                functools.partial(_rows, load, index, len(names), name, folder) if names[1:] else load
+            )
+    return found
+
+
+def _rows(load: Loader, index: int, parts: int, name: str, folder: Path) -> Any:
+    """Part ``index`` of a tensor whose rows are ``parts`` tensors one after the other."""
+    value = load()
+    if value.ndim == 0 or len(value) % parts:
+        raise CheckpointError(
+            f"tensor {name!r} of {folder} has shape {value.shape}; expected {parts} times as many rows as "
+            "each of its parts has",
+            hint="use the weights as they were published, or save the model again",
+        )
+    rows = len(value) // parts
+    return value[index * rows : (index + 1) * rows]
 
 
 def _is_adapter(name: str) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from obert_edge.bundle.manifest import TASK_TYPES, ModuleFacts
 from obert_edge.bundle.program import Activation
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures import ARCHITECTURES, CLASS_SUFFIXES, Architecture, architecture_of
+from obert_edge.host.architectures.base import ConfigFields, Rotary
 from obert_edge.host.checkpoints.checkpoint import Checkpoint, heads_among
 from obert_edge.host.checkpoints.sentence_transformers import (
     EMBEDDER,
@@ -27,6 +28,8 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": Activation.GELU_TANH,
     "gelu_fast": Activation.GELU_TANH,
     "relu": Activation.RELU,
+    "silu": Activation.SILU,
+    "swish": Activation.SILU,
 }
 
 _RERANKER_TASK = "sequence-classification"
@@ -48,6 +51,29 @@ class LayerAttention:
 
 
 @dataclass(frozen=True)
+class RelativeAttention:
+    """What scores multiply with beside keys, where an architecture has relative positions.
+
+    Attributes:
+        key: whether queries are multiplied with the positions' keys (``c2p``).
+        query: whether keys are multiplied with the positions' queries (``p2c``).
+        span: half the rows of the table.
+        buckets: distances from half of this on share rows, by their logarithm; 0: each has its own.
+        furthest: the distance that the last bucket begins with.
+        shared: whether rows become keys and queries by the linears of the tokens; else by their own.
+        normed: whether a LayerNorm comes before that.
+    """
+
+    key: bool
+    query: bool
+    span: int
+    buckets: int
+    furthest: int
+    shared: bool
+    normed: bool
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """An encoder and the head to compile with it.
 
@@ -57,7 +83,9 @@ class ModelConfig:
         base: what every tensor name of the encoder starts with: ``"bert."`` or ``""``.
         task: what is compiled, one of ``TASK_TYPES``.
         hidden: channels of a token between layers.
-        layers: number of encoder layers.
+        layers: number of encoder layers, those that share weights counted each.
+        layer_paths: of each of them inside the encoder, in the order in which they are computed.
+        projects: whether a linear brings the embeddings to the hidden width.
         heads: attention heads; they divide ``hidden``.
         intermediate: channels between the two feed-forward linears.
         embedding: channels of an embedding row.
@@ -74,8 +102,12 @@ class ModelConfig:
         sentence: what sentence-transformers wrote beside the model.
         modules: what the device computes behind the program, without a division by the length at the end.
         head_activation: the activation of a head's linears that name none.
-        head_pooling: ``cls`` or ``mean`` where the configuration says what a sequence classifier reads.
+        head_pooling: ``cls``, ``mean`` or ``late`` where the configuration says what a sequence classifier
+            reads.
+        key_heads: heads of keys and values; they divide ``heads``.
         attention: of each layer, where the architecture has rotary positions.
+        relative: what scores also multiply with; None: nothing.
+        score_parts: products that a score is the sum of: it is divided by ``sqrt(score_parts * head_dim)``.
     """
 
     architecture: Architecture
@@ -101,6 +133,11 @@ class ModelConfig:
     head_activation: Activation = Activation.NONE
     head_pooling: str = ""
     attention: Tuple[LayerAttention, ...] = ()
+    relative: Optional[RelativeAttention] = None
+    score_parts: int = 1
+    key_heads: int = 0
+    layer_paths: Tuple[str, ...] = ()
+    projects: bool = False
 
     @property
     def class_for_task(self) -> str:
@@ -148,18 +185,25 @@ def read_config(
     _refuse_unsupported(checkpoint)
     fields = architecture.fields
     hidden, heads = _size(checkpoint, fields.hidden), _size(checkpoint, fields.heads)
-    if hidden % heads:
+    if hidden % heads or config.get("head_dim") not in (None, hidden // heads):
         raise CheckpointError(
-            f"{checkpoint.folder}: {heads} attention heads do not divide the hidden size {hidden}",
+            f"{checkpoint.folder}: {heads} attention heads of {config.get('head_dim') or 'equal'} channels "
+            f"do not make up the hidden size {hidden}",
             hint="use the config.json that was saved with the weights",
         )
-    name = config.get(fields.activation, "gelu")
+    key_heads = _size(checkpoint, fields.key_heads) if config.get(fields.key_heads) is not None else heads
+    if heads % key_heads:
+        raise CheckpointError(
+            f"{checkpoint.folder}: {key_heads} heads of keys do not divide the {heads} heads of queries",
+            hint="use the config.json that was saved with the weights",
+        )
+    name = config.get(fields.activation, fields.usual_activation)
     activation = _activation(checkpoint, name)
-    head_activation = activation
-    if fields.head_activation:
-        head_activation = _activation(checkpoint, config.get(fields.head_activation, "gelu"))
     class_name = _class_name(checkpoint, architecture)
     chosen, sentence = _task_and_sentence_model(checkpoint, architecture, class_name, hidden, task)
+    head = architecture.heads.get(chosen)
+    named = (head.activation if head else "") or fields.head_activation
+    head_activation = _activation(checkpoint, config.get(named, "gelu")) if named else activation
     pad_id = config.get("pad_token_id") if architecture.padding_id is None else architecture.padding_id
     if not isinstance(pad_id, int):
         pad_id = 1 if architecture.positions_after_padding else 0
@@ -167,39 +211,159 @@ def read_config(
     modules: Tuple[ModuleFacts, ...] = ()
     if chosen == "encoder":
         pooled, modules = _pooling(checkpoint, architecture, hidden, sentence, pooling)
+    base = f"{architecture.prefix}." if _has_prefix(checkpoint, architecture) else ""
+    embedding = _size(checkpoint, fields.embedding if fields.embedding in config else fields.hidden)
+    paths = _layer_paths(checkpoint, architecture)
     return ModelConfig(
         architecture=architecture,
         class_name=class_name,
-        base=f"{architecture.prefix}." if _has_prefix(checkpoint, architecture) else "",
+        base=base,
         task=chosen,
         hidden=hidden,
-        layers=_size(checkpoint, fields.layers),
+        layers=len(paths),
         heads=heads,
         intermediate=_size(checkpoint, fields.intermediate),
-        embedding=_size(checkpoint, fields.embedding if fields.embedding in config else fields.hidden),
+        embedding=embedding,
         activation=activation,
         activation_name=name,
-        epsilon=architecture.epsilon or _epsilon(checkpoint, fields.epsilon, architecture),
+        epsilon=architecture.epsilon or _epsilon(checkpoint, fields),
         vocabulary=_size(checkpoint, "vocab_size"),
         positions=_positions(checkpoint),
         position_offset=pad_id + 1 if architecture.positions_after_padding else 0,
         pad_id=pad_id,
-        type_vocabulary=_size(checkpoint, "type_vocab_size") if architecture.token_type else 0,
+        type_vocabulary=_type_vocabulary(checkpoint, architecture),
         pooling=pooled,
         sentence=sentence,
         modules=modules,
         head_activation=head_activation,
-        head_pooling=_head_pooling(checkpoint, fields.head_pooling)
+        head_pooling=_head_pooling(checkpoint, architecture)
         if fields.head_pooling and chosen == "sequence-classification"
         else "",
-        attention=_attention(checkpoint, _size(checkpoint, fields.layers), hidden // heads)
+        attention=_attention(checkpoint, architecture.rotary, len(paths), hidden // heads)
         if architecture.rotary
         else (),
+        relative=_relative(checkpoint, hidden // heads) if architecture.relative_positions else None,
+        score_parts=1 + len(_position_products(checkpoint)) if architecture.relative_positions else 1,
+        key_heads=key_heads,
+        layer_paths=paths,
+        projects=embedding != hidden or f"{base}{architecture.projection}.weight" in checkpoint,
     )
 
 
-def _epsilon(checkpoint: Checkpoint, field: str, architecture: Architecture) -> float:
-    value = checkpoint.config.get(field, 1e-5 if architecture.rotary else 1e-12)
+#: What ``pos_att_type`` may name: queries times positions, and keys times positions.
+_KEY, _QUERY = "c2p", "p2c"
+
+
+def _position_products(checkpoint: Checkpoint) -> List[str]:
+    """The products with relative positions that a score has: those transformers looks for in the field."""
+    found = checkpoint.config.get("pos_att_type")
+    if found is None:
+        return []
+    named = [part.strip() for part in found.lower().split("|")] if isinstance(found, str) else found
+    if not isinstance(named, list) or not all(isinstance(part, str) for part in named):
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has pos_att_type = {repr(found)[:60]}; expected a list of "
+            f"{_KEY} and {_QUERY}",
+            hint="use the config.json that was saved with the weights",
+        )
+    return [part for part in (_KEY, _QUERY) if part in named]
+
+
+def _relative(checkpoint: Checkpoint, head_dim: int) -> Optional[RelativeAttention]:
+    """Relative positions as DeBERTa's configuration describes them; None: the scores have none."""
+    config = checkpoint.config
+    _refuse_parts_beside_attention(checkpoint, head_dim)
+    if not config.get("relative_attention", False):
+        return None
+    if head_dim % 4:
+        raise CheckpointError(
+            f"{checkpoint.folder} has attention heads of {head_dim} channels; with relative positions the "
+            "engine takes multiples of 4",
+            hint="start from a model whose hidden size is a multiple of 4 times its attention heads",
+        )
+    furthest = _whole(checkpoint, "max_relative_positions")
+    if furthest < 1:
+        furthest = _positions(checkpoint)
+    buckets = max(0, _whole(checkpoint, "position_buckets"))
+    if furthest > _MOST_DISTANCES or buckets > _MOST_DISTANCES or (buckets and furthest - 1 <= buckets // 2):
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has {buckets} position_buckets of {furthest} "
+            f"max_relative_positions; expected at most {_MOST_DISTANCES} of each, and buckets of more "
+            "distances than half their number",
+            hint="use the config.json that was saved with the weights",
+        )
+    norm = str(config.get("norm_rel_ebd", "none")).lower()
+    products = _position_products(checkpoint)
+    return RelativeAttention(
+        key=_KEY in products,
+        query=_QUERY in products,
+        span=buckets or furthest,
+        buckets=buckets,
+        furthest=furthest,
+        shared=bool(config.get("share_att_key", False)),
+        normed="layer_norm" in [part.strip() for part in norm.split("|")],
+    )
+
+
+#: The table has two rows for each, which the engine numbers in 16 bits.
+_MOST_DISTANCES = 1 << 15
+
+
+def _refuse_parts_beside_attention(checkpoint: Checkpoint, head_dim: int) -> None:
+    """What DeBERTa's configuration may add that the graph has no nodes for."""
+    config = checkpoint.config
+    if _whole(checkpoint, "conv_kernel_size", 0) > 0:
+        raise CheckpointError(
+            f"{checkpoint.folder} has a convolution beside its first layer (conv_kernel_size = "
+            f"{config['conv_kernel_size']}), which the engine has no op for",
+            hint="start from a model without one: all of version 3, and mDeBERTa",
+        )
+    width = config.get("embedding_size") or config.get(ConfigFields.hidden)
+    size = config.get("attention_head_size") or head_dim
+    if width != config.get(ConfigFields.hidden) or size != head_dim:
+        raise CheckpointError(
+            f"{checkpoint.folder} has embeddings of width {width} and attention heads of {size} channels for "
+            f"a hidden size of {config.get(ConfigFields.hidden)}; supported are embeddings of the hidden "
+            f"size and heads of {head_dim}",
+            hint="start from a model without embedding_size and attention_head_size in its config.json",
+        )
+
+
+def _whole(checkpoint: Checkpoint, name: str, default: int = -1) -> int:
+    value: Any = checkpoint.config.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has {name} = {repr(value)[:60]}; expected a whole number",
+            hint="use the config.json that was saved with the weights",
+        )
+    return value
+
+
+#: Far more layers than any encoder has.
+_MOST_LAYERS = 1 << 12
+
+
+def _layer_paths(checkpoint: Checkpoint, architecture: Architecture) -> Tuple[str, ...]:
+    layers = _size(checkpoint, architecture.fields.layers)
+    _at_most(checkpoint, architecture.fields.layers, layers, _MOST_LAYERS)
+    if architecture.sharing is not None:
+        for name, most in ((architecture.sharing.groups, layers), (architecture.sharing.inner, 64)):
+            if checkpoint.config.get(name) is not None:
+                _at_most(checkpoint, name, _size(checkpoint, name), most)
+    return architecture.layer_paths(checkpoint.config)
+
+
+def _at_most(checkpoint: Checkpoint, name: str, value: int, most: int) -> None:
+    if value > most:
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has {name} = {value}; expected at most {most}",
+            hint="use the config.json that was saved with the weights",
+        )
+
+
+def _epsilon(checkpoint: Checkpoint, fields: ConfigFields) -> float:
+    field = fields.epsilon
+    value = checkpoint.config.get(field, fields.usual_epsilon)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise CheckpointError(
             f"config.json of {checkpoint.folder} has {field} = {repr(value)[:60]}; expected a number "
@@ -219,32 +383,49 @@ def _activation(checkpoint: Checkpoint, name: Any) -> Activation:
     return ACTIVATIONS[name]
 
 
-def _head_pooling(checkpoint: Checkpoint, field: str) -> str:
-    found = checkpoint.config.get(field, "cls")
-    if found not in ("cls", "mean"):
+def _type_vocabulary(checkpoint: Checkpoint, architecture: Architecture) -> int:
+    """Rows of the token-type table; GTE may have none, and says 0."""
+    if not architecture.token_type or (architecture.rotary and checkpoint.config.get("type_vocab_size") == 0):
+        return 0
+    return _size(checkpoint, "type_vocab_size")
+
+
+def _head_pooling(checkpoint: Checkpoint, architecture: Architecture) -> str:
+    field, known = architecture.fields.head_pooling, architecture.head_poolings
+    found = checkpoint.config.get(field, next(iter(known)))
+    if not isinstance(found, str) or found not in known:
         raise CheckpointError(
-            f"config.json of {checkpoint.folder} has {field} = {found!r}; expected cls or mean",
+            f"config.json of {checkpoint.folder} has {field} = {repr(found)[:60]}; expected "
+            f"{' or '.join(known)}",
             hint="use the config.json that was saved with the weights",
         )
-    return str(found)
+    return known[found]
 
 
-#: What transformers calls the kinds of layers, and the base of each where a configuration names none.
+#: What transformers calls the kinds of layers, and the field of the base of each in older configurations.
 _FULL, _LOCAL = "full_attention", "sliding_attention"
-_BASES = {_FULL: ("global_rope_theta", 160_000.0), _LOCAL: ("local_rope_theta", 10_000.0)}
+_BASES = {_FULL: "global_rope_theta", _LOCAL: "local_rope_theta"}
 
 
-def _attention(checkpoint: Checkpoint, layers: int, head_dim: int) -> Tuple[LayerAttention, ...]:
+def _attention(
+    checkpoint: Checkpoint, rotary: Rotary, layers: int, head_dim: int
+) -> Tuple[LayerAttention, ...]:
     """How each layer attends: fields of transformers 5, or those of before (``global_rope_theta`` ...)."""
     config = checkpoint.config
+    if head_dim % 2:
+        raise CheckpointError(
+            f"{checkpoint.folder} has heads of {head_dim} channels; rotary positions turn pairs of them",
+            hint="use the config.json that was saved with the weights",
+        )
+    if rotary.local_base is None:
+        return (LayerAttention(_base(checkpoint, "", "rope_theta", rotary.base), 0),) * layers
     every = config.get("global_attn_every_n_layers", 3)
     types = config.get("layer_types") or [_LOCAL if i % every else _FULL for i in range(layers)]
     known = isinstance(types, list) and all(one in tuple(_BASES) for one in types)
-    if not known or len(types) != layers or head_dim % 2:
+    if not known or len(types) != layers:
         raise CheckpointError(
             f"config.json of {checkpoint.folder} has layer_types = {str(types)[:200]!r} for {layers} "
-            f"layers with heads of {head_dim} channels; expected {_FULL} or {_LOCAL} for each, and an even "
-            "number of channels",
+            f"layers; expected {_FULL} or {_LOCAL} for each",
             hint="use the config.json that was saved with the weights",
         )
     window = config.get("local_attention", 128)
@@ -254,23 +435,30 @@ def _attention(checkpoint: Checkpoint, layers: int, head_dim: int) -> Tuple[Laye
             "above 1",
             hint="use the config.json that was saved with the weights",
         )
+    bases = {_FULL: rotary.base, _LOCAL: rotary.local_base}
     return tuple(
-        LayerAttention(_base(checkpoint, kind), window // 2 if kind == _LOCAL else 0) for kind in types
+        LayerAttention(
+            _base(checkpoint, kind, _BASES[kind], bases[kind]), window // 2 if kind == _LOCAL else 0
+        )
+        for kind in types
     )
 
 
-def _base(checkpoint: Checkpoint, kind: str) -> float:
+def _base(checkpoint: Checkpoint, kind: str, field: str, default: float) -> float:
+    """The base of a kind of layers; "": all are of one kind."""
     config = checkpoint.config
-    field, default = _BASES[kind]
     found = _object(checkpoint, "rope_parameters", config.get("rope_parameters"))
-    found = _object(checkpoint, f"rope_parameters.{kind}", found.get(kind))
+    if kind:
+        found = _object(checkpoint, f"rope_parameters.{kind}", found.get(kind))
     scaling = _object(checkpoint, "rope_scaling", config.get("rope_scaling"))
     rope_type = found.get("rope_type", scaling.get("rope_type", scaling.get("type", "default")))
     base = found.get("rope_theta") or config.get(field) or default
-    if rope_type != "default" or not isinstance(base, (int, float)) or base <= 1:
+    part = found.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
+    if rope_type != "default" or not isinstance(base, (int, float)) or base <= 1 or part != 1:
         raise CheckpointError(
-            f"{checkpoint.folder} has rotary positions of type {rope_type!r} with base {base!r} in its "
-            f"{kind} layers; supported is the type 'default' with a base above 1",
+            f"{checkpoint.folder} has rotary positions of type {rope_type!r} with base {base!r}, on {part} "
+            f"of the channels{f' of its {kind} layers' if kind else ''}; supported is the type 'default' "
+            "with a base above 1, on all channels",
             hint="start from a checkpoint whose rotary positions are not scaled",
         )
     return float(base)
@@ -322,12 +510,7 @@ _MOST_POSITIONS = 1 << 20
 
 def _positions(checkpoint: Checkpoint) -> int:
     found = _size(checkpoint, "max_position_embeddings")
-    if found > _MOST_POSITIONS:
-        raise CheckpointError(
-            f"config.json of {checkpoint.folder} has max_position_embeddings = {found}; expected at most "
-            f"{_MOST_POSITIONS}",
-            hint="use the config.json that was saved with the weights",
-        )
+    _at_most(checkpoint, "max_position_embeddings", found, _MOST_POSITIONS)
     return found
 
 
@@ -340,6 +523,11 @@ def _task(checkpoint: Checkpoint, architecture: Architecture, class_name: str, t
     if task is not None:
         if task not in TASK_TYPES:
             raise UsageError(f"there is no task {task!r}", hint=f"use one of {', '.join(TASK_TYPES)}")
+        if task not in architecture.tasks:
+            raise UsageError(
+                f"transformers has no head of {architecture.model_type} for the task {task!r}",
+                hint=f"use one of {', '.join(architecture.tasks)}",
+            )
         return task
     named = checkpoint.config.get("architectures") or []
     heads = heads_among(checkpoint.names, architecture)
@@ -353,7 +541,7 @@ def _task(checkpoint: Checkpoint, architecture: Architecture, class_name: str, t
     if found is None:
         raise CheckpointError(
             f"{checkpoint.folder} is a {class_name}, a head that is not supported; supported are "
-            f"{', '.join(CLASS_SUFFIXES.values())}",
+            f"{', '.join(CLASS_SUFFIXES[known] for known in architecture.tasks)}",
             hint="build its encoder alone with --task encoder (in Python task='encoder')",
         )
     return found

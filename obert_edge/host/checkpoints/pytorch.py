@@ -38,7 +38,14 @@ def load_pytorch(checkpoint: Checkpoint, class_name: str, **options: Any) -> Tup
 
     architecture = architecture_of(checkpoint.config, checkpoint.folder)
     name = class_name if hasattr(transformers, class_name) else architecture.class_prefix + class_name
-    model_class = getattr(transformers, name)
+    model_class = getattr(transformers, name, None)
+    if model_class is None:
+        raise CheckpointError(
+            f"transformers {transformers.__version__} has no class {name}, which {checkpoint.folder} needs",
+            hint="install a newer transformers"
+            if not hasattr(transformers, f"{architecture.class_prefix}Model")
+            else f"{architecture.model_type} has heads for {', '.join(architecture.tasks)}",
+        )
     tensors: Dict[str, Any] = {
         key: torch.from_numpy(np.array(checkpoint.tensor(key)))
         for key in checkpoint.names

@@ -8,14 +8,15 @@ from typing import Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
-from obert_edge.bundle.program import Activation, Domain
+from obert_edge.bundle.ops import Activation, Domain, NormKind
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures.base import Decoder, Dense, Norm
 from obert_edge.host.checkpoints.checkpoint import Checkpoint, heads_among, unknown_tensors
-from obert_edge.host.checkpoints.model_config import ModelConfig
+from obert_edge.host.checkpoints.model_config import ModelConfig, RelativeAttention
 from obert_edge.host.compiler import ir
 from obert_edge.host.compiler.ir import Floats
 from obert_edge.host.compiler.relative_bias import BUCKETS, RelativeBias, relative_bias
+from obert_edge.host.compiler.relative_positions import PositionRows, PositionTables, position_rows
 from obert_edge.host.compiler.rotation import rotation_tables
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,9 @@ class _Importer:
         self.graph = ir.Graph(max_length, config.position_offset)
         self.used: Set[str] = set()
         self.bias: Optional[RelativeBias] = None
+        self.positions: Optional[PositionRows] = None
+        self.suffix = ""  # of the names of values, where a module is used once more
+        self.tensors: Dict[str, Floats] = {}
         self.rotations: Dict[float, Tuple[Floats, Floats]] = {}  # of each base
 
     def run(self) -> ir.Graph:
@@ -61,12 +65,20 @@ class _Importer:
         hidden = self._embed()
         if architecture.relative_bias is not None:
             self.bias = self._relative_bias(f"{config.base}{architecture.relative_bias}.weight")
-        for i in range(config.layers):
-            prefix = config.base + architecture.layer.format(i=i)
+        if config.relative is not None:
+            self.positions = self._position_rows(config.relative)
+        elif architecture.relative_positions is not None:  # a norm of rows that the model does not have
+            norm = f"{config.base}{architecture.relative_positions.norm}"
+            self.used.update((f"{norm}.weight", f"{norm}.bias"))
+        for i, path in enumerate(config.layer_paths):
+            prefix = config.base + path
+            times = config.layer_paths[:i].count(path)
+            self.suffix = f"@{times}" if times else ""
             if architecture.final_norm is None:
-                hidden = self._layer(prefix, hidden)
+                hidden = self._layer(prefix, hidden, i)
             else:
                 hidden = self._pre_norm_layer(prefix, hidden, i)
+        self.suffix = ""
         if architecture.final_norm is not None:
             hidden = self._norm(config.base + architecture.final_norm, hidden)
         if config.task == "encoder":
@@ -99,7 +111,11 @@ class _Importer:
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Floats:
         self.used.add(name)
-        return self.checkpoint.tensor(name, shape)
+        if self.config.architecture.sharing is None:
+            return self.checkpoint.tensor(name, shape)
+        if name not in self.tensors:
+            self.tensors[name] = self.checkpoint.tensor(name, shape)
+        return self.tensors[name]
 
     def _embed(self) -> ir.Tensor:
         config, architecture, base = self.config, self.config.architecture, self.config.base
@@ -109,7 +125,7 @@ class _Importer:
         if architecture.position:
             shape = (config.positions, width)
             position = self._tensor(f"{base}{architecture.position}.weight", shape)[:rows]
-        if architecture.token_type:
+        if config.type_vocabulary:
             token_type = self._tensor(
                 f"{base}{architecture.token_type}.weight", (config.type_vocabulary, width)
             )
@@ -123,8 +139,9 @@ class _Importer:
                 token_type=token_type,
             )
         )
-        output = self._norm(base + architecture.embedding_norm, output)
-        if width == config.hidden:
+        if architecture.embedding_norm is not None:
+            output = self._norm(base + architecture.embedding_norm, output)
+        if not config.projects:
             return output
         if architecture.projection is None:
             raise CheckpointError(
@@ -144,60 +161,125 @@ class _Importer:
             )
         return relative_bias(self._tensor(name, (table.shape[0], self.config.heads)), self.graph.max_length)
 
-    def _layer(self, prefix: str, hidden: ir.Tensor) -> ir.Tensor:
-        config, modules = self.config, self.config.architecture.modules
+    def _position_rows(self, relative: RelativeAttention) -> PositionRows:
+        """The rows of relative positions, which every layer projects."""
+        config, names = self.config, self.config.architecture.relative_positions
+        assert names is not None
+        table = self._tensor(f"{config.base}{names.table}.weight", (2 * relative.span, config.hidden))
+        norm = None
+        if relative.normed:
+            gamma, beta = (
+                self._tensor(f"{config.base}{names.norm}.{part}", (config.hidden,))
+                for part in ("weight", "bias")
+            )
+            norm = (gamma, beta, config.epsilon)
+        return position_rows(table, relative, self.graph.max_length, norm)
 
-        def path(module: str) -> str:
-            return f"{prefix}.{module}"
+    def _position_tables(self, prefix: str) -> Optional[PositionTables]:
+        """What the scores of a layer multiply with beside its keys; None: nothing."""
+        config, architecture = self.config, self.config.architecture
+        relative, names = config.relative, architecture.relative_positions
+        if relative is None or names is None or not (relative.key or relative.query):
+            return None
+        assert self.positions is not None
+        tables: List[Optional[Floats]] = []
+        for used, own, shared in (
+            (relative.key, names.key, architecture.modules.key),
+            (relative.query, names.query, architecture.modules.query),
+        ):
+            module = f"{prefix}.{shared if relative.shared else own}"
+            tables.append(
+                self.positions.projected(
+                    self._tensor(f"{module}.weight", (config.hidden, config.hidden)),
+                    self._tensor(f"{module}.bias", (config.hidden,)),
+                    config.heads,
+                )
+                if used
+                else None
+            )
+        return self.positions.tables(tables[0], tables[1])
 
-        query, key, value = (
-            self._linear(path(module), hidden, config.hidden)
-            for module in (modules.query, modules.key, modules.value)
-        )
-        context = ir.Tensor(f"{path(modules.attention)}.context", config.hidden)
-        self.graph.nodes.append(
-            ir.SelfAttention(path(modules.attention), query, key, value, context, config.heads, self.bias)
-        )
-        attended = self._linear(path(modules.attention_output), context, config.hidden)
-        hidden = self._norm(path(modules.attention_norm), self._add(attended, hidden))
-        wide = self._activate(
-            self._linear(path(modules.intermediate), hidden, config.intermediate), config.activation
-        )
-        narrow = self._linear(path(modules.output), wide, config.hidden)
-        return self._norm(path(modules.output_norm), self._add(narrow, hidden))
+    def _layer(self, prefix: str, hidden: ir.Tensor, index: int) -> ir.Tensor:
+        """BERT's layer: attention, addition, norm, feed-forward part, addition, norm."""
+        modules = self.config.architecture.modules
+        attended = self._attend(prefix, hidden, index)
+        hidden = self._norm(f"{prefix}.{modules.attention_norm}", self._add(attended, hidden))
+        narrow = self._feed_forward(prefix, hidden)
+        return self._norm(f"{prefix}.{modules.output_norm}", self._add(narrow, hidden))
 
     def _pre_norm_layer(self, prefix: str, hidden: ir.Tensor, index: int) -> ir.Tensor:
-        """ModernBERT's layer: norm, attention, addition, norm, gated unit, addition."""
+        """ModernBERT's layer: norm, attention, addition, norm, feed-forward part, addition."""
+        architecture = self.config.architecture
+        modules = architecture.modules
+        bare = architecture.bare_first_layer and index == 0
+        normal = hidden if bare else self._norm(f"{prefix}.{modules.attention_norm}", hidden)
+        hidden = self._add(self._attend(prefix, normal, index), hidden)
+        normal = self._norm(f"{prefix}.{modules.output_norm}", hidden)
+        return self._add(self._feed_forward(prefix, normal), hidden)
+
+    def _attend(self, prefix: str, value: ir.Tensor, index: int) -> ir.Tensor:
+        """Self-attention and the linear after it."""
         config, modules = self.config, self.config.architecture.modules
-
-        def path(module: str) -> str:
-            return f"{prefix}.{module}"
-
-        normal = hidden if index == 0 else self._norm(path(modules.attention_norm), hidden)
-        names = ("query", "key", "value")
-        query, key, value = self._parts(path(modules.query), normal, names, config.hidden)
-        attention = config.attention[index]
-        query, key = (self._rotate(tensor, attention.base) for tensor in (query, key))
-        context = ir.Tensor(f"{path(modules.attention)}.context", config.hidden)
+        name = f"{prefix}.{modules.attention}"
+        paths = [f"{prefix}.{module}" for module in (modules.query, modules.key, modules.value)]
+        if modules.is_fused:
+            query, key, value = self._parts(paths[0], value, ("query", "key", "value"), config.hidden)
+        else:
+            query = self._linear(paths[0], value, config.hidden)
+            key, value = (self._key_linear(path, value) for path in paths[1:])
+        window = 0
+        if config.attention:
+            attention = config.attention[index]
+            query, key = (self._rotate(tensor, attention.base) for tensor in (query, key))
+            window = attention.window if attention.window < self.graph.max_length - 1 else 0
+        context = ir.Tensor(f"{name}.context{self.suffix}", config.hidden)
         self.graph.nodes.append(
             ir.SelfAttention(
-                path(modules.attention),
+                name + self.suffix,
                 query,
                 key,
                 value,
                 context,
                 config.heads,
-                window=attention.window if attention.window < self.graph.max_length - 1 else 0,
+                self.bias,
+                window,
+                positions=self._position_tables(prefix),
+                parts=config.score_parts,
+                module=name,
             )
         )
-        attended = self._linear(path(modules.attention_output), context, config.hidden)
-        hidden = self._add(attended, hidden)
-        normal = self._norm(path(modules.output_norm), hidden)
-        unit, gate = self._parts(path(modules.intermediate), normal, ("unit", "gate"), config.intermediate)
+        return self._linear(f"{prefix}.{modules.attention_output}", context, config.hidden)
+
+    def _key_linear(self, module: str, value: ir.Tensor) -> ir.Tensor:
+        """A linear of keys or values; heads that several heads of queries share are there once for each."""
+        config = self.config
+        shared = config.heads // config.key_heads
+        if shared == 1:
+            return self._linear(module, value, config.hidden)
+        width = config.hidden // shared
+        head = config.hidden // config.heads
+        weight = self._tensor(f"{module}.weight", (width, value.channels))
+        bias = self._bias(f"{module}.bias", width)
+        rows = np.repeat(np.arange(width).reshape(-1, head), shared, axis=0).reshape(-1)
+        output = ir.Tensor(module + self.suffix, config.hidden, value.domain)
+        self.graph.nodes.append(ir.Linear(output.name, module, value, output, weight[rows], bias[rows]))
+        return output
+
+    def _feed_forward(self, prefix: str, value: ir.Tensor) -> ir.Tensor:
+        """The feed-forward part, as a gated unit where the architecture has one."""
+        config, modules = self.config, self.config.architecture.modules
+        wide, gate = f"{prefix}.{modules.intermediate}", f"{prefix}.{modules.gate}"
+        if not modules.gate:
+            unit = self._activate(self._linear(wide, value, config.intermediate), config.activation)
+            return self._linear(f"{prefix}.{modules.output}", unit, config.hidden)
+        if modules.gate == modules.intermediate:
+            unit, factor = self._parts(wide, value, ("unit", "gate"), config.intermediate)
+        else:
+            unit, factor = (self._linear(path, value, config.intermediate) for path in (wide, gate))
         unit = self._activate(unit, config.activation)
-        product = ir.Tensor(f"{path(modules.intermediate)}.product", config.intermediate)
-        self.graph.nodes.append(ir.Multiply(product.name, unit, gate, product))
-        return self._add(self._linear(path(modules.output), product, config.hidden), hidden)
+        product = ir.Tensor(f"{wide}.product{self.suffix}", config.intermediate)
+        self.graph.nodes.append(ir.Multiply(product.name, unit, factor, product))
+        return self._linear(f"{prefix}.{modules.output}", product, config.hidden)
 
     def _parts(self, module: str, value: ir.Tensor, names: Sequence[str], width: int) -> List[ir.Tensor]:
         """The parts of a linear that is several in one, each ``width`` wide, as linears of their own.
@@ -209,7 +291,7 @@ class _Importer:
         outputs: List[ir.Tensor] = []
         for i, name in enumerate(names):
             rows = slice(i * width, (i + 1) * width)
-            output = ir.Tensor(f"{module}.{name}", width, value.domain)
+            output = ir.Tensor(f"{module}.{name}{self.suffix}", width, value.domain)
             self.graph.nodes.append(ir.Linear(output.name, module, value, output, weight[rows], bias[rows]))
             outputs.append(output)
         return outputs
@@ -225,7 +307,7 @@ class _Importer:
 
     def _bias(self, name: str, width: int) -> Floats:
         """A bias, or zeros where the architecture may be without and the checkpoint is."""
-        if self.config.architecture.final_norm is not None and name not in self.checkpoint:
+        if self.config.architecture.optional_biases and name not in self.checkpoint:
             return np.zeros(width, np.float32)
         return self._tensor(name, (width,))
 
@@ -246,9 +328,7 @@ class _Importer:
     def _head(self, hidden: ir.Tensor) -> None:
         head = self.config.architecture.heads[self.config.task]
         if self.config.head_pooling == "mean":
-            mean = ir.Tensor("mean", hidden.channels, Domain.SEQUENCES)
-            self.graph.nodes.append(ir.MeanPool("mean", hidden, mean))
-            hidden = mean
+            hidden = self._mean("mean", hidden)
         elif head.first_token or self.config.head_pooling == "cls":
             first = ir.Tensor("first", hidden.channels, Domain.SEQUENCES)
             self.graph.nodes.append(ir.SelectFirst("first", hidden, first))
@@ -257,7 +337,7 @@ class _Importer:
         for step in inner:
             module = step.module.format(base=self.config.base)
             if isinstance(step, Norm):
-                hidden = self._norm(module, hidden, step.epsilon)
+                hidden = self._norm(module, hidden, step.epsilon, NormKind.LAYER)
             elif isinstance(step, Dense):
                 width = self.checkpoint.tensor(f"{module}.weight").shape[0]
                 function = self.config.head_activation if step.activation is None else step.activation
@@ -268,7 +348,15 @@ class _Importer:
             self._span_results(last.module, hidden)
         else:
             classes = self.checkpoint.tensor(f"{last.module}.weight").shape[0]
-            self.graph.nodes.append(ir.Result("logits", self._linear(last.module, hidden, classes)))
+            logits = self._linear(last.module, hidden, classes)
+            if self.config.head_pooling == "late":
+                logits = self._mean("logits.mean", logits)
+            self.graph.nodes.append(ir.Result("logits", logits))
+
+    def _mean(self, name: str, hidden: ir.Tensor) -> ir.Tensor:
+        output = ir.Tensor(name, hidden.channels, Domain.SEQUENCES)
+        self.graph.nodes.append(ir.MeanPool(name, hidden, output))
+        return output
 
     def _span_results(self, module: str, hidden: ir.Tensor) -> None:
         """Start and end logits as results of their own, named as transformers names them.
@@ -310,18 +398,32 @@ class _Importer:
         return output
 
     def _linear(self, module: str, value: ir.Tensor, width: int) -> ir.Tensor:
-        output = ir.Tensor(module, width, value.domain)
+        output = ir.Tensor(module + self.suffix, width, value.domain)
         weight = self._tensor(f"{module}.weight", (width, value.channels))
         bias = self._bias(f"{module}.bias", width)
-        self.graph.nodes.append(ir.Linear(module, module, value, output, weight, bias))
+        self.graph.nodes.append(ir.Linear(output.name, module, value, output, weight, bias))
         return output
 
-    def _norm(self, module: str, value: ir.Tensor, epsilon: Optional[float] = None) -> ir.Tensor:
-        output = ir.Tensor(module, value.channels, value.domain)
+    def _norm(
+        self,
+        module: str,
+        value: ir.Tensor,
+        epsilon: Optional[float] = None,
+        kind: Optional[NormKind] = None,
+    ) -> ir.Tensor:
+        output = ir.Tensor(module + self.suffix, value.channels, value.domain)
         shape = (value.channels,)
         gamma, beta = self._tensor(f"{module}.weight", shape), self._bias(f"{module}.bias", value.channels)
         self.graph.nodes.append(
-            ir.LayerNorm(module, value, output, gamma, beta, epsilon or self.config.epsilon)
+            ir.LayerNorm(
+                output.name,
+                value,
+                output,
+                gamma,
+                beta,
+                epsilon or self.config.epsilon,
+                self.config.architecture.norm if kind is None else kind,
+            )
         )
         return output
 

@@ -141,10 +141,10 @@ def required_quantizers(config: ModelConfig) -> List[str]:
     modules = architecture.modules
     linears: List[str] = []
     operands: List[str] = []
-    if architecture.projection and config.embedding != config.hidden:
+    if architecture.projection and config.projects:
         linears.append(f"{config.base}{architecture.projection}")
-    for i in range(config.layers):
-        layer = config.base + architecture.layer.format(i=i)
+    for path in dict.fromkeys(config.layer_paths):
+        layer = config.base + path
         linears += [f"{layer}.{module}" for module in modules.linears]
         operands += [operand_quantizer(f"{layer}.{modules.attention}", operand) for operand in OPERANDS]
     if config.task != "encoder":
@@ -203,8 +203,7 @@ def _parameters(model: Any, config: ModelConfig) -> Dict[str, Floats]:
     prefix = f"{architecture.prefix}."
     own = prefix if any(name.startswith(prefix) for name in values) else ""
     found: Dict[str, Floats] = {}
-    for i in range(config.layers):
-        layer = architecture.layer.format(i=i)
+    for layer in dict.fromkeys(config.layer_paths):
         for module in architecture.modules.linears:
             for part in ("weight", "bias"):
                 name = f"{layer}.{module}.{part}"

@@ -27,6 +27,8 @@ SEQUENCE_CLASSIFICATION = "sequence-classification"
 QUESTION_ANSWERING = "question-answering"
 TOKEN_CLASSIFICATION = "token-classification"
 MASKED_LM = "masked-lm"
+#: No head: the encoder itself, with what makes one vector of a text. Bundles call it so, too.
+ENCODER = "encoder"
 
 #: The label of a token that is neither trained nor scored; torch's cross entropy passes over it.
 IGNORED = -100
@@ -162,6 +164,10 @@ class Task(abc.ABC):
     def labeled(self) -> bool:
         """Whether the rows have anything to train on and to compare answers with."""
         return bool(self.labels) or self.head in (QUESTION_ANSWERING, MASKED_LM)
+
+    def scores(self, split: str) -> bool:
+        """Whether :meth:`score` finds :attr:`metric` for a split."""
+        return True
 
     def require(self, split: str) -> None:
         """Raise :class:`UsageError` unless ``split`` exists."""

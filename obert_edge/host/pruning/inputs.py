@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from obert_edge.errors import UsageError
+from obert_edge.host.architectures import ARCHITECTURES
 from obert_edge.host.pruning.criterion import Batch
 from obert_edge.host.pruning.sharding import this_process
 from obert_edge.progress import Progress
 
-_LAYER = re.compile(r"(?:.*\.)?layers?\.\d+\.")
+_LAYER = re.compile(r"(?:.*\.)?\w*layers?\.\d+\.")
 
 
 class _AllSeenError(Exception):
@@ -60,7 +62,9 @@ def input_sums(
             hint="give batches, or use the method magnitude",
         )
     modules = dict(model.named_modules())
+    repeated = _repeats_layers(model)
     device = next(model.parameters()).device
+    accepted = inspect.signature(model.forward).parameters
     sums: Dict[str, Tensor] = {}
     tokens = torch.zeros((), device=device)
     seen: List[str] = []
@@ -73,8 +77,9 @@ def input_sums(
             found = statistic(rows)
             sums[name] = sums[name] + found if name in sums else found
             seen.append(name)
-            if len(seen) == len(names):
+            if name == names[0]:
                 tokens.add_(len(rows))
+            if len(seen) == len(names) and not repeated:
                 raise _AllSeenError
 
         return look
@@ -85,14 +90,9 @@ def input_sums(
     try:
         for done, batch in enumerate(batches, start=1):
             on_device = {key: value.to(device) for key, value in batch.items()}
-            mask = on_device.get("attention_mask")
-            attended = mask.bool() if mask is not None and mask.dim() == 2 else None
+            attended = _attended(on_device)
             seen.clear()
-            try:
-                with torch.no_grad(), torch.autocast(device.type, enabled=False):
-                    model(**on_device)
-            except _AllSeenError:
-                pass
+            _run(model, {key: value for key, value in on_device.items() if key in accepted}, device)
             if progress is not None:
                 progress("inputs", done, len(batches))
     finally:
@@ -102,6 +102,28 @@ def input_sums(
             module.training = mode
     _add_over_processes([*sums.values(), tokens])
     return {name: total / tokens for name, total in sums.items()}
+
+
+def _run(model: nn.Module, batch: Batch, device: torch.device) -> None:
+    """Run the model in float32, as far as it is looked at."""
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            model(**batch)
+    except _AllSeenError:
+        pass
+
+
+def _attended(batch: Batch) -> Optional[Tensor]:
+    """What the attention mask keeps, bool [sequences, tokens]; None: there is none."""
+    mask = batch.get("attention_mask")
+    return mask.bool() if mask is not None and mask.dim() == 2 else None
+
+
+def _repeats_layers(model: nn.Module) -> bool:
+    """Whether layers share weights, so that a module sees several inputs in one run."""
+    config = getattr(model, "config", None)
+    architecture = ARCHITECTURES.get(str(getattr(config, "model_type", None)))
+    return architecture is not None and architecture.sharing is not None
 
 
 def _add_over_processes(tensors: Iterable[Tensor]) -> None:

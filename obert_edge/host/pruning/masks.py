@@ -17,8 +17,8 @@ from obert_edge.host.pruning.settings import Pruning
 
 
 def _layer_linears(architecture: Architecture) -> str:
-    """A pattern of the paths, inside the encoder, of the six linears of every layer."""
-    layer = re.escape(architecture.layer.format(i="LAYER")).replace("LAYER", r"\d+")
+    """A pattern of the paths, inside the encoder, of the linears of every layer."""
+    layer = re.escape(architecture.layer.format(i="LAYER", j="LAYER")).replace("LAYER", r"\d+")
     return rf"{layer}\.(?:{'|'.join(map(re.escape, architecture.modules.linears))})"
 
 
@@ -30,7 +30,7 @@ _ENCODER_LINEAR = re.compile(
 
 
 def is_prunable(path: str) -> bool:
-    """Whether a module path is that of one of the six linears of an encoder layer."""
+    """Whether a module path is that of one of the linears of an encoder layer."""
     return _ENCODER_LINEAR.fullmatch(path) is not None
 
 

@@ -3,7 +3,8 @@
 A block ``OUTxIN`` with OUT > 1 takes the same inputs from OUT consecutive units. Which units are
 neighbors is free wherever a permutation of them leaves the model's function as it is: the units between the
 two feed-forward matrices; inside an attention head those of query and key together (they meet in a dot
-product), and those of value together with the inputs of the attention output.
+product), and those of value together with the inputs of the attention output. Queries and keys stay where
+they are if they also meet relative positions that have projections of their own (some models of DeBERTa v2).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from obert_edge.errors import UsageError
-from obert_edge.host.architectures import ARCHITECTURES
+from obert_edge.host.architectures import architecture_of
 from obert_edge.host.pruning.masks import Masks, prunable_linears, prunable_weights
 from obert_edge.host.pruning.patterns import Pattern
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from obert_edge.host.pruning.surgeon import Surgeon
     from obert_edge.progress import Progress
 
-# The different namings of a layer's linears: query, key, value, attention output, the feed-forward two.
-_NAMES = tuple(dict.fromkeys(architecture.modules.linears for architecture in ARCHITECTURES.values()))
 _ROUNDS = 16
 
 
@@ -34,19 +33,19 @@ class Units:
     """Output units that may change places with each other.
 
     Attributes:
-        rows: linears that have these units as outputs.
-        columns: the linear that has them as inputs; None: they meet in a dot product.
-        span: where they are, in all of these.
+        rows: linears that have these units as outputs, each with the number of the first of them; a matrix
+            that is several in one may be there more than once.
+        columns: the linear that has them as inputs, and the first of them; None: they meet in a dot product.
+        count: how many units.
     """
 
-    rows: Tuple[str, ...]
-    columns: Optional[str]
-    span: slice
+    rows: Tuple[Tuple[str, int], ...]
+    columns: Optional[Tuple[str, int]]
+    count: int
 
-    @property
-    def count(self) -> int:
-        """How many units."""
-        return int(self.span.stop - self.span.start)
+    def fit(self, rows: int) -> bool:
+        """Whether blocks of so many rows lie within them."""
+        return all(start % rows == 0 for start in (self.count, *(first for _, first in self.rows)))
 
 
 @dataclass(frozen=True)
@@ -70,23 +69,33 @@ def permutable_units(model: nn.Module) -> List[Units]:
         UsageError: the model has no encoder that pruning knows.
     """
     weights = prunable_weights(model)
-    heads = int(cast(Any, model).config.num_attention_heads)
+    config = cast(Any, model).config
+    architecture = architecture_of(config.to_dict(), type(model).__name__)
+    modules = architecture.modules
+    heads = int(getattr(config, architecture.fields.heads))
+    width = int(getattr(config, architecture.fields.hidden)) // heads
+    positions = architecture.relative_positions
+    own = (positions.key, positions.query) if positions is not None else ()
+    paths = {path for path, _ in model.named_modules()}
     found: List[Units] = []
-    for names in _NAMES:
-        if names[0] == names[1]:
-            continue  # a matrix of queries, keys and values: a unit is in several of its rows
-        query, key, value, output, first, second = names
-        for path in weights:
-            prefix, _, name = path.rpartition(query)
-            if name or not path.endswith(query):
-                continue
-            between = weights[prefix + first].shape[0]
-            found.append(Units((prefix + first,), prefix + second, slice(0, between)))
-            width = weights[path].shape[0] // heads
-            for start in range(0, heads * width, width):
-                head = slice(start, start + width)
-                found.append(Units((path, prefix + key), None, head))
-                found.append(Units((prefix + value,), prefix + output, head))
+    for path in weights:
+        prefix, _, name = path.rpartition(modules.query)
+        if name or not path.endswith(modules.query):
+            continue
+        wide, narrow = [prefix + module for module in modules.widening], prefix + modules.output
+        between = weights[narrow].shape[1]
+        halves = [(wide[0], 0), (wide[0], between)] if modules.gate == modules.intermediate else []
+        found.append(Units(tuple(halves or [(linear, 0) for linear in wide]), (narrow, 0), between))
+        key, value = prefix + modules.key, prefix + modules.value
+        output = prefix + modules.attention_output
+        offset = 2 * heads * width if modules.is_fused else 0
+        for start in range(0, heads * width, width):
+            # Rotary positions turn pairs of units, each by its own angle; and units of relative positions
+            # with projections of their own meet those of queries and keys as well.
+            if architecture.rotary is None and not any(prefix + name in paths for name in own):
+                found.append(Units(((path, start), (key, start)), None, width))
+            if len(weights[value]) == offset + heads * width:  # no head of values is of several of queries
+                found.append(Units(((value, offset + start),), (output, start), width))
     return found
 
 
@@ -118,16 +127,19 @@ def permute_channels(
 
     Returns:
         What is kept before and after; None where nothing was permuted, because groups have one row or
-        weights are gone already (their groups must stay), or no unit may change its place (ModernBERT).
+        weights are gone already (their groups must stay), or no unit may change its place.
     """
     if pattern.rows == 1 or Masks.from_weights(model).pruned:
         return None
-    units = [one for one in permutable_units(model) if one.count % pattern.rows == 0]
+    units = [one for one in permutable_units(model) if one.fit(pattern.rows)]
     if not units:
         return None
-    names = list(dict.fromkeys(name for one in units for name in one.rows))
+    names = list(dict.fromkeys(name for one in units for name, _ in one.rows))
     scores = surgeon.saliencies(model, names, list(batches), loss_fn=loss_fn, progress=progress)
-    found = [torch.cat([scores[name][one.span] for name in one.rows], dim=1).float().cpu() for one in units]
+    found = [
+        torch.cat([scores[name][first : first + one.count] for name, first in one.rows], dim=1).float().cpu()
+        for one in units
+    ]
     # A group of a pattern that is wider than one column goes as a whole.
     found = [s.reshape(len(s), -1, pattern.columns).sum(dim=2) for s in found]
     consecutive = [torch.arange(len(s)).reshape(-1, pattern.rows) for s in found]
@@ -148,14 +160,15 @@ def permute(model: nn.Module, orders: Iterable[Tuple[Units, Tensor]]) -> None:
     linears = prunable_linears(model)
     with torch.no_grad():
         for one, order in orders:
-            places = order + one.span.start
-            for name in one.rows:
+            for name, first in one.rows:
                 for tensor in (linears[name].weight, linears[name].bias):
-                    values = cast(Tensor, tensor)
-                    values[one.span] = values[places.to(values.device)]
+                    if tensor is not None:
+                        values = cast(Tensor, tensor)
+                        values[first : first + one.count] = values[first + order.to(values.device)]
             if one.columns is not None:
-                weight = cast(Tensor, linears[one.columns].weight)
-                weight[:, one.span] = weight[:, places.to(weight.device)]
+                name, first = one.columns
+                weight = cast(Tensor, linears[name].weight)
+                weight[:, first : first + one.count] = weight[:, first + order.to(weight.device)]
 
 
 def similar_units(saliency: Tensor, rows: int) -> Tensor:

@@ -291,7 +291,8 @@ def _warn_if_degenerate(facts: FisherFacts) -> None:
         _log.warning(
             "gradients say little: the diagonal of the Fisher matrix (mean %.2g, median over matrices %.2g) "
             "is below the dampening of %.2g in %.0f %% of the matrices, where oBERT chooses as magnitude "
-            "does; use a lower --dampening or --relative-dampening, or a loss that is not at its minimum",
+            "does; use a lower --dampening or --relative-dampening, or a loss that is not at its minimum: "
+            "--gradients-of outputs has none",
             facts.mean_diagonal,
             facts.median_diagonal,
             facts.dampening,

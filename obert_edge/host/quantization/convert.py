@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import Any, Dict, List, Optional, Set
 
 from torch import nn
@@ -19,6 +20,7 @@ from obert_edge.host.checkpoints.quantization_format import (
 from obert_edge.host.quantization.attention import NAME as ATTENTION
 from obert_edge.host.quantization.attention import AttentionQuantizers
 from obert_edge.host.quantization.biased_attention import BiasedSelfAttention
+from obert_edge.host.quantization.disentangled_attention import DisentangledSelfAttention
 from obert_edge.host.quantization.modules import (
     MODES,
     ActivationQuantizer,
@@ -26,7 +28,8 @@ from obert_edge.host.quantization.modules import (
     QuantLinear,
     quantized_modules,
 )
-from obert_edge.host.quantization.polynomials import swap_gelus
+from obert_edge.host.quantization.observers import MovingAverageObserver
+from obert_edge.host.quantization.polynomials import swap_activations
 
 #: Half the bytes of the default: two values of four bits in a byte (docs/reference/numerics.md).
 INT4 = RowFormat.INT4.name.lower()
@@ -66,14 +69,24 @@ def quantize_model(model: Any, activations: str = "static", embeddings: str = "i
     architecture = _supported_architecture(model)
     model.float()
     shared = _insert_attention_quantizers(model, architecture, activations == "dynamic")
-    _swap_layers(model, activations == "dynamic", shared, _float_tables(model, architecture))
-    swap_gelus(model)
+    _swap_layers(model, activations == "dynamic", shared, _float_modules(model, architecture))
+    swap_activations(model)
     model.get_input_embeddings().int4 = embeddings == INT4
-    if architecture.relative_bias is None:
+    if architecture.relative_bias is None and architecture.relative_positions is None:
         model.set_attn_implementation(ATTENTION)
     for name, quantizer in quantizers(model).items():
         quantizer.name = name
+    if architecture.sharing is not None:
+        _count_uses(model, architecture)
     return model
+
+
+def _count_uses(model: Any, architecture: Architecture) -> None:
+    """Tell the quantizers of layers that share weights how often a batch passes them."""
+    for path, uses in collections.Counter(architecture.layer_paths(model.config.to_dict())).items():
+        for name, quantizer in quantizers(model).items():
+            if f"{path}." in name and isinstance(quantizer.observer, MovingAverageObserver):
+                quantizer.observer.uses = uses
 
 
 def check_options(activations: str, embeddings: str) -> None:
@@ -151,33 +164,60 @@ def set_observers(model: nn.Module, mode: str) -> None:
 def _insert_attention_quantizers(
     model: Any, architecture: Architecture, dynamic: bool
 ) -> Dict[nn.Module, ActivationQuantizer]:
-    """Give every self-attention its quantizers; return the input quantizer its three projections share."""
+    """Give every self-attention its quantizers; return the input quantizers that several linears share.
+
+    These are a self-attention's three projections, and the two linears of a gated unit.
+    """
     shared: Dict[nn.Module, ActivationQuantizer] = {}
     for path, module in list(model.named_modules()):
+        widening = _widening(module, architecture)
+        if widening:
+            device = widening[0].weight.device
+            quantizer = ActivationQuantizer(signed=False, dynamic=dynamic, readers=len(widening)).to(device)
+            module.input = quantizer.train(module.training)
+            shared.update((linear, quantizer) for linear in widening)
         projections = _projections(module, architecture)
         if projections is not None:
             quantizers = AttentionQuantizers(dynamic=dynamic).to(projections[0].weight.device)
             if architecture.relative_bias is not None:
-                module = _with_bias(model, path, module, architecture)
+                module = _replaced(model, path, _with_bias(module, architecture))
+            if architecture.relative_positions is not None:
+                module = _replaced(model, path, _with_positions(module, architecture))
             module.quantizers = quantizers.train(module.training)
             shared.update((linear, quantizers.input) for linear in projections)
     return shared
 
 
-def _with_bias(model: nn.Module, path: str, module: nn.Module, architecture: Architecture) -> nn.Module:
-    """Put the INT8 twin in the place of a self-attention whose scores have a bias; returns it."""
+def _with_bias(module: nn.Module, architecture: Architecture) -> nn.Module:
+    """The INT8 twin of a self-attention whose scores have a bias."""
     modules = architecture.modules
     output = modules.attention_output[len(modules.attention) + 1 :]
-    twin = BiasedSelfAttention(module, (*modules.projections, output))
+    return BiasedSelfAttention(module, (*modules.projections, output))
+
+
+def _with_positions(module: nn.Module, architecture: Architecture) -> nn.Module:
+    """The INT8 twin of a self-attention whose scores also multiply with relative positions."""
+    positions = architecture.relative_positions
+    assert positions is not None
+    own = (path.rpartition(".")[2] for path in (positions.key, positions.query))
+    return DisentangledSelfAttention(module, architecture.modules.projections, tuple(own))
+
+
+def _replaced(model: nn.Module, path: str, twin: nn.Module) -> nn.Module:
+    """Put a module in the place of another; returns it."""
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, twin)
     return twin
 
 
-def _float_tables(model: nn.Module, architecture: Architecture) -> Set[nn.Module]:
-    """Embeddings that stay float: what they hold is added to scores, as the engine does."""
-    bias = architecture.relative_bias
-    return {module for path, module in model.named_modules() if bias is not None and path.endswith(bias)}
+def _float_modules(model: nn.Module, architecture: Architecture) -> Set[nn.Module]:
+    """Embeddings and linears that stay float: what the compiler makes of them is added to scores."""
+    positions = architecture.relative_positions
+    kept = [architecture.relative_bias]
+    if positions is not None:
+        kept += [positions.table, positions.key, positions.query]
+    ends = tuple(path for path in kept if path is not None)
+    return {module for path, module in model.named_modules() if ends and path.endswith(ends)}
 
 
 def _swap_layers(
@@ -186,12 +226,14 @@ def _swap_layers(
     """Put a quantized twin in the place of every linear and embedding but those that are ``kept``."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
+            if child in kept:
+                continue
             if type(child) is nn.Linear:
                 quantizer = shared.get(child)
                 if quantizer is None:
                     quantizer = ActivationQuantizer(signed=False, dynamic=dynamic).to(child.weight.device)
                 setattr(parent, name, QuantLinear.from_float(child, quantizer))
-            elif type(child) is nn.Embedding and child not in kept:
+            elif type(child) is nn.Embedding:
                 setattr(parent, name, QuantEmbedding.from_float(child))
 
 
@@ -202,10 +244,21 @@ def _projections(module: nn.Module, architecture: Architecture) -> Optional[List
     return linears if len(linears) == len(found) else None
 
 
+def _widening(module: nn.Module, architecture: Architecture) -> List[nn.Linear]:
+    """The two linears of a gated unit that read its input, children of ``module``; else none."""
+    paths = architecture.modules.widening
+    if len(paths) == 1:
+        return []
+    found = [getattr(module, path.rpartition(".")[2], None) for path in paths]
+    linears = [linear for linear in found if isinstance(linear, nn.Linear)]
+    return linears if len(linears) == len(found) else []
+
+
 def _supported_architecture(model: Any) -> Architecture:
     config = getattr(model, "config", None)
     model_type = getattr(config, "model_type", None)
-    described = {"model_type": model_type, "auto_map": getattr(config, "auto_map", None)}
+    described = {**(config.to_dict() if hasattr(config, "to_dict") else {}), "model_type": model_type}
+    described["auto_map"] = getattr(config, "auto_map", None)
     architecture = architecture_of(described, f"the model ({type(model).__name__})")
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         raise CheckpointError(

@@ -28,8 +28,9 @@ class ActivationQuantizer(nn.Module):
     Args:
         signed: S8 symmetric (keys, values) instead of U8 with a zero point.
         dynamic: a scale per token, found anew each time; nothing is observed.
-        shared: several linears read the same tensor here; the codes of the last tensor are kept
-            until :meth:`release`, so that it is quantized, and observed, once.
+        readers: how many linears read the same tensor here, one after the other; where there are several,
+            the codes of the last tensor are kept until each has read them, or until :meth:`release`, so that
+            it is quantized, and observed, once.
 
     Attributes:
         name: the quantizer's name in ``quantization.json``; set by ``quantize_model``.
@@ -40,11 +41,11 @@ class ActivationQuantizer(nn.Module):
 
     params: torch.Tensor
 
-    def __init__(self, *, signed: bool, dynamic: bool = False, shared: bool = False) -> None:
+    def __init__(self, *, signed: bool, dynamic: bool = False, readers: int = 1) -> None:
         super().__init__()
         self.signed = signed
         self.dynamic = dynamic
-        self.shared = shared
+        self.readers = readers
         self.name = ""
         self.mode = "collecting"
         self.valid: Optional[torch.Tensor] = None
@@ -52,6 +53,7 @@ class ActivationQuantizer(nn.Module):
         # Scale (0: no range yet) and zero point, in one buffer so that reading them from a GPU waits once.
         self.register_buffer("params", torch.zeros(2))
         self._memo: Optional[Tuple[torch.Tensor, Codes]] = None
+        self._reads = 0  # of the codes that are kept
 
     @property
     def ready(self) -> bool:
@@ -105,10 +107,14 @@ class ActivationQuantizer(nn.Module):
             ObertEdgeError: it has to quantize, and nothing was observed yet.
         """
         if self._memo is not None and self._memo[0] is x:
-            return self._memo[1]
+            codes = self._memo[1]
+            self._reads += 1
+            if self._reads == self.readers:
+                self.release()
+            return codes
         codes = self._codes(x)
-        if self.shared:
-            self._memo = (x, codes)
+        if self.readers > 1:
+            self._memo, self._reads = (x, codes), 1
         return codes
 
     def prepare(self, x: torch.Tensor) -> bool:
@@ -177,8 +183,8 @@ class QuantLinear(nn.Linear):
     ``weight`` and ``bias`` stay the float master parameters under their old names.
 
     Attributes:
-        input: the quantizer of the input; a submodule, unless several linears share it (then it
-            belongs to their self-attention module, and this is a plain reference).
+        input: the quantizer of the input; a submodule, unless several linears share it (then it belongs to
+            the module that owns them, and this is a plain reference).
         quantize_weight: False leaves the weights float (:mod:`obert_edge.calibration.sensitivity`).
         weight_scale: one scale for all weights, which a checkpoint was trained with; None: each output
             channel's own.
@@ -193,7 +199,7 @@ class QuantLinear(nn.Linear):
         """A quantized twin that holds the very parameters of ``linear``."""
         twin = cls(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
         _adopt(twin, linear)
-        if input.shared:
+        if input.readers > 1:
             twin.__dict__["input"] = input  # not a submodule: its owner registers it, once
         else:
             twin.input = input

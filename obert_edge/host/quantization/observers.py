@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import List, Tuple
 
 import numpy as np
 import torch
@@ -108,12 +108,30 @@ class MovingAverageObserver(MinMaxObserver):
 
     Args:
         momentum: weight of the past, in [0, 1).
+
+    Attributes:
+        uses: how many tensors of a batch pass here, where layers share weights: what is averaged over batches
+            is the range of all of them.
     """
 
     def __init__(self, momentum: float = 0.95) -> None:
         super().__init__()
         self.momentum = momentum
+        self.uses = 1
+        self._seen: List[torch.Tensor] = []  # the bounds of each use in a batch that has not passed yet
+        self._passed = False  # whether a batch has
 
     def _update(self, seen: torch.Tensor) -> None:
+        if self.uses > 1:
+            self._seen.append(seen)
+            bounds = torch.stack(self._seen)
+            seen = torch.stack([bounds[:, 0].amin(), bounds[:, 1].amax()])
+            if not self._passed:  # a range is needed at once: that of the uses so far
+                self.bounds[0] = torch.minimum(self.bounds[0], seen[0])
+                self.bounds[1] = torch.maximum(self.bounds[1], seen[1])
+            if len(self._seen) < self.uses:
+                return
+            self._seen.clear()
+            self._passed = True
         averaged = self.bounds.lerp(seen, 1 - self.momentum)
         self.bounds.copy_(torch.where(self.bounds.isinf(), seen, averaged))

@@ -1,4 +1,4 @@
-"""The engine's polynomials for exp2 and GELU (``docs/reference/numerics.md``), for models in eval mode.
+"""The engine's polynomials for exp2, GELU and SiLU (``docs/reference/numerics.md``), for models in eval mode.
 
 Torch's own functions differ from them by 1e-5: too little to matter to training, but enough to flip
 an 8-bit code here and there, and flipped codes spread. With the same polynomials an evaluated model
@@ -8,11 +8,17 @@ training does without them.
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Any, Callable, Dict, Sequence, Tuple
 
 import torch
 from torch import nn
-from transformers.activations import FastGELUActivation, GELUActivation, GELUTanh, NewGELUActivation
+from transformers.activations import (
+    FastGELUActivation,
+    GELUActivation,
+    GELUTanh,
+    NewGELUActivation,
+    SiLUActivation,
+)
 
 #: Elements worked on at a time: a dozen passes over what fits a core's cache, not over memory.
 _CHUNK = 1 << 16
@@ -83,19 +89,39 @@ class EngineGELU(nn.Module):
         return gelu(x, self.coefficients)
 
 
-def swap_gelus(model: nn.Module) -> None:
-    """Replace every GELU module of ``model`` by an :class:`EngineGELU`."""
-    kinds: Tuple[Tuple[type, bool], ...] = (
-        (GELUActivation, False),
-        (NewGELUActivation, True),
-        (FastGELUActivation, True),
-        (GELUTanh, True),
-    )
+def silu(x: torch.Tensor) -> torch.Tensor:
+    """``x * sigmoid(x)`` of float32 ``x``, any shape, as ``h + h * tanh(h)`` with ``h = x / 2``."""
+    half = x * 0.5
+    e = exp2_(half.abs().mul_(torch.tensor(-2.885390043258667, device=x.device)).contiguous())
+    tanh = torch.copysign((1 - e) / (1 + e), half)
+    return torch.addcmul(half, half, tanh)
+
+
+class EngineSiLU(nn.Module):
+    """Torch's SiLU where gradients are wanted, the engine's in evaluation."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The activation of ``x``, any shape."""
+        if self.training or x.requires_grad or x.dtype != torch.float32:
+            return nn.functional.silu(x)
+        return silu(x)
+
+
+def swap_activations(model: nn.Module) -> None:
+    """Replace every GELU and SiLU module of ``model`` by its :class:`EngineGELU` or :class:`EngineSiLU`."""
+    kinds: Dict[type, Callable[[Any], nn.Module]] = {
+        GELUActivation: lambda _: EngineGELU(tanh=False),
+        nn.GELU: lambda gelu: EngineGELU(tanh=gelu.approximate == "tanh"),
+        NewGELUActivation: lambda _: EngineGELU(tanh=True),
+        FastGELUActivation: lambda _: EngineGELU(tanh=True),
+        GELUTanh: lambda _: EngineGELU(tanh=True),
+        nn.SiLU: lambda _: EngineSiLU(),
+        SiLUActivation: lambda _: EngineSiLU(),
+    }
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            for kind, tanh in kinds:
-                if type(child) is kind:
-                    setattr(parent, name, EngineGELU(tanh=tanh).train(child.training))
+            if type(child) in kinds:
+                setattr(parent, name, kinds[type(child)](child).train(child.training))
 
 
 def _horner(coefficients: Tuple[float, ...], x: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, List, Optional, Union, cast
 from obert_edge.errors import CheckpointError, DataError, UsageError
 from obert_edge.files import check_apart, check_folder
 from obert_edge.host.checkpoints.checkpoint import CONFIG, read_model_config
+from obert_edge.host.data.base import ENCODER
+from obert_edge.host.hub.download import model_folder
+from obert_edge.host.hub.source import keep_source
 from obert_edge.host.options import Settings
 from obert_edge.host.packages import require_packages
 from obert_edge.host.stages.companions import transformer_folder
@@ -47,7 +50,7 @@ def run_stage(
 
     Args:
         stage: what to do.
-        model: folder of the model it starts from.
+        model: folder of the model it starts from, or its name on a hub.
         task: from :func:`obert_edge.host.data.load_task`; None for a stage that needs none.
         output: the folder, or file, to write.
         settings: what the stage was told.
@@ -61,12 +64,14 @@ def run_stage(
     Raises:
         UsageError: settings do not go together, or the output exists.
         CheckpointError: the model cannot be used.
+        HubError: it is not on the hub, or that cannot be reached.
         DataError: the data cannot be used.
     """
     source, target = Path(model), Path(output)
     Rows.check(limit=limit)
     check_stage(stage, settings, task)
     check_output(stage, source, target, overwrite=overwrite)
+    source = model_folder(source)
     check_folder_is_model(source)
     task = _with_head(stage, settings, source, with_length(settings, source, task))
 
@@ -88,6 +93,7 @@ def run_stage(
     }
     with output_folder(target, overwrite=overwrite) as folder, work_folder(target, identity) as work:
         report = dataclasses.replace(run(folder, work), sparsity=_sparsity(folder))
+        keep_source(source, folder)
         write_json(folder / REPORT, report.to_dict())
         if (work / LOG_FILE).is_file():
             shutil.copyfile(work / LOG_FILE, folder / LOG_FILE)
@@ -108,10 +114,33 @@ def check_stage(stage: Stage[S], settings: S, task: Optional[Task]) -> None:
     if task is None and stage.needs_task:
         raise UsageError(f"stage {stage.name} needs a task", hint="name one with --task and --data")
     stage.check(settings, task)
+    _check_teacher(settings, task)
     if task is not None and not task.labeled and stage.needs_labels(settings):
         raise DataError(
             f"stage {stage.name} learns from labels, and the rows of task {task.name!r} have none",
             hint="add labels, or prune with --epochs 0 --method wanda, sparsegpt or magnitude",
+        )
+
+
+def _check_teacher(settings: Settings, task: Optional[Task]) -> None:
+    """Refuse to train an embedder on anything but a teacher.
+
+    Raises:
+        UsageError: labels are asked for, or there is nobody to learn from.
+    """
+    training = settings if isinstance(settings, Training) else getattr(settings, "training", None)
+    if task is None or task.head != ENCODER or training is None or training.none:
+        return
+    plan = getattr(settings, "distillation", None)
+    if plan is None:
+        raise UsageError(
+            f"task {task.name!r} has no labels: an embedder learns from a teacher, and there is none",
+            hint="name the dense model with --teacher (in a recipe `distillation: {teacher: ...}`)",
+        )
+    if plan.hardness < 1.0:
+        raise UsageError(
+            f"hardness is {plan.hardness:g}, and task {task.name!r} has no labels to mix in",
+            hint="leave --hardness out",
         )
 
 
@@ -168,7 +197,9 @@ def _with_head(stage: Stage[S], settings: S, source: Path, task: Optional[Task])
         CheckpointError: the head does not fit.
         DataError: there is one class alone.
     """
-    if task is None or not stage.needs_task or not stage.needs_labels(settings):
+    if task is None or not stage.needs_task:
+        return task
+    if not stage.needs_labels(settings) and task.head != ENCODER:
         return task
     from obert_edge.host.stages.models import check_head
 

@@ -82,6 +82,10 @@ class BuildSettings(Settings):
         example=0.9,
         help="Refuse a bundle that gives a smaller share of the model's answers.",
     )
+    card: bool = option(
+        True,
+        help="Write a model card beside the bundle, its name with .md behind, unless one of yours is there.",
+    )
     sign: Optional[str] = option(
         None, path=True, absent="not signed", help="Private key to sign the bundle with, as `keygen` makes."
     )
@@ -150,6 +154,7 @@ class Build(Stage[BuildSettings]):
                 activations=settings.activations,
                 min_cosine=settings.min_cosine,
                 min_agreement=settings.min_agreement,
+                card=settings.card,
                 sign=settings.sign,
                 progress=None
                 if progress is None

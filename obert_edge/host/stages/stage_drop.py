@@ -5,10 +5,22 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Optional, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ClassVar,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from obert_edge.errors import UsageError
-from obert_edge.host.architectures import architecture_of
+from obert_edge.host.architectures import Architecture, architecture_of
 from obert_edge.host.options import Settings, option, part, refusal
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
@@ -146,10 +158,8 @@ def keep_layers(model: Any, keep: Sequence[int]) -> None:
 
     architecture = architecture_of(model.config.to_dict(), type(model).__name__)
     encoder = getattr(model, model.base_model_prefix, model)
-    path, _, _ = architecture.layer.rpartition(".")
-    parent, _, name = path.rpartition(".")
-    layers = encoder.get_submodule(path)
-    count = len(layers)
+    config = model.config.to_dict()
+    count = int(config[architecture.fields.layers])
     if keep[-1] >= count:
         raise UsageError(
             f"layers {list(keep)} cannot be kept of {count}",
@@ -160,13 +170,35 @@ def keep_layers(model: Any, keep: Sequence[int]) -> None:
             f"layers {list(keep)} are all that the model has: none would be dropped",
             hint="leave some out of --keep",
         )
-    if architecture.final_norm is not None and keep[0] != 0:
+    if architecture.bare_first_layer and keep[0] != 0:
         raise UsageError(
             f"layers {list(keep)} lack layer 0, which alone has no LayerNorm before its attention",
             hint="keep layer 0 and leave out others",
         )
-    setattr(encoder.get_submodule(parent), name, nn.ModuleList([layers[index] for index in keep]))
+    if architecture.sharing is None:
+        path, _, _ = architecture.layer.rpartition(".")
+        parent, _, name = path.rpartition(".")
+        layers = encoder.get_submodule(path)
+        setattr(encoder.get_submodule(parent), name, nn.ModuleList([layers[index] for index in keep]))
+    else:
+        _check_shared(architecture, config, keep)
     setattr(model.config, architecture.fields.layers, len(keep))
     types = getattr(model.config, "layer_types", None)
     if architecture.rotary and types:
         model.config.layer_types = [types[index] for index in keep]
+
+
+def _check_shared(architecture: Architecture, config: Mapping[str, Any], keep: Sequence[int]) -> None:
+    """Refuse layers to keep that would not take the same weights in the smaller model.
+
+    Where layers share weights, a layer is a repetition: fewer of them are a smaller number.
+    """
+    paths = architecture.layer_paths(config)
+    inner = len(paths) // int(config[architecture.fields.layers])
+    kept = tuple(path for index in keep for path in paths[index * inner : (index + 1) * inner])
+    if kept != architecture.layer_paths({**config, architecture.fields.layers: len(keep)}):
+        raise UsageError(
+            f"layers {list(keep)} would take other weights in a model of {len(keep)} layers, whose sets of "
+            "weights serve as many layers each",
+            hint="keep as many layers of each set of weights",
+        )

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Type
 
 import numpy as np
 
-from obert_edge.bundle.program import Activation
+from obert_edge.bundle.ops import Activation, NormKind
 from obert_edge.host.compiler import ir
 
 _erf = np.vectorize(math.erf)
@@ -18,6 +18,7 @@ FUNCTIONS = {
     Activation.GELU_TANH: lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     Activation.RELU: lambda x: np.maximum(x, 0),
     Activation.TANH: np.tanh,
+    Activation.SILU: lambda x: x / (1 + np.exp(-x)),
 }
 
 
@@ -50,7 +51,7 @@ def _linear(node: ir.Linear, x: np.ndarray, *residual: np.ndarray) -> np.ndarray
 
 
 def _layer_norm(node: ir.LayerNorm, x: np.ndarray) -> np.ndarray:
-    centered = x - x.mean(axis=1, keepdims=True)
+    centered = x - x.mean(axis=1, keepdims=True) if node.kind is NormKind.LAYER else x
     variance = (centered**2).mean(axis=1, keepdims=True)
     return centered / np.sqrt(variance + node.epsilon) * node.gamma + node.beta
 
@@ -58,7 +59,14 @@ def _layer_norm(node: ir.LayerNorm, x: np.ndarray) -> np.ndarray:
 def _self_attention(node: ir.SelfAttention, *operands: np.ndarray) -> np.ndarray:
     tokens = len(operands[0])
     q, k, v = (operand.reshape(tokens, node.heads, -1).transpose(1, 0, 2) for operand in operands)
-    scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[2])
+    scores = q @ k.transpose(0, 2, 1)
+    if node.positions is not None:
+        most = node.positions.distances - 1
+        behind = np.arange(tokens) - np.arange(tokens)[:, None]
+        row = node.positions.row_of_distance[np.clip(behind, -most, most) + most]
+        scores = scores + np.einsum("hid,hijd->hij", q, node.positions.key[:, row].astype(np.float64))
+        scores = scores + np.einsum("hjd,hijd->hij", k, node.positions.query[:, row].astype(np.float64))
+    scores = scores / math.sqrt(node.parts * q.shape[2])
     if node.bias is not None:
         most = node.bias.distances - 1
         behind = np.arange(tokens) - np.arange(tokens)[:, None]

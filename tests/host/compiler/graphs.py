@@ -27,9 +27,9 @@ from tests.host.compiler.tiny_checkpoints import save_model
 IDS = [5, 17, 99, 3, 42]
 
 
-def imported_graph(folder: Path, task: str) -> ir.Graph:
-    """The unfused graph of a BERT of two layers, which is saved in ``folder``."""
-    save_model(folder, "bert", task, layers=2)
+def imported_graph(folder: Path, task: str, *, architecture: str = "bert", layers: int = 2) -> ir.Graph:
+    """The unfused graph of a tiny model, which is saved in ``folder``."""
+    save_model(folder, architecture, task, layers=layers)
     checkpoint = Checkpoint.open(folder)
     return import_graph(checkpoint, read_config(checkpoint))
 

@@ -21,7 +21,9 @@ def naive_ranges(graph: ir.Graph, samples: List[List[int]], activations: str = "
                 seen.setdefault(f"{node.module}:input", []).append(values[node.input.name])
             if isinstance(node, ir.SelfAttention):
                 for part in ("query", "key", "value"):
-                    seen.setdefault(f"{node.name}:{part}", []).append(values[getattr(node, part).name])
+                    seen.setdefault(f"{node.module or node.name}:{part}", []).append(
+                        values[getattr(node, part).name]
+                    )
     quantizers = {name: _quantization_parameters(name, arrays) for name, arrays in seen.items()}
     return {"format": 1, "method": "naive", "activations": activations, "sites": quantizers}
 

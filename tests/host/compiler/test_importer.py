@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Dict
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from obert_edge.errors import CheckpointError
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import read_config
+from obert_edge.host.compiler import ir
 from obert_edge.host.compiler.importer import import_graph
 from obert_edge.host.compiler.passes.first_token import select_first_early
 from obert_edge.host.compiler.passes.fuse import fuse
@@ -47,6 +49,25 @@ def test_graph_computes_what_transformers_computes(tmp_path: Path, architecture:
         reference = reference.numpy().reshape(value.shape)
         np.testing.assert_allclose(value, reference, atol=2e-5)
         assert np.ptp(reference) > 0.01  # an output that says nothing would agree with anything
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_hidden_groups": 2}, {"inner_group_num": 2}, {"embedding_size": 64}]
+)
+def test_layers_that_share_weights_are_as_many_in_the_graph_as_are_computed(
+    tmp_path: Path, options: Dict[str, int]
+) -> None:
+    model = save_model(tmp_path, "albert", "encoder", layers=4, **options)
+    checkpoint = Checkpoint.open(tmp_path)
+    graph = fuse(import_graph(checkpoint, read_config(checkpoint)))
+    attentions = [node for node in graph.nodes if isinstance(node, ir.SelfAttention)]
+    sets = options.get("num_hidden_groups", 1) * options.get("inner_group_num", 1)
+    assert len({node.name for node in attentions}) == 4 * options.get("inner_group_num", 1)
+    assert len({node.module for node in attentions}) == sets
+    with torch.no_grad():
+        expected = model(torch.tensor([IDS])).last_hidden_state[0].numpy()
+    found = evaluate(graph, IDS, [0] * len(IDS))["last_hidden_state"]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 def test_movement_pruning_before_its_masks_are_applied_is_refused(tmp_path: Path) -> None:

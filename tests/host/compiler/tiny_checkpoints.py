@@ -9,10 +9,10 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from obert_edge.host.architectures import ARCHITECTURES, CLASS_SUFFIXES
+from obert_edge.host.architectures import ARCHITECTURES
 
 #: (architecture, task): every head of every architecture.
-CASES = [(architecture, task) for architecture in ARCHITECTURES for task in CLASS_SUFFIXES]
+CASES = [(known.model_type, task) for known in ARCHITECTURES.values() for task in known.tasks]
 
 
 def make_model(
@@ -35,7 +35,18 @@ def make_model(
         fields.heads: heads,
     }
     if known.rotary:  # its special tokens lie beyond a tiny vocabulary; its windows are wider than tiny texts
-        sizes |= {"pad_token_id": 0, "local_attention": 16}
+        sizes |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "local_attention": 16}
+    if known.relative_positions:  # as version 3 is configured, with buckets shared by distances from 8 on
+        sizes |= {
+            "relative_attention": True,
+            "position_buckets": 16,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": "p2c|c2p",
+            "position_biased_input": False,
+        }
+    if fields.key_heads:
+        sizes[fields.key_heads] = heads // 2
     if fields.embedding != fields.hidden:
         sizes[fields.embedding] = 32
     config = getattr(transformers, f"{known.class_prefix}Config")(**{**sizes, **options})

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import torch
 from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
     BertConfig,
     BertForQuestionAnswering,
     BertForSequenceClassification,
     CamembertConfig,
     CamembertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    EuroBertConfig,
+    EuroBertForSequenceClassification,
+    GteConfig,
+    GteForSequenceClassification,
+    JinaEmbeddingsV3Config,
+    JinaEmbeddingsV3ForSequenceClassification,
     ModernBertConfig,
     ModernBertForSequenceClassification,
     MPNetConfig,
     MPNetForSequenceClassification,
+    NomicBertConfig,
+    NomicBertForSequenceClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
     XLMRobertaConfig,
@@ -72,6 +84,35 @@ def make_modernbert():
     )
 
 
+def make_nomic_bert():
+    torch.manual_seed(0)
+    return NomicBertForSequenceClassification(NomicBertConfig(**_BERT_SIZES))
+
+
+def make_gte():
+    torch.manual_seed(0)
+    return GteForSequenceClassification(GteConfig(**_BERT_SIZES))
+
+
+def make_jina_embeddings_v3():
+    torch.manual_seed(0)
+    return JinaEmbeddingsV3ForSequenceClassification(JinaEmbeddingsV3Config(**_BERT_SIZES))
+
+
+def make_eurobert():
+    """With one head of keys and values for its two of queries."""
+    torch.manual_seed(0)
+    special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id"), 0)
+    return EuroBertForSequenceClassification(EuroBertConfig(**_BERT_SIZES, num_key_value_heads=1, **special))
+
+
+def make_albert():
+    """Two sets of weights, each for two layers."""
+    torch.manual_seed(0)
+    sizes = {**_BERT_SIZES, "num_hidden_layers": 4, "num_hidden_groups": 2, "embedding_size": 8}
+    return AlbertForSequenceClassification(AlbertConfig(**sizes))
+
+
 def make_xlm_roberta():
     torch.manual_seed(0)
     return XLMRobertaForSequenceClassification(XLMRobertaConfig(**_BERT_SIZES))
@@ -82,6 +123,20 @@ def make_camembert():
     return CamembertForSequenceClassification(CamembertConfig(**_BERT_SIZES))
 
 
+def make_deberta(shared=True):
+    torch.manual_seed(0)
+    config = DebertaV2Config(
+        **_BERT_SIZES,
+        relative_attention=True,
+        position_buckets=8,
+        norm_rel_ebd="layer_norm",
+        share_att_key=shared,
+        pos_att_type="p2c|c2p",
+        position_biased_input=False,
+    )
+    return DebertaV2ForSequenceClassification(config)
+
+
 ARCHITECTURES = {
     "bert": make_bert,
     "distilbert": make_distilbert,
@@ -89,8 +144,14 @@ ARCHITECTURES = {
     "electra": make_electra,
     "mpnet": make_mpnet,
     "modernbert": make_modernbert,
+    "nomic_bert": make_nomic_bert,
+    "gte": make_gte,
+    "jina_embeddings_v3": make_jina_embeddings_v3,
+    "eurobert": make_eurobert,
+    "albert": make_albert,
     "xlm-roberta": make_xlm_roberta,
     "camembert": make_camembert,
+    "deberta-v2": make_deberta,
 }
 
 

@@ -19,7 +19,7 @@ def padded_batches(count=4):
 
 
 def inputs_of(model, name, batches):
-    """What really flows into a module, padding left out."""
+    """What really flows into a module, padding left out; in layers that share it, of each of them."""
     seen = []
     handle = prunable_linears(model)[name].register_forward_pre_hook(lambda _, x: seen.append(x[0]))
     model.eval()
@@ -27,7 +27,8 @@ def inputs_of(model, name, batches):
         for batch in batches:
             model(**batch)
     handle.remove()
-    return torch.cat([x[batch["attention_mask"].bool()] for x, batch in zip(seen, batches)])
+    uses = len(seen) // len(batches)
+    return torch.cat([x[batches[i // uses]["attention_mask"].bool()] for i, x in enumerate(seen)])
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from obert_edge.errors import UsageError
+from obert_edge.host.architectures import ARCHITECTURES as KNOWN
 from obert_edge.host.pruning import (
     Masks,
     Pattern,
@@ -17,25 +18,21 @@ from obert_edge.host.pruning import (
 )
 from obert_edge.host.pruning.permutation import exchange, kept_share, permutable_units, permute, similar_units
 
-from .models import ARCHITECTURES, make_batches, make_bert
+from .models import ARCHITECTURES, make_batches, make_bert, make_deberta
 
-#: All but the one whose matrices are several in one.
-PERMUTABLE = sorted(set(ARCHITECTURES) - {"modernbert"})
-
-
-def test_nothing_is_permuted_where_matrices_are_several_in_one():
-    model = ARCHITECTURES["modernbert"]()
-    assert permutable_units(model) == []
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    surgeon = Surgeon()
-    found = permute_channels(
-        model, make_batches(2), pattern=Pattern.parse("4x1"), sparsity=0.5, surgeon=surgeon
-    )
-    assert found is None
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+#: Those whose queries and keys are turned by pairs of units, which must stay pairs.
+ROTARY = {kind for kind in ARCHITECTURES if KNOWN[kind].rotary}
+#: Those whose heads of values are shared by several heads of queries.
+SHARED = {"eurobert"}
 
 
-@pytest.mark.parametrize("kind", PERMUTABLE)
+def test_queries_and_keys_stay_where_they_also_meet_positions_of_another_projection():
+    sets = permutable_units(make_deberta(shared=False))
+    assert sorted(units.count for units in sets) == [8] * 4 + [32] * 2
+    assert not any("query" in name or "key" in name for units in sets for name, _ in units.rows)
+
+
+@pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
 def test_any_order_of_permutable_units_leaves_the_function_as_it_is(kind):
     model = ARCHITECTURES[kind]().eval()
     with torch.no_grad():  # biases are zero in a new model
@@ -50,14 +47,19 @@ def test_any_order_of_permutable_units_leaves_the_function_as_it_is(kind):
     permute(model, [(units, torch.randperm(units.count, generator=generator)) for units in sets])
     torch.testing.assert_close(model(**batch).logits, before, atol=1e-5, rtol=1e-5)
     moved = [name for name, weight in prunable_weights(model).items() if not weight.equal(weights[name])]
-    assert len(moved) == len(weights)
+    modules = KNOWN[kind].modules
+    stay = {modules.query, modules.key} if kind in ROTARY and not modules.is_fused else set()
+    if kind in SHARED:
+        stay |= {modules.value, modules.attention_output}
+    assert moved == [name for name in weights if not any(name.endswith(one) for one in stay)]
 
 
-@pytest.mark.parametrize("kind", PERMUTABLE)
+@pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
 def test_units_are_those_of_heads_and_of_the_feed_forward_layers(kind):
     sets = permutable_units(ARCHITECTURES[kind]())
-    # Two layers, two heads of 8, 32 units between the feed-forward matrices.
-    assert sorted(units.count for units in sets) == [8] * 8 + [32] * 2
+    # Two heads of 8, of queries with keys and of values; 32 units between the feed-forward matrices.
+    heads = 4 * (kind not in ROTARY) + 4 * (kind not in SHARED)
+    assert sorted(units.count for units in sets) == [8] * heads + [32] * 2
     covered = [(name, i) for units in sets for name in units.rows for i in range(32)[units.span]]
     assert len(covered) == len(set(covered)) == 2 * (3 * 16 + 32)
 

@@ -56,6 +56,14 @@ def test_it_equals_the_integer_attention_of_every_head(module, operands):
             np.testing.assert_allclose(context[b, :, h].numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_heads_of_keys_may_be_shared(module, operands):
+    query, key, value = operands
+    shared = [tensor[:, :1] for tensor in (key, value)]
+    repeated = [tensor.expand(-1, HEADS, -1, -1) for tensor in shared]
+    expected, _ = int8_attention(module, query, *repeated, None)
+    assert torch.equal(int8_attention(module, query, *shared, None)[0], expected)
+
+
 @pytest.fixture
 def bias():
     return torch.randn(1, HEADS, TOKENS, TOKENS, generator=torch.Generator().manual_seed(3))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 
 import pytest
 import torch
@@ -15,9 +14,9 @@ from obert_edge.host.architectures import ARCHITECTURES as KNOWN
 from obert_edge.host.quantization import is_quantized, quantize_model, quantizers, set_observers
 from obert_edge.host.quantization.convert import embeddings_of
 from obert_edge.host.quantization.modules import QuantEmbedding, QuantLinear
-from tests.host.quantization.tiny_models import ARCHITECTURES, HEADS, make_batch, make_model
+from tests.host.quantization.tiny_models import ARCHITECTURES, MODELS, make_batch, make_model
 
-every_model = pytest.mark.parametrize("architecture, head", list(itertools.product(ARCHITECTURES, HEADS)))
+every_model = pytest.mark.parametrize("architecture, head", MODELS)
 
 
 @every_model
@@ -29,7 +28,8 @@ def test_every_linear_and_embedding_is_swapped_and_no_key_is_renamed(architectur
     kinds = {type(module) for module in model.modules()}
     assert nn.Linear not in kinds
     kept = [name for name, module in model.named_modules() if type(module) is nn.Embedding]
-    assert all(name.endswith("relative_attention_bias") for name in kept)  # added to scores, in float
+    # Added to scores in float, or what the compiler makes the rows of.
+    assert all(name.endswith(("relative_attention_bias", "rel_embeddings")) for name in kept)
     assert {QuantLinear, QuantEmbedding} <= kinds
     added = set(model.state_dict()) - before
     assert before <= set(model.state_dict())
@@ -63,18 +63,37 @@ def test_quantizers_are_named_as_transformers_names_its_modules():
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_query_key_and_value_share_the_range_of_their_input(architecture):
     model = quantize_model(make_model(architecture))
-    modules = next(known.modules for known in KNOWN.values() if known.class_prefix == architecture)
+    known = next(known for known in KNOWN.values() if known.class_prefix == architecture)
+    modules, paths = known.modules, set(known.layer_paths(model.config.to_dict()))
     inputs = {}
     for name, quantizer in quantizers(model).items():
         if name.endswith(tuple(f".{linear}:input" for linear in modules.linears[:3])):
             inputs.setdefault(name.rsplit(".", 1)[0], set()).add(id(quantizer))
-    assert len(inputs) == 2
+    assert len(inputs) == len(paths)
     assert all(len(shared) == 1 for shared in inputs.values())
+
+
+@pytest.mark.parametrize("architecture", ["NomicBert", "Gte", "EuroBert"])
+def test_both_linears_of_a_gated_unit_share_the_range_of_their_input(architecture):
+    found = quantizers(quantize_model(make_model(architecture)))
+    gates = [name for name in found if name.endswith("gate_proj:input")]
+    assert len(gates) == 2
+    assert all(found[name] is found[name.replace("gate_proj", "up_proj")] for name in gates)
+
+
+def test_quantizers_of_layers_that_share_weights_know_how_often_a_batch_passes():
+    changes = {"num_hidden_layers": 6, "num_hidden_groups": 2}
+    model = quantize_model(make_model("Albert", **changes)).train()
+    uses = {name: quantizer.observer.uses for name, quantizer in quantizers(model).items()}
+    assert {count for name, count in uses.items() if "albert_layers" in name} == {3}
+    assert {count for name, count in uses.items() if "albert_layers" not in name} == {1}
+    model(**make_batch())
+    assert all(quantizer.ready for quantizer in quantizers(model).values())
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_tied_decoder_of_a_masked_language_model_stays_tied(architecture):
-    model = quantize_model(make_model(architecture, "ForMaskedLM"))
+    model = quantize_model(make_model(architecture, "ForMaskedLM", tie_word_embeddings=True))
     embeddings = model.get_input_embeddings()
     decoder = model.get_output_embeddings()
     assert isinstance(decoder, QuantLinear)

@@ -32,7 +32,7 @@ def test_a_linear_without_bias_keeps_none():
 
 
 def test_a_shared_quantizer_belongs_to_no_linear_and_sees_a_tensor_once():
-    quantizer = make_quantizer("calibrating", shared=True)
+    quantizer = make_quantizer("calibrating", readers=3)
     linears = [QuantLinear.from_float(nn.Linear(4, 3), quantizer) for _ in range(3)]
     assert all(not list(linear.children()) and linear.input is quantizer for linear in linears)
     seen = []
@@ -46,12 +46,21 @@ def test_a_shared_quantizer_belongs_to_no_linear_and_sees_a_tensor_once():
 
 
 def test_shared_codes_are_forgotten_on_release():
-    quantizer = make_quantizer(shared=True)
+    quantizer = make_quantizer(readers=3)
     quantizer.set_params(0.1, 0)
     x = torch.ones(2, 4)
     first = quantizer(x)
     assert quantizer(x) is first
     quantizer.release()
+    assert quantizer(x) is not first
+
+
+def test_shared_codes_are_forgotten_when_each_reader_had_them():
+    quantizer = make_quantizer(readers=2)
+    quantizer.set_params(0.1, 0)
+    x = torch.ones(2, 4)
+    first = quantizer(x)
+    assert quantizer(x) is first
     assert quantizer(x) is not first
 
 

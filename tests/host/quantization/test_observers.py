@@ -62,6 +62,19 @@ def test_a_moving_average_starts_at_the_first_batch_and_follows_the_next():
     assert observer.range() == (-1.5, 5.0)
 
 
+def test_a_moving_average_over_layers_that_share_weights_is_of_all_of_them():
+    observer = MovingAverageObserver(momentum=0.75)
+    observer.uses = 2
+    observer.observe(torch.tensor([-1.0, 4.0]))
+    assert observer.range() == (-1.0, 4.0)  # the first use of all needs a range as well
+    observer.observe(torch.tensor([-2.0, 1.0]))
+    assert observer.range() == (-2.0, 4.0)
+    observer.observe(torch.tensor([-6.0, 8.0]))
+    assert observer.range() == (-2.0, 4.0)  # until the batch has passed
+    observer.observe(torch.tensor([-1.0, 0.0]))
+    assert observer.range() == (-3.0, 5.0)
+
+
 def test_an_observer_that_saw_nothing_says_so():
     with pytest.raises(ObertEdgeError, match="no value was observed"):
         MinMaxObserver().range()

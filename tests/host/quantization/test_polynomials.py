@@ -8,7 +8,7 @@ import torch
 from transformers.activations import ACT2FN
 
 from obert_edge.host.quantization import quantize_model
-from obert_edge.host.quantization.polynomials import _GELU, _GELU_TANH, EngineGELU, exp2_, gelu
+from obert_edge.host.quantization.polynomials import _GELU, _GELU_TANH, EngineGELU, exp2_, gelu, silu
 from tests.host.quantization.tiny_models import make_model
 
 f32, f64 = np.float32, np.float64
@@ -17,7 +17,7 @@ POINTS = np.concatenate([np.linspace(-9, 9, 40_001), [0.0, -0.0, 30.0, -30.0, 1e
 
 def fma(a, b, c):
     """In float64 the product is exact, so only its sum with c rounds before the last rounding."""
-    return (a.astype(f64) * f64(b) + f64(c)).astype(f32)
+    return (a.astype(f64) * np.asarray(b, f64) + np.asarray(c, f64)).astype(f32)
 
 
 def horner(coefficients, x):
@@ -40,6 +40,16 @@ def test_gelu_is_the_engines_and_close_to_torchs(name, coefficients):
     assert_same_bits(found, expected)
     torchs = ACT2FN[name](torch.from_numpy(POINTS)).numpy()
     assert np.abs(found - torchs).max() < 1.6e-5
+
+
+def test_silu_is_the_engines_and_close_to_torchs():
+    found = silu(torch.from_numpy(POINTS)).numpy()
+    half = POINTS * f32(0.5)
+    e = exp2_(torch.from_numpy(np.abs(half) * f32(-2.885390043258667))).numpy()
+    expected = fma(half, np.copysign((1 - e) / (1 + e), half), half)
+    assert_same_bits(found, expected)
+    torchs = torch.nn.functional.silu(torch.from_numpy(POINTS)).numpy()
+    assert np.abs(found - torchs).max() < 5e-6
 
 
 def test_exp2_is_the_engines_and_close_to_the_real_one():

@@ -10,7 +10,13 @@ from obert_edge.host.architectures import CLASS_SUFFIXES
 
 #: What the transformers classes of each architecture start with, and what those of each head end in.
 ARCHITECTURES = tuple(known.class_prefix for known in KNOWN.values())
-HEADS = tuple(CLASS_SUFFIXES.values())
+#: Every head of every architecture.
+MODELS = [(known.class_prefix, CLASS_SUFFIXES[task]) for known in KNOWN.values() for task in known.tasks]
+#: The same with static activations, and with dynamic ones a head of each architecture.
+QUANTIZED = [
+    *((prefix, head, "static") for prefix, head in MODELS),
+    *((prefix, "ForTokenClassification", "dynamic") for prefix in ARCHITECTURES),
+]
 VOCABULARY = 90
 
 
@@ -22,8 +28,19 @@ def _sizes(class_prefix):
     sizes |= {fields.hidden: 32, fields.layers: 2, fields.heads: 2, fields.intermediate: 64}
     if fields.embedding != fields.hidden:
         sizes[fields.embedding] = 16
+    if known.relative_positions:
+        sizes |= {
+            "relative_attention": True,
+            "position_buckets": 16,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": "p2c|c2p",
+            "position_biased_input": False,
+        }
     if known.rotary:
-        sizes["local_attention"] = 8
+        sizes |= {"local_attention": 8, "bos_token_id": 1, "eos_token_id": 2}
+    if fields.key_heads:
+        sizes[fields.key_heads] = 1
     if known.positions_after_padding:
         sizes |= {"type_vocab_size": 1, "pad_token_id": 1}
     return sizes

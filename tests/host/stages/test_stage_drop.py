@@ -26,18 +26,30 @@ def test_the_layers_that_stay_are_those_named(architecture: str) -> None:
     known = ARCHITECTURES[architecture]
 
     def layer(index: int) -> torch.nn.Module:
-        return model.get_submodule(f"{known.prefix}.{known.layer.format(i=index)}")
+        path = known.layer_paths(model.config.to_dict())[index]
+        return model.get_submodule(f"{known.prefix}.{path}")
 
     wanted = [layer(0), layer(2)]
     keep_layers(model, [0, 2])
     assert [layer(0), layer(1)] == wanted
     assert getattr(model.config, known.fields.layers) == 2
-    options = {"layer_types": model.config.layer_types} if known.rotary else {}
+    options = {"layer_types": model.config.layer_types} if known.rotary and known.rotary.local_base else {}
     smaller = make_model(architecture, "sequence-classification", layers=2, **options)
     smaller.load_state_dict(model.state_dict())
     ids = torch.arange(5, 20)[None]
     with torch.no_grad():
         assert torch.equal(model(ids).logits, smaller(ids).logits)
+
+
+def test_layers_that_share_weights_are_dropped_from_each_set_alike() -> None:
+    def smaller(keep: list[int]) -> torch.nn.Module:
+        model = make_model("albert", "encoder", layers=6, num_hidden_groups=2, inner_group_num=2)
+        keep_layers(model, keep)
+        return model
+
+    assert smaller([1, 2, 4, 5]).config.num_hidden_layers == 4
+    with pytest.raises(UsageError, match=r"layers \[0, 1, 2, 3\] would take other weights"):
+        smaller([0, 1, 2, 3])
 
 
 def test_something_has_to_be_dropped() -> None:

@@ -8,6 +8,7 @@ share slots. Values are placed in the order they are written: where an op may ov
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -19,6 +20,8 @@ from obert_edge.host.compiler.values import Value
 
 #: Constants start at multiples of this many bytes of ``weights.bin``.
 ALIGNMENT = 64
+#: Constants of so many bytes and more are stored once, however many ops have them.
+_SHARED_FROM = 256
 
 
 def plan(graph: LoweredGraph) -> Tuple[Program, bytearray]:
@@ -83,17 +86,22 @@ class _Blob:
         self.consts: List[Const] = []
         # id of an array -> index of its constant, and the array, which keeps its id from being given again.
         self._added: Dict[int, Tuple[int, npt.NDArray[Any]]] = {}
+        self._by_content: Dict[bytes, int] = {}  # digest of a large constant -> its index
 
     def add(self, array: npt.NDArray[Any]) -> int:
-        """Append a constant, little endian, unless this very array was added before; returns its index."""
+        """Append a constant, little endian, unless its bytes are there already; returns its index."""
         if id(array) in self._added:
             return self._added[id(array)][0]
-        self._added[id(array)] = (len(self.consts), array)
-        self.data += bytes(-len(self.data) % ALIGNMENT)
-        little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        self.consts.append(Const(len(self.data), little_endian.nbytes))
-        self.data += little_endian.tobytes()
-        return len(self.consts) - 1
+        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+        index = len(self.consts)
+        if len(data) >= _SHARED_FROM:  # layers that share weights
+            index = self._by_content.setdefault(hashlib.sha256(data).digest(), index)
+        self._added[id(array)] = (index, array)
+        if index == len(self.consts):
+            self.data += bytes(-len(self.data) % ALIGNMENT)
+            self.consts.append(Const(len(self.data), len(data)))
+            self.data += data
+        return index
 
 
 def _place(op: LoweredOp, slots: Dict[Value, int], buffers: Dict[Buffer, int], blob: _Blob) -> Op:

@@ -35,6 +35,18 @@ def test_values_that_live_together_never_share_a_slot(tmp_path: Path, task: str,
     assert 1 + max(slots.values()) <= 6
 
 
+def test_layers_that_share_weights_share_constants(tmp_path: Path) -> None:
+    sizes = []
+    for layers in (2, 6):
+        graph = imported_graph(tmp_path / str(layers), "encoder", architecture="albert", layers=layers)
+        compiled, blob = plan(packed_graph(graph)[0])
+        linears = [op for op in compiled.ops if isinstance(op, program.Linear)]
+        assert len(linears) == 1 + 6 * layers
+        assert len({op.weights for op in linears}) == 1 + 6
+        sizes.append(len(blob))
+    assert sizes[0] == sizes[1]
+
+
 def test_a_program_holds_every_weight_and_aligned_constants(classifier: ir.Graph) -> None:
     lowered, facts = packed_graph(classifier)
     compiled, blob = plan(lowered)
