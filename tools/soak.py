@@ -55,6 +55,8 @@ SHAPES = ((1, 1), (1, 7), (2, 33), (5, 64), (16, 16), (1, 128), (3, 100), (32, 9
 HUNG = 600
 #: Seconds between two looks at resident memory.
 _EVERY = 5.0
+#: Seconds between two looks from which on the test did not run between them.
+_PAUSE = 60.0
 #: What resident memory may grow by, in bytes and as a share, and still be called flat.
 _FLAT_BYTES, _FLAT_SHARE = 2e6, 0.03
 
@@ -423,12 +425,16 @@ def soak(
             send.close()
             watched.append(Watched(name, process, receive, {}, []))
         ready.wait()
-        start = told = time.monotonic()
+        start = told = seen = time.monotonic()
+        paused = 0.0
         while (
             any(one.process.is_alive() for one in watched) and time.monotonic() < start + seconds + 2 * HUNG
         ):
             time.sleep(min(_EVERY, max(0.2, seconds / 40)))
             now = time.monotonic()
+            if now - seen > _PAUSE:  # somebody stopped all processes, as to measure something else
+                paused += now - seen
+            seen = now
             for one in watched:
                 one.look(now - start)
             if log is not None and now - told >= 30:
@@ -444,7 +450,8 @@ def soak(
     processes = {one.name: one.to_dict() for one in watched}
     return {
         "began": time.strftime("%Y-%m-%d %H:%M", time.gmtime(began)) + " UTC",
-        "minutes": round(took / 60, 1),
+        "minutes": round((took - paused) / 60, 1),
+        "paused_minutes": round(paused / 60, 1),
         "machine": f"{machine.cpu_model()}, {machine.available_threads()} CPUs",
         "load": round(os.getloadavg()[1], 1),
         "implementation": implementation,
@@ -481,7 +488,7 @@ def markdown(found: dict[str, Any]) -> str:
     rows = []
     for name, process in found["processes"].items():
         counts, resident = process["counts"], process["resident"]
-        quarters = " / ".join(f"{one:.1f}" for one in resident["quarters"])
+        quarters = " / ".join(f"{one:.1f}" if one else "stopped" for one in resident["quarters"])
         done = ", ".join(
             f"{value:,} {key}" for key, value in counts.items() if key not in ("answers", "wrong answers")
         )
@@ -508,7 +515,8 @@ def markdown(found: dict[str, Any]) -> str:
             "",
             f"{found['machine']}, beside other work (load {found['load']} at the end), kernels "
             f"`{found['implementation']}`.",
-            f"It began at {found['began']} and ran for {found['minutes']} minutes.",
+            f"It began at {found['began']} and ran for {found['minutes']} minutes"
+            + (f", and was stopped for {found['paused_minutes']} more." if found["paused_minutes"] else "."),
             f"Two random models of one shape, bundles of {sizes}, in batches of "
             f"{', '.join('x'.join(map(str, shape)) for shape in found['shapes'])}, beside a memory hog of up "
             f"to {found['hog_mb']} MB.",

@@ -13,7 +13,7 @@ import math
 import re
 import typing
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Tuple, Type
+from typing import Any, Dict, Mapping, Optional, Tuple, Type, cast
 
 from obert_edge.errors import UsageError
 
@@ -95,9 +95,13 @@ class TaskOption:
         )
 
 
-@functools.cache
 def options_of(pipeline: Type[Any]) -> Mapping[str, TaskOption]:
     """The options of a pipeline by name: the fields with a default, in order."""
+    return _options_of(cast(Any, pipeline))
+
+
+@functools.cache
+def _options_of(pipeline: Any) -> Mapping[str, TaskOption]:
     hints = typing.get_type_hints(pipeline)
     helps = _helps(pipeline)
     found = {}
