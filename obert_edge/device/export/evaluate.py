@@ -104,8 +104,9 @@ def _activate(x: Floats, activation: Activation) -> Floats:
     if activation is Activation.TANH:
         return np.tanh(x)
     if activation is Activation.SILU:
-        halved: Floats = x * np.float32(0.5)
-        return halved * (1 + np.tanh(halved))
+        half = x * np.float32(0.5)
+        gated: Floats = half * (1 + np.tanh(half))
+        return gated
     if activation is Activation.GELU:
         return np.float32(0.5) * x * (1 + _erf(x / np.float32(math.sqrt(2))))
     if activation is Activation.GELU_TANH:
