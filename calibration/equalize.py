@@ -15,6 +15,9 @@ same and no channel stands out; weights that are zero stay zero:
 Where queries and keys are rotated by their positions, which mixes their channels, the values alone are
 rewritten. Where several heads of queries share a head of values, so do their columns of the projection.
 
+Where scores also multiply with relative positions, as DeBERTa's do, the values alone get factors too: those
+of keys and queries would have to pass through the positions' tables.
+
 Factors are powers of two, so multiplying rounds nothing. Each splits the spread evenly between the activation
 and the weights that take its factor, as cross-layer equalization (Nagel et al. 2019, arXiv:1906.04721) and
 SmoothQuant (Xiao et al. 2022, arXiv:2211.10438, with alpha 0.5) do.
@@ -102,11 +105,14 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
     relu = _activation(model) == _RELU
     architecture = _architecture(model)
     heads = getattr(model.config, architecture.fields.heads)
-    rotary = architecture.rotary is not None
+    # Rotations mix queries and keys in pairs, and relative positions meet each of them on its own.
+    values_alone = architecture.rotary is not None or architecture.relative_positions is not None
     modules: Dict[str, nn.Linear] = {}
     for layer in layers:
         modules.update({path: model.get_submodule(path) for path in vars(layer).values()})
-    watched = [path for layer in layers for path in (layer.query, layer.key, layer.value)]
+    watched = [layer.value for layer in layers]
+    if not values_alone:  # else the linears of queries and keys may project positions as well
+        watched += [path for layer in layers for path in (layer.query, layer.key)]
     inputs = [layer.output for layer in layers] if relu else []
     training = model.training
     model.eval()
@@ -120,8 +126,9 @@ def equalize(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Dict[
         model.train(training)
     changed: List[str] = []
     for layer in layers:
-        _equalize_attention(modules, layer, ranges, heads, rotary=rotary)
-        changed += [layer.query, layer.key, layer.value, layer.attention_output]
+        _equalize_attention(modules, layer, ranges, heads, values_alone=values_alone)
+        changed += [layer.value, layer.attention_output]
+        changed += [] if values_alone else [layer.query, layer.key]
         if relu:
             _equalize_feed_forward(modules[layer.intermediate], modules[layer.output], ranges[layer.output])
             changed += [layer.intermediate, layer.output]
@@ -138,7 +145,7 @@ def _equalize_attention(
     ranges: Mapping[str, _Range],
     heads: int,
     *,
-    rotary: bool,
+    values_alone: bool,
 ) -> None:
     query, key, value = modules[layer.query], modules[layer.key], modules[layer.value]
     projection = modules[layer.attention_output]
@@ -162,7 +169,7 @@ def _equalize_attention(
     factors = _balance(size, columns)
     _divide_rows(value, factors)
     projection.weight.mul_(for_each_head(factors).to(projection.weight))
-    if rotary:
+    if values_alone:
         return
     if key.bias is not None:
         _add(key.bias, -ranges[layer.key].middle)

@@ -23,17 +23,25 @@ from obert_edge.device.commands.option import TASK
 from obert_edge.device.commands.option import Option as CommandOption
 from obert_edge.device.commands.verbs import INTERRUPTED, failure
 from obert_edge.errors import ObertEdgeError, UsageError
+from obert_edge.host.packages import TORCH_PACKAGES, require_packages
 from obert_edge.host.stages.recipe import STAGES, BuildSettings, Recipe, TaskSettings
 from obert_edge.host.stages.settings import Rows
 from obert_edge.host.stages.stage import Stage
 from obert_edge.progress import Bar
+from obert_edge.serve.settings import OPTIONS as SERVE_OPTIONS
+from obert_edge.serve.settings import Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _INTERRUPTED = (
     "interrupted: the output was not written. Run the same command again, and a stage goes on from its last "
     "checkpoint."
 )
-_HOST_PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "yaml")
+#: What a verb may miss, and the extra that brings it.
+_EXTRAS = {
+    **dict.fromkeys(("torch", "transformers", "safetensors", "accelerate", "yaml"), "host"),
+    "huggingface_hub": "host",
+    **dict.fromkeys(("starlette", "uvicorn", "httptools", "orjson", "prometheus_client"), "serve"),
+}
 #: Before the names of a task's options, which stand beside those of a stage.
 _TASK = "task__"
 
@@ -58,9 +66,10 @@ def run_command(arguments: Optional[Sequence[str]] = None) -> int:
         _print(_INTERRUPTED, INTERRUPTED.data, as_json)
         return INTERRUPTED.exit_code
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in _HOST_PACKAGES:
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
             raise
-        missing = UsageError(f"{error.name} is not installed", hint="pip install 'obert-edge[host]'")
+        missing = UsageError(f"{error.name} is not installed", hint=f"pip install 'obert-edge[{extra}]'")
         return _fail(missing, as_json)
     return result if isinstance(result, int) else 0
 
@@ -96,7 +105,8 @@ def _click(option: CommandOption) -> Callable[[Function], Function]:
 
 
 _json = _click(JSON)
-_model = click.argument("model", type=click.Path(path_type=Path))
+#: A text, not a path, which would fold the slashes of a name on a hub.
+_model = click.argument("model")
 
 
 def _output(help: str) -> Callable[[Function], Function]:
@@ -106,15 +116,15 @@ def _output(help: str) -> Callable[[Function], Function]:
 def _add_stage(stage: Stage[Any]) -> None:
     """Add the verb of a stage that writes a folder, with the options that its settings declare."""
 
-    def run(model: Path, output: Path, as_json: bool, **values: Any) -> None:
-        from obert_edge.host.stages import run_stage
-        from obert_edge.host.stages.runner import check_output
+    def run(model: str, output: Path, as_json: bool, **values: Any) -> None:
+        from obert_edge.host.stages.runner import check_output, run_stage
 
         given = [values[_TASK + "name"] is not None, values[_TASK + "data"] is not None]
         if any(given) and not all(given):
             raise click.UsageError("--task and --data belong together")
         settings, rows = read(stage.settings, values), read(Rows, values)
-        check_output(stage, model, output)  # before data are read
+        require_packages(f"`{stage.verb}`", stage.needed_packages(settings))
+        check_output(stage, Path(model), output)  # before data are read
         task = _load_task(values, stage.needs_labels(settings)) if all(given) else None
         report = run_stage(stage, model, task, output, settings, limit=rows.limit)
         _print(str(report), {**report.to_dict(), "output": str(output)}, as_json)
@@ -150,9 +160,13 @@ def compress(recipe: Path, dry_run: bool, as_json: bool, **options: Optional[str
         found = plan(Recipe.load(recipe, **options))
         _print(describe(found), found.to_dict(), as_json)
         return
+    loaded = Recipe.load(recipe, **options)
+    require_packages("`compress`", TORCH_PACKAGES)  # it scores what comes out of the stages
+    for stage, settings in loaded.stages():
+        require_packages(f"stage {stage.name}", stage.needed_packages(settings))
     from obert_edge.host.stages import compress as run_recipe
 
-    summary = run_recipe(Recipe.load(recipe, **options))
+    summary = run_recipe(loaded)
     _print(str(summary), summary.to_dict(), as_json)
 
 
@@ -163,15 +177,14 @@ def compress(recipe: Path, dry_run: bool, as_json: bool, **options: Optional[str
 @click.option("--max-length", type=int, help="Tokens per feature.  [default: the task's]")
 @click.option("--batch-size", default=32, show_default=True, help="Features at once.")
 @declared(Rows)
-@click.option(
-    "--against", type=click.Path(path_type=Path), help="Another model; say how often both answer alike."
-)
+@click.option("--against", help="Another model; say how often both answer alike.")
 @click.option("--min-agreement", type=float, help="Exit with 1 below this agreement, in percent.")
 @click.option("--predictions", type=click.Path(path_type=Path), help="JSON Lines file to write answers to.")
 @click.option("--threads", type=int, help="Threads of the engine.  [default: all]")
 @_json
-def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **options: Any) -> None:
-    """Score MODEL, a folder or a bundle, on a split of a task."""
+def evaluate(model: str, min_agreement: Optional[float], as_json: bool, **options: Any) -> None:
+    """Score MODEL, a folder, its name on a hub, or a bundle, on a split of a task."""
+    require_packages("`evaluate`", TORCH_PACKAGES)
     from obert_edge.host.stages.evaluation import check_agreement, require_agreement
     from obert_edge.host.stages.evaluation import evaluate as score
 
@@ -179,7 +192,9 @@ def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **optio
     if min_agreement is not None:
         check_agreement(min_agreement, options["against"])
     task = _load_task(options)
-    result = score(model, task, **{key: options[key] for key in options if not key.startswith(_TASK)})
+    given = {key: options[key] for key in options if not key.startswith(_TASK)}
+    with Bar() as bar:
+        result = score(model, task, **given, progress=bar.show)
     _print(str(result), result.to_dict(), as_json)
     if min_agreement is not None:
         require_agreement(result, min_agreement)
@@ -191,22 +206,35 @@ def evaluate(model: Path, min_agreement: Optional[float], as_json: bool, **optio
 @declared(BuildSettings)
 @click.option("--tflite", is_flag=True, help="Also write two models for LiteRT beside it.")
 @_json
-def build(model: Path, output: Path, as_json: bool, tflite: bool, **values: Any) -> None:
-    """Compile MODEL, dense or sparse, quantized or not, into a bundle."""
+def build(model: str, output: Path, as_json: bool, tflite: bool, **values: Any) -> None:
+    """Compile MODEL, dense or sparse, quantized or not, into a bundle.
+
+    MODEL is a folder, or the name of one on a Hugging Face hub: org/model, or org/model@revision.
+    """
     from obert_edge.bundle import Bundle
     from obert_edge.host.stages.runner import run_stage
     from obert_edge.host.stages.stage_build import Build
 
     settings = read(BuildSettings, values)
+    require_packages("`build`", Build().needed_packages(settings))
     if tflite:
+        require_packages("`build --tflite`", ("ai_edge_litert",), "baselines")
         _check_side_files(output)
     path = run_stage(Build(), model, None, output, settings).output
     target = settings.target
     size = path.stat().st_size
     with Bundle.open(path, "header") as bundle:
-        quality = bundle.manifest.quality
+        quality, source = bundle.manifest.quality, bundle.manifest.source
     lines = [f"{path}: {size / 1e6:.1f} MB", f"quality: {quality.summary}", *_outlook(path, target)]
     data = {"bundle": str(path), "bytes": size, "target": target, "quality": dataclasses.asdict(quality)}
+    if source.is_known:
+        lines.insert(1, source.summary)
+        data["source"] = dataclasses.asdict(source)
+    if settings.card:
+        from obert_edge.host.hub.card import card_path
+
+        lines.append(f"{card_path(path)}: its model card")
+        data["card"] = str(card_path(path))
     if tflite:
         from obert_edge.device.export import litert_models as models
 
@@ -251,6 +279,48 @@ def sign(bundle: Path, key: Path, output: Path, as_json: bool) -> None:
     signer = read_signer(key)
     path = sign_bundle(bundle, signer, output)
     _print(f"{path}: signed by {signer.key}", {"bundle": str(path), "signed_by": signer.key}, as_json)
+
+
+@cli.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("repository", metavar="ORG/NAME[@BRANCH]")
+@click.option("--private", is_flag=True, help="Make the repository, where it does not exist, for its owners.")
+@click.option("--message", default="", help="Message of the commit.  [default: names the bundle]")
+@_json
+def push(bundle: Path, repository: str, private: bool, message: str, as_json: bool) -> None:
+    """Put BUNDLE and its model card into a repository of a Hugging Face hub."""
+    from obert_edge.host.hub.transfer import push as send
+
+    pushed = send(bundle, repository, private=private, message=message)
+    lines = [f"{pushed.url}: {bundle.name} at commit {pushed.commit[:12]}"]
+    if not pushed.card:
+        lines.append("the repository has a model card of its own, which stays as it is")
+    _print("\n".join(lines), {**pushed._asdict(), "bundle": str(bundle)}, as_json)
+
+
+@cli.command()
+@click.argument("repository", metavar="ORG/NAME[@REVISION]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: its own name]"
+)
+@click.option("--file", help="Which bundle, where the repository has several.")
+@_click(KEY)
+@_json
+def pull(
+    repository: str,
+    output: Optional[Path],
+    file: Optional[str],
+    trusted_keys: Tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Fetch a bundle and its model card from a repository of a Hugging Face hub, and check it."""
+    from obert_edge.host.hub.transfer import pull as fetch
+
+    pulled = fetch(repository, output, file=file, trusted_keys=trusted_keys or None)
+    size = pulled.bundle.stat().st_size
+    lines = [f"{pulled.bundle}: {size / 1e6:.1f} MB, every hash is right, from commit {pulled.commit[:12]}"]
+    lines += [f"{pulled.card}: its model card"] if pulled.card else []
+    _print("\n".join(lines), {**pulled._asdict(), "bytes": size}, as_json)
 
 
 class _DeviceCommand(HeadedCommand):
@@ -385,6 +455,22 @@ def deploy(bundle: Path, device: str, trusted_keys: Tuple[str, ...], rollback: b
     return _outcome(outcome, as_json)
 
 
+@cli.command(cls=HeadedCommand)
+@click.argument("bundles", metavar="[NAME=]BUNDLE...", nargs=-1, required=True)
+@_together(*map(_click, SERVE_OPTIONS))
+def serve(bundles: Tuple[str, ...], **options: Any) -> int:
+    """Answer for bundles over HTTP: /v1/embeddings, /rerank, /predict, /metrics.
+
+    Each is served by its file's name less its ending, or as NAME. API keys are taken from the environment,
+    OBERT_EDGE_API_KEY or OBERT_EDGE_API_KEY_FILE. SIGHUP reloads, SIGTERM finishes and ends.
+    """
+    from obert_edge.serve.server import serve as run_server
+
+    settings = Settings(**options)
+    _log_to_stderr()
+    return run_server(bundles, settings)
+
+
 @_device_verb("doctor")
 def doctor(bundle: Optional[Path], as_json: bool) -> int:
     """Say what this machine can run."""
@@ -403,6 +489,14 @@ def _outlook(path: Path, target: str) -> List[str]:
         return []
     with Bundle.open(path) as bundle:
         return [outlook(bundle.manifest)]
+
+
+def _log_to_stderr() -> None:
+    """What a server has to say goes to stderr, line by line with the time."""
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
 def _load_task(values: Dict[str, Any], needs_labels: bool = True) -> Any:

@@ -66,3 +66,7 @@ class UnsupportedDeviceError(ObertEdgeError):
 
 class DeviceError(ObertEdgeError):
     """A device at the end of a network could not be reached, went away, or has no room."""
+
+
+class HubError(ObertEdgeError):
+    """A model hub could not be reached, refuses, or lacks the repository, revision or file asked for."""

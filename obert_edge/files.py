@@ -6,10 +6,11 @@ import contextlib
 import errno
 import glob
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import BinaryIO, Iterator, Optional
+from typing import BinaryIO, Callable, Iterator, List, Optional
 
 from obert_edge.errors import ObertEdgeError, UsageError
 
@@ -95,9 +96,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         held = _lock(temporary)
         try:
-            yield temporary
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
+            with _noticed(temporary):
+                yield temporary
+                with temporary.open("rb") as written:
+                    os.fsync(written.fileno())
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         finally:
@@ -153,7 +155,8 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         old = temporary.with_suffix(".old")
         held = _lock(temporary)
         try:
-            yield temporary
+            with _noticed(temporary):
+                yield temporary
             temporary.chmod(0o777 & ~_umask())
             if path.exists():
                 path.rename(old)
@@ -166,6 +169,67 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 else:
                     old.rename(path)
             _release(held)
+
+
+@contextlib.contextmanager
+def no_torn_file(path: Path, pattern: str = "*", whole: str = "") -> Iterator[None]:
+    """Remove what a block that fails leaves half-written in a folder that stays.
+
+    For files and folders that somebody else's code writes in their place; ours are written by
+    :func:`atomic_file` and :func:`atomic_folder`. Ctrl-C counts as a failure, too.
+
+    Args:
+        path: the folder.
+        pattern: what is written there.
+        whole: a file that is in what was written to its end; empty: nothing is.
+
+    Raises:
+        ObertEdgeError: there was no room, or no permission; every other error goes on as it is.
+    """
+    path = Path(path)
+
+    def torn() -> List[Path]:
+        return sorted(one for one in path.glob(pattern) if not (whole and (one / whole).is_file()))
+
+    with _explain(path):
+        try:
+            with _noticed(path, torn):
+                yield
+        except BaseException:
+            for one in torn():
+                if one.is_dir():
+                    shutil.rmtree(one, ignore_errors=True)
+                else:
+                    one.unlink(missing_ok=True)
+            raise
+
+
+def check_room(path: Path, what: str, need: int) -> None:
+    """Refuse work whose result the disk has no room for.
+
+    Args:
+        path: where it will be written; it need not exist.
+        what: what to call it.
+        need: its bytes, at least.
+
+    Raises:
+        ObertEdgeError: less is free.
+    """
+    free = free_bytes(path)
+    if free is not None and free < need:
+        raise ObertEdgeError(
+            f"the disk has no room for {what} in {path}: it takes about {_size(need)}, and {_size(free)} are "
+            "free",
+            hint=f"free space on the disk that holds {path}, or name an output on another disk",
+        )
+
+
+def free_bytes(path: Path) -> Optional[int]:
+    """Bytes that are free on the disk of a path, which need not exist; ``None`` where nobody says."""
+    for folder in (Path(path), *Path(path).absolute().parents):
+        with contextlib.suppress(OSError):
+            return shutil.disk_usage(folder).free
+    return None
 
 
 def _umask() -> int:
@@ -255,20 +319,154 @@ def _explain_names(path: Path) -> Iterator[None]:
             raise
 
 
+#: Errors of the operating system that say that there is no room, and what they say.
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file may not become that large here",
+}
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+#: How libraries written in Rust, as safetensors and tokenizers, tell an error of the operating system.
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+#: Bytes that are written on trial to a file whose writer does not say why it failed.
+_TRIAL = 1 << 20
+#: Errors that are looked at which an error was raised because of.
+_CHAIN = 20
+
+
+class _WriteError(Exception):
+    """A write that failed within a block.
+
+    Args:
+        error: of the operating system.
+        written: bytes that were written before it.
+    """
+
+    def __init__(self, error: OSError, written: int) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.written = written
+
+
+@contextlib.contextmanager
+def _noticed(place: Path, torn: Optional[Callable[[], List[Path]]] = None) -> Iterator[None]:
+    """Raise what failed to be written as a :class:`_WriteError`, while it is still there to be looked at.
+
+    Libraries tell a full disk in words of their own: torch that a position is not the one it expected.
+
+    Args:
+        place: the file or folder that is written.
+        torn: finds what is written within the folder; None: all of it.
+    """
+    try:
+        yield
+    except ObertEdgeError:
+        raise
+    except Exception as error:
+        files = [one for path in (torn() if torn else [place]) for one in _files(path)]
+        found = _told(error) or _tried(files)
+        if found is None:
+            raise
+        if found.filename is not None and not _within(Path(os.fsdecode(found.filename)), place):
+            raise  # it was no write of this block
+        raise _WriteError(found, sum(map(_bytes, files))) from error
+
+
+def _told(error: BaseException) -> Optional[OSError]:
+    """The error of the operating system that an error tells, or was raised because of."""
+    following: Optional[BaseException] = error
+    for _ in range(_CHAIN):
+        if following is None:
+            break
+        if isinstance(following, OSError) and following.errno in (*_NO_ROOM, *_NOT_ALLOWED):
+            return following
+        code = _RUST_ERROR.search(str(following))
+        if code is not None and int(code[1]) in (*_NO_ROOM, *_NOT_ALLOWED):
+            return OSError(int(code[1]), os.strerror(int(code[1])))
+        following = following.__cause__ or following.__context__
+    return None
+
+
+def _tried(files: List[Path]) -> Optional[OSError]:
+    """What the operating system says to more bytes in the file written last; it is thrown away anyhow."""
+    last = max(files, key=_changed, default=None)
+    if last is None:
+        return None
+    try:
+        with last.open("ab", buffering=0) as stream:
+            left = _TRIAL
+            while left > 0:
+                left -= stream.write(bytes(left)) or 0
+    except OSError as error:
+        return OSError(error.errno, error.strerror) if error.errno in _NO_ROOM else None
+    return None
+
+
+def _files(path: Path) -> List[Path]:
+    if not path.is_dir():
+        return [path] if path.is_file() else []
+    return [one for one in path.rglob("*") if one.is_file() and not one.is_symlink()]
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _within(path: Path, place: Path) -> bool:
+    path, place = path.resolve(), place.resolve()
+    return path == place or place in path.parents
+
+
 @contextlib.contextmanager
 def _explain(path: Path) -> Iterator[None]:
     """Turn the operating system's write errors into ours, with what to do."""
     try:
         yield
+    except _WriteError as error:
+        raise _explained(path, error.error, error.written) from error.__cause__
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ObertEdgeError(
-                f"the disk is full: {path} was not written",
-                hint=f"free space on the disk that holds {path.parent}, then run the command again",
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise ObertEdgeError(
-                f"{path} cannot be written: {error.strerror}",
-                hint="choose an output folder you may write to",
-            ) from error
-        raise
+        if error.errno not in (*_NO_ROOM, *_NOT_ALLOWED):
+            raise
+        # Temporary files lie in the same folder; what lies elsewhere was somebody else's write.
+        there = None if error.filename is None else Path(os.fsdecode(error.filename))
+        if there is None or _within(there, path.parent):
+            raise _explained(path, error, 0) from error
+        if error.errno in _NO_ROOM:
+            raise _explained(there, error, 0) from error
+        raise ObertEdgeError(
+            f"{there} cannot be opened: {error.strerror}", hint="choose places you may read and write"
+        ) from error
+
+
+def _explained(path: Path, error: OSError, written: int) -> ObertEdgeError:
+    """Our error for one of the operating system's; asked when what was written is gone again."""
+    if error.errno in _NOT_ALLOWED:
+        return ObertEdgeError(
+            f"{path} cannot be written: {error.strerror}", hint="choose an output folder you may write to"
+        )
+    found = f"{_NO_ROOM[error.errno or 0]}: {path} was not written"
+    if written:
+        found += f"; it takes more than {_size(written)}"
+        free = free_bytes(path.parent)
+        if error.errno == errno.ENOSPC and free is not None:
+            found += f", and {_size(free)} are free on its disk"
+    hint = (
+        "raise the limit (ulimit -f), or choose a file system that takes larger files"
+        if error.errno == errno.EFBIG
+        else f"free space on the disk that holds {path.parent}"
+    )
+    return ObertEdgeError(found, hint=f"{hint}, then run the command again")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

@@ -1,29 +1,171 @@
-"""A progress bar on stderr for work that reports what it does, how far it is, and how far it goes."""
+"""Progress on stderr for work that reports what it does, how far it is, and how far it goes.
+
+A terminal shows a bar. A log, which is no terminal, gets a line every half minute: what is done, how far it
+is, how long it has taken and about how long it will take.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Callable, Iterator, Optional
+import threading
+import time
+from dataclasses import dataclass
+from typing import Callable, Dict, Iterator, List, Optional, TextIO
 
 #: Called as ``progress(what, done, total)``.
 Progress = Callable[[str, int, int], None]
 
+#: Seconds between two lines of a log.
+EVERY = 30.0
+
+
+@dataclass
+class _Row:
+    """One kind of work.
+
+    Args:
+        began: when it was first told of, in seconds of the clock.
+        first: how much was done then.
+        done: how much is done.
+        total: how much there is; 0: nobody knows.
+        note: what else to say of it.
+    """
+
+    began: float
+    first: int
+    done: int
+    total: int
+    note: str = ""
+
+
+class Lines:
+    """Progress as lines of a log; a context manager.
+
+    Work that takes less than :data:`EVERY` says nothing. A thread sees to it that a line comes even where the
+    work tells nothing for long.
+
+    Args:
+        stream: where to write; ``None``: stderr.
+        clock: seconds that only grow.
+        every: seconds between two lines.
+    """
+
+    def __init__(
+        self,
+        stream: Optional[TextIO] = None,
+        clock: Callable[[], float] = time.monotonic,
+        every: float = EVERY,
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._every = every
+        self._rows: Dict[str, _Row] = {}
+        self._lock = threading.Lock()
+        self._told = clock()
+        self._ended = threading.Event()
+        self._thread: Optional[threading.Thread] = None
+
+    def __enter__(self) -> Lines:
+        """Begin to tell."""
+        self._told = self._clock()
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._tell_again, name="progress", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Tell no more."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        with self._lock:
+            self._rows.clear()
+
+    def show(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Say how far a kind of work is; several kinds stand behind each other, the first with its time.
+
+        Args:
+            what: its name.
+            done: how much is done.
+            total: how much there is; 0: nobody knows.
+            note: what else to say.
+        """
+        with self._lock:
+            row = self._rows.get(what)
+            if row is None or done < row.done:  # it begins again
+                row = self._rows[what] = _Row(self._clock(), done, done, total)
+            row.done, row.total, row.note = done, total, note or row.note
+        self.tell_if_due()
+
+    def drop(self, *names: str) -> None:
+        """Forget kinds of work that are over; without names all."""
+        with self._lock:
+            for name in names or list(self._rows):
+                self._rows.pop(name, None)
+
+    def tell_if_due(self) -> None:
+        """Write a line when the last one is long enough ago."""
+        with self._lock:
+            now = self._clock()
+            if not self._rows or now - self._told < self._every:
+                return
+            self._told = now
+            line = self._line(now)
+            stream = self._stream or sys.stderr
+            with contextlib.suppress(OSError, ValueError):  # a log that is full or closed stops no work
+                stream.write(f"{line}\n")
+                stream.flush()
+
+    def _line(self, now: float) -> str:
+        parts: List[str] = []
+        for what, row in self._rows.items():
+            part = f"{what}: {row.done} of {row.total}" if row.total else f"{what}: {row.done}"
+            if row.note:
+                part += f", {row.note}"
+            if not parts:  # the whole work comes first
+                part += f", {_duration(now - row.began)}"
+                if row.total and row.done > row.first:
+                    left = (now - row.began) * (row.total - row.done) / (row.done - row.first)
+                    part += f", about {_duration(left)} left"
+            parts.append(part)
+        return "; ".join(parts)
+
+    def _tell_again(self) -> None:
+        while not self._ended.wait(min(self._every, 1.0)):
+            self.tell_if_due()
+
+
+def _duration(seconds: float) -> str:
+    """``40 s``, ``5 min`` or ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 90:
+        return f"{whole} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
 
 class Bar:
-    """A bar that goes away when the work is done."""
+    """Progress of one kind of work at a time: a bar that goes away when it is done, or lines of a log."""
 
     def __enter__(self) -> Bar:
         """Show the bar."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+        self._lines: Optional[Lines] = None
+        console = Console(file=sys.stderr)
+        if not console.is_terminal:
+            self._what = ""
+            self._lines = Lines().__enter__()
+            return self
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
+            console=console,
             transient=True,
         )
         self._row = self._progress.add_task("", total=None)
@@ -32,22 +174,31 @@ class Bar:
 
     def __exit__(self, *_: object) -> None:
         """Take the bar away."""
-        self._progress.stop()
+        if self._lines is not None:
+            self._lines.__exit__()
+        else:
+            self._progress.stop()
 
     def show(self, what: str, done: int, total: int) -> None:
         """Move the bar."""
-        self._progress.update(self._row, description=what, completed=done, total=total)
+        if self._lines is None:
+            self._progress.update(self._row, description=what, completed=done, total=total)
+            return
+        if what != self._what:
+            self._lines.drop()
+            self._what = what
+        self._lines.show(what, done, total)
 
 
 @contextlib.contextmanager
 def shown(wanted: bool) -> Iterator[Optional[Progress]]:
-    """Show a bar while a block runs.
+    """Show progress while a block runs.
 
     Args:
         wanted: whether anything is to be shown.
 
     Yields:
-        What moves the bar, or ``None``.
+        What to call, or ``None``.
     """
     if not wanted:
         yield None

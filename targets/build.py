@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import hashlib
-import importlib.util
+import importlib.machinery
 import os
 import runpy
 import shlex
@@ -121,15 +121,28 @@ def toolchain(triple: str) -> Toolchain:
     if system:
         command = tuple(shlex.split(system))
         return Toolchain(command, command, ("-Wno-uninitialized", "-Wno-maybe-uninitialized"))
-    if importlib.util.find_spec("ziglang") is None:
+    program = _zig()
+    if program is None:
         raise BuildError(
             "no compiler: the package 'ziglang' is not installed and OBERT_EDGE_CXX is not set\n"
             "  fix: pip install ziglang==0.17.1, or set OBERT_EDGE_CXX to a C++17 compiler such as g++"
         )
-    zig = (sys.executable, "-m", "ziglang")
+    zig = (str(program),)
     # `zig c++` only compiles: linking with it would first build libc++ (a minute), which nothing here needs.
     target = ("-target", triple)
     return Toolchain((*zig, "c++", *target), (*zig, "cc", *target, "-s"))
+
+
+def _zig() -> Optional[Path]:
+    """The program of the package ``ziglang``; ``python -m`` would take one of the working directory."""
+    here = Path.cwd()
+    places = [entry for entry in sys.path if entry and Path(entry).resolve() != here]
+    spec = importlib.machinery.PathFinder.find_spec("ziglang", places)
+    for folder in (spec and spec.submodule_search_locations) or []:
+        for name in ("zig", "zig.exe"):
+            if (Path(folder) / name).is_file():
+                return (Path(folder) / name).resolve()
+    return None
 
 
 def build(

@@ -249,6 +249,45 @@ class QualityFacts:
 
 
 @dataclass(frozen=True)
+class SourceFacts:
+    """Where the model came from, by its name on a hub and by the head of its model card.
+
+    Attributes:
+        repository: its name on the hub; "": it came from a folder.
+        commit: the commit of that repository, in hexadecimal.
+        license: as the card names it, several with commas between; "": not said.
+        base_models: what the card says it was made from.
+        languages: as the card names them.
+        pipeline_tag: what the card says it is for, such as ``sentence-similarity``.
+    """
+
+    repository: str = ""
+    commit: str = ""
+    license: str = ""
+    base_models: List[str] = field(default_factory=list)
+    languages: List[str] = field(default_factory=list)
+    pipeline_tag: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is said."""
+        return self != SourceFacts()
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        named = f"{self.repository} at commit {self.commit[:12]}" if self.repository else "a folder"
+        parts = [
+            f"from {named}",
+            f"license {self.license or 'not said'}",
+            *([f"base model {', '.join(self.base_models)}"] if self.base_models else []),
+            *([f"language {', '.join(self.languages)}"] if self.languages else []),
+            *([f"for {self.pipeline_tag}"] if self.pipeline_tag else []),
+        ]
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
 class LinearFacts:
     """One packed linear.
 
@@ -339,6 +378,7 @@ class Manifest:
     sparsity: float
     linears: List[LinearFacts]
     quality: QualityFacts = field(default_factory=QualityFacts)
+    source: SourceFacts = field(default_factory=SourceFacts)
     tokenizer: Dict[str, Any] = field(default_factory=dict)
     tools: Dict[str, str] = field(default_factory=dict)
     reference: Dict[str, float] = field(default_factory=dict)
@@ -356,6 +396,8 @@ class Manifest:
                 del facts["chunks"]
         if not self.signature.key:
             del fields["signature"]
+        if not self.source.is_known:
+            del fields["source"]
         return (json.dumps(fields, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
@@ -496,6 +538,7 @@ _NESTED: Dict[str, Any] = {
         OutputFacts,
         QuantizationFacts,
         QualityFacts,
+        SourceFacts,
         LinearFacts,
         BoardFacts,
         MemberFacts,

@@ -387,9 +387,18 @@ class Attention(Op):
         context_scale: ``s_v * inv_scale`` for a U8 output, ``s_v`` for a F32 one.
         bias: F32[heads, 2 * distances - 1]: added to a score, by how far the key is behind the query, times
             ``log2(e)``; or ABSENT.
+        row_of_distance: U16[2 * distances - 1]: the row of the position tables, by how far the key is behind
+            the query; or ABSENT.
+        position_key: S8[heads, head_dim / 4, positions, 4]: what queries are multiplied with; or ABSENT.
+        position_query: S8[heads, head_dim / 4, positions, 4]: what keys are multiplied with; or ABSENT.
+        position_key_scale: F32[heads, positions]: of a row's products with queries, as ``score_scale``; or
+            ABSENT.
+        position_query_scale: F32[heads, positions]: of a row's products with keys, as ``score_scale``; or
+            ABSENT.
         distances: D: the bias of key j to query i is number ``min(max(j - i, 1 - D), D - 1) + D - 1`` of its
-            head; 0: there is none.
+            head, and its row of the position tables likewise; 0: there is neither.
         window: keys more than so many tokens from the query do not count; 0: all do. There is no bias then.
+        positions: rows of the position tables; 0: there are none. There is neither bias nor window else.
     """
 
     query: int
@@ -403,17 +412,47 @@ class Attention(Op):
     score_scale: float
     context_scale: float
     bias: int = ABSENT
+    row_of_distance: int = ABSENT
+    position_key: int = ABSENT
+    position_query: int = ABSENT
+    position_key_scale: int = ABSENT
+    position_query_scale: int = ABSENT
     distances: int = 0
     window: int = 0
+    positions: int = 0
 
     KIND = 6
     INPUTS = ("query", "key", "value")
     OUTPUTS = ("output",)
-    CONSTS = ("bias",)
-    INTS = ("heads", "head_dim", "query_zero_point", "zero_point", "distances", "window")
+    CONSTS = (
+        "bias",
+        "row_of_distance",
+        "position_key",
+        "position_query",
+        "position_key_scale",
+        "position_query_scale",
+    )
+    INTS = ("heads", "head_dim", "query_zero_point", "zero_point", "distances", "window", "positions")
     FLOATS = ("score_scale", "context_scale")
-    OPTIONAL = ("bias",)
-    FIELD_READERS: ClassVar[Mapping[str, int]] = {"bias": 3, "distances": 3, "window": 3}
+    OPTIONAL = (
+        "bias",
+        "row_of_distance",
+        "position_key",
+        "position_query",
+        "position_key_scale",
+        "position_query_scale",
+    )
+    FIELD_READERS: ClassVar[Mapping[str, int]] = {
+        "bias": 3,
+        "row_of_distance": 3,
+        "position_key": 3,
+        "position_query": 3,
+        "position_key_scale": 3,
+        "position_query_scale": 3,
+        "distances": 3,
+        "window": 3,
+        "positions": 3,
+    }
 
 
 @dataclass(frozen=True)

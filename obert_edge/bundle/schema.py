@@ -392,6 +392,42 @@ OPS = (
                 default="ABSENT",
                 reader=3,
             ),
+            Field(
+                "row_of_distance",
+                "U16[2 * distances - 1]: the row of the position tables, by how far the key is behind the "
+                "query",
+                optional=True,
+                default="ABSENT",
+                reader=3,
+            ),
+            Field(
+                "position_key",
+                "S8[heads, head_dim / 4, positions, 4]: what queries are multiplied with",
+                optional=True,
+                default="ABSENT",
+                reader=3,
+            ),
+            Field(
+                "position_query",
+                "S8[heads, head_dim / 4, positions, 4]: what keys are multiplied with",
+                optional=True,
+                default="ABSENT",
+                reader=3,
+            ),
+            Field(
+                "position_key_scale",
+                "F32[heads, positions]: of a row's products with queries, as ``score_scale``",
+                optional=True,
+                default="ABSENT",
+                reader=3,
+            ),
+            Field(
+                "position_query_scale",
+                "F32[heads, positions]: of a row's products with keys, as ``score_scale``",
+                optional=True,
+                default="ABSENT",
+                reader=3,
+            ),
         ),
         ints=(
             Field("heads", "number of heads"),
@@ -401,13 +437,19 @@ OPS = (
             Field(
                 "distances",
                 "D: the bias of key j to query i is number ``min(max(j - i, 1 - D), D - 1) + D - 1`` of its "
-                "head; 0: there is none",
+                "head, and its row of the position tables likewise; 0: there is neither",
                 default="0",
                 reader=3,
             ),
             Field(
                 "window",
                 "keys more than so many tokens from the query do not count; 0: all do. There is no bias then",
+                default="0",
+                reader=3,
+            ),
+            Field(
+                "positions",
+                "rows of the position tables; 0: there are none. There is neither bias nor window else",
                 default="0",
                 reader=3,
             ),

@@ -8,6 +8,7 @@
 #include "kernels/cpu_features.h"
 #include "base/crc32.h"
 #include "exec/executor.h"
+#include "exec/float_mode.h"
 #include "exec/padded.h"
 #include "kernels/implementations.h"
 #include "ops/definition.h"
@@ -113,6 +114,7 @@ oe_model* oe_model_open(const void* program, uint64_t program_bytes, const void*
     fail(OE_OUT_OF_MEMORY, "no memory for the model");
     return nullptr;
   }
+  const oe::FloatMode float_mode;  // what is decided of the weights' floats must not depend on the caller's mode
   oe_model* model = new (block) oe_model(*chosen);
   if (oe::parse_program(program, program_bytes, weights, weights_bytes, &model->program) != OE_OK ||
       oe::check_ops(model->program) != OE_OK || model->executor.start(threads) != OE_OK) {
@@ -134,6 +136,11 @@ const char* oe_model_implementation(const oe_model* model) { return model->imple
 void oe_model_set_cache(oe_model* model, uint64_t bytes) { model->executor.set_cache(bytes); }
 
 int32_t oe_model_run(oe_model* model, const oe_batch* batch, float* const* outputs, int32_t n_outputs) {
+  return oe_model_run_polled(model, batch, outputs, n_outputs, nullptr, nullptr);
+}
+
+int32_t oe_model_run_polled(oe_model* model, const oe_batch* batch, float* const* outputs, int32_t n_outputs,
+                            int32_t (*poll)(void* context), void* context) {
   const oe::Program& program = model->program;
   if (!model->runnable) return oe::check_dataflow(program);
   int32_t status = check_batch(program, batch, 0, program.ops.size());
@@ -145,7 +152,7 @@ int32_t oe_model_run(oe_model* model, const oe_batch* batch, float* const* outpu
   for (int32_t i = 0; i < n_outputs; ++i) {
     if (!outputs[i]) return fail(OE_INVALID_INPUT, "output array %d is missing", i);
   }
-  return model->executor.run(*batch, outputs);
+  return model->executor.run(*batch, outputs, poll, context);
 }
 
 int32_t oe_model_outputs(const oe_model* model) { return static_cast<int32_t>(model->program.outputs.size()); }
@@ -161,6 +168,8 @@ int32_t oe_model_output(const oe_model* model, int32_t index, int32_t* channels,
   *per_token = program.buffer(output.input).domain == oe::Domain::Tokens;
   return OE_OK;
 }
+
+void oe_model_trim(oe_model* model) { model->executor.trim(); }
 
 uint64_t oe_model_arena_bytes(const oe_model* model) { return model->executor.arena_bytes(); }
 

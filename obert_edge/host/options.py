@@ -38,6 +38,7 @@ class Declared:
     flag: str = ""
     recipe_only: str = ""
     path: bool = False
+    hub: bool = False
 
 
 def option(
@@ -54,6 +55,7 @@ def option(
     flag: str = "",
     recipe_only: str = "",
     path: bool = False,
+    hub: bool = False,
 ) -> Any:
     """Declare an option as a field of a :class:`Settings` dataclass.
 
@@ -73,9 +75,10 @@ def option(
         flag: name on the command line, where it is not the field's.
         recipe_only: why the command line has no such option; empty: it has.
         path: whether the text names a file or folder, which in a recipe is relative to the recipe's own.
+        hub: whether it may be the name of a model on a hub instead.
     """
     declared = Declared(
-        help, choices, minimum, maximum, above, below, absent, example, flag, recipe_only, path
+        help, choices, minimum, maximum, above, below, absent, example, flag, recipe_only, path, hub
     )
     return dataclasses.field(default=default, metadata={_METADATA: declared})
 

@@ -63,7 +63,24 @@ OE_INLINE void add_quad(I16 (&sums)[kRows], const Q16 (&x)[kTile], const int8_t*
 
 OE_INLINE Q16 load_quad(const uint8_t* p) { OE_EACH(Q16, vld1q_u8(p + 16 * i)); }
 
-// The same for the four quads at `x` in turn: the 16 weights of a row are contiguous and loaded once.
+// sum[token] += the dot product of the token's 4 channels and its own 4 signed bytes at `w`.
+OE_INLINE I16 add_lanes(I16 sum, const Q16& x, const int8_t* w) {
+  OE_UNROLL for (int i = 0; i < 4; ++i) {
+#if defined(OE_USDOT)
+    sum.v[i] = vusdotq_s32(sum.v[i], x.v[i], vld1q_s8(w + 16 * i));
+#else
+    sum.v[i] = vdotq_s32(sum.v[i], vreinterpretq_s8_u8(x.v[i]), vld1q_s8(w + 16 * i));
+#endif
+  }
+  return sum;
+}
+// The same four bytes for every token, as a Q16 holds them.
+OE_INLINE Q16 splat_quad(const uint8_t* p) {
+  const uint8x16_t four = vreinterpretq_u8_u32(vld1q_dup_u32(reinterpret_cast<const uint32_t*>(p)));
+  return {{four, four, four, four}};
+}
+
+// add_quad for the four quads at `x` in turn: the 16 weights of a row are contiguous and loaded once.
 #define OE_HAS_ADD_FOUR_QUADS
 template <int kRows>
 OE_INLINE void add_four_quads(I16 (&sums)[kRows], const uint8_t* x, const int8_t* weights, size_t stride) {

@@ -66,7 +66,29 @@ OE_INLINE void add_quad(I16 (&sums)[kRows], const Q16 (&x)[kTile], const int8_t*
 
 OE_INLINE Q16 load_quad(const uint8_t* p) { OE_EACH(Q16, vld1q_u8(p + 16 * i)); }
 
-// The same for the four quads at `x` in turn: the 16 weights of a row are contiguous and loaded once.
+// sum[token] += the dot product of the token's 4 channels and its own 4 signed bytes at `w`, a dword per token.
+OE_INLINE I16 add_lanes(I16 sum, const Q16& x, const int8_t* w) {
+  OE_UNROLL for (int half = 0; half < 2; ++half) {
+    const int16x8x2_t pairs = vld2q_s16(reinterpret_cast<const int16_t*>(w + 32 * half));
+    const int8x16_t first = vreinterpretq_s8_s16(pairs.val[0]), second = vreinterpretq_s8_s16(pairs.val[1]);
+    const int8x16_t a = vreinterpretq_s8_u8(x.v[half]), b = vreinterpretq_s8_u8(x.v[half + 2]);
+    int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(first));
+    int16x8_t high = vmull_high_s8(a, first);
+    low = vmlal_s8(low, vget_low_s8(b), vget_low_s8(second));
+    high = vmlal_high_s8(high, b, second);
+    sum.v[2 * half] = vpadalq_s16(sum.v[2 * half], low);
+    sum.v[2 * half + 1] = vpadalq_s16(sum.v[2 * half + 1], high);
+  }
+  return sum;
+}
+// The same four bytes for every token, as a Q16 holds them.
+OE_INLINE Q16 splat_quad(const uint8_t* p) {
+  const uint8x16_t first = vreinterpretq_u8_u16(vld1q_dup_u16(reinterpret_cast<const uint16_t*>(p)));
+  const uint8x16_t second = vreinterpretq_u8_u16(vld1q_dup_u16(reinterpret_cast<const uint16_t*>(p + 2)));
+  return {{first, first, second, second}};
+}
+
+// add_quad for the four quads at `x` in turn: the 16 weights of a row are contiguous and loaded once.
 #define OE_HAS_ADD_FOUR_QUADS
 template <int kRows>
 OE_INLINE void add_four_quads(I16 (&sums)[kRows], const uint8_t* x, const int8_t* weights, size_t stride) {

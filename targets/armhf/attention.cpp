@@ -40,15 +40,23 @@ struct Head {
   int16_t* probability;     // [kQueries][keys]
   int32_t* context;         // [kQueries][channels]
   float* biases;  // [2 * keys - 1], where there is a bias: number j - i + keys - 1 is that of query i to key j
+  // Where there are position tables; numbers as those of biases, rounded up to `span`.
+  size_t span;
+  int8_t *position_key, *position_query;             // [depth][span]
+  int32_t* position_term;                            // [span]: -zero point * sum of the row of position_key
+  float *position_key_scale, *position_query_scale;  // [span]
+  float* position_score;                             // [keys]: of one query
 };
 
 // The bytes of each array of a Head.
 struct Sizes {
   size_t key, value, key_term, query, score, probability, context, biases;
+  size_t positions, numbers;  // a position table; a number of each of its rows
 };
-Sizes sizes_of(int32_t head_dim, int32_t length) {
+Sizes sizes_of(const AttentionArgs& args, int32_t length) {
+  const int32_t head_dim = args.head_dim;
   const size_t keys = size(up_to(kTile, length)), channels = size(up_to(kTile, head_dim)),
-               depth = size(up_to(4, head_dim));
+               depth = size(up_to(4, head_dim)), span = args.positions > 0 ? 2 * keys : 0;
   return {aligned(depth * keys),
           aligned(keys * channels),
           aligned(keys * 4),
@@ -56,12 +64,15 @@ Sizes sizes_of(int32_t head_dim, int32_t length) {
           aligned(kQueries * keys * 4),
           aligned(kQueries * keys * 2),
           aligned(kQueries * channels * 4),
-          aligned(2 * keys * 4)};
+          aligned(2 * keys * 4),
+          aligned(depth * span),
+          aligned(span * 4)};
 }
 
 // A head whose arrays lie in scratch.
-Head lay_out(int32_t head_dim, int32_t length, void* scratch) {
-  const Sizes sizes = sizes_of(head_dim, length);
+Head lay_out(const AttentionArgs& args, int32_t length, void* scratch) {
+  const int32_t head_dim = args.head_dim;
+  const Sizes sizes = sizes_of(args, length);
   uint8_t* free_bytes = static_cast<uint8_t*>(scratch);
   const auto take = [&free_bytes](size_t bytes) {
     uint8_t* taken = free_bytes;
@@ -81,6 +92,13 @@ Head lay_out(int32_t head_dim, int32_t length, void* scratch) {
   head.probability = reinterpret_cast<int16_t*>(take(sizes.probability));
   head.context = reinterpret_cast<int32_t*>(take(sizes.context));
   head.biases = reinterpret_cast<float*>(take(sizes.biases));
+  head.span = 2 * size(head.keys);
+  head.position_key = reinterpret_cast<int8_t*>(take(sizes.positions));
+  head.position_query = reinterpret_cast<int8_t*>(take(sizes.positions));
+  head.position_term = reinterpret_cast<int32_t*>(take(sizes.numbers));
+  head.position_key_scale = reinterpret_cast<float*>(take(sizes.numbers));
+  head.position_query_scale = reinterpret_cast<float*>(take(sizes.numbers));
+  head.position_score = reinterpret_cast<float*>(take(sizes.numbers));
   return head;
 }
 
@@ -103,6 +121,65 @@ void take_keys_and_values(const AttentionArgs& args, const Head& head, int32_t i
       }
       j += count;
     }
+  }
+}
+
+// Spreads the position tables of a head by how far a key is behind a query, channel by channel.
+void take_positions(const AttentionArgs& args, const Head& head, int32_t index) {
+  const size_t positions = size(args.positions), table = position_table(args, index);
+  const float* key_scale = args.position_key_scale + size(index) * positions;
+  const float* query_scale = args.position_query_scale + size(index) * positions;
+  int32_t* row = head.position_term;  // until the terms take their place
+  for (size_t n = 0; n < head.span; ++n) {
+    row[n] = static_cast<int32_t>(position_row(args, static_cast<int32_t>(n) - head.keys + 1));
+    head.position_key_scale[n] = key_scale[row[n]];
+    head.position_query_scale[n] = query_scale[row[n]];
+  }
+  for (int32_t d = 0; d < head.depth; ++d) {
+    const size_t quad = table + size(d / 4) * positions * 4 + size(d % 4), to = size(d) * head.span;
+    for (size_t n = 0; n < head.span; ++n) {
+      head.position_key[to + n] = args.position_key[quad + size(row[n]) * 4];
+      head.position_query[to + n] = args.position_query[quad + size(row[n]) * 4];
+    }
+  }
+  for (size_t n = 0; n < head.span; ++n) {
+    int32_t sum = 0;
+    for (int32_t d = 0; d < head.depth; ++d) sum += head.position_key[size(d) * head.span + n];
+    head.position_term[n] = -args.query_zero_point * sum;
+  }
+}
+
+// What the scores of one query have beside its products with the keys. The number of the first key is `first`.
+void score_positions(const Head& head, const int16_t* query, size_t first) {
+  const size_t keys = size(head.keys);
+  for (size_t lane = 0; lane < keys; lane += kTile) {
+    const size_t number = first + lane;
+    TileSums<1> of_query;
+    of_query.low[0] = vld1q_s32(head.position_term + number);
+    of_query.high[0] = vld1q_s32(head.position_term + number + 4);
+    int32x4_t low = vdupq_n_s32(0), high = vdupq_n_s32(0);  // of the keys
+    for (size_t d = 0; d < size(head.depth); d += 4) {
+      const int16x4_t w[1] = {vld1_s16(query + d)};
+      const int8_t* x = head.position_key + d * head.span + number;
+      add_lanes<1, 0>(of_query, x, w);
+      add_lanes<1, 1>(of_query, x + head.span, w);
+      add_lanes<1, 2>(of_query, x + 2 * head.span, w);
+      add_lanes<1, 3>(of_query, x + 3 * head.span, w);
+      OE_UNROLL for (size_t two = 0; two < 4; two += 2) {  // two products fit 16 bits
+        const int8_t* y = head.position_query + (d + two) * head.span + number;
+        const int8_t* k = head.key + (d + two) * keys + lane;
+        int16x8_t sums = vmull_s8(vld1_s8(k), vld1_s8(y));
+        sums = vmlal_s8(sums, vld1_s8(k + keys), vld1_s8(y + head.span));
+        low = vaddw_s16(low, vget_low_s16(sums));
+        high = vaddw_s16(high, vget_high_s16(sums));
+      }
+    }
+    const auto score = [&](int32x4_t query_sums, int32x4_t key_sums, size_t n) OE_INLINE_LAMBDA {
+      const float32x4_t of_keys = vmulq_f32(vcvtq_f32_s32(key_sums), vld1q_f32(head.position_query_scale + n));
+      return vfmaq_f32(of_keys, vcvtq_f32_s32(query_sums), vld1q_f32(head.position_key_scale + n));
+    };
+    vst1q_f32(head.position_score + lane, score(of_query.low[0], low, number));
+    vst1q_f32(head.position_score + lane + 4, score(of_query.high[0], high, number + 4));
   }
 }
 
@@ -238,11 +315,12 @@ void store_context(const AttentionArgs& args, const Head& head, int32_t index, i
 
 void attention(const AttentionArgs& args, int32_t sequence, int32_t index, void* scratch) {
   const int32_t begin = args.starts[sequence], end = args.starts[sequence + 1];
-  const Head head = lay_out(args.head_dim, end - begin, scratch);
+  const Head head = lay_out(args, end - begin, scratch);
   const int32_t depth = up_to(4, head.depth), channels = args.heads * args.head_dim;
   take_keys_and_values(args, head, index, begin);
   memset(head.query, 0, kQueries * size(depth) * 2);
   if (args.bias) spread_biases(args, index, head.keys - 1, false, head.biases);
+  if (args.positions > 0) take_positions(args, head, index);
   for (int32_t first = begin; first < end; first += kQueries) {
     const int32_t queries = end - first < kQueries ? end - first : kQueries;
     for (int32_t q = 0; q < queries; ++q) {  // the queries that are missing to four keep what they were, or zeros
@@ -263,9 +341,14 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t index, void*
       int16_t* probability = head.probability + row;
       const int32_t own = query + (q < queries ? q : 0);  // those that are missing have the first one's keys
       const float* biases = head.biases + (head.keys - 1 - own);
+      if (args.positions > 0) {
+        score_positions(head, head.query + q * depth, size(head.keys - 1 - own));
+        biases = head.position_score;
+      }
       const Span seen = {head.length, own > reach ? own - reach : 0,
                          own + reach + 1 < head.length ? own + reach + 1 : head.length};
-      const int32_t total = args.bias ? weigh_biased(head, score, args.score_scale, biases, probability)
+      const bool is_biased = args.bias || args.positions > 0;
+      const int32_t total = is_biased ? weigh_biased(head, score, args.score_scale, biases, probability)
                                       : weigh_scores(keys, seen, score, args.score_scale, probability);
       scale[q] = args.context_scale / static_cast<float>(total);
     }
@@ -276,9 +359,10 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t index, void*
   }
 }
 
-size_t attention_scratch(int32_t head_dim, int32_t longest) {
-  const Sizes s = sizes_of(head_dim, longest);
-  return s.key + s.value + s.key_term + s.query + s.score + s.probability + s.context + s.biases;
+size_t attention_scratch(const AttentionArgs& args, int32_t longest) {
+  const Sizes s = sizes_of(args, longest);
+  const size_t positions = args.positions > 0 ? 2 * s.positions + 4 * s.numbers : 0;
+  return s.key + s.value + s.key_term + s.query + s.score + s.probability + s.context + s.biases + positions;
 }
 
 }  // namespace armhf

@@ -8,7 +8,7 @@ namespace oe {
 namespace armhf {
 
 void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* scratch);
-size_t attention_scratch(int32_t head_dim, int32_t longest);
+size_t attention_scratch(const AttentionArgs& args, int32_t longest);
 
 }  // namespace armhf
 }  // namespace oe

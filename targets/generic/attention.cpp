@@ -26,10 +26,28 @@ float bias_of(const AttentionArgs& args, int32_t head, int32_t distance) {
   return args.bias[static_cast<size_t>(head) * static_cast<size_t>(2 * most + 1) + static_cast<size_t>(clamped + most)];
 }
 
+// What a score has beside its product of query and key, where there are position tables. `query` and `key` are of the
+// head, and the key is so many tokens `behind`.
+float position_score(const AttentionArgs& args, int32_t head, const uint8_t* query, const int8_t* key, int32_t behind) {
+  const size_t positions = static_cast<size_t>(args.positions), row = position_row(args, behind);
+  const int8_t* position_key = args.position_key + position_table(args, head);
+  const int8_t* position_query = args.position_query + position_table(args, head);
+  int32_t of_query = 0, of_key = 0;
+  for (int32_t d = 0; d < args.head_dim; ++d) {
+    const size_t at = (static_cast<size_t>(d / 4) * positions + row) * 4 + static_cast<size_t>(d % 4);
+    of_query += (query[d] - args.query_zero_point) * position_key[at];
+    of_key += key[d] * position_query[at];
+  }
+  const size_t at = static_cast<size_t>(head) * positions + row;
+  return fmaf(static_cast<float>(of_query), args.position_key_scale[at],
+              static_cast<float>(of_key) * args.position_query_scale[at]);
+}
+
 }  // namespace
 
 void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* scratch) {
   const int32_t begin = args.starts[sequence], end = args.starts[sequence + 1];
+  const bool is_biased = args.bias || args.positions > 0;
   const int32_t length = end - begin, depth = args.head_dim, channels = args.heads * args.head_dim;
   const size_t rows = static_cast<size_t>(length) * static_cast<size_t>(depth);
 
@@ -70,8 +88,11 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* 
       a -= args.query_zero_point * key_sum[j];
       score[j] = a;
       if (a > largest) largest = a;
-      if (args.bias) {
-        biased[j] = fmaf(static_cast<float>(a), args.score_scale, bias_of(args, head, begin + j - i));
+      if (is_biased) {
+        const int32_t behind = begin + j - i;
+        const float bias =
+            args.bias ? bias_of(args, head, behind) : position_score(args, head, query, key + at(j, 0), behind);
+        biased[j] = fmaf(static_cast<float>(a), args.score_scale, bias);
         if (biased[j] > largest_biased) largest_biased = biased[j];
       }
     }
@@ -80,7 +101,7 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* 
     int32_t total = 0;
     for (int32_t j = first; j < last; ++j) {
       const float x =
-          args.bias ? biased[j] - largest_biased : static_cast<float>(score[j] - largest) * args.score_scale;
+          is_biased ? biased[j] - largest_biased : static_cast<float>(score[j] - largest) * args.score_scale;
       const int32_t p = round_even(exp2_of(x) * 255.0f);
       total += p;
       if (p == 0) continue;
@@ -100,8 +121,8 @@ void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* 
   }
 }
 
-size_t attention_scratch(int32_t head_dim, int32_t longest) {
-  const size_t depth = static_cast<size_t>(head_dim), length = static_cast<size_t>(longest);
+size_t attention_scratch(const AttentionArgs& args, int32_t longest) {
+  const size_t depth = static_cast<size_t>(args.head_dim), length = static_cast<size_t>(longest);
   return 2 * aligned(length * depth) + 3 * aligned(length * 4) + aligned(depth) + aligned(depth * 4);
 }
 

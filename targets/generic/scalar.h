@@ -16,7 +16,7 @@ void linear_block_1x4(const LinearArgs& args, int32_t panel, int32_t group_begin
 size_t linear_scratch(const LinearArgs& args);
 
 void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* scratch);
-size_t attention_scratch(int32_t head_dim, int32_t longest);
+size_t attention_scratch(const AttentionArgs& args, int32_t longest);
 
 void layer_norm(const LayerNormArgs& args, int32_t begin, int32_t end);
 void quantize(const QuantizeArgs& args, int32_t begin, int32_t end);

@@ -1,5 +1,5 @@
 // AVX-VNNI, 256 bits wide (Alder Lake and later, Zen 5). The source is that of avx512vnni_ymm.cpp but for the encoding
-// of the dot product (VEX here, EVEX there). More machines can run that one, so its tests are this file's tests, too.
+// of the dot product (VEX here, EVEX there). Machines without it test it all the same: tests/kernels/trap.py.
 #include <immintrin.h>
 
 #include "kernels/kernels.h"

@@ -140,6 +140,25 @@ OE_INLINE void add_quad(I16 (&sums)[kRows * kTile], const Q16 (&x)[kTile], const
   }
 #endif
 }
+// sum[token] += the dot product of the token's 4 channels and its own 4 signed bytes at `w`.
+OE_INLINE I16 add_lanes(I16 sum, Q16 x, const int8_t* w) {
+#if defined(OE_DPBUSD)
+  return {OE_DPBUSD(sum.a, x.a, load_32(w)), OE_DPBUSD(sum.b, x.b, load_32(w + 32))};
+#else
+  // The low seven bits and the top bit of a byte by themselves: two products of either fit 16 bits.
+  const __m256i low = _mm256_set1_epi8(127), words = _mm256_set1_epi16(1);
+  const auto dot = [&](__m256i acc, __m256i y, __m256i v) OE_INLINE_LAMBDA {
+    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_and_si256(y, low), v), words));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_andnot_si256(low, y), v), words));
+  };
+  return {dot(sum.a, x.a, load_32(w)), dot(sum.b, x.b, load_32(w + 32))};
+#endif
+}
+// The same four bytes for every token, as a Q16 holds them.
+OE_INLINE Q16 splat_quad(const uint8_t* p) {
+  const __m256i four = load_weights(reinterpret_cast<const int8_t*>(p));
+  return {four, four};
+}
 // acc[token] += the sum of its 4 signed bytes
 OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) {
   const __m256i bytes = _mm256_set1_epi8(1), words = _mm256_set1_epi16(1);

@@ -82,6 +82,16 @@ OE_INLINE void add_quad(I16 (&sums)[kRows * kTile], const Q16 (&x)[kTile], const
   }
 }
 OE_INLINE Q16 load_quad(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+// sum[token] += the dot product of the token's 4 channels and its own 4 signed bytes at `w`.
+OE_INLINE I16 add_lanes(I16 sum, Q16 x, const int8_t* w) {
+  return {_mm512_dpbusd_epi32(sum.v, x.v, _mm512_loadu_si512(w))};
+}
+// The same four bytes for every token, as a Q16 holds them.
+OE_INLINE Q16 splat_quad(const uint8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return {_mm512_set1_epi32(four)};
+}
 // acc[token] += the sum of its 4 signed bytes
 OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) {
   return {_mm512_dpbusd_epi32(acc.v, _mm512_set1_epi8(1), _mm512_loadu_si512(p))};

@@ -97,6 +97,14 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "JinaEmbeddingsV3": _special("pad", "bos", "eos"),
     "EuroBert": {"num_key_value_heads": 2, **_special("pad", "bos", "eos", "mask")},
     "Albert": {"embedding_size": 32, "num_hidden_layers": 3},
+    "DebertaV2": {
+        "relative_attention": True,
+        "position_buckets": 16,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": "p2c|c2p",
+        "position_biased_input": False,
+    },
 }
 
 

@@ -9,7 +9,6 @@ windows, and compares the best span with the least sum of [CLS]'s logits.
 from __future__ import annotations
 
 import json
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -21,9 +20,9 @@ from obert_edge.device.pipelines import create_pipeline
 from obert_edge.device.tokenizers.tokenizer import Tokenizer
 from obert_edge.host.compiler import build
 from obert_edge.host.data import load_task
-from obert_edge.host.data.metrics import normalize_answer
 from obert_edge.host.stages.evaluation import evaluate
 from tests.answers.models import make_model, save_wordpiece
+from tests.host.data.squad import exact, f1
 
 SHORT = [
     ("Who lives in Paris?", "Angela Merkel met John in New York. He lives in Paris."),
@@ -176,18 +175,6 @@ def test_an_empty_context_has_no_answer(reader):
 
 
 # The official scores of SQuAD 2.
-
-
-def exact(prediction, answer):
-    return float(normalize_answer(prediction) == normalize_answer(answer))
-
-
-def f1(prediction, answer):
-    ours, theirs = normalize_answer(prediction).split(), normalize_answer(answer).split()
-    if not ours or not theirs:
-        return float(ours == theirs)
-    same = sum((Counter(ours) & Counter(theirs)).values())
-    return 2 * same / (len(ours) + len(theirs))
 
 
 @pytest.fixture(scope="module")

@@ -105,4 +105,5 @@ def test_asking_for_the_benchmark_imports_numpy_alone() -> None:
 
 def test_the_command_line_is_there_without_torch() -> None:
     heavy = {"torch", "transformers", "safetensors", "scipy", "datasets", "accelerate", "onnxruntime"}
+    heavy |= {"starlette", "uvicorn", "orjson", "prometheus_client"}
     assert not loaded("import obert_edge.cli") & heavy

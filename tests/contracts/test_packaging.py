@@ -56,3 +56,11 @@ def test_what_tools_test_runs_is_in_the_dev_extra() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     names = {requirement.partition("=")[0].rstrip(">") for requirement in extras["dev"] + extras["docs"]}
     assert {"pytest", "ruff", "clang-format", "mypy", "import-linter", "mkdocs-material"} <= names
+
+
+def test_every_adapter_has_its_extra_and_is_tested_by_ci() -> None:
+    """The tests of an adapter are left out where its library is missing: not where `tools/test` runs."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    rooms = {path.stem.replace("_", "-") for path in (ROOT / "obert_edge" / "adapters").glob("[!_]*.py")}
+    for name in rooms - {"opening"}:
+        assert set(extras[name]) <= set(extras["dev"]), name

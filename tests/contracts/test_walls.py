@@ -48,6 +48,16 @@ VIOLATIONS = {
         "from obert_edge.targets import base as intruder\n",
         "Data and imports go one way: host, bundle, device",
     ),
+    "an adapter that knows the host": (
+        "adapters/langchain.py",
+        "def late() -> None:\n    import obert_edge.host.compiler\n",
+        "Adapters depend on the device wing, and nothing of ours on them",
+    ),
+    "a host that knows an adapter": (
+        "host/signing.py",
+        "def late() -> None:\n    import obert_edge.adapters.opening\n",
+        "Data and imports go one way: host, bundle, device",
+    ),
     "a format that knows its reader": (
         "bundle/manifest.py",
         "import obert_edge.device.runtime.session as intruder\n",
@@ -72,6 +82,26 @@ VIOLATIONS = {
         "host/pruning/schedule.py",
         "import obert_edge.host.quantization as intruder\n",
         "Pruning and data know neither quantization nor calibration",
+    ),
+    "a device that knows the server": (
+        "device/runtime/session.py",
+        "def late() -> None:\n    import obert_edge.serve.server\n",
+        "Data and imports go one way: host, bundle, device",
+    ),
+    "a server that knows the host": (
+        "serve/models.py",
+        "def late() -> None:\n    import obert_edge.host.compiler.build\n",
+        "Data and imports go one way: host, bundle, device",
+    ),
+    "a host that knows the server": (
+        "host/compiler/build.py",
+        "def late() -> None:\n    import obert_edge.serve.settings\n",
+        "Only the command line knows the server",
+    ),
+    "a server that wants torch": (
+        "serve/app.py",
+        "def late() -> None:\n    import torch\n",
+        "Serving needs neither the host's packages nor the command line's",
     ),
     "two modules of one folder that need each other": (
         "bundle/hashes.py",

@@ -35,6 +35,16 @@ def make_bundle(folder: Path, target: str) -> Path:
     return build(folder, target, folder / f"{target}.oeb")
 
 
+def make_positioned_bundle(folder: Path, target: str) -> Path:
+    """Build a random DeBERTa for a target; needs torch."""
+    from tests.host.compiler.tiny_checkpoints import save_model
+
+    save_model(folder, "deberta-v2", "sequence-classification", layers=1)
+    save_tokenizer(folder / "tokenizer.json", 120)
+    texts = ["the film is good.", "a bad film was fun."]
+    return build(folder, target, folder / f"{target}.oeb", calibration=texts)
+
+
 def save_tokenizer(path: Path, size: int) -> None:
     """BERT's WordPiece over :data:`WORDS`, filled up with word ends."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors

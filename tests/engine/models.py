@@ -8,7 +8,7 @@ stand: ``embeddings``, ``embeddings.norm``, ``layer.0.query``, ``layer.0.attenti
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -52,6 +52,7 @@ class EncoderBuilder(ProgramBuilder):
         seed: of the random weights.
         int4: the word table has INT4 rows.
         compact: columns are stored as a bundle stores them, as masks where those are smaller.
+        positions: rows of the attention's position tables, one for each distance; 0: it has none.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class EncoderBuilder(ProgramBuilder):
         seed: int = 0,
         int4: bool = False,
         compact: bool = False,
+        positions: int = 0,
     ) -> None:
         super().__init__(max_positions=POSITIONS)
         self.rng = np.random.default_rng(seed)
         self.dynamic = dynamic
         self.compact = compact
+        self.positions = positions
         self.linears = 0
         # Buffer 0 holds the hidden states; a quantized copy of them is what linears read.
         self.hidden = self.buffer(DType.F32, HIDDEN)
@@ -129,6 +132,7 @@ class EncoderBuilder(ProgramBuilder):
                 zero_point=120,
                 score_scale=2e-4,
                 context_scale=0.02 if self.dynamic else 1.5,
+                **(self.position_tables() if self.positions else {}),
             )
         )
         if self.dynamic:
@@ -137,6 +141,17 @@ class EncoderBuilder(ProgramBuilder):
             f"{layer}.projection", self.quantized, self.hidden, params=self.params, residual=self.hidden
         )
         self.add_norm(f"{layer}.attention.norm")
+
+    def position_tables(self) -> Dict[str, int]:
+        distances = (self.positions + 1) // 2
+        tables = {"positions": self.positions, "distances": distances}
+        rows = np.arange(2 * distances - 1, dtype=np.uint16)[::-1]
+        tables["row_of_distance"] = self.const(rows % self.positions)
+        for name in ("position_key", "position_query"):
+            tables[name] = self.random_rows(self.positions)
+            scales = self.rng.uniform(0, 4e-4, (HEADS, self.positions))
+            tables[f"{name}_scale"] = self.const(scales.astype(np.float32))
+        return tables
 
     def add_feed_forward(self, layer: str) -> None:
         up = self.wide_float if self.dynamic else self.wide

@@ -52,6 +52,21 @@ def test_refused(library: Library, change: Dict[str, Any], message: str) -> None
         assert np.isfinite(model.run(batch_of([4, 6]))[0]).all()  # and the model still works
 
 
+def test_arrays_of_a_packed_batch_at_odd_addresses_are_copied(library: Library) -> None:
+    batch = batch_of([4, 6])
+
+    def odd(array: np.ndarray) -> np.ndarray:
+        moved = np.frombuffer(b"x" + array.tobytes(), array.dtype, offset=1)
+        assert not moved.flags.aligned
+        return moved
+
+    names = [field.name for field in dataclasses.fields(batch)]
+    moved = dataclasses.replace(batch, **{name: odd(getattr(batch, name)) for name in names})
+    with library.open(ENCODER.program.to_bytes(), ENCODER.weights) as model:
+        for found, expected in zip(model.run(moved), model.run(batch)):
+            assert found.tobytes() == expected.tobytes()
+
+
 def test_sequences_longer_than_the_model(library: Library) -> None:
     with library.open(ENCODER.program.to_bytes(), ENCODER.weights) as model:
         model.run(batch_of([POSITIONS]))

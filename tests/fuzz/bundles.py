@@ -28,7 +28,7 @@ from obert_edge.bundle.manifest import (
 from obert_edge.bundle.program import Linear, Program, WeightFormat
 from obert_edge.device.commands.describe import describe
 from obert_edge.device.export.dense import read_dense_model
-from obert_edge.device.runtime.library import installed_library
+from obert_edge.device.runtime import library as libraries
 from obert_edge.device.runtime.session import Session, load
 from obert_edge.device.runtime.verify import verify
 from obert_edge.errors import InputError, ObertEdgeError
@@ -82,7 +82,7 @@ class Bundles(Target):
         self._path = folder / "model.oeb"
         self._sources = [_members(path) for path in sorted(GOLDEN.glob("v*.oeb"))]
         self._sources += made_bundles()
-        library = installed_library()
+        library = libraries.installed_library()
         assert library is not None
         self._best = library.implementations()[0]
 
@@ -114,6 +114,7 @@ def made_bundles() -> List[Members]:
         ),
         _made(encoder, ["pooled"], {MODULES: weights}, dynamic=True, int4=True),
         _made(pooling, ["last_hidden_state"], {}, compact=True),
+        _made(pooling, ["last_hidden_state"], {}, positions=2 * POSITIONS - 1),
         _made(TaskFacts("token-classification", labels), ["logits"], {}),
     ]
 
@@ -145,7 +146,7 @@ def _made(task: TaskFacts, outputs: List[str], more: Members, **options: Any) ->
         reference=dict(get_target("x86").reference),
     )
     cases = []
-    library = installed_library()
+    library = libraries.installed_library()
     assert library is not None
     for lengths in ((3,), (5, 17)):
         batch = batch_of(lengths)

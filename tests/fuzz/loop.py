@@ -19,12 +19,12 @@ from typing import Any, Dict, List, Optional
 
 from obert_edge.errors import ObertEdgeError
 
-#: Seconds that one try may take.
+#: Seconds of CPU time that one try may take; a busy machine takes none of them away.
 LONGEST = 5.0
 #: Bytes of address space that the tries of a child may take beside what it begins with.
 MEMORY = 3 << 30
-#: A child that says nothing for so many seconds hangs in code that no signal reaches.
-_SILENCE = 60.0
+#: A child that says nothing for so many seconds waits for ever, or hangs in code that no signal reaches.
+_SILENCE = 300.0
 #: Faults of one kind that are kept with their traceback.
 _KEPT = 40
 
@@ -103,7 +103,14 @@ def generator(seed: int, number: int) -> Random:
 
 
 def run(
-    target: Target, count: int, seed: int, folder: Path, *, start: int = 0, seconds: float = 1e9
+    target: Target,
+    count: int,
+    seed: int,
+    folder: Path,
+    *,
+    start: int = 0,
+    seconds: float = 1e9,
+    prepared: bool = False,
 ) -> Result:
     """Try ``count`` damaged files, each in turn, whatever becomes of the process.
 
@@ -114,9 +121,11 @@ def run(
         folder: for the target's files; it must exist.
         start: number of the first try.
         seconds: begin no further try after so many.
+        prepared: whether the target has its files from an earlier run already.
     """
     began = time.monotonic()
-    target.prepare(folder)
+    if not prepared:
+        target.prepare(folder)
     result = Result(target.name, seed)
     at = start
     while at < start + count and time.monotonic() - began < seconds:
@@ -201,22 +210,22 @@ def _tries(
         os.write(writer, struct.pack("<I", len(text)) + text)
 
     _limit_memory()
-    signal.signal(signal.SIGALRM, _too_long)
+    signal.signal(signal.SIGPROF, _too_long)
     os.chdir(folder)
     began = time.monotonic()
     for number in range(first, end):
         if time.monotonic() - began > seconds:
             break
         say(begin=number)
-        start = time.monotonic()
+        start = time.process_time()
         kind, details = attempt(target, generator(seed, number))
-        say(number=number, kind=kind, details=details[-6000:], took=time.monotonic() - start)
+        say(number=number, kind=kind, details=details[-6000:], took=time.process_time() - start)
     say(done=True)
 
 
 def attempt(target: Target, random: Random) -> tuple[str, str]:
     """Do one try: what came of it, and for a fault its traceback."""
-    signal.setitimer(signal.ITIMER_REAL, LONGEST)
+    signal.setitimer(signal.ITIMER_PROF, LONGEST)
     try:
         target.attempt(random)
     except ObertEdgeError as error:
@@ -231,7 +240,7 @@ def attempt(target: Target, random: Random) -> tuple[str, str]:
     except BaseException as error:  # a panic of the tokenizers library is no Exception
         return f"{type(error).__name__} {_place(error)}", traceback.format_exc()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return "accepted", ""
 
 

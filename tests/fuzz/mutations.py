@@ -104,9 +104,9 @@ def _copied(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def change_value(value: Any, random: Random) -> Any:
-    """Parsed JSON with one to three things changed; the original stays as it is."""
-    changed = _copied(value)
+def change_value(value: Any, random: Random, *, own: bool = False) -> Any:
+    """Parsed JSON with one to three things changed; the original stays as it is, unless it is ``own``ed."""
+    changed = value if own else _copied(value)
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         if not isinstance(changed, (dict, list)) or not changed or random.random() < 0.01:
             return odd_value(random)
@@ -182,7 +182,7 @@ def change_json(text: bytes, random: Random) -> bytes:
         value = json.loads(text)
     except (ValueError, RecursionError):  # it was damaged before
         return change_bytes(text, random)
-    return to_json(change_value(value, random))
+    return to_json(change_value(value, random, own=True))
 
 
 def change_text(data: bytes, random: Random) -> bytes:

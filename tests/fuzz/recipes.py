@@ -25,7 +25,7 @@ class Recipes(Target):
     name = "recipe"
 
     def prepare(self, folder: Path) -> None:
-        paths = [*(ROOT / "tools" / "reproduce").glob("*.yaml"), ROOT / "tools" / "quickstart.yaml"]
+        paths = [*(ROOT / "tools" / "reproduce").glob("*.yaml"), *(ROOT / "tools").glob("quickstart*.yaml")]
         self._recipes = [_whole(yaml.safe_load(path.read_text())) for path in sorted(paths)]
         self._texts = [yaml.safe_dump(recipe, sort_keys=False).encode() for recipe in self._recipes]
         self._path = folder / "recipe.yaml"

@@ -54,27 +54,33 @@ class Machine:
         return [emulator, "-cpu", cpu, "-L", str(root), str(self._driver(folder))]
 
     def _driver(self, folder: Path) -> Path:
-        program = folder / f"driver-{self.target}"
-        if not program.exists():
-            plan = build.plans()[self.target]
-            tools = build.toolchain(plan.triple)
-            flags = (
-                "-std=c++17",
-                "-O2",
-                "-fno-exceptions",
-                "-fno-rtti",
-                "-Wall",
-                "-Wextra",
-                *build.include_flags(),
-            )
-            made = folder / "driver.o"
-            environment = build._compiler_environment()
-            for command in (
-                [*tools.compile, *flags, "-c", str(DRIVER), "-o", str(made)],
-                [*tools.link, str(made), "-ldl", "-o", str(program)],
-            ):
-                subprocess.run(command, check=True, env=environment)
-        return program
+        return compiled(DRIVER, folder / f"driver-{self.target}", self.target, ("-ldl",))
+
+
+def compiled(source: Path, output: Path, target: str, link_flags: Sequence[str] = ()) -> Path:
+    """Compile a C++ or assembler file by the project's own compiler, unless ``output`` is there already.
+
+    Args:
+        source: the file.
+        output: the program, or the library where ``link_flags`` ask for one.
+        target: folder of the target whose machine it is for.
+        link_flags: of the linker.
+    """
+    if output.exists():
+        return output
+    tools = build.toolchain(build.plans()[target].triple)
+    flags: Tuple[str, ...] = ()
+    if source.suffix == ".cpp":
+        flags = ("-std=c++17", "-O2", "-fPIC", "-fno-exceptions", "-fno-rtti", "-Wall", "-Wextra")
+        flags += build.include_flags()
+    made = output.with_suffix(".o")
+    environment = build._compiler_environment()
+    for command in (
+        [*tools.compile, *flags, "-c", str(source), "-o", str(made)],
+        [*tools.link, str(made), *link_flags, "-o", str(output)],
+    ):
+        subprocess.run(command, check=True, env=environment)
+    return output
 
 
 ARM64 = Machine("arm_neon", "qemu-aarch64-static", "libc6-arm64-cross", "usr/aarch64-linux-gnu")
@@ -89,19 +95,23 @@ class EmulatedLibrary:
         command: of :meth:`Machine.command`.
         host: this machine's library; ``open(implementation="scalar")`` is its scalar kernels, and those of
             the emulated library are called ``emulated scalar``.
+        only: implementations to test; by default all that the emulated CPU runs.
     """
 
     #: The only thread count to run on, as emulation is slow.
     threads = (2,)
 
-    def __init__(self, path: Path, command: Sequence[str], host: Library) -> None:
+    def __init__(
+        self, path: Path, command: Sequence[str], host: Library, only: Optional[Sequence[str]] = None
+    ) -> None:
         self._host = host
         self._command = [*command, str(path)]
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "LC_ALL": "C"}
         )
         names = self._ask(b"I", 1)[0].decode().split(",")
-        self._names = (*names[:-1], f"emulated {names[-1]}")
+        names[-1] = f"emulated {names[-1]}"
+        self._names = tuple(name for name in names if only is None or name in only)
 
     def close(self) -> None:
         """End the emulator."""

@@ -30,6 +30,7 @@ def check(
     extreme: bool = False,
     distances: int = 0,
     window: int = 0,
+    positions: int = 0,
 ) -> None:
     """Run attention everywhere: equal bits, and the right numbers.
 
@@ -48,6 +49,7 @@ def check(
         distances: of a bias by how far a key is behind the query, which spreads the scores as far again; 0:
             there is none.
         window: keys that are further from the query do not count; 0: all do.
+        positions: rows of the position tables, of which neighboring distances share some; 0: there are none.
     """
     rng = np.random.default_rng(seed)
     channels, tokens = heads * head_dim, sum(lengths)
@@ -68,7 +70,10 @@ def check(
         "attention", *buffers, heads, head_dim, query_zero_point, zero_point, score_scale, context_scale
     )
     bias = np.zeros((heads, max(2 * distances - 1, 1)), np.float32)
-    if distances:
+    tables = PositionTables.random(rng, heads, head_dim, positions, distances, extreme)
+    if positions:
+        op = tables.added_to(op, builder, score_scale)
+    elif distances:
         bias = (sharpness * rng.normal(size=bias.shape)).astype(np.float32)
         op = dataclasses.replace(op, bias=builder.const(bias), distances=distances)
     op = dataclasses.replace(op, window=window)
@@ -85,6 +90,10 @@ def check(
             behind = np.arange(end - begin) - np.arange(end - begin)[:, None]
             most = bias.shape[1] // 2
             scores = scores * score_scale + bias[head, np.clip(behind, -most, most) + most].astype(np.float64)
+            if positions:
+                scores = scores + score_scale * tables.scores(
+                    query[at].astype(np.int64) - query_zero_point, key[at].astype(np.int64), head
+                )
             if window:
                 scores[np.abs(behind) > window] = -np.inf
             p = reference.softmax(scores)
@@ -98,6 +107,64 @@ def check(
         # One probability that rounds the other way moves a context by one step of its row.
         np.testing.assert_allclose(found, expected, atol=127 * context_scale / 255)
         assert np.abs(found - expected).mean() < 1e-4 * context_scale * 127
+
+
+@dataclasses.dataclass(frozen=True)
+class PositionTables:
+    """What queries and keys are multiplied with, by how far the key is behind the query.
+
+    Attributes:
+        row: of each distance.
+        key: [heads, rows, head_dim] int8; ``query`` too.
+        key_scale: [heads, rows] float32, in units of the scale of scores; ``query_scale`` too.
+    """
+
+    row: np.ndarray
+    key: np.ndarray
+    query: np.ndarray
+    key_scale: np.ndarray
+    query_scale: np.ndarray
+
+    @classmethod
+    def random(
+        cls, rng: np.random.Generator, heads: int, head_dim: int, rows: int, distances: int, extreme: bool
+    ) -> PositionTables:
+        """Runs of rows that follow each other, and of rows that repeat, as buckets of distances have them."""
+        steps = rng.integers(0, 2, max(2 * distances - 1, 0)) | (rng.random(max(2 * distances - 1, 0)) < 0.7)
+        row = (np.cumsum(steps) % max(rows, 1)).astype(np.uint16)
+        key, query = (rng.integers(-127, 128, (heads, rows, head_dim)).astype(np.int8) for _ in range(2))
+        if extreme:
+            key, query = (np.where(x > -80, 127, -127).astype(np.int8) for x in (key, query))
+        key_scale, query_scale = (rng.uniform(0, 2, (heads, rows)).astype(np.float32) for _ in range(2))
+        return cls(row, key, query, key_scale, query_scale)
+
+    def added_to(self, op: Attention, builder: ProgramBuilder, score_scale: float) -> Attention:
+        """The op with these tables as its constants."""
+        heads, rows, head_dim = self.key.shape
+
+        def quads(table: np.ndarray) -> int:
+            return builder.const(table.reshape(heads, rows, head_dim // 4, 4).transpose(0, 2, 1, 3))
+
+        return dataclasses.replace(
+            op,
+            row_of_distance=builder.const(self.row),
+            position_key=quads(self.key),
+            position_query=quads(self.query),
+            position_key_scale=builder.const(self.key_scale * np.float32(score_scale)),
+            position_query_scale=builder.const(self.query_scale * np.float32(score_scale)),
+            distances=len(self.row) // 2 + 1,
+            positions=rows,
+        )
+
+    def scores(self, query: np.ndarray, key: np.ndarray, head: int) -> np.ndarray:
+        """[queries, keys] of whole-number queries and keys [head_dim, tokens]."""
+        tokens, most = query.shape[1], len(self.row) // 2
+        behind = np.arange(tokens) - np.arange(tokens)[:, None]
+        row = self.row[np.clip(behind, -most, most) + most]
+        of_queries = (query.T @ self.key[head].T.astype(np.int64)) * self.key_scale[head].astype(np.float64)
+        of_keys = (key.T @ self.query[head].T.astype(np.int64)) * self.query_scale[head].astype(np.float64)
+        places = np.arange(tokens)
+        return of_queries[places[:, None], row] + of_keys[places[None], row]
 
 
 every_output = pytest.mark.parametrize("out", [DType.U8, DType.F32], ids=lambda x: x.name)
@@ -167,6 +234,59 @@ def test_windows_of_packed_sequences(library: Library, lengths: Sequence[int]) -
 def test_windows_of_flat_and_sharp_rows(library: Library, sharpness: float) -> None:
     """A flat row tells whether a key outside of the window has got a share."""
     check(library, [130], sharpness=sharpness, window=10, out=DType.F32, extreme=sharpness < 1)
+
+
+@every_output
+@pytest.mark.parametrize(("positions", "distances"), [(1, 1), (3, 2), (20, 60), (299, 150), (600, 600)])
+def test_positions(library: Library, positions: int, distances: int, out: DType) -> None:
+    """Tables of fewer distances than the text has, of as many, and of more."""
+    check(library, [150], out=out, positions=positions, distances=distances)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 200])
+def test_positions_of_every_length(library: Library, length: int) -> None:
+    check(library, [length], positions=50, distances=140)
+
+
+@pytest.mark.parametrize(
+    "lengths", [[1] * 20, [5, 60, 3], [64, 64], [63, 2, 65, 1], [100, 1, 30, 64, 17]], ids=str
+)
+def test_positions_of_packed_sequences(library: Library, lengths: Sequence[int]) -> None:
+    """They count from the sequence's own tokens, wherever it begins in a panel."""
+    check(library, lengths, positions=70, distances=90, heads=3)
+
+
+@pytest.mark.parametrize("sharpness", [1e-6, 30.0, 3000.0])
+def test_positions_of_flat_and_sharp_rows(library: Library, sharpness: float) -> None:
+    check(library, [130], sharpness=sharpness, positions=200, distances=130, out=DType.F32)
+
+
+@pytest.mark.parametrize("zero_point", [0, 1, 255])
+@pytest.mark.parametrize("head_dim", [4, 12, 36, 64])
+def test_positions_of_every_head_size_and_zero_point(
+    library: Library, head_dim: int, zero_point: int
+) -> None:
+    check(library, [41, 7], head_dim=head_dim, positions=80, distances=41, query_zero_point=zero_point)
+
+
+def test_positions_of_the_largest_bytes(library: Library) -> None:
+    check(library, [7, 50, 33], sharpness=1.0, out=DType.F32, extreme=True, positions=80, distances=50)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    lengths=st.lists(st.integers(1, 100), min_size=1, max_size=5),
+    heads=st.integers(1, 4),
+    head_dim=st.integers(1, 17).map(lambda quads: 4 * quads),
+    out=st.sampled_from([DType.U8, DType.F32]),
+    positions=st.integers(1, 250),
+    distances=st.integers(1, 120),
+    sharpness=st.floats(0.01, 100),
+    query_zero_point=st.integers(0, 255),
+    seed=st.integers(0, 2**16),
+)
+def test_any_positions(library: Library, **values: object) -> None:
+    check(library, threads=(1, 3), **values)
 
 
 @pytest.mark.parametrize("length", [384, 512])

@@ -1,8 +1,11 @@
-"""The ARM kernels under emulation of the cores they are for: the bits of this machine's scalar kernels.
+"""Kernels for other CPUs, under emulation of their cores: the bits of this machine's scalar kernels.
 
 The checks are those of the other files of this folder, at shapes with every tail: panels of 1 to 4 units,
 odd channels, rows in groups of 1, 2 and 4, sequences that begin and end anywhere. A core that lacks an
 instruction ends the emulator with SIGILL, and the test with it.
+
+ARM's cores are qemu's. An x86 core with AVX-VNNI is this one, with a library beside it that executes those
+instructions (:mod:`tests.kernels.trap`).
 """
 
 from __future__ import annotations
@@ -28,16 +31,20 @@ from tests.kernels import (
 )
 from tests.kernels.emulation import ARM64, ARMHF, EmulatedLibrary
 from tests.kernels.linear_case import a_linear, check
+from tests.kernels.trap import AVX_VNNI
 from tools.emulation.debian import UnavailableError
 
-#: qemu's name of a core -> the implementations it can run, best first.
+#: qemu's name of a core (or Intel's of one with AVX-VNNI) -> the implementations it can run, best first.
 CORES: Dict[str, Tuple[str, ...]] = {
     "cortex-a53": ("neon",),
     "cortex-a72": ("neon",),
     "cortex-a76": ("neondot", "neon"),
     "max": ("i8mm", "neondot", "neon"),
     "cortex-a7": ("neon",),
+    "gracemont": ("avxvnni",),
 }
+#: The machine and the target of those that are no 64-bit ARM.
+OTHERS = {"cortex-a7": (ARMHF, "armhf"), "gracemont": (AVX_VNNI, "x86")}
 every_format = pytest.mark.parametrize("weight_format", list(WeightFormat), ids=lambda x: x.name)
 
 
@@ -50,13 +57,17 @@ def driver_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def emulated(
     request: pytest.FixtureRequest, driver_folder: Path, library: Library
 ) -> Iterator[EmulatedLibrary]:
-    machine, target = (ARMHF, "armhf") if request.param == "cortex-a7" else (ARM64, "arm64")
+    machine, target = OTHERS.get(request.param, (ARM64, "arm64"))
     try:
         command = machine.command(request.param, driver_folder)
     except UnavailableError as reason:
         pytest.skip(str(reason))
-    found = EmulatedLibrary(library_path(get_target(target)), command, library)
-    assert found.implementations() == (*CORES[request.param], "emulated scalar")
+    # The scalar kernels of an x86 core are this very machine's, and so may be others beside its own.
+    names = CORES[request.param] if target == "x86" else (*CORES[request.param], "emulated scalar")
+    found = EmulatedLibrary(
+        library_path(get_target(target)), command, library, names if target == "x86" else None
+    )
+    assert found.implementations() == names
     yield found
     found.close()
 
@@ -130,6 +141,22 @@ def test_attention_with_biases(emulated: EmulatedLibrary) -> None:
         test_attention.check(emulated, [70], heads=1, sharpness=sharpness, out=DType.F32, distances=64)
 
 
+def test_attention_with_positions(emulated: EmulatedLibrary) -> None:
+    for length in (1, 3, 15, 16, 17, 64, 65, 130):
+        test_attention.check(emulated, [length], heads=2, positions=50, distances=100)
+    for lengths in ([5, 60, 3], [63, 2, 65, 1], [1] * 20):
+        test_attention.check(emulated, lengths, out=DType.F32, positions=40, distances=30)
+    for head_dim in (4, 12, 36):
+        test_attention.check(emulated, [41, 7], head_dim=head_dim, positions=80, distances=41)
+    for zero_point in (0, 255):
+        test_attention.check(emulated, [30], query_zero_point=zero_point, positions=9, distances=5)
+    for sharpness in (1e-6, 3000.0):
+        test_attention.check(
+            emulated, [70], heads=1, sharpness=sharpness, out=DType.F32, positions=99, distances=70
+        )
+    test_attention.test_positions_of_the_largest_bytes(emulated)
+
+
 def test_attention_with_windows(emulated: EmulatedLibrary) -> None:
     for length in (1, 17, 64, 130, 200):
         test_attention.check(emulated, [length], heads=2, window=20)
@@ -201,8 +228,8 @@ def test_a_whole_encoder(emulated: EmulatedLibrary) -> None:
 
 
 def test_an_instruction_set_the_core_lacks_is_refused(emulated: EmulatedLibrary) -> None:
-    if "neondot" in emulated.implementations():
-        pytest.skip("this core has it")
+    if emulated.implementations()[0] != "neon":
+        pytest.skip("this core has it, or is none of ARM's")
     with pytest.raises(
         AssertionError, match="'neondot' cannot run here; this CPU and library can run: neon,scalar"
     ):

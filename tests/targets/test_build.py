@@ -52,9 +52,22 @@ def test_a_compiler_error_is_shown_and_leaves_nothing(
 
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OBERT_EDGE_CXX", raising=False)
-    monkeypatch.setattr(build.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(build, "_zig", lambda: None)
     with pytest.raises(build.BuildError, match="pip install ziglang"):
         build.toolchain("x86_64-linux-gnu")
+
+
+def test_no_compiler_is_taken_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = build.toolchain("x86_64-linux-gnu").compile[0]
+    (tmp_path / "ziglang").mkdir()
+    for name in ("__init__.py", "__main__.py", "zig"):
+        (tmp_path / "ziglang" / name).write_text("raise SystemExit('hostile')")
+    monkeypatch.chdir(tmp_path)
+    for entry in ("", str(tmp_path)):
+        monkeypatch.syspath_prepend(entry)
+        assert build.toolchain("x86_64-linux-gnu").compile[0] == own
 
 
 def test_a_compiler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

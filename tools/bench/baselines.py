@@ -126,7 +126,7 @@ def avx2_cpu(folder: Path) -> Iterator[None]:
             hint="leave out the case base-80-4x1-128-avx2-cpu",
         )
     library = folder.resolve() / "cpuid_mask.so"
-    compiler = [sys.executable, "-m", "ziglang", "cc"]
+    compiler = [sys.executable, "-P", "-m", "ziglang", "cc"]  # -P: not a module of the working directory
     subprocess.run([*compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(CPUID_MASK)], check=True)
     os.environ["LD_PRELOAD"] = str(library)
     try:

@@ -164,6 +164,25 @@ def other_cases(tokens: int) -> Iterator[Case]:
     yield builder.case(f"attention 12x64 with bias, {tokens} tokens", op, 2.0 * tokens * tokens * HIDDEN)
 
     builder = Builder()
+    query, output = builder.buffer(DType.U8, HIDDEN), builder.buffer(DType.U8, HIDDEN)
+    key, value = builder.buffer(DType.S8, HIDDEN), builder.buffer(DType.S8, HIDDEN)
+    rows = 2 * tokens - 1
+    table = builder.const(np.ones((HEADS, HIDDEN // HEADS // 4, rows, 4), np.int8))
+    scales = builder.const(np.full((HEADS, rows), 1e-4, np.float32))
+    op = dataclasses.replace(
+        op,
+        bias=ABSENT,
+        distances=tokens,
+        positions=rows,
+        row_of_distance=builder.const(np.arange(rows, dtype=np.uint16)[::-1]),
+        position_key=table,
+        position_query=table,
+        position_key_scale=scales,
+        position_query_scale=scales,
+    )
+    yield builder.case(f"attention 12x64 with positions, {tokens} tokens", op, 4.0 * tokens * tokens * HIDDEN)
+
+    builder = Builder()
     hidden, narrow = builder.buffer(DType.F32, HIDDEN), builder.buffer(DType.U8, HIDDEN)
     ones = builder.const(np.ones(HIDDEN, np.float32))
     op = LayerNorm("norm", hidden, hidden, narrow, ones, ones, HIDDEN, 128, 1e-12, 30.0)

@@ -39,6 +39,28 @@ SHAPES: Dict[str, Tuple[int, int, int, int]] = {
     "bert-base": (12, 768, 12, 3072),
     "minilm-l6": (6, 384, 12, 1536),
     "tinybert": (4, 312, 12, 1200),
+    "distilbert-base": (6, 768, 12, 3072),
+    "modernbert-base": (22, 768, 12, 1152),
+    "deberta-v3-base": (12, 768, 12, 3072),
+    "deberta-v3-small": (6, 768, 12, 3072),
+    "deberta-v3-xsmall": (12, 384, 6, 1536),
+}
+#: The shape of each family's base size. Jina v3 has only a large one.
+BASE_SHAPES: Dict[str, str] = {
+    "bert": "bert-base",
+    "distilbert": "distilbert-base",
+    "roberta": "bert-base",
+    "electra": "bert-base",
+    "xlm-roberta": "bert-base",
+    "camembert": "bert-base",
+    "mpnet": "bert-base",
+    "modernbert": "modernbert-base",
+    "deberta-v2": "deberta-v3-base",
+    "nomic_bert": "bert-base",
+    "gte": "bert-base",
+    "jina_embeddings_v3": "bert-base",
+    "eurobert": "bert-base",
+    "albert": "bert-base",
 }
 CLASS_PREFIXES = {
     "bert": "Bert",
@@ -49,6 +71,7 @@ CLASS_PREFIXES = {
     "camembert": "Camembert",
     "mpnet": "MPNet",
     "modernbert": "ModernBert",
+    "deberta-v2": "DebertaV2",
     "nomic_bert": "NomicBert",
     "gte": "Gte",
     "jina_embeddings_v3": "JinaEmbeddingsV3",
@@ -68,6 +91,7 @@ VOCABULARIES = {
     "camembert": 32005,
     "mpnet": 30527,
     "modernbert": 50368,
+    "deberta-v2": 128100,
     "nomic_bert": 30528,
     "gte": 250048,
     "jina_embeddings_v3": 250002,
@@ -178,6 +202,15 @@ def make_model(spec: Spec) -> Any:
     if spec.architecture == "modernbert":
         sizes.update(
             dict.fromkeys((f"{name}_token_id" for name in ("bos", "eos", "cls", "sep")), 3), pad_token_id=0
+        )
+    if spec.architecture == "deberta-v2":  # as the models of version 3 are configured
+        sizes.update(
+            relative_attention=True,
+            position_buckets=256,
+            norm_rel_ebd="layer_norm",
+            share_att_key=True,
+            pos_att_type="p2c|c2p",
+            position_biased_input=False,
         )
     if spec.architecture == "eurobert":
         sizes.update(

@@ -46,7 +46,8 @@ def ensure(folder: Path, extras: str, *, encoder: bool = False) -> Path:
     print(f"== installing into {folder} ({extras})", flush=True)
     if not python.exists():
         venv.create(folder, with_pip=True, symlinks=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # -P: not a module of the working directory.
+    pip = [str(python), "-P", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, *wanted], check=True)
     if encoder:
         # Only the package's files are needed, and none of what it depends on (an old torch).

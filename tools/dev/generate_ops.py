@@ -129,7 +129,7 @@ def _python_op(op: schema.OpRow) -> str:
         lines.append(f"    READER = {op.reader}")
     readers = [f'"{field.name}": {field.reader}' for field in op.fields if field.reader != 1]
     if readers:
-        lines.append(f"    FIELD_READERS: ClassVar[Mapping[str, int]] = {{{', '.join(readers)}}}")
+        lines += _sequence("    FIELD_READERS: ClassVar[Mapping[str, int]] = ", "{", readers, "}")
     return "\n".join(lines) + "\n"
 
 
@@ -138,10 +138,17 @@ def _constructor_order(op: schema.OpRow) -> List[schema.Field]:
 
 
 def _tuple(start: str, items: Sequence[str]) -> List[str]:
-    line = f"{start}({', '.join(items)}{',' if len(items) == 1 else ''})"
+    if len(items) == 1:
+        return [f"{start}({items[0]},)"]
+    return _sequence(start, "(", items, ")")
+
+
+def _sequence(start: str, opened: str, items: Sequence[str], closed: str) -> List[str]:
+    """On one line where it fits, else an item a line."""
+    line = f"{start}{opened}{', '.join(items)}{closed}"
     if len(line) <= WIDTH:
         return [line]
-    return [f"{start}(", *(f"        {item}," for item in items), "    )"]
+    return [f"{start}{opened}", *(f"        {item}," for item in items), f"    {closed}"]
 
 
 _ENUMS_HEAD = """\

@@ -172,6 +172,7 @@ def site_packages(names: Sequence[str], architecture: str = "arm64") -> Path:
         tags += ["--platform", f"{glibc}_{_PLATFORMS[architecture]}"]
     command = [
         sys.executable,
+        "-P",  # not a module of the working directory
         "-m",
         "pip",
         "install",

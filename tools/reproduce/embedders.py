@@ -46,8 +46,9 @@ INTRODUCTION = """# Published embedders beside sentence-transformers
 
     python -m tools.reproduce.embedders --packages PACKAGES --models DIR --data STSB
 
-Dense bundles, calibrated on the built-in texts alone, on the 2-core machine of [baselines.md](baselines.md).
-Cosines are to the float model: {sentences} sentences of STS-B dev, and {foreign} in {languages} languages.
+Dense bundles, calibrated on the built-in texts alone.
+{cpu}, {cores} cores, torch {torch}, transformers {transformers}.
+Cosines are to the float model: {sentences:,} sentences of STS-B dev, {foreign} in {languages} languages.
 """
 HEADERS = ["model", "--activations", "ranges", "file MB", "Spearman FP32", "bundle", "least cosine", "mean"]
 HEADERS += ["least, languages", "mean, languages"]
@@ -158,7 +159,8 @@ def correlation(vectors: Floats, pairs: Pairs) -> float:
 def page(content: Dict[str, Any]) -> str:
     """The page of the JSON file."""
     rows = [_line(row) for row in content["rows"]]
-    return "\n".join([INTRODUCTION.format_map(content), *table(HEADERS, rows)]) + "\n"
+    facts = {**content, **content["machine"]}
+    return "\n".join([INTRODUCTION.format(**facts), *table(HEADERS, rows)]) + "\n"
 
 
 def _line(row: Dict[str, Any]) -> List[str]:

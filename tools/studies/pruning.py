@@ -31,6 +31,7 @@ import torch
 from obert_edge.errors import UsageError
 from obert_edge.host.pruning import (
     Masks,
+    OutputLoss,
     Pattern,
     Surgeon,
     permute_channels,
@@ -60,6 +61,8 @@ METHODS: Dict[str, Dict[str, Any]] = {
     "permuted, 4 rescorings": {"criterion": "obert", "rescorings": 4, "channel_permutation": True},
     "greedy": {"criterion": "obert", "selection": "greedy"},
     "joint, 4 recomputations": {"criterion": "obert", "recomputations": 4},
+    # Without labels: the gradients of the logits in place of those of the loss.
+    "outputs": {"criterion": "obert", "gradients_of": "outputs"},
 }
 
 
@@ -145,12 +148,12 @@ class Fishers:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._key: Optional[Tuple[str, int]] = None
+        self._key: Optional[Tuple[str, int, bool]] = None
         self._blocks: Dict[str, BlockFisher] = {}
 
-    def get(self, layout: str, block_size: int) -> Dict[str, BlockFisher]:
-        """The Fisher blocks of every matrix."""
-        if self._key != (layout, block_size):
+    def get(self, layout: str, block_size: int, outputs: bool) -> Dict[str, BlockFisher]:
+        """The Fisher blocks of every matrix, of gradients of the loss or of the outputs."""
+        if self._key != (layout, block_size, outputs):
             self._blocks = {}
             model = self._study.model()
             weights = prunable_weights(model)
@@ -158,9 +161,9 @@ class Fishers:
                 name: BlockLayout((weight.shape[0], weight.shape[1]), block_size, layout)
                 for name, weight in weights.items()
             }
-            source = GradientSampler(model, self._study.batches)
+            source = GradientSampler(model, self._study.batches, OutputLoss() if outputs else None)
             self._blocks = accumulate(source, weights, Masks.from_weights(model), layouts)
-            self._key = (layout, block_size)
+            self._key = (layout, block_size, outputs)
         return self._blocks
 
 
@@ -176,6 +179,7 @@ def prune(
     """Prune the model as one cell says; return the sparsity and the predicted increase of the loss."""
     settings = dict(METHODS[method])
     criterion, permuted = settings.pop("criterion"), settings.pop("channel_permutation", False)
+    outputs = settings.pop("gradients_of", "labels") == "outputs"
     if criterion != Surgeon.name:
         report = prune_one_shot(
             model, study.batches, sparsity=sparsity, pattern=pattern, criterion=criterion,
@@ -197,7 +201,7 @@ def prune(
     masks = Masks.from_weights(model)
     weights = prunable_weights(model)
     step = PruningStep(weights, masks, dict.fromkeys(weights, 0), surgeon.options, pattern)
-    step.score(fishers.get(surgeon.options.layout, surgeon.options.block_size))
+    step.score(fishers.get(surgeon.options.layout, surgeon.options.block_size, outputs))
     step.run(sparsity, surgeon.options.rescorings)
     masks.apply(model)
     return {"sparsity": masks.sparsity, "loss_increase": step.loss_increase()}

@@ -77,9 +77,9 @@ def printable(text: str) -> str:
 
     Names and labels are whoever built the bundle's, and a terminal obeys what it is sent.
     """
-    return "".join(
-        character if character == "\n" or character.isprintable() else repr(character)[1:-1]
-        for character in text
+    return "\n".join(
+        line if line.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in line)
+        for line in text.split("\n")
     )
 
 
@@ -136,6 +136,7 @@ def _lines(manifest: Manifest, facts: Dict[str, Any], estimates: List[Estimate],
         f"quantization {manifest.quantization.method}, {manifest.quantization.activations} activations, "
         f"{manifest.quantization.embeddings} word embeddings",
         f"quality {manifest.quality.summary}",
+        *([manifest.source.summary] if manifest.source.is_known else []),
         f"says it is signed by {manifest.signature.key} (`verify --key` checks it)"
         if manifest.signature.key
         else "not signed",

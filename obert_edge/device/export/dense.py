@@ -257,6 +257,12 @@ def dense_model(
     Raises:
         BundleError: the program holds an op, or a wiring of ops, that no encoder produces.
     """
+    for op in program.ops:
+        if isinstance(op, ir.Attention) and op.positions:
+            raise BundleError(
+                f"op {op.name!r} multiplies with relative positions, which have no dense counterpart",
+                hint="measure without --baseline",
+            )
     translation = _Translation(program, weights, names)
     for op in program.ops:
         try:

@@ -72,7 +72,7 @@ def evaluate(
 
 
 def _embed(ids: Any, types: Any, first: int, op: Embedding) -> Floats:
-    summed = op.word.floats[ids]
+    summed: Floats = op.word.floats[ids]
     if op.position is not None:
         summed = summed + op.position.floats[first : first + ids.shape[1]]
     return summed if op.token_type is None else summed + op.token_type.floats[types]
@@ -104,7 +104,9 @@ def _activate(x: Floats, activation: Activation) -> Floats:
     if activation is Activation.TANH:
         return np.tanh(x)
     if activation is Activation.SILU:
-        return x * np.float32(0.5) * (1 + np.tanh(x * np.float32(0.5)))
+        half = x * np.float32(0.5)
+        gated: Floats = half * (1 + np.tanh(half))
+        return gated
     if activation is Activation.GELU:
         return np.float32(0.5) * x * (1 + _erf(x / np.float32(math.sqrt(2))))
     if activation is Activation.GELU_TANH:

@@ -89,6 +89,7 @@ def load_tflite(path: PathLike, threads: Optional[int] = None, bundle: Optional[
         VerificationError: the runtime gives other results than the cases hold.
     """
     path = Path(path)
+    # Read once, checked and then run: somebody may write over the file at any time.
     content = TfliteReader(path)
     cases = _cases(path, content)
     threads = machine.available_threads() if threads is None else threads
@@ -96,7 +97,7 @@ def load_tflite(path: PathLike, threads: Optional[int] = None, bundle: Optional[
     if ENCODER_OP in content.custom_ops:
         _check_digests(path, content)
         delegates.append(load_delegate(bundle, threads=threads))
-    run = interpret(path, threads, delegates)
+    run = interpret(path, threads, delegates, content.content)
     for case in cases:
         found = run(case["ids"], case["mask"], case["types"])
         missing = [number for number in range(len(found)) if f"output_{number}" not in case]
@@ -154,21 +155,26 @@ def load_delegate(
         raise UsageError(f"the delegate cannot be made: {reason}", hint="correct the option") from error
 
 
-def interpret(path: Path, threads: int, delegates: Sequence[Any] = ()) -> Run:
+def interpret(
+    path: Path, threads: int, delegates: Sequence[Any] = (), content: Optional[bytes] = None
+) -> Run:
     """Load a ``.tflite`` of ours without a check.
 
     Args:
         path: the file.
         threads: that LiteRT computes with.
         delegates: what :func:`load_delegate` returned.
+        content: the file as it was read and checked; ``None``: LiteRT maps it, so that it must not be written
+            over while it is in use.
 
     Raises:
         UnsupportedDeviceError: there is no runtime, or it cannot run the file.
     """
     runtime = _runtime()
     try:
+        model: Dict[str, Any] = {"model_path": str(path)} if content is None else {"model_content": content}
         interpreter = runtime.Interpreter(
-            model_path=str(path), num_threads=threads, experimental_delegates=list(delegates)
+            **model, num_threads=threads, experimental_delegates=list(delegates)
         )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:

@@ -5,10 +5,9 @@ By hand: neither LiteRT nor tflite-runtime has a reader for it, and a device has
 
 from __future__ import annotations
 
-import mmap
 import struct
 from pathlib import Path
-from typing import Any, Dict, Iterator, Tuple
+from typing import Dict, Iterator, Tuple
 
 from obert_edge.errors import BundleError, UsageError
 
@@ -25,12 +24,13 @@ _MOST_TABLES = 1 << 20
 
 
 class TfliteReader:
-    """A mapped ``.tflite``.
+    """A ``.tflite`` in memory of its own: what is checked of it cannot change any more.
 
     Args:
         path: the file.
 
     Attributes:
+        content: the whole file.
         metadata: name -> data.
         custom_ops: name of an op that is not LiteRT's own -> options of the last op of that name.
 
@@ -40,7 +40,8 @@ class TfliteReader:
     """
 
     def __init__(self, path: Path) -> None:
-        self._data = _map(path)
+        self.content = _read(path)
+        self._data = memoryview(self.content)
         self._tables_left = _MOST_TABLES
         self.metadata: Dict[str, memoryview] = {}
         self.custom_ops: Dict[str, memoryview] = {}
@@ -119,12 +120,8 @@ class TfliteReader:
         return (self._follow(begin + 4 * number) for number in range(count))
 
 
-def _map(path: Path) -> memoryview:
-    data: Any = b""
+def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
-            if stream.seek(0, 2):
-                data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        return path.read_bytes()
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}", hint="check the path") from error
-    return memoryview(data)

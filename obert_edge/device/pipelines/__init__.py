@@ -37,7 +37,7 @@ PIPELINES = {
 }
 
 
-def task_options(task: str) -> Dict[str, TaskOption]:
+def task_options(task: str) -> Mapping[str, TaskOption]:
     """The options of a task by name.
 
     Args:

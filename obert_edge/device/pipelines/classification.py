@@ -88,10 +88,11 @@ class Classifier(Pipeline):
         results: List[Prediction] = []
         for batch in batches(self.encode(texts, prompt)):
             logits = self.model.run_encodings(batch)["logits"]
-            results += [self._read_row(row) for row in logits]
+            results += [self.read_row(row) for row in logits]
         return results
 
-    def _read_row(self, logits: np.ndarray) -> Prediction:
+    def read_row(self, logits: np.ndarray) -> Prediction:
+        """The answer for a text, of its logits: float32 ``[classes]``."""
         names = label_names(self.manifest, logits.shape[-1])
         problem = self.manifest.task.problem_type
         plain = dict(zip(names, map(float, logits)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from obert_edge.bundle.manifest import TOKENS_OUTPUT
 from obert_edge.device.pipelines.base import BATCH, Pipeline, Prediction, find_prompt
 from obert_edge.device.pipelines.modules import Modules, normalized
 from obert_edge.device.progress import Progress, silent
-from obert_edge.device.tokenizers.tokenizer import Encoding
 from obert_edge.errors import BundleError, UsageError
 
 
@@ -75,29 +74,62 @@ class Embedder(Pipeline):
         for name, number in (("truncate_dim", self.truncate_dim), ("batch_size", batch_size)):
             if number is not None and (not isinstance(number, int) or number < 1):
                 raise UsageError(f"{name} is {number!r}", hint="pass a whole number from 1")
-        prompt = find_prompt(self.manifest.task, self.prompt_name, self.prompt)
-        modules = self._modules()
-        skipped = 0 if modules.include_prompt or not prompt else self._tokens_of(prompt)
+        prompt, skipped = self.prompt_and_tokens()
         if not texts:
-            return np.zeros((0, self._channels()), np.float32)
+            return np.zeros((0, self.channels), np.float32)
         vectors: Dict[int, np.ndarray] = {}
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i][0]) - len(texts[i][1] or ""))
         for at in range(0, len(order), batch_size):
             rows = order[at : at + batch_size]
             encodings = self.encode((texts[row] for row in rows), prompt)
-            found = self._finish(modules.apply(self._pooled(modules, encodings, skipped)))
+            lengths = list(map(len, encodings))
+            found = self.vectors(self.model.run_encodings(encodings), lengths, [skipped] * len(encodings))
             vectors.update(zip(rows, found))
             progress("encoding", at + len(rows), len(order))
         return np.stack([vectors[row] for row in range(len(texts))])
 
+    def prompt_and_tokens(self) -> Tuple[str, int]:
+        """The text to put before every text, and how many of its tokens the pooling leaves out.
+
+        Raises:
+            UsageError: the model has no prompt of that name.
+        """
+        prompt = find_prompt(self.manifest.task, self.prompt_name, self.prompt)
+        return prompt, 0 if self._modules().include_prompt or not prompt else self._tokens_of(prompt)
+
+    def vectors(
+        self, results: Mapping[str, np.ndarray], lengths: Sequence[int], skipped: Sequence[int]
+    ) -> np.ndarray:
+        """The embeddings of texts that went through the program.
+
+        Args:
+            results: what ``Session.run_encodings`` gave for them, by name.
+            lengths: tokens of each.
+            skipped: for each the tokens of the prompt at its start that do not count.
+
+        Returns:
+            Float32 ``[n, channels]``.
+
+        Raises:
+            InputError: a prompt leaves nothing to pool.
+            BundleError: the bundle makes no vectors of texts.
+        """
+        modules = self._modules()
+        return self._finish(modules.apply(self._pooled(modules, results, lengths, skipped)))
+
     def _modules(self) -> Modules:
         return self.model.modules if self.manifest.task.modules else Modules()
 
-    def _pooled(self, modules: Modules, encodings: List[Encoding], skipped: int) -> np.ndarray:
+    def _pooled(
+        self,
+        modules: Modules,
+        results: Mapping[str, np.ndarray],
+        lengths: Sequence[int],
+        skipped: Sequence[int],
+    ) -> np.ndarray:
         """One vector for each of some texts, before the modules."""
-        results = self.model.run_encodings(encodings)
         if modules.pools:
-            return modules.pool(results[TOKENS_OUTPUT], [len(encoding) for encoding in encodings], skipped)
+            return modules.pool(results[TOKENS_OUTPUT], lengths, skipped)
         pooled: np.ndarray = np.asarray(results[self._output()], np.float32)
         return pooled
 
@@ -114,8 +146,13 @@ class Embedder(Pipeline):
     def _kept(self) -> Optional[int]:
         return self.truncate_dim or self.manifest.task.truncate_dim or None
 
-    def _channels(self) -> int:
-        """Numbers of an embedding."""
+    @property
+    def channels(self) -> int:
+        """Numbers of an embedding.
+
+        Raises:
+            BundleError: the bundle makes no vectors of texts.
+        """
         modules = self.manifest.task.modules
         if modules:
             channels = modules[-1].outputs

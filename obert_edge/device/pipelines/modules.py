@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -102,13 +102,15 @@ class Modules:
         """Whether the tokens of a prompt count in the pooling."""
         return not self.pools or self.facts[0].include_prompt
 
-    def pool(self, tokens: np.ndarray, lengths: Sequence[int], skipped: int = 0) -> np.ndarray:
+    def pool(
+        self, tokens: np.ndarray, lengths: Sequence[int], skipped: Optional[Sequence[int]] = None
+    ) -> np.ndarray:
         """What the pooling makes of token vectors.
 
         Args:
             tokens: float32 ``[n, longest, channels]``.
             lengths: tokens of each text, of which the first are real.
-            skipped: tokens at the start of each text that do not count.
+            skipped: tokens at the start of each text that do not count; ``None``: all count.
 
         Returns:
             Float32 ``[n, modes * channels]``.
@@ -116,14 +118,16 @@ class Modules:
         Raises:
             InputError: no token of a text is left.
         """
-        if min(lengths) <= skipped:
+        left_out = [0] * len(lengths) if skipped is None else skipped
+        short = next(((length, n) for length, n in zip(lengths, left_out) if length <= n), None)
+        if short is not None:
             raise InputError(
-                f"a text has {min(lengths)} tokens, and the prompt takes {skipped}: none is left to pool",
+                f"a text has {short[0]} tokens, and the prompt takes {short[1]}: none is left to pool",
                 hint="shorten the prompt, or leave empty texts out",
             )
         pooled = [
-            np.concatenate([_POOLINGS[mode](row[:length], skipped) for mode in self.facts[0].modes])
-            for row, length in zip(tokens, lengths)
+            np.concatenate([_POOLINGS[mode](row[:length], n) for mode in self.facts[0].modes])
+            for row, length, n in zip(tokens, lengths, left_out)
         ]
         return np.stack(pooled).astype(np.float32)
 

@@ -7,12 +7,13 @@ help, and the command line offers it as soon as it is there. ``metadata`` may ad
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import re
 import typing
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Tuple, Type
+from typing import Any, Dict, Mapping, Optional, Tuple, Type, cast
 
 from obert_edge.errors import UsageError
 
@@ -94,8 +95,13 @@ class TaskOption:
         )
 
 
-def options_of(pipeline: Type[Any]) -> Dict[str, TaskOption]:
+def options_of(pipeline: Type[Any]) -> Mapping[str, TaskOption]:
     """The options of a pipeline by name: the fields with a default, in order."""
+    return _options_of(cast(Any, pipeline))
+
+
+@functools.cache
+def _options_of(pipeline: Any) -> Mapping[str, TaskOption]:
     hints = typing.get_type_hints(pipeline)
     helps = _helps(pipeline)
     found = {}

@@ -8,6 +8,7 @@ import numpy as np
 
 from obert_edge.bundle.manifest import TaskFacts
 from obert_edge.device.pipelines.modules import normalized
+from obert_edge.errors import InputError
 
 #: Names of prompts for documents, the first that there is; those of sentence-transformers' encode_document.
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
@@ -54,7 +55,22 @@ def similarities(name: str, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
     Returns:
         Float32 ``[n, m]``.
+
+    Raises:
+        InputError: they are no numbers, have more than two dimensions, or different channels.
     """
+    for side, vectors in (("left", left), ("right", right)):
+        if vectors.dtype.kind not in "fiub" or not 1 <= vectors.ndim <= 2:
+            raise InputError(
+                f"the {side} embeddings are {vectors.dtype} of shape {list(vectors.shape)}; expected numbers "
+                "[n, channels] or [channels]",
+                hint="give what `encode` returns",
+            )
+    if left.shape[-1] != right.shape[-1]:
+        raise InputError(
+            f"the embeddings have {left.shape[-1]} and {right.shape[-1]} channels; expected the same number",
+            hint="embed both with one model and one truncate_dim",
+        )
     return _SIMILARITIES[name](np.atleast_2d(left), np.atleast_2d(right)).astype(np.float32)
 
 

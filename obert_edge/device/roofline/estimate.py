@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from obert_edge.bundle.manifest import LinearFacts, Manifest
 from obert_edge.bundle.program import Attention, Linear, Op, Program
@@ -30,6 +30,7 @@ class LinearEstimate:
         dense_int8: nanoseconds if its zeros were stored too, on the same engine.
         dense_fp32: nanoseconds in float32 at the machine's multiply-add peak.
         warning: why it gains nothing; empty when it does.
+        cause: the warning without its numbers.
     """
 
     name: str
@@ -37,6 +38,7 @@ class LinearEstimate:
     dense_int8: float
     dense_fp32: float
     warning: str = ""
+    cause: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,21 @@ class Estimate:
 
     @property
     def warnings(self) -> List[str]:
-        """What a user should know before relying on this bundle's speed, one sentence each."""
-        lines = [f"{linear.name}: {linear.warning}" for linear in self.linears if linear.warning]
+        """What a user should know before relying on this bundle's speed, one sentence each.
+
+        Linears of one cause share a sentence, with how many they are; each has its own in ``linears``.
+        """
+        causes: Dict[str, List[LinearEstimate]] = {}
+        for linear in self.linears:
+            if linear.warning:
+                causes.setdefault(linear.cause, []).append(linear)
+        lines = []
+        for cause, linears in causes.items():
+            first = linears[0]
+            if len(linears) == 1:
+                lines.append(f"{first.name}: {first.warning}")
+            else:
+                lines.append(f"{len(linears)} linears {cause}, such as {first.name}: {first.warning}")
         if self.over_dense_int8 < _LEAST_SPEEDUP:
             lines.append(
                 f"the whole model is estimated to be {self.over_dense_int8:.2f}x as fast as stored dense: "
@@ -129,16 +144,22 @@ def _linear(fact: LinearFacts, time: float, lengths: Sequence[int], peaks: Peaks
     # The packer's costs are nanoseconds of a full panel in L2; only their ratio holds for other lengths.
     int8 = time * fact.dense_cost / fact.cost if fact.cost > 0 else time
     fp32 = fact.n * fact.k * tokens / peaks.float_multiply_add
-    return LinearEstimate(fact.name, time, int8, fp32, _warning(fact))
+    return LinearEstimate(fact.name, time, int8, fp32, *_warning(fact))
 
 
-def _warning(fact: LinearFacts) -> str:
+def _warning(fact: LinearFacts) -> Tuple[str, str]:
+    """Why a linear gains nothing, and its cause; empty where it gains."""
     if not fact.per_token or fact.sparsity < _LEAST_SPARSITY or fact.cost <= 0:
-        return ""
+        return "", ""
     zeros = f"{100 * fact.sparsity:.0f} % sparse"
     if fact.sparse_format and fact.sparse_cost > fact.cost:
         times = fact.sparse_cost / fact.cost
         name = fact.sparse_format.lower()
-        return f"{zeros}: dense is faster ({name}, its best sparse format, would take {times:.2f}x as long)"
+        return (
+            f"{zeros}: dense is faster ({name}, its best sparse format, would take {times:.2f}x as long)",
+            "are faster dense",
+        )
     gain = fact.dense_cost / fact.cost
-    return f"{zeros}: only {gain:.2f}x as fast as dense" if gain < _LEAST_SPEEDUP else ""
+    if gain >= _LEAST_SPEEDUP:
+        return "", ""
+    return f"{zeros}: only {gain:.2f}x as fast as dense", "gain next to nothing"

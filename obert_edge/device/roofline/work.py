@@ -47,6 +47,7 @@ _EPILOGUE = {
     Activation.SILU: 22,
 }
 _SOFTMAX = 13
+_POSITIONS = 5
 _LAYER_NORM = 10
 _QUANTIZE = 4
 _QUANTIZE_DYNAMIC = 7
@@ -165,17 +166,18 @@ def _linear(program: Program, op: Linear, lengths: Sequence[int]) -> Work:
     floats = _EPILOGUE.get(op.activation, 5) * tokens * op.n  # type: ignore[call-overload]
     residual = 0 if op.residual == ABSENT else 4 * tokens * op.n
     panel = op.k * min(tokens, PANEL_TOKENS)
+    beyond = max(0.0, 1 - _L1 / max(panel, 1))  # a damaged program may have no channels
     if _gathers(weights):
         # Per quad: four rows of activations, and a broadcast of a full register for each row of weights.
         quads = stored / (4 * weights.rows)
         loads, shuffled = quads * (4 + weights.rows) * tokens, 0.0
         # Of what is gathered from a panel larger than L1, this much is not there when it is wanted.
-        missed = quads * 4 * tokens * max(0.0, 1 - _L1 / panel)
+        missed = quads * 4 * tokens * beyond
     else:
         # A panel is interleaved once; then every group of rows (dense) or every block loads it again.
         loads = stored * tokens * (1 / weights.rows + 0.25)
         shuffled = 2.0 * op.k * tokens
-        missed = stored / weights.rows * tokens * max(0.0, 1 - _L1 / panel)
+        missed = stored / weights.rows * tokens * beyond
     return Work(
         multiply_adds=float(stored) * tokens,
         gathered_rows=weights.rows if _gathers(weights) else 0,
@@ -193,13 +195,19 @@ def _attention(program: Program, op: Attention, lengths: Sequence[int]) -> Work:
     seen = [min(length, 2 * op.window + 1) if op.window else length for length in lengths]
     scores = sum(_padded(length) * _padded(keys) for length, keys in zip(lengths, seen))
     tokens = sum(_padded(length) for length in lengths)
+    products, loads, memory, floats = 2.0, 4.0 * bool(op.distances), 0.0, _SOFTMAX
+    if op.positions:
+        # Two products more, whose rows serve one key and one vector of queries; and their two scales.
+        products, loads, floats = 4.0, 2.0 * op.head_dim + 8.0, _SOFTMAX + _POSITIONS
+        memory = const_bytes(program, op)
     return Work(
-        multiply_adds=2.0 * scores * channels,
-        floats=_SOFTMAX * scores * op.heads,
+        multiply_adds=products * scores * channels,
+        floats=floats * scores * op.heads,
         shuffled=4.0 * tokens * channels,
         l2=3.0 * tokens * channels,
-        l1=4.0 * scores * op.heads if op.distances else 0.0,
+        l1=loads * scores * op.heads,
         written=tokens * channels,
+        memory=memory,
     )
 
 

@@ -18,6 +18,7 @@ _INVALID_PROGRAM = 1
 _INVALID_INPUT = 2
 _OUT_OF_MEMORY = 3
 _UNSUPPORTED = 4
+INTERRUPTED = 5
 
 _ERRORS: Dict[int, Tuple[Type[ObertEdgeError], str]] = {
     _INVALID_PROGRAM: (BundleError, "rebuild the bundle with `obert-edge build`"),
@@ -28,6 +29,10 @@ _ERRORS: Dict[int, Tuple[Type[ObertEdgeError], str]] = {
         "unset OBERT_EDGE_IMPLEMENTATION, or name one that `obert-edge doctor` lists",
     ),
 }
+
+
+#: What ``oe_model_run_polled`` asks now and then: 0: go on.
+Poll = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)
 
 
 class Batch(ctypes.Structure):
@@ -103,6 +108,8 @@ def declare(functions: ctypes.CDLL) -> ctypes.CDLL:
     added_later: Dict[str, Tuple[Any, List[Any]]] = {
         "oe_last_hint": (ctypes.c_char_p, []),
         "oe_model_set_cache": (None, [pointer, u64]),
+        "oe_model_run_polled": (i32, [pointer, pointer, pointer, i32, Poll, pointer]),
+        "oe_model_trim": (None, [pointer]),
         "oe_crc32": (i32, [pointer, u64, pointer]),
         "oe_measure_peak": (ctypes.c_double, [ctypes.c_char_p, i32, i64]),
         "oe_pack_room": (i64, [i64, i64]),

@@ -7,10 +7,11 @@ float32 arrays come out.
 from __future__ import annotations
 
 import ctypes
+import threading
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union, cast
+from typing import Any, Dict, Generator, List, Optional, Sequence, Tuple, Union, cast
 
 import numpy as np
 
@@ -309,6 +310,7 @@ class NativeModel:
     ) -> None:
         self._handle: Optional[int] = None
         self._functions = library._functions
+        self._signals: Optional[_Signals] = None
         self._library = library
         if cache < 0:
             raise InputError(f"cache is {cache}; it must be 0 or more bytes", hint="leave it out")
@@ -362,11 +364,21 @@ class NativeModel:
 
     @property
     def arena_bytes(self) -> int:
-        """Bytes of activations and scratch; grows to the largest batch seen."""
+        """Bytes of activations and scratch: ``oe_model_arena_bytes`` of ``obert_edge.h``."""
         return int(self._functions.oe_model_arena_bytes(self._live()))
+
+    def trim(self) -> None:
+        """Give the memory of activations and scratch back; libraries older than this keep it."""
+        handle = self._live()
+        if hasattr(self._functions, "oe_model_trim"):
+            self._functions.oe_model_trim(handle)
 
     def run(self, batch: Union[PackedBatch, Packed]) -> List[np.ndarray]:
         """Run the whole graph.
+
+        On Python's main thread, signal handlers are called while it runs, and an exception of theirs, such as
+        the ``KeyboardInterrupt`` of Ctrl-C, ends the run within some tenths of a second. Libraries older than
+        this finish it first.
 
         Returns:
             Per Output op, float32 ``[tokens or sequences, channels]`` by the domain of its buffer.
@@ -385,9 +397,26 @@ class NativeModel:
         rows = {Domain.TOKENS: native.tokens, Domain.SEQUENCES: native.sequences}
         results = [np.empty((rows[domain], channels), np.float32) for domain, channels in self._outputs]
         pointers = (ctypes.c_void_p * len(results))(*map(_address, results))
-        self._check(self._functions.oe_model_run(handle, ctypes.byref(native), pointers, len(results)))
+        self._run(handle, native, pointers, len(results))
         del keep
         return results
+
+    def _run(self, handle: int, batch: abi.Batch, pointers: Any, count: int) -> None:
+        functions = self._functions
+        # Python calls signal handlers on its main thread alone; runs of others have nothing to wait for.
+        if threading.get_ident() != threading.main_thread().ident or not hasattr(
+            functions, "oe_model_run_polled"
+        ):
+            self._check(functions.oe_model_run(handle, ctypes.byref(batch), pointers, count))
+            return
+        signals = self._signals = self._signals or _Signals()
+        status = functions.oe_model_run_polled(
+            handle, ctypes.byref(batch), pointers, count, signals.poll, None
+        )
+        if status == abi.INTERRUPTED:
+            self._signals = None
+            raise signals.raised[0]
+        self._check(status)
 
     def run_op(
         self, index: int, batch: PackedBatch, buffers: Sequence[Optional[np.ndarray]], repeats: int = 1
@@ -449,6 +478,38 @@ class NativeModel:
     def _check(self, status: int) -> None:
         if status != abi.OK:
             abi.raise_last_error(self._functions, status)
+
+
+class _Signals:
+    """Has Python call the handlers of signals that arrived while the engine runs.
+
+    Attributes:
+        poll: for ``oe_model_run_polled``.
+        raised: what a handler raised, which ends the run.
+    """
+
+    def __init__(self) -> None:
+        self.raised: List[BaseException] = []
+        answers = _answer_polls(self.raised)
+        next(answers)
+        self.poll = abi.Poll(answers.send)
+
+
+def _answer_polls(raised: List[BaseException]) -> Generator[int, None, None]:
+    """0 for every poll until a signal handler raises, which is kept; then 1.
+
+    Python calls handlers between any two instructions, also before the first one of a function, where no
+    ``try`` helps: ctypes would print the exception and forget it. A generator goes on inside its ``try``, and
+    ctypes calls its ``send``, which is no function of Python's.
+    """
+    try:
+        while True:
+            yield 0
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        raised.append(error)
+        yield 1
 
 
 def aligned_empty(shape: Union[int, Sequence[int]], dtype: Any) -> np.ndarray:

@@ -11,7 +11,20 @@ import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    Union,
+)
 
 import numpy as np
 
@@ -34,6 +47,7 @@ from obert_edge.device.pipelines.ranking import (
 from obert_edge.device.progress import silent
 from obert_edge.device.runtime.batching import Packer
 from obert_edge.device.runtime.board import default_cache_bytes, default_threads, find_board
+from obert_edge.device.runtime.float_mode import ieee_arithmetic
 from obert_edge.device.runtime.library import find_library
 from obert_edge.device.runtime.native import MOST_THREADS, Library, NativeModel, Packed, PackedBatch
 from obert_edge.device.runtime.preflight import require_memory
@@ -132,7 +146,7 @@ _EMBEDDER, _RERANKER = "encoder", "sequence-classification"
 
 def _listed(name: str, texts: Any) -> List[Any]:
     """A list of what was given as many texts."""
-    if isinstance(texts, (str, bytes)) or not hasattr(texts, "__iter__"):
+    if isinstance(texts, (str, bytes, Mapping)) or not hasattr(texts, "__iter__"):
         raise InputError(f"{name} is {type(texts).__name__}; expected a list of texts", hint="pass a list")
     return list(texts)
 
@@ -152,7 +166,12 @@ def _check_number(name: str, value: Optional[int], smallest: int, largest: Optio
     """Refuse what is no whole number in a range; None: it is not given, or the range is open."""
     if value is None:
         return
-    if not isinstance(value, int) or value < smallest or (largest is not None and value > largest):
+    if (
+        not isinstance(value, int)
+        or isinstance(value, bool)
+        or value < smallest
+        or (largest is not None and value > largest)
+    ):
         to = "" if largest is None else f" to {largest}"
         raise UsageError(
             f"{name} is {value!r}; expected a whole number from {smallest}{to}", hint="leave it out"
@@ -253,8 +272,21 @@ class Session:
 
     @property
     def arena_bytes(self) -> int:
-        """Bytes activations take now; grows to the largest batch seen."""
+        """Bytes that activations take now.
+
+        They grow with the largest batch. When 64 runs in a row took less than a quarter of them, the rest is
+        given back to the system; :meth:`trim` gives back all at once.
+        """
         return self._model.arena_bytes
+
+    def trim(self) -> None:
+        """Give the memory of activations back to the system, after a large batch that no others will follow.
+
+        The next run takes what it needs, and gives the same bits. The weights stay. With the engine of a
+        bundle that was built by an older version nothing happens.
+        """
+        with self._lock:
+            self._model.trim()
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -340,6 +372,7 @@ class Session:
         has_types = self.manifest.model.type_vocabulary > 1
         return self.run(ids, mask, types if has_types else None)
 
+    @ieee_arithmetic()
     def predict(self, inputs: Any, **options: Any) -> Any:
         """Answer the bundle's task for texts.
 
@@ -368,6 +401,7 @@ class Session:
         predictions: List[Prediction] = pipeline.predict([pipeline.read(inputs)])
         return predictions[0]
 
+    @ieee_arithmetic()
     def encode(
         self,
         texts: Any,
@@ -426,6 +460,7 @@ class Session:
         """:meth:`encode` with the model's prompt ``document``, ``passage`` or ``corpus``, if it has one."""
         return self._encode_as(DOCUMENT_PROMPTS, texts, options)
 
+    @ieee_arithmetic()
     def similarity(self, left: Any, right: Any) -> np.ndarray:
         """How alike embeddings are, by the function the model names, else by their cosine.
 
@@ -435,9 +470,13 @@ class Session:
 
         Returns:
             Float32 ``[n, m]``; more is more alike.
+
+        Raises:
+            InputError: they are no embeddings, or have different channels.
         """
         return similarities(self.manifest.task.similarity, np.asarray(left), np.asarray(right))
 
+    @ieee_arithmetic()
     def rank(
         self,
         query: str,

@@ -81,8 +81,8 @@ def part_type(description: Mapping[str, Any], part: str) -> str:
 
 def unknown_part(part: str, description: Mapping[str, Any]) -> UnsupportedDeviceError:
     """The error for a part of a ``tokenizer.json`` that plain Python does not run."""
+    found = str(description.get("type", "without a type"))[:60]
     return UnsupportedDeviceError(
-        f"this bundle's tokenizer has the {part} {description.get('type', 'without a type')}, which plain "
-        "Python does not run",
+        f"this bundle's tokenizer has the {part} {found}, which plain Python does not run",
         hint="run `pip install tokenizers` on this device, or give token ids to `Session.run`",
     )

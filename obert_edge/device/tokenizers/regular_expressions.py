@@ -117,8 +117,8 @@ def spans_of(pattern: Mapping[str, str]) -> Callable[[str], List[Tuple[int, int]
 
 def _unknown(pattern: str, why: str) -> UnsupportedDeviceError:
     return UnsupportedDeviceError(
-        f"this bundle's tokenizer has the regular expression {pattern!r}, which plain Python does not run: "
-        f"{why}",
+        f"this bundle's tokenizer has the regular expression {pattern[:200]!r}, which plain Python does not "
+        f"run: {why}",
         hint="run `pip install tokenizers` on this device, or give token ids to `Session.run`",
     )
 

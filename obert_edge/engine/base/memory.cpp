@@ -24,4 +24,14 @@ bool Memory::reserve(size_t bytes, bool huge) {
   return true;
 }
 
+void Memory::shrink(size_t bytes) {
+  constexpr size_t kLargestPage = 65536;
+  if (!data_ || bytes >= bytes_) return;
+  bytes = (bytes + kLargestPage - 1) / kLargestPage * kLargestPage;
+  if (bytes >= bytes_) return;
+  munmap(data_ + bytes, bytes_ - bytes);
+  bytes_ = bytes;
+  if (bytes == 0) data_ = nullptr;
+}
+
 }  // namespace oe

@@ -1,4 +1,4 @@
-// A block of zeroed pages that only grows.
+// A block of pages.
 #ifndef OBERT_EDGE_MEMORY_H
 #define OBERT_EDGE_MEMORY_H
 
@@ -18,6 +18,9 @@ class Memory {
   // old block is given back first, so that the two never add up.
   // `huge`: in huge pages where the system has them, for what every run reads from end to end.
   [[nodiscard]] bool reserve(size_t bytes, bool huge = false);
+
+  // Gives back what lies beyond the first `bytes` bytes, rounded up to whole pages of any size a system may have.
+  void shrink(size_t bytes);
 
   // Forgets the block without giving it back: for what a fork copied while another thread was changing it.
   void abandon() {

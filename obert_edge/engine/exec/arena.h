@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "base/array.h"
-#include "base/memory.h"
+#include "exec/elastic_memory.h"
 #include "obert_edge.h"
 #include "program/program.h"
 
@@ -17,10 +17,12 @@ class Arena {
   // Decides once which buffers share their memory. The program must outlive the arena.
   int32_t plan(const Program& program);
 
-  // Gives every buffer an address for this batch. Takes memory only when the batch is larger than any before.
+  // Gives every buffer an address for this batch. Takes and gives back memory as ElasticMemory says.
   int32_t place(const oe_batch& batch);
 
-  // See Memory::abandon.
+  void release() { memory_.release(); }
+
+  // See ElasticMemory::abandon.
   void abandon() { memory_.abandon(); }
 
   // [buffers]: the addresses of the last `place`.
@@ -33,7 +35,7 @@ class Arena {
   const Program* program_ = nullptr;
   Array<int32_t> owners_;  // of every buffer: the first buffer with which it shares its memory
   Array<void*> addresses_;
-  Memory memory_;
+  ElasticMemory memory_;
 };
 
 }  // namespace oe

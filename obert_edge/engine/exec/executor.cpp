@@ -74,6 +74,7 @@ int32_t Executor::run_op(int32_t op, const oe_batch& batch, void* const* buffers
   const int32_t status = reserve_scratch();
   if (status != OE_OK) return status;
   const auto run = definition_of(run_.op(op)).run;
+  interrupt_.start(nullptr, nullptr);
   const FloatMode float_mode;
   const uint64_t before = now();
   for (int32_t i = 0; i < repeats; ++i) run(run_, op, 1);
@@ -81,7 +82,13 @@ int32_t Executor::run_op(int32_t op, const oe_batch& batch, void* const* buffers
   return OE_OK;
 }
 
-int32_t Executor::run(const oe_batch& batch, float* const* outputs) {
+void Executor::trim() {
+  if (pool_.forked()) recover_from_fork();
+  arena_.release();
+  scratch_.release();
+}
+
+int32_t Executor::run(const oe_batch& batch, float* const* outputs, Interrupt::PollFn poll, void* context) {
   take_batch(batch);
   const Running running(&running_);
   run_.outputs = outputs;
@@ -90,13 +97,18 @@ int32_t Executor::run(const oe_batch& batch, float* const* outputs) {
   if (status == OE_OK) status = reserve_scratch();
   if (status != OE_OK) return status;
   const FloatMode float_mode;
+  interrupt_.start(poll, context);
+  pool_.watch(poll ? &interrupt_ : nullptr);
   for (const Step& step : schedule_.steps()) run_step(step);
+  pool_.watch(nullptr);
+  if (interrupt_.stopped()) return fail(OE_INTERRUPTED, "the caller ended the run");
   profile_.end_run();
   return OE_OK;
 }
 
 void Executor::run_step(const Step& step) {
   if (!step.by_panels || !panels_balance(run_.batch.tokens, pool_.threads())) return run_ops(step);
+  if (interrupt_.stopped()) return;
   const uint64_t before = profile_.enabled() ? now() : 0;
   parallel(pool_, panel_count(run_.batch.tokens),
            [&](int32_t panel, int32_t thread) { run_panel(step, panel, thread); });
@@ -118,7 +130,7 @@ void Executor::run_panel(const Step& step, int32_t panel, int32_t thread) {
 // One op after the other (or several that may run together), each on all threads.
 void Executor::run_ops(const Step& step) {
   uint64_t before = profile_.enabled() ? now() : 0;
-  for (int32_t op = step.first, count; op < step.first + step.count; op += count) {
+  for (int32_t op = step.first, count; op < step.first + step.count && !interrupt_.stopped(); op += count) {
     const OpDefinition& definition = definition_of(run_.op(op));
     count = schedule_.together(op);
     definition.run(run_, op, count);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "exec/arena.h"
+#include "exec/interrupt.h"
 #include "exec/profile.h"
 #include "exec/run.h"
 #include "exec/schedule.h"
@@ -26,14 +27,18 @@ class Executor {
   // Starts the threads, takes the memory that does not depend on a batch, and prepacks the weights.
   int32_t start(int32_t threads);
 
-  // Runs every op; outputs[i] receives the i-th Output. Takes memory only when the batch is larger than any before.
-  int32_t run(const oe_batch& batch, float* const* outputs);
+  // Runs every op; outputs[i] receives the i-th Output. Takes memory only when the batch is larger than recent ones.
+  // `poll`: see Interrupt; where it stops the run, that is OE_INTERRUPTED.
+  int32_t run(const oe_batch& batch, float* const* outputs, Interrupt::PollFn poll, void* context);
 
   // Runs one op on the caller's buffers, `repeats` times.
   int32_t run_op(int32_t op, const oe_batch& batch, void* const* buffers, int32_t repeats, uint64_t* nanoseconds);
 
   // The bytes of second-level cache a thread has while all work; 0: not known.
   void set_cache(uint64_t bytes) { run_.cache_bytes = bytes; }
+
+  // Gives the memory of activations and scratch back; the next run takes what it needs.
+  void trim();
 
   uint64_t arena_bytes() const { return arena_.bytes() + scratch_.bytes(); }
   Profile& profile() { return profile_; }
@@ -53,6 +58,7 @@ class Executor {
   Schedule schedule_;
   LinearPlans linears_;
   Profile profile_;
+  Interrupt interrupt_;
   ThreadPool pool_;  // after what its threads use, so that they are gone before it
   Run run_;
   bool running_ = false;

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/memory.h"
+#include "exec/elastic_memory.h"
 
 namespace oe {
 
@@ -14,14 +14,19 @@ class Scratch {
   // Room for `bytes` bytes per thread, 64-byte aligned. False when there is no memory; then nothing is left.
   [[nodiscard]] bool reserve(size_t bytes, int32_t threads) {
     bytes = (bytes + 63) / 64 * 64;
-    if (bytes <= stride_) return true;
     const bool done = memory_.reserve(bytes * static_cast<size_t>(threads));
     first_ = memory_.data();
     stride_ = done ? bytes : 0;
     return done;
   }
 
-  // See Memory::abandon.
+  void release() {
+    memory_.release();
+    first_ = nullptr;
+    stride_ = 0;
+  }
+
+  // See ElasticMemory::abandon.
   void abandon() {
     memory_.abandon();
     first_ = nullptr;
@@ -32,7 +37,7 @@ class Scratch {
   size_t bytes() const { return memory_.bytes(); }
 
  private:
-  Memory memory_;
+  ElasticMemory memory_;
   uint8_t* first_ = nullptr;
   size_t stride_ = 0;
 };

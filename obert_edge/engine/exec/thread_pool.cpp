@@ -107,19 +107,27 @@ bool ThreadPool::claim(int32_t thread, int32_t* task) {
   return false;
 }
 
+void ThreadPool::run_task(int32_t task, int32_t thread) {
+  if (interrupt_) {
+    if (thread == 0) interrupt_->ask();
+    if (interrupt_->stopped()) return;
+  }
+  function_(context_, task, thread);
+}
+
 void ThreadPool::work(int32_t thread) {
   int32_t task, done = 0;
-  for (; claim(thread, &task); ++done) function_(context_, task, thread);
+  for (; claim(thread, &task); ++done) run_task(task, thread);
   if (done > 0) add(&finished_, done);
 }
 
 void ThreadPool::parallel_for(int32_t tasks, TaskFn function, void* context) {
-  if (threads_ == 1 || tasks <= 1) {
-    for (int32_t task = 0; task < tasks; ++task) function(context, task, 0);
-    return;
-  }
   function_ = function;
   context_ = context;
+  if (threads_ == 1 || tasks <= 1) {
+    for (int32_t task = 0; task < tasks; ++task) run_task(task, 0);
+    return;
+  }
   for (first_task_ = 0; first_task_ < tasks;) {
     const int32_t left = tasks - first_task_, now = left < kMostTasks ? left : kMostTasks;
     run_loop(now);

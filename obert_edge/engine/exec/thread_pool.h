@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/array.h"
+#include "exec/interrupt.h"
 
 namespace oe {
 
@@ -38,8 +39,12 @@ class ThreadPool {
 
   int32_t threads() const { return threads_; }
 
-  // Calls `function` once for every task in [0, tasks), in any order, and returns when all are done.
+  // Calls `function` once for every task in [0, tasks), in any order, and returns when all are done. From when a watched
+  // run is stopped, tasks are left out.
   void parallel_for(int32_t tasks, TaskFn function, void* context);
+
+  // Asks `interrupt` between tasks from here on; nullptr: no more. Not while a loop runs.
+  void watch(Interrupt* interrupt) { interrupt_ = interrupt; }
 
  private:
   struct Worker {
@@ -69,6 +74,7 @@ class ThreadPool {
   static void* worker_main(void* worker);
   void run_loop(int32_t tasks);
   void work(int32_t thread);
+  void run_task(int32_t task, int32_t thread);
   bool claim(int32_t thread, int32_t* task);
   Unclaimed unclaimed() const;
   void wait_for_work();
@@ -77,6 +83,7 @@ class ThreadPool {
   alignas(64) uint64_t state_ = 0;
   TaskFn function_ = nullptr;
   void* context_ = nullptr;
+  Interrupt* interrupt_ = nullptr;
   int32_t first_task_ = 0;  // the number of the loop's task 0
 
   alignas(64) int32_t finished_ = 0;  // tasks of the current loop

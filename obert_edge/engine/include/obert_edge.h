@@ -70,6 +70,7 @@ enum {
   OE_INVALID_INPUT = 2,   /* an argument, or a value of a batch, is out of range */
   OE_OUT_OF_MEMORY = 3,   /* the system gave no memory, or no threads */
   OE_UNSUPPORTED = 4,     /* this CPU, or this library, cannot do what was asked for */
+  OE_INTERRUPTED = 5,     /* the caller's poll ended the run. Added later */
 };
 
 /* What was wrong in the last call that failed on this thread: one English sentence without a newline. "" when none has
@@ -121,8 +122,14 @@ OE_API int32_t oe_model_output(const oe_model* model, int32_t index, int32_t* ch
  * This changes the time of a run, never its results. Added later. */
 OE_API void oe_model_set_cache(oe_model* model, uint64_t bytes);
 
-/* The bytes that activations and scratch memory take now. They grow to the largest batch seen, and never shrink. */
+/* The bytes that activations and scratch memory take now. They grow with the largest batch, and are given back to the
+ * system, down to the largest of 64 runs, when those took less than a quarter of them. (Libraries without oe_model_trim
+ * keep them until the model is closed.) */
 OE_API uint64_t oe_model_arena_bytes(const oe_model* model);
+
+/* Gives the memory of activations and scratch back to the system at once; the next run takes what it needs. For after a
+ * large batch that no others will follow. Results do not depend on it. Added later. */
+OE_API void oe_model_trim(oe_model* model);
 
 /* ---- Running ---------------------------------------------------------------------------------------------------- */
 
@@ -138,7 +145,7 @@ typedef struct oe_batch {
 
 /* Runs the whole model.
  *
- *   batch       any size; memory is taken only when it is larger than any before
+ *   batch       any size; memory is taken only when it is larger than recent ones
  *   outputs     n_outputs arrays of yours: outputs[i] receives output i as float32 [rows][channels], row-major, where
  *               the rows are the batch's tokens or sequences, as oe_model_output says
  *   n_outputs   must be oe_model_outputs(model)
@@ -146,6 +153,17 @@ typedef struct oe_batch {
  * OE_INVALID_INPUT when a value of the batch is out of range; OE_INVALID_PROGRAM when an op of the program reads what
  * no earlier op wrote, which opening does not check; OE_OUT_OF_MEMORY. On an error `outputs` are left alone. */
 OE_API int32_t oe_model_run(oe_model* model, const oe_batch* batch, float* const* outputs, int32_t n_outputs);
+
+/* oe_model_run that asks now and then whether to go on. Added later.
+ *
+ *   poll      called about ten times a second, on the calling thread, while a run takes longer than that; 0: go on.
+ *             NULL: as oe_model_run
+ *   context   what `poll` is given
+ *
+ * OE_INTERRUPTED soon after `poll` returned another value than 0; then `outputs` may hold anything, and the model can be
+ * used again. */
+OE_API int32_t oe_model_run_polled(oe_model* model, const oe_batch* batch, float* const* outputs, int32_t n_outputs,
+                                   int32_t (*poll)(void* context), void* context);
 
 /* ---- Padded arrays ---------------------------------------------------------------------------------------------- */
 

@@ -113,7 +113,23 @@ struct AttentionArgs {
   const float* bias;  // [heads][2 * distances - 1], finite: added to the scores; nullptr: there is none
   int32_t window;     // keys more than so many tokens from a query do not count; 0: all do. Not together with a bias
   int32_t distances;  // key j has the bias number clamp(j - i, 1 - distances, distances - 1) + distances - 1 of query i
+  // Tables of relative positions; not together with a bias or a window. head_dim is a multiple of 4 where they are.
+  int32_t positions;                  // rows of a table; 0: there are none, and what follows is nullptr
+  const uint16_t* row_of_distance;    // [2 * distances - 1], numbered as biases are; all < positions
+  const int8_t* position_key;         // [heads][head_dim / 4][positions][4]: queries are multiplied with it
+  const int8_t* position_query;       // [heads][head_dim / 4][positions][4]: keys are multiplied with it
+  const float* position_key_scale;    // [heads][positions]
+  const float* position_query_scale;  // [heads][positions]
 };
+// The row of the position tables for a key so many tokens behind a query.
+static inline size_t position_row(const AttentionArgs& args, int32_t behind) {
+  const int32_t most = args.distances - 1;
+  return args.row_of_distance[(behind > most ? most : behind < -most ? -most : behind) + most];
+}
+// Where the position tables of a head begin.
+static inline size_t position_table(const AttentionArgs& args, int32_t head) {
+  return static_cast<size_t>(head) * static_cast<size_t>(args.head_dim) * static_cast<size_t>(args.positions);
+}
 // The numbers of a head's biases for how far keys are behind a query: -reach .. reach, of which those beyond the table
 // are its ends. In that order, or in the other one.
 static inline void spread_biases(const AttentionArgs& args, int32_t head, int32_t reach, bool reversed, float* out) {
@@ -126,7 +142,7 @@ static inline void spread_biases(const AttentionArgs& args, int32_t head, int32_
 }
 // Computes one head of one sequence and writes the lanes of that sequence's tokens alone, because another thread may be
 // writing those beside them. `scratch` is as for LinearFn, and holds
-// Implementation::attention_scratch(head_dim, longest sequence of the batch) bytes.
+// Implementation::attention_scratch(args, longest sequence of the batch) bytes.
 using AttentionFn = void (*)(const AttentionArgs& args, int32_t sequence, int32_t head, void* scratch);
 
 // The kernels below compute tokens [begin, end). Both are multiples of 16 (padding lanes are computed like any other),
@@ -224,8 +240,9 @@ struct Implementation {
   EmbedFn embed;
   PoolFn mean_pool;
   PoolFn select_first;
-  size_t (*linear_scratch)(const LinearArgs& args);                // bytes per thread
-  size_t (*attention_scratch)(int32_t head_dim, int32_t longest);  // bytes per thread; `longest`: tokens
+  size_t (*linear_scratch)(const LinearArgs& args);  // bytes per thread
+  // Bytes per thread; `longest`: tokens. Of args, the numbers of the op are read and no tokens.
+  size_t (*attention_scratch)(const AttentionArgs& args, int32_t longest);
 };
 
 }  // namespace oe

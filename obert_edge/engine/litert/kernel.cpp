@@ -14,8 +14,6 @@ using litert::IntArray;
 using litert::Node;
 using litert::Tensor;
 
-constexpr uintptr_t kAlignment = 64;  // of the weights in memory
-
 int32_t threads_of(const Context& context, const KernelOptions& options) {
   if (options.threads > 0) return options.threads;
   if (context.recommended_num_threads > 0) return context.recommended_num_threads;
@@ -59,14 +57,16 @@ int32_t LitertKernel::open(const Context& context, const Node& node, const Kerne
   return OE_OK;
 }
 
-// A file is mapped at a page, and the weights are aligned within it. A model given as bytes may lie anywhere.
+// What is checked when the model is opened is read again in every run, and a mapped file may be written over meanwhile:
+// so the weights, which hold indices too, are always copied. (A model given as bytes may lie anywhere besides.)
 int32_t LitertKernel::open_weights() {
-  if (reinterpret_cast<uintptr_t>(capsule_.weights) % kAlignment == 0) return OE_OK;
-  if (capsule_.weights_bytes > SIZE_MAX || !aligned_weights_.reserve(static_cast<size_t>(capsule_.weights_bytes))) {
+  if (capsule_.weights_bytes > SIZE_MAX || !weights_.reserve(static_cast<size_t>(capsule_.weights_bytes), true)) {
     return fail(OE_OUT_OF_MEMORY, "no memory for a copy of the weights");
   }
-  memcpy(aligned_weights_.data(), capsule_.weights, static_cast<size_t>(capsule_.weights_bytes));
-  capsule_.weights = aligned_weights_.data();
+  if (capsule_.weights_bytes > 0) {
+    memcpy(weights_.data(), capsule_.weights, static_cast<size_t>(capsule_.weights_bytes));
+  }
+  capsule_.weights = weights_.data();
   return OE_OK;
 }
 

@@ -41,7 +41,7 @@ class LitertKernel {
   int32_t input(const litert::Context& context, int32_t number, const litert::Tensor** tensor) const;
 
   Capsule capsule_;
-  Memory aligned_weights_;  // a copy, where the file does not lie in memory as the engine needs it
+  Memory weights_;  // a copy: see open_weights
   oe_model* model_ = nullptr;
   int32_t rows_ = 0, columns_ = 0;  // of the padded inputs
   Array<int32_t> room_;             // of the packed batch

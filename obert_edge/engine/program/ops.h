@@ -51,7 +51,7 @@ constexpr OpShape kOpShapes[] = {
     {"Quantize", 1, 1, 0, 2, 1},
     {"QuantizeDynamic", 1, 2, 0, 1, 0},
     {"Linear", 3, 1, 7, 9, 1},
-    {"Attention", 3, 1, 1, 6, 2},
+    {"Attention", 3, 1, 6, 7, 2},
     {"SelectFirst", 1, 1, 0, 1, 0},
     {"MeanPool", 1, 1, 0, 1, 0},
     {"Output", 1, 0, 0, 1, 0},
@@ -253,8 +253,8 @@ static inline LinearFields linear_fields(const Op& op) {
 namespace attention_op {  // places
 enum { kQuery, kKey, kValue };  // inputs
 enum { kOutput };  // outputs
-enum { kBias };  // consts
-enum { kHeads, kHeadDim, kQueryZeroPoint, kZeroPoint, kDistances, kWindow };  // ints
+enum { kBias, kRowOfDistance, kPositionKey, kPositionQuery, kPositionKeyScale, kPositionQueryScale };  // consts
+enum { kHeads, kHeadDim, kQueryZeroPoint, kZeroPoint, kDistances, kWindow, kPositions };  // ints
 enum { kScoreScale, kContextScale };  // floats
 }  // namespace attention_op
 struct AttentionFields {
@@ -263,12 +263,18 @@ struct AttentionFields {
   int32_t value;  // S8[heads * head_dim]
   int32_t output;  // U8 or F32 [heads * head_dim]
   int32_t bias;  // F32[heads, 2 * distances - 1]: added to a score, by how far the key is behind the query, times log2(e); or kAbsent
+  int32_t row_of_distance;  // U16[2 * distances - 1]: the row of the position tables, by how far the key is behind the query; or kAbsent
+  int32_t position_key;  // S8[heads, head_dim / 4, positions, 4]: what queries are multiplied with; or kAbsent
+  int32_t position_query;  // S8[heads, head_dim / 4, positions, 4]: what keys are multiplied with; or kAbsent
+  int32_t position_key_scale;  // F32[heads, positions]: of a row's products with queries, as score_scale; or kAbsent
+  int32_t position_query_scale;  // F32[heads, positions]: of a row's products with keys, as score_scale; or kAbsent
   int32_t heads;  // number of heads
   int32_t head_dim;  // channels of one head
   int32_t query_zero_point;  // zero point of the query
   int32_t zero_point;  // zero point of the 8-bit output
-  int32_t distances;  // D: the bias of key j to query i is number min(max(j - i, 1 - D), D - 1) + D - 1 of its head; 0: there is none
+  int32_t distances;  // D: the bias of key j to query i is number min(max(j - i, 1 - D), D - 1) + D - 1 of its head, and its row of the position tables likewise; 0: there is neither
   int32_t window;  // keys more than so many tokens from the query do not count; 0: all do. There is no bias then
+  int32_t positions;  // rows of the position tables; 0: there are none. There is neither bias nor window else
   float score_scale;  // s_q * s_k / sqrt(head_dim) * log2(e)
   float context_scale;  // s_v * inv_scale for a U8 output, s_v for a F32 one
 };
@@ -279,12 +285,18 @@ static inline AttentionFields attention_fields(const Op& op) {
       op.inputs[attention_op::kValue],
       op.outputs[attention_op::kOutput],
       op.consts[attention_op::kBias],
+      op.consts[attention_op::kRowOfDistance],
+      op.consts[attention_op::kPositionKey],
+      op.consts[attention_op::kPositionQuery],
+      op.consts[attention_op::kPositionKeyScale],
+      op.consts[attention_op::kPositionQueryScale],
       op.ints[attention_op::kHeads],
       op.ints[attention_op::kHeadDim],
       op.ints[attention_op::kQueryZeroPoint],
       op.ints[attention_op::kZeroPoint],
       op.ints[attention_op::kDistances],
       op.ints[attention_op::kWindow],
+      op.ints[attention_op::kPositions],
       op.floats[attention_op::kScoreScale],
       op.floats[attention_op::kContextScale],
   };

@@ -13,6 +13,7 @@ from obert_edge.host.architectures.albert import ALBERT
 from obert_edge.host.architectures.base import CLASS_SUFFIXES, Architecture
 from obert_edge.host.architectures.bert import BERT
 from obert_edge.host.architectures.camembert import CAMEMBERT
+from obert_edge.host.architectures.deberta_v2 import DEBERTA_V2
 from obert_edge.host.architectures.distilbert import DISTILBERT
 from obert_edge.host.architectures.electra import ELECTRA
 from obert_edge.host.architectures.eurobert import EUROBERT
@@ -36,6 +37,7 @@ ARCHITECTURES: Dict[str, Architecture] = {
         CAMEMBERT,
         MPNET,
         MODERNBERT,
+        DEBERTA_V2,
         NOMIC_BERT,
         GTE,
         JINA_EMBEDDINGS_V3,
@@ -49,7 +51,7 @@ __all__ = ["ARCHITECTURES", "CLASS_SUFFIXES", "Architecture", "architecture_of"]
 _DECODER = "it reads from left to right to write text, and has no encoder"
 _TWO_PARTS = "it is an encoder with a decoder that writes text"
 _ROTARY = "it has rotary positions in another graph than those that are supported"
-_DISENTANGLED = "its attention also multiplies with relative positions, which the engine has no op for"
+_DISENTANGLED = "its attention multiplies with relative positions in another graph than deberta-v2's"
 _SPARSE_ATTENTION = "its attention leaves most pairs of tokens out, which the engine has no op for"
 _PRE_NORM = "it normalizes before each block, in another graph than modernbert's"
 _CONVOLUTIONS = "it has convolutions, which the engine has no op for"
@@ -66,8 +68,8 @@ _REFUSED: Dict[str, Tuple[str, str]] = {
         (_TWO_PARTS, "for a classifier or for embeddings fine-tune an encoder, such as a roberta model"),
     ),
     **dict.fromkeys(
-        ("deberta", "deberta-v2", "sew-d"),
-        (_DISENTANGLED, "the nearest is mpnet, whose relative positions are a bias; or roberta"),
+        ("deberta", "xlnet", "funnel", "sew-d"),
+        (_DISENTANGLED, "the nearest is deberta-v2, whose models are v2 and v3 of DeBERTa; or mpnet"),
     ),
     **dict.fromkeys(
         ("roformer", "esm"),
@@ -88,8 +90,6 @@ _REFUSED: Dict[str, Tuple[str, str]] = {
         "its layers have bottlenecks and several feed-forward parts",
         "the nearest of its size is distilbert or a MiniLM (bert)",
     ),
-    "xlnet": (_DISENTANGLED, "the nearest is mpnet, whose relative positions are a bias"),
-    "funnel": (_DISENTANGLED, "the nearest is mpnet, whose relative positions are a bias"),
 }
 
 
@@ -107,7 +107,7 @@ def architecture_of(config: Mapping[str, Any], source: object) -> Architecture:
     model_type, code = config.get("model_type"), _own_code(config)
     known = isinstance(model_type, str) and model_type in ARCHITECTURES
     if known and code is None:
-        return ARCHITECTURES[str(model_type)]
+        return ARCHITECTURES[str(model_type)].configured(config)
     why, nearest = _REFUSED.get(str(model_type), ("", "start from one of these architectures"))
     if code is not None:
         why = f"its config.json names code of its own (auto_map: {code}), which may compute anything"

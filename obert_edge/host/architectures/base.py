@@ -6,8 +6,9 @@ BERT-like family is one file beside this one and its row in ``__init__.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple, Union
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, Optional, Tuple, Union
 
 from obert_edge.bundle.ops import Activation, NormKind
 
@@ -157,10 +158,45 @@ class Head:
     Attributes:
         steps: what is applied after the encoder, in order.
         first_token: whether the steps see the first token of each sequence alone (else every token).
+        activation: field of ``config.json`` that names the function of its linears that name none; "": that
+            of :class:`ConfigFields`.
     """
 
     steps: Tuple[Union[Dense, Norm, Decoder], ...]
     first_token: bool = False
+    activation: str = ""
+
+
+@dataclass(frozen=True)
+class RelativePositions:
+    """Where an architecture keeps what its scores also multiply with (DeBERTa's disentangled attention).
+
+    Attributes:
+        table: path of the table [2 * span, hidden] of relative positions, inside the encoder.
+        norm: path of the LayerNorm of its rows, where a configuration has one.
+        key: linear of a layer that makes keys of the rows, where a configuration does not share that of keys.
+        query: the same for queries.
+    """
+
+    table: str
+    norm: str
+    key: str
+    query: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs where a configuration has another value of a field than the usual one.
+
+    Attributes:
+        field: of ``config.json``.
+        usual: its value where it is absent, for which nothing differs.
+        changes: fields of :class:`Architecture`, and what they are.
+    """
+
+    field: str
+    usual: Any
+    changes: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -235,6 +271,7 @@ class Architecture:
         rotary: its rotary positions; ``None``: it has none.
         relative_bias: path of the table [buckets, heads] of what is added to the scores of every layer, by
             T5's buckets of how far the key is behind the query; ``None``: nothing is.
+        relative_positions: what the scores of every layer also multiply with; ``None``: nothing.
         epsilon: added to the variance in every LayerNorm; ``None``: what the configuration says.
         head_poolings: what a sequence classifier may read (``cls``, ``mean``, or ``late``: every token, and
             the mean is that of the logits), by its name in the configuration; the first where that has none.
@@ -242,7 +279,9 @@ class Architecture:
         class_tasks: the task of a class whose name does not end in one of :data:`CLASS_SUFFIXES`.
         other_heads: paths of modules that belong to heads; their tensors may be left over when another
             task is compiled.
-        ignored: whole-number buffers of the encoder that older transformers saved beside the weights.
+        ignored: tensors of the encoder that it does not read, such as whole-number buffers that older
+            transformers saved beside the weights.
+        variants: what depends on the configuration.
     """
 
     model_type: str
@@ -267,12 +306,22 @@ class Architecture:
     optional_biases: bool = False
     rotary: Optional[Rotary] = None
     relative_bias: Optional[str] = None
+    relative_positions: Optional[RelativePositions] = None
     epsilon: Optional[float] = None
     head_poolings: Dict[str, str] = field(default_factory=lambda: {"cls": "cls", "mean": "mean"})
     renamings: Tuple[Renaming, ...] = ()
     class_tasks: Dict[str, str] = field(default_factory=dict)
     other_heads: Tuple[str, ...] = ()
     ignored: Tuple[str, ...] = ("embeddings.position_ids", "embeddings.token_type_ids")
+    variants: Tuple[Variant, ...] = ()
+
+    def configured(self, config: Mapping[str, Any]) -> Architecture:
+        """The architecture as a ``config.json`` has it; itself where nothing differs."""
+        found = self
+        for variant in self.variants:
+            if config.get(variant.field, variant.usual) != variant.usual:
+                found = replace(found, **variant.changes)
+        return found
 
     def class_name(self, task: str) -> str:
         """The transformers class for a task, a key of :data:`CLASS_SUFFIXES`."""

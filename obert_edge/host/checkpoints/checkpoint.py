@@ -388,8 +388,8 @@ def _check_label_count(checkpoint: Checkpoint) -> None:
     rows = checkpoint.label_count(architecture)
     if rows is not None and rows != len(labels):
         raise CheckpointError(
-            f"config.json of {checkpoint.folder} names {len(labels)} labels (id2label); the head has "
-            f"{rows} rows",
+            f"config.json of {checkpoint.folder} names {len(labels)} label{'' if len(labels) == 1 else 's'} "
+            f"(id2label); the head has {rows} row{'' if rows == 1 else 's'}",
             hint="use the config.json that was saved with these weights, or correct id2label in it",
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from obert_edge.bundle.manifest import TASK_TYPES, ModuleFacts
 from obert_edge.bundle.program import Activation
@@ -51,6 +51,29 @@ class LayerAttention:
 
 
 @dataclass(frozen=True)
+class RelativeAttention:
+    """What scores multiply with beside keys, where an architecture has relative positions.
+
+    Attributes:
+        key: whether queries are multiplied with the positions' keys (``c2p``).
+        query: whether keys are multiplied with the positions' queries (``p2c``).
+        span: half the rows of the table.
+        buckets: distances from half of this on share rows, by their logarithm; 0: each has its own.
+        furthest: the distance that the last bucket begins with.
+        shared: whether rows become keys and queries by the linears of the tokens; else by their own.
+        normed: whether a LayerNorm comes before that.
+    """
+
+    key: bool
+    query: bool
+    span: int
+    buckets: int
+    furthest: int
+    shared: bool
+    normed: bool
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """An encoder and the head to compile with it.
 
@@ -83,6 +106,8 @@ class ModelConfig:
             reads.
         key_heads: heads of keys and values; they divide ``heads``.
         attention: of each layer, where the architecture has rotary positions.
+        relative: what scores also multiply with; None: nothing.
+        score_parts: products that a score is the sum of: it is divided by ``sqrt(score_parts * head_dim)``.
     """
 
     architecture: Architecture
@@ -108,6 +133,8 @@ class ModelConfig:
     head_activation: Activation = Activation.NONE
     head_pooling: str = ""
     attention: Tuple[LayerAttention, ...] = ()
+    relative: Optional[RelativeAttention] = None
+    score_parts: int = 1
     key_heads: int = 0
     layer_paths: Tuple[str, ...] = ()
     projects: bool = False
@@ -172,11 +199,11 @@ def read_config(
         )
     name = config.get(fields.activation, fields.usual_activation)
     activation = _activation(checkpoint, name)
-    head_activation = activation
-    if fields.head_activation:
-        head_activation = _activation(checkpoint, config.get(fields.head_activation, "gelu"))
     class_name = _class_name(checkpoint, architecture)
     chosen, sentence = _task_and_sentence_model(checkpoint, architecture, class_name, hidden, task)
+    head = architecture.heads.get(chosen)
+    named = (head.activation if head else "") or fields.head_activation
+    head_activation = _activation(checkpoint, config.get(named, "gelu")) if named else activation
     pad_id = config.get("pad_token_id") if architecture.padding_id is None else architecture.padding_id
     if not isinstance(pad_id, int):
         pad_id = 1 if architecture.positions_after_padding else 0
@@ -215,10 +242,101 @@ def read_config(
         attention=_attention(checkpoint, architecture.rotary, len(paths), hidden // heads)
         if architecture.rotary
         else (),
+        relative=_relative(checkpoint, hidden // heads) if architecture.relative_positions else None,
+        score_parts=1 + len(_position_products(checkpoint)) if architecture.relative_positions else 1,
         key_heads=key_heads,
         layer_paths=paths,
         projects=embedding != hidden or f"{base}{architecture.projection}.weight" in checkpoint,
     )
+
+
+#: What ``pos_att_type`` may name: queries times positions, and keys times positions.
+_KEY, _QUERY = "c2p", "p2c"
+
+
+def _position_products(checkpoint: Checkpoint) -> List[str]:
+    """The products with relative positions that a score has: those transformers looks for in the field."""
+    found = checkpoint.config.get("pos_att_type")
+    if found is None:
+        return []
+    named = [part.strip() for part in found.lower().split("|")] if isinstance(found, str) else found
+    if not isinstance(named, list) or not all(isinstance(part, str) for part in named):
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has pos_att_type = {repr(found)[:60]}; expected a list of "
+            f"{_KEY} and {_QUERY}",
+            hint="use the config.json that was saved with the weights",
+        )
+    return [part for part in (_KEY, _QUERY) if part in named]
+
+
+def _relative(checkpoint: Checkpoint, head_dim: int) -> Optional[RelativeAttention]:
+    """Relative positions as DeBERTa's configuration describes them; None: the scores have none."""
+    config = checkpoint.config
+    _refuse_parts_beside_attention(checkpoint, head_dim)
+    if not config.get("relative_attention", False):
+        return None
+    if head_dim % 4:
+        raise CheckpointError(
+            f"{checkpoint.folder} has attention heads of {head_dim} channels; with relative positions the "
+            "engine takes multiples of 4",
+            hint="start from a model whose hidden size is a multiple of 4 times its attention heads",
+        )
+    furthest = _whole(checkpoint, "max_relative_positions")
+    if furthest < 1:
+        furthest = _positions(checkpoint)
+    buckets = max(0, _whole(checkpoint, "position_buckets"))
+    if furthest > _MOST_DISTANCES or buckets > _MOST_DISTANCES or (buckets and furthest - 1 <= buckets // 2):
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has {buckets} position_buckets of {furthest} "
+            f"max_relative_positions; expected at most {_MOST_DISTANCES} of each, and buckets of more "
+            "distances than half their number",
+            hint="use the config.json that was saved with the weights",
+        )
+    norm = str(config.get("norm_rel_ebd", "none")).lower()
+    products = _position_products(checkpoint)
+    return RelativeAttention(
+        key=_KEY in products,
+        query=_QUERY in products,
+        span=buckets or furthest,
+        buckets=buckets,
+        furthest=furthest,
+        shared=bool(config.get("share_att_key", False)),
+        normed="layer_norm" in [part.strip() for part in norm.split("|")],
+    )
+
+
+#: The table has two rows for each, which the engine numbers in 16 bits.
+_MOST_DISTANCES = 1 << 15
+
+
+def _refuse_parts_beside_attention(checkpoint: Checkpoint, head_dim: int) -> None:
+    """What DeBERTa's configuration may add that the graph has no nodes for."""
+    config = checkpoint.config
+    if _whole(checkpoint, "conv_kernel_size", 0) > 0:
+        raise CheckpointError(
+            f"{checkpoint.folder} has a convolution beside its first layer (conv_kernel_size = "
+            f"{config['conv_kernel_size']}), which the engine has no op for",
+            hint="start from a model without one: all of version 3, and mDeBERTa",
+        )
+    width = config.get("embedding_size") or config.get(ConfigFields.hidden)
+    size = config.get("attention_head_size") or head_dim
+    if width != config.get(ConfigFields.hidden) or size != head_dim:
+        raise CheckpointError(
+            f"{checkpoint.folder} has embeddings of width {width} and attention heads of {size} channels for "
+            f"a hidden size of {config.get(ConfigFields.hidden)}; supported are embeddings of the hidden "
+            f"size and heads of {head_dim}",
+            hint="start from a model without embedding_size and attention_head_size in its config.json",
+        )
+
+
+def _whole(checkpoint: Checkpoint, name: str, default: int = -1) -> int:
+    value: Any = checkpoint.config.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has {name} = {repr(value)[:60]}; expected a whole number",
+            hint="use the config.json that was saved with the weights",
+        )
+    return value
 
 
 #: Far more layers than any encoder has.

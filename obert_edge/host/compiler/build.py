@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,9 @@ from obert_edge.host.compiler.quality import (
 )
 from obert_edge.host.compiler.ranges import Ranges, find_ranges
 from obert_edge.host.compiler.texts import Texts, measured_batches
+from obert_edge.host.hub.card import check_card, write_card
+from obert_edge.host.hub.download import model_folder
+from obert_edge.host.hub.source import read_source
 from obert_edge.host.signing import read_signer
 from obert_edge.targets import Target, get_target, library_path
 
@@ -89,6 +93,7 @@ def build(
     activations: Optional[str] = None,
     min_cosine: Optional[float] = None,
     min_agreement: Optional[float] = None,
+    card: bool = True,
     sign: Optional[Union[str, Path]] = None,
     progress: Optional[Progress] = None,
 ) -> Path:
@@ -99,7 +104,8 @@ def build(
     model, which is left out where they are not installed. The manifest keeps what was measured.
 
     Args:
-        model_dir: a folder of ``save_pretrained``; dense or sparse, with or without ``quantization.json``.
+        model_dir: a folder of ``save_pretrained``; dense or sparse, with or without ``quantization.json``. Or
+            the name of one on a Hugging Face hub, ``org/model`` or ``org/model@revision``.
         target: what to build for; see ``obert_edge.targets``.
         output: the bundle file.
         calibration: texts, or a file of them, to find activation ranges with; see ``find_scales``.
@@ -118,6 +124,7 @@ def build(
             :data:`~obert_edge.host.compiler.quality.MIN_COSINE`.
         min_agreement: refuse a bundle that gives a smaller share of the model's answers, 0..1; default:
             :data:`~obert_edge.host.compiler.quality.MIN_AGREEMENT`.
+        card: write a model card beside the bundle, ``<output>.md``, unless somebody's own text is there.
         sign: a private key to sign the bundle with; default: it is not signed.
         progress: told about stages.
 
@@ -126,6 +133,7 @@ def build(
 
     Raises:
         UsageError: an argument is not one there is.
+        HubError: the model is not on the hub, or it cannot be reached.
         CheckpointError: the folder is no supported model, or is damaged.
         DataError: the calibration texts cannot be read.
         VerificationError: the bundle does not answer like the model.
@@ -133,12 +141,15 @@ def build(
     """
     tell = progress or (lambda stage, fraction: None)
     check_output(Path(output), Path(model_dir))
+    if card:
+        check_card(Path(output))
     check_floors(min_cosine, min_agreement)
     signer = None if sign is None else read_signer(sign)
     tell("reading the checkpoint", 0.0)
+    folder = model_folder(model_dir)
     chosen = get_target(target)
     library = library_path(chosen)
-    checkpoint = Checkpoint.open(encoder_folder(Path(model_dir)))
+    checkpoint = Checkpoint.open(encoder_folder(folder))
     config = read_config(checkpoint, task, pooling)
     graph = select_first_early(fuse(import_graph(checkpoint, config, max_length)))
     tokenizer = read_tokenizer(checkpoint.folder)
@@ -188,6 +199,8 @@ def build(
     if any(module.shapes for module in config.modules):
         members[container.MODULES] = config.sentence.weight_bytes
     path = container.write_bundle(Path(output), manifest, members, signer)
+    if card:
+        write_card(path)
     _log.info("wrote %s: %d bytes, sparsity %.3f", path, path.stat().st_size, manifest.sparsity)
     tell("done", 1.0)
     return path
@@ -201,12 +214,19 @@ def check_output(output: Path, model_dir: Path) -> None:
         model_dir: the folder that is read.
 
     Raises:
-        UsageError: it is a folder, lies below a file, or is a file of the model.
+        UsageError: it is a folder, lies below a file, is a file of the model, or holds something else than a
+            bundle.
+        ObertEdgeError: its folder cannot be written.
     """
     check_file(output)
-    if output.is_file() and output.resolve().parent == Path(model_dir).resolve() and output.suffix != ".oeb":
+    if output.is_file() and output.suffix != ".oeb" and model_dir.resolve() in output.resolve().parents:
         raise UsageError(
             f"the output {output} is a file of the model", hint="name another output, such as model.oeb"
+        )
+    if output.is_file() and output.stat().st_size and not zipfile.is_zipfile(output):
+        raise UsageError(
+            f"the output {output} is there already and is no bundle: it would be lost",
+            hint="name another output, such as one that ends in .oeb",
         )
 
 
@@ -349,6 +369,7 @@ def describe_model(
         ),
         sparsity=_overall_sparsity(linears),
         linears=linears,
+        source=read_source(checkpoint.folder),
         tokenizer=tokenizer_facts(checkpoint.folder),
         tools={"obert_edge": obert_edge.__version__, "numpy": np.__version__},
         reference=dict(target.reference),

@@ -12,10 +12,11 @@ from obert_edge.bundle.ops import Activation, Domain, NormKind
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures.base import Decoder, Dense, Norm
 from obert_edge.host.checkpoints.checkpoint import Checkpoint, heads_among, unknown_tensors
-from obert_edge.host.checkpoints.model_config import ModelConfig
+from obert_edge.host.checkpoints.model_config import ModelConfig, RelativeAttention
 from obert_edge.host.compiler import ir
 from obert_edge.host.compiler.ir import Floats
 from obert_edge.host.compiler.relative_bias import BUCKETS, RelativeBias, relative_bias
+from obert_edge.host.compiler.relative_positions import PositionRows, PositionTables, position_rows
 from obert_edge.host.compiler.rotation import rotation_tables
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class _Importer:
         self.graph = ir.Graph(max_length, config.position_offset)
         self.used: Set[str] = set()
         self.bias: Optional[RelativeBias] = None
+        self.positions: Optional[PositionRows] = None
         self.suffix = ""  # of the names of values, where a module is used once more
         self.tensors: Dict[str, Floats] = {}
         self.rotations: Dict[float, Tuple[Floats, Floats]] = {}  # of each base
@@ -63,6 +65,11 @@ class _Importer:
         hidden = self._embed()
         if architecture.relative_bias is not None:
             self.bias = self._relative_bias(f"{config.base}{architecture.relative_bias}.weight")
+        if config.relative is not None:
+            self.positions = self._position_rows(config.relative)
+        elif architecture.relative_positions is not None:  # a norm of rows that the model does not have
+            norm = f"{config.base}{architecture.relative_positions.norm}"
+            self.used.update((f"{norm}.weight", f"{norm}.bias"))
         for i, path in enumerate(config.layer_paths):
             prefix = config.base + path
             times = config.layer_paths[:i].count(path)
@@ -154,6 +161,44 @@ class _Importer:
             )
         return relative_bias(self._tensor(name, (table.shape[0], self.config.heads)), self.graph.max_length)
 
+    def _position_rows(self, relative: RelativeAttention) -> PositionRows:
+        """The rows of relative positions, which every layer projects."""
+        config, names = self.config, self.config.architecture.relative_positions
+        assert names is not None
+        table = self._tensor(f"{config.base}{names.table}.weight", (2 * relative.span, config.hidden))
+        norm = None
+        if relative.normed:
+            gamma, beta = (
+                self._tensor(f"{config.base}{names.norm}.{part}", (config.hidden,))
+                for part in ("weight", "bias")
+            )
+            norm = (gamma, beta, config.epsilon)
+        return position_rows(table, relative, self.graph.max_length, norm)
+
+    def _position_tables(self, prefix: str) -> Optional[PositionTables]:
+        """What the scores of a layer multiply with beside its keys; None: nothing."""
+        config, architecture = self.config, self.config.architecture
+        relative, names = config.relative, architecture.relative_positions
+        if relative is None or names is None or not (relative.key or relative.query):
+            return None
+        assert self.positions is not None
+        tables: List[Optional[Floats]] = []
+        for used, own, shared in (
+            (relative.key, names.key, architecture.modules.key),
+            (relative.query, names.query, architecture.modules.query),
+        ):
+            module = f"{prefix}.{shared if relative.shared else own}"
+            tables.append(
+                self.positions.projected(
+                    self._tensor(f"{module}.weight", (config.hidden, config.hidden)),
+                    self._tensor(f"{module}.bias", (config.hidden,)),
+                    config.heads,
+                )
+                if used
+                else None
+            )
+        return self.positions.tables(tables[0], tables[1])
+
     def _layer(self, prefix: str, hidden: ir.Tensor, index: int) -> ir.Tensor:
         """BERT's layer: attention, addition, norm, feed-forward part, addition, norm."""
         modules = self.config.architecture.modules
@@ -190,7 +235,17 @@ class _Importer:
         context = ir.Tensor(f"{name}.context{self.suffix}", config.hidden)
         self.graph.nodes.append(
             ir.SelfAttention(
-                name + self.suffix, query, key, value, context, config.heads, self.bias, window, module=name
+                name + self.suffix,
+                query,
+                key,
+                value,
+                context,
+                config.heads,
+                self.bias,
+                window,
+                positions=self._position_tables(prefix),
+                parts=config.score_parts,
+                module=name,
             )
         )
         return self._linear(f"{prefix}.{modules.attention_output}", context, config.hidden)

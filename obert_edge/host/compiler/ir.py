@@ -31,6 +31,7 @@ from obert_edge.host.compiler.lowered import as_f32
 from obert_edge.host.compiler.lowering import Form, Lowering, Read, Unscaled
 from obert_edge.host.compiler.quantized_rows import quantize_rows, quantize_rows_int4
 from obert_edge.host.compiler.relative_bias import RelativeBias
+from obert_edge.host.compiler.relative_positions import PositionTables, with_scale_in_bits
 from obert_edge.host.compiler.values import Tensor as Tensor
 
 Floats = npt.NDArray[np.float32]
@@ -274,13 +275,17 @@ class Add(_Fused):
 
 @dataclass(frozen=True)
 class SelfAttention(Node):
-    """``softmax(Q K^T / sqrt(head_dim) + bias) V`` for every sequence and head.
+    """``softmax((Q K^T + Q P^T + K R^T) / sqrt(parts * head_dim) + bias) V`` for every sequence and head.
+
+    P and R are rows by how far the key is behind the query, where there are ``positions``.
 
     Attributes:
         module: whose ``:query``, ``:key`` and ``:value`` quantizers its operands take; "": that of its name.
         heads: they divide the channels of ``output``.
         bias: by how far a key is behind the query; None: there is none.
         window: keys more than so many tokens from the query do not count; 0: all do.
+        positions: what queries and keys are multiplied with; None: with each other alone.
+        parts: products that a score is the sum of.
     """
 
     query: Tensor
@@ -290,6 +295,8 @@ class SelfAttention(Node):
     heads: int
     bias: Optional[RelativeBias] = None
     window: int = 0
+    positions: Optional[PositionTables] = None
+    parts: int = 1
     module: str = ""
 
     def reads(self, scales: Scales) -> List[Read]:
@@ -304,15 +311,20 @@ class SelfAttention(Node):
         """
         operands = lowering.scales.attention(self.module or self.name)
         head_dim = self.output.channels // self.heads
+        root = math.sqrt(self.parts * head_dim)
         product = float(operands["query"].scale) * float(operands["key"].scale)
         params = lowering.only_params(self.output)
         context_scale = float(operands["value"].scale) * (1.0 if params is None else params.inv_scale)
         output = lowering.as_float(self.output)
         if params is not None:
             output = lowering.as_eight_bit(self.output, params)
-        biased: Dict[str, Any] = {"distances": 0}
+        biased: Dict[str, Any] = {"distances": 0, "positions": 0}
         if self.bias is not None:
-            biased = {"bias": self.bias.in_bits, "distances": self.bias.distances}
+            biased.update(bias=self.bias.in_bits, distances=self.bias.distances)
+        elif self.positions is not None:
+            biased = self._positioned(
+                self.positions, float(operands["query"].scale) / root, float(operands["key"].scale) / root
+            )
         lowering.emit(
             ops.Attention,
             self.name,
@@ -324,13 +336,25 @@ class SelfAttention(Node):
             head_dim=head_dim,
             query_zero_point=operands["query"].zero_point,
             zero_point=0 if params is None else params.zero_point,
-            score_scale=as_f32(product / math.sqrt(head_dim) * math.log2(math.e)),
+            score_scale=as_f32(product / root * math.log2(math.e)),
             context_scale=as_f32(context_scale),
             window=self.window,
             **biased,
         )
         if params is None:
             lowering.quantize(self.output)
+
+    def _positioned(self, tables: PositionTables, query: float, key: float) -> Dict[str, Any]:
+        """The fields of the op that hold tables of positions, whose products ``query`` and ``key`` scale."""
+        fields: Dict[str, Any] = {"distances": tables.distances, "row_of_distance": tables.row_of_distance}
+        for name, table, factor in (("key", tables.key, query), ("query", tables.query, key)):
+            heads, rows, head_dim = table.shape
+            codes, scale = quantize_rows(table.reshape(-1, head_dim))
+            quads = codes.reshape(heads, rows, head_dim // 4, 4).transpose(0, 2, 1, 3)
+            fields[f"position_{name}"] = np.ascontiguousarray(quads)
+            fields[f"position_{name}_scale"] = with_scale_in_bits(scale, factor).reshape(heads, rows)
+            fields["positions"] = rows
+        return fields
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from obert_edge.errors import UsageError
-from obert_edge.host.data.labels import listed
+from obert_edge.host.data.labels import counted, listed
 
 #: One row of a batch by name: model inputs (lists of ints, one per token) and labels. Keys that start with
 #: "_" are the task's own and are not given to the model.
@@ -27,6 +27,8 @@ SEQUENCE_CLASSIFICATION = "sequence-classification"
 QUESTION_ANSWERING = "question-answering"
 TOKEN_CLASSIFICATION = "token-classification"
 MASKED_LM = "masked-lm"
+#: No head: the encoder itself, with what makes one vector of a text. Bundles call it so, too.
+ENCODER = "encoder"
 
 #: The label of a token that is neither trained nor scored; torch's cross entropy passes over it.
 IGNORED = -100
@@ -80,7 +82,7 @@ class Task(abc.ABC):
 
     def describe(self) -> str:
         """The task in one line: its name, and what its labels are."""
-        what = f"{len(self.labels)} labels ({listed(self.labels)})" if self.labels else self.head
+        what = f"{counted(self.labels)} ({listed(self.labels)})" if self.labels else self.head
         return f"{self.name}: {what}"
 
     @property
@@ -162,6 +164,10 @@ class Task(abc.ABC):
     def labeled(self) -> bool:
         """Whether the rows have anything to train on and to compare answers with."""
         return bool(self.labels) or self.head in (QUESTION_ANSWERING, MASKED_LM)
+
+    def scores(self, split: str) -> bool:
+        """Whether :meth:`score` finds :attr:`metric` for a split."""
+        return True
 
     def require(self, split: str) -> None:
         """Raise :class:`UsageError` unless ``split`` exists."""

@@ -36,10 +36,10 @@ class Rows:
     classes: Tuple[str, ...]
     note: str = ""
 
-    @property
-    def merged(self) -> Tuple[str, ...]:
-        """The labels that several rows stand for: such a head can be scored, and not trained."""
-        return tuple(label for label, count in Counter(self.classes).items() if count > 1)
+
+def counted(labels: Sequence[str]) -> str:
+    """How many labels there are, in words."""
+    return f"{len(labels)} label{'' if len(labels) == 1 else 's'}"
 
 
 def match_labels(
@@ -95,7 +95,7 @@ def match_labels(
             example += f", or if these are the model's own ids {own_ids}"
         map_it = f"say which class is which with --label-map, such as {example}, or "
         raise CheckpointError(
-            f"{model} has a head of {len(names)} labels ({listed(names)}); {whose} has {len(labels)} "
+            f"{model} has a head of {counted(names)} ({listed(names)}); {whose} has {len(labels)} "
             f"({listed(labels)}): none of the model's is {listed(lost)}",
             hint=map_it + fitting if len(labels) <= len(names) else fitting,
         )

@@ -12,7 +12,7 @@ from obert_edge.host.data.glue import DEFINITIONS, load_glue, load_hub_glue
 from obert_edge.host.data.tables import HUB
 
 #: Every task that :func:`load_task` knows.
-TASK_NAMES = (*DEFINITIONS, "squad", "text", "tokens", "mlm")
+TASK_NAMES = (*DEFINITIONS, "squad", "text", "tokens", "mlm", "embedding")
 #: The columns of task ``text``, unless others are named.
 DEFAULT_TEXT, DEFAULT_LABEL = ("text",), "label"
 
@@ -27,6 +27,7 @@ def load_task(
     label_map: Sequence[str] = (),
     problem_type: Optional[str] = None,
     label_separator: str = "",
+    prompt_names: Sequence[str] = (),
     tune: int = 0,
     needs_labels: bool = True,
 ) -> Task:
@@ -35,18 +36,20 @@ def load_task(
     Args:
         name: a GLUE task (``sst2``, ``mrpc``, ``rte``, ``cola``, ``stsb``, ``qnli``, ``mnli``,
             ``qqp``), ``squad``, ``text`` (classification of your own CSV, TSV or JSON Lines),
-            ``tokens`` (token classification of CoNLL or JSON Lines) or ``mlm`` (masked language modeling
-            of plain text).
+            ``tokens`` (token classification of CoNLL or JSON Lines), ``mlm`` (masked language modeling
+            of plain text) or ``embedding`` (texts, or pairs, for an embedder).
         data: a folder with one file per split, one file, or ``hub:owner/set[:configuration]``
             (``hub:`` alone: the task's own set) for the `datasets` library.
-        text_columns: for ``text``: one column, or two for pairs; default ``text``.
-        label_column: for ``text``: the column of the label.
+        text_columns: for ``text`` and ``embedding``: one column, or two for pairs; default ``text``, and for
+            ``embedding`` what is usual.
+        label_column: for ``text``: the column of the label; for ``embedding``: of the score of a pair.
         labels: for ``text`` and ``tokens``: the class names by id; default: those of the train split.
         label_map: ``MODEL'S NAME=LABEL`` for classes that a model calls otherwise than the data do; see
             :func:`obert_edge.host.data.labels.match_labels`.
         problem_type: for ``text``: ``single_label``, ``multi_label`` or ``regression``; default: what the
             column of the label holds.
         label_separator: for ``text``: what is between several labels of one cell; default: they are a list.
+        prompt_names: for ``embedding``: the model's prompts to put before texts; default: its own.
         tune: rows (``squad``: questions' paragraphs) of train held out as split ``tune``.
         needs_labels: for ``text``: whether rows must have a label; else texts alone will do, ``.txt`` too.
 
@@ -54,9 +57,10 @@ def load_task(
         UsageError: no such task, or it has no such option.
         DataError: the data are missing or wrong; the message names file and line.
     """
+    tables = name == "embedding"
     own = {
-        "--text-column": tuple(text_columns) not in ((), DEFAULT_TEXT),
-        "--label-column": label_column != DEFAULT_LABEL,
+        "--text-column": tuple(text_columns) not in ((), DEFAULT_TEXT) and not tables,
+        "--label-column": label_column != DEFAULT_LABEL and not tables,
         "--label": labels is not None and name != "tokens",
         "--problem-type": problem_type is not None,
         "--label-separator": bool(label_separator),
@@ -66,6 +70,11 @@ def load_task(
         raise UsageError(
             f"task {name!r} has no {given[0]}: its data say where texts and labels are",
             hint="leave the option out, or use task 'text' for a table of your own",
+        )
+    if prompt_names and name in TASK_NAMES and name != "embedding":
+        raise UsageError(
+            f"task {name!r} has no --prompt-name: its models read texts as they are",
+            hint="leave the option out, or use task 'embedding'",
         )
     task = _load(
         name,
@@ -78,6 +87,7 @@ def load_task(
             "labels": labels,
             "problem_type": problem_type,
             "label_separator": label_separator,
+            "prompt_names": tuple(prompt_names),
         },
     )
     if label_map and (not task.labels or task.problem_type == "regression"):
@@ -89,7 +99,7 @@ def load_task(
 
 
 def _load(name: str, source: str, tune: int, needs_labels: bool, own: Dict[str, Any]) -> Task:
-    """Load a task; ``own`` are the options of task ``text``, and ``labels`` also of ``tokens``."""
+    """Load a task; ``own`` are the options of tasks ``text``, ``tokens`` and ``embedding``."""
     if name in DEFINITIONS:
         if source.startswith(HUB):
             return load_hub_glue(name, tune=tune)
@@ -106,11 +116,22 @@ def _load(name: str, source: str, tune: int, needs_labels: bool, own: Dict[str, 
         said = any(own[key] for key in ("labels", "problem_type", "label_separator"))
         columns = own["text_columns"], own["label_column"]
         plain = None if needs_labels or said else load_plain_texts(source, *columns)
-        return plain or load_text(source, tune=tune, **own)
+        told = {key: value for key, value in own.items() if key != "prompt_names"}
+        return plain or load_text(source, tune=tune, **told)
     if name == "tokens":
         from obert_edge.host.data.tokens import load_tokens
 
         return load_tokens(Path(source), labels=own["labels"])
+    if name == "embedding":
+        from obert_edge.host.data.embedding import load_embedding
+
+        return load_embedding(
+            source,
+            text_columns=() if own["text_columns"] == DEFAULT_TEXT else own["text_columns"],
+            score_column=None if own["label_column"] == DEFAULT_LABEL else own["label_column"],
+            prompt_names=own["prompt_names"],
+            tune=tune,
+        )
     if name == "mlm":
         from obert_edge.host.data.masked_lm import load_mlm
 

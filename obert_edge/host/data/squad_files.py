@@ -126,7 +126,7 @@ def describe(splits: Mapping[str, Sequence[Question]]) -> str:
 
 
 def _described(split: str, questions: Sequence[Question]) -> str:
-    said = [f"{len(questions)} questions of {split}"]
+    said = [f"{len(questions)} question{'' if len(questions) == 1 else 's'} of {split}"]
     impossible = sum(question.impossible for question in questions)
     if impossible:
         said.append(f"{impossible} of them impossible")

@@ -78,6 +78,8 @@ _HOMES = {
     "DistillationLoss": "distillation",
     "Teacher": "distillation",
     "distillation_loss": "distillation",
+    "EmbeddingDistillation": "embedding_distillation",
+    "OutputLoss": "output_gradients",
 }
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     from obert_edge.host.pruning.distillation import DistillationLoss as DistillationLoss
     from obert_edge.host.pruning.distillation import Teacher as Teacher
     from obert_edge.host.pruning.distillation import distillation_loss as distillation_loss
+    from obert_edge.host.pruning.embedding_distillation import EmbeddingDistillation as EmbeddingDistillation
     from obert_edge.host.pruning.magnitude import Magnitude as Magnitude
     from obert_edge.host.pruning.masks import Masks as Masks
     from obert_edge.host.pruning.masks import prunable_linears as prunable_linears
@@ -94,6 +97,7 @@ if TYPE_CHECKING:
     from obert_edge.host.pruning.movement import Movement as Movement
     from obert_edge.host.pruning.one_shot import make_criterion as make_criterion
     from obert_edge.host.pruning.one_shot import prune_one_shot as prune_one_shot
+    from obert_edge.host.pruning.output_gradients import OutputLoss as OutputLoss
     from obert_edge.host.pruning.patterns import Pattern as Pattern
     from obert_edge.host.pruning.permutation import permute_channels as permute_channels
     from obert_edge.host.pruning.schedule import CubicSchedule as CubicSchedule

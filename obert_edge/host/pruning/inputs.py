@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
@@ -63,6 +64,7 @@ def input_sums(
     modules = dict(model.named_modules())
     repeated = _repeats_layers(model)
     device = next(model.parameters()).device
+    accepted = inspect.signature(model.forward).parameters
     sums: Dict[str, Tensor] = {}
     tokens = torch.zeros((), device=device)
     seen: List[str] = []
@@ -90,7 +92,7 @@ def input_sums(
             on_device = {key: value.to(device) for key, value in batch.items()}
             attended = _attended(on_device)
             seen.clear()
-            _run(model, on_device, device)
+            _run(model, {key: value for key, value in on_device.items() if key in accepted}, device)
             if progress is not None:
                 progress("inputs", done, len(batches))
     finally:

@@ -3,7 +3,8 @@
 A block ``OUTxIN`` with OUT > 1 takes the same inputs from OUT consecutive units. Which units are
 neighbors is free wherever a permutation of them leaves the model's function as it is: the units between the
 two feed-forward matrices; inside an attention head those of query and key together (they meet in a dot
-product), and those of value together with the inputs of the attention output.
+product), and those of value together with the inputs of the attention output. Queries and keys stay where
+they are if they also meet relative positions that have projections of their own (some models of DeBERTa v2).
 """
 
 from __future__ import annotations
@@ -73,6 +74,9 @@ def permutable_units(model: nn.Module) -> List[Units]:
     modules = architecture.modules
     heads = int(getattr(config, architecture.fields.heads))
     width = int(getattr(config, architecture.fields.hidden)) // heads
+    positions = architecture.relative_positions
+    own = (positions.key, positions.query) if positions is not None else ()
+    paths = {path for path, _ in model.named_modules()}
     found: List[Units] = []
     for path in weights:
         prefix, _, name = path.rpartition(modules.query)
@@ -86,7 +90,9 @@ def permutable_units(model: nn.Module) -> List[Units]:
         output = prefix + modules.attention_output
         offset = 2 * heads * width if modules.is_fused else 0
         for start in range(0, heads * width, width):
-            if architecture.rotary is None:  # which turns pairs of units, each by its own angle
+            # Rotary positions turn pairs of units, each by its own angle; and units of relative positions
+            # with projections of their own meet those of queries and keys as well.
+            if architecture.rotary is None and not any(prefix + name in paths for name in own):
                 found.append(Units(((path, start), (key, start)), None, width))
             if len(weights[value]) == offset + heads * width:  # no head of values is of several of queries
                 found.append(Units(((value, offset + start),), (output, start), width))

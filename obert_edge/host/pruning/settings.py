@@ -77,6 +77,13 @@ class Pruning(CriterionOptions):
     gradients: int = option(
         256, minimum=1, help="m, the mini-batches that gradients or inputs are taken of in a pruning step."
     )
+    gradients_of: Optional[str] = option(
+        None,
+        choices=("labels", "outputs"),
+        absent="labels; task embedding: outputs",
+        help="What the gradients are of: the loss on labels, or the outputs times random vectors, which "
+        "needs no labels (Gauss-Newton).",
+    )
     gradient_batch_size: int = option(
         16,
         minimum=1,
@@ -112,8 +119,9 @@ class Distillation(Settings):
     teacher: Optional[str] = option(
         None,
         path=True,
+        hub=True,
         absent="the stage's own input; in a recipe the fine-tuned model",
-        help="Folder of a fine-tuned model of the task to learn from.",
+        help="Folder of a fine-tuned model of the task to learn from, or its name on a hub.",
     )
     hardness: float = option(
         1.0, minimum=0, maximum=1, help="Share of the teacher's loss: 1 uses no labels, 0 no teacher."
@@ -122,6 +130,12 @@ class Distillation(Settings):
         2.0,
         above=0,
         help="T of the softmax of teacher and student; the oBERT paper has 2 downstream, 5.5 upstream.",
+    )
+    similarities: float = option(
+        1.0,
+        minimum=0,
+        help="Task embedding: weight of the squared difference between the similarities of a batch's texts, "
+        "beside one minus the cosine to the teacher's embedding.",
     )
     hidden_states: float = option(
         0.0,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from obert_edge.errors import UsageError
+from obert_edge.files import no_torn_file
 from obert_edge.host.pruning.criteria import SurgeonOptions
 from obert_edge.host.pruning.criterion import (
     Batch,
@@ -150,8 +151,9 @@ class Surgeon(Criterion):
                     seconds["gradients"] += accumulated - started
                     seconds["saliency"] += time.perf_counter() - accumulated
                     if not last:  # what the last one leaves in memory may stay there
-                        for number, fisher in enumerate(fishers.values()):
-                            fisher.offload(Path(folder) / f"{index}-{number}.f32")
+                        with no_torn_file(Path(folder)):
+                            for number, fisher in enumerate(fishers.values()):
+                                fisher.offload(Path(folder) / f"{index}-{number}.f32")
                     started = time.perf_counter()
                 for what, spent in step.run(target, self.options.rescorings).items():
                     seconds[what] += spent
@@ -289,7 +291,8 @@ def _warn_if_degenerate(facts: FisherFacts) -> None:
         _log.warning(
             "gradients say little: the diagonal of the Fisher matrix (mean %.2g, median over matrices %.2g) "
             "is below the dampening of %.2g in %.0f %% of the matrices, where oBERT chooses as magnitude "
-            "does; use a lower --dampening or --relative-dampening, or a loss that is not at its minimum",
+            "does; use a lower --dampening or --relative-dampening, or a loss that is not at its minimum: "
+            "--gradients-of outputs has none",
             facts.mean_diagonal,
             facts.median_diagonal,
             facts.dampening,

@@ -8,7 +8,7 @@ models call it with float queries, keys and values. It computes the Attention se
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, NamedTuple, Optional, Tuple, cast
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple, cast
 
 import torch
 from torch import nn
@@ -55,6 +55,62 @@ class _Params(NamedTuple):
         return self.query_scale * self.key_scale * self.scaling
 
 
+class Positions(NamedTuple):
+    """What queries and keys are also multiplied with (docs/reference/numerics.md, Attention).
+
+    Attributes:
+        key: float ``[heads, rows, head_dim]``, of queries; None: they are multiplied with nothing.
+        query: the same of keys.
+        row: whole numbers ``[tokens, tokens]``: the row of query i and key j.
+    """
+
+    key: Optional[torch.Tensor]
+    query: Optional[torch.Tensor]
+    row: torch.Tensor
+
+    def scores(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """``query_i . key_row + key_j . query_row``, float ``[batch, heads, tokens, tokens]``.
+
+        Args:
+            query: float ``[batch, heads, tokens, head_dim]``.
+            key: of the same shape.
+        """
+        row = self.row.expand(*query.shape[:2], *self.row.shape)
+        parts = []
+        if self.key is not None:
+            parts.append(torch.matmul(query, self.key.transpose(-1, -2)).gather(-1, row))
+        if self.query is not None:
+            products = torch.matmul(key, self.query.transpose(-1, -2))
+            parts.append(products.gather(-1, row.transpose(-1, -2)).transpose(-1, -2))
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    def gradients(
+        self, to_scores: torch.Tensor, query: torch.Tensor, key: torch.Tensor
+    ) -> Tuple[Any, Any, Any, Any]:
+        """Gradients of :meth:`scores`, of query, key and the two tables; 0 or None where there is no table.
+
+        Args:
+            to_scores: gradient of what it returned.
+            query: as it was given.
+            key: as it was given.
+        """
+        row = self.row.expand_as(to_scores)
+        to_query: Any = 0
+        to_key: Any = 0
+        to_tables: List[Optional[torch.Tensor]] = [None, None]
+        if self.key is not None:
+            products = to_scores.new_zeros((*to_scores.shape[:-1], self.key.shape[1]))
+            products.scatter_add_(-1, row, to_scores)
+            to_query = torch.matmul(products, self.key)
+            to_tables[0] = torch.matmul(products.transpose(-1, -2), query).sum(0)
+        if self.query is not None:
+            products = to_scores.new_zeros((*to_scores.shape[:-1], self.query.shape[1]))
+            products.scatter_add_(-1, row.transpose(-1, -2), to_scores.transpose(-1, -2))
+            to_key = torch.matmul(products, self.query)
+            to_tables[1] = torch.matmul(products.transpose(-1, -2), key).sum(0)
+        return to_query, to_key, to_tables[0], to_tables[1]
+
+
 class _Attention(torch.autograd.Function):
     """Self-attention on 8-bit operands, with forward and backward written by hand.
 
@@ -70,6 +126,9 @@ class _Attention(torch.autograd.Function):
         value: torch.Tensor,
         mask: Optional[torch.Tensor],
         bias: Optional[torch.Tensor],
+        position_key: Optional[torch.Tensor],
+        position_query: Optional[torch.Tensor],
+        row: Optional[torch.Tensor],
         params: _Params,
     ) -> torch.Tensor:
         zero_point = params.query_zero_point
@@ -77,6 +136,12 @@ class _Attention(torch.autograd.Function):
         k = to_codes(key, params.key_scale, -WEIGHT_MAX, WEIGHT_MAX)
         v = to_codes(value, params.value_scale, -WEIGHT_MAX, WEIGHT_MAX)
         scores = torch.matmul(q, k.transpose(-1, -2))  # exact integers
+        positions = None
+        if row is not None:
+            positions = Positions(position_key, position_query, row)
+            # The compiler finds the tables once, and the engine multiplies codes; here values are as exact.
+            beside = positions.scores(q * params.query_scale, k * params.key_scale).mul_(params.scaling)
+            bias = beside if bias is None else beside.add_(bias)
         if bias is not None:
             scores = _add_bias(scores, bias, params)
         if mask is not None:
@@ -90,6 +155,7 @@ class _Attention(torch.autograd.Function):
         torch.mul(context.transpose(1, 2), (inverse_sum * params.value_scale).transpose(1, 2), out=output)
         ctx.save_for_backward(query, key, value, q, k, v, p, dropped, inverse_sum, output)
         ctx.params = params
+        ctx.positions = positions
         return output
 
     @staticmethod
@@ -105,6 +171,12 @@ class _Attention(torch.autograd.Function):
         to_scores.mul_(dropped).addcmul_(p, row, value=-1)
         to_query = torch.matmul(to_scores, k * (params.key_scale * params.scaling))
         to_key = torch.matmul(to_scores.transpose(-1, -2), q * (params.query_scale * params.scaling))
+        to_position_key = to_position_query = None
+        if ctx.positions is not None:
+            more_query, more_key, to_position_key, to_position_query = ctx.positions.gradients(
+                to_scores * params.scaling, q * params.query_scale, k * params.key_scale
+            )
+            to_query, to_key = to_query + more_query, to_key + more_key
         zero_point = params.query_zero_point
         query_bounds = clip_bounds(params.query_scale, -zero_point, 255 - zero_point)
         return (
@@ -113,6 +185,9 @@ class _Attention(torch.autograd.Function):
             pass_unclipped(to_value, value, clip_bounds(params.value_scale, -WEIGHT_MAX, WEIGHT_MAX)),
             None,
             to_scores.sum(0, keepdim=True) if ctx.needs_input_grad[4] else None,
+            to_position_key,
+            to_position_query,
+            None,
             None,
         )
 
@@ -156,6 +231,7 @@ def int8_attention(
     dropout: float = 0.0,
     bias: Optional[torch.Tensor] = None,
     sliding_window: Optional[int] = None,
+    positions: Optional[Positions] = None,
     **_: Any,
 ) -> Tuple[torch.Tensor, None]:
     """Self-attention on 8-bit queries, keys, values and probabilities.
@@ -173,6 +249,7 @@ def int8_attention(
         dropout: probability of dropping a probability (training).
         bias: None, or float ``[1, heads, tokens, tokens]``, added to the scaled scores.
         sliding_window: keys so many tokens from the query, and further, do not count; None: all do.
+        positions: what queries and keys are also multiplied with; None: with each other alone.
 
     Returns:
         Context ``[batch, tokens, heads, head_dim]``, and no attention weights.
@@ -188,9 +265,13 @@ def int8_attention(
     if sliding_window is not None:
         attention_mask = _in_window(attention_mask, sliding_window, query)
     is_bool = attention_mask is not None and attention_mask.dtype == torch.bool
-    if attention_mask is not None and is_bool and (bias is not None or all(quantize)):
+    has_more = bias is not None or positions is not None
+    if attention_mask is not None and is_bool and (has_more or all(quantize)):
         attention_mask = additive_mask(attention_mask)
     if not all(quantize):
+        if positions is not None:
+            beside = positions.scores(query, key) * scaling
+            bias = beside if bias is None else beside + bias
         if bias is not None:
             attention_mask = bias if attention_mask is None else attention_mask + bias
         context = nn.functional.scaled_dot_product_attention(
@@ -208,7 +289,10 @@ def int8_attention(
         module.training,
     )
     with torch.autocast(query.device.type, enabled=False):
-        output = _Attention.apply(query, key, value, attention_mask, bias, params)  # type: ignore[no-untyped-call]
+        tables = (None, None, None) if positions is None else positions
+        output = _Attention.apply(  # type: ignore[no-untyped-call]
+            query, key, value, attention_mask, bias, *tables, params
+        )
     return cast(torch.Tensor, output), None
 
 

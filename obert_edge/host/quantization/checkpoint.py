@@ -134,6 +134,9 @@ def load_quantized(folder: Union[str, Path], model_class: Optional[Any] = None) 
             f"{folder} lacks {len(missing)} weights of a {class_name}, the first is {missing[0]}",
             hint="check that the folder is complete; write it again with `obert-edge quantize`",
         )
+    if missing:
+        # A pooler that was never saved would be random numbers, with a quantizer that nobody observed.
+        getattr(model, model.base_model_prefix, model).pooler = None
     quantize_model(model, record["activations"], record.get("embeddings", EMBEDDINGS[0]))
     expected = {name: quantizer for name, quantizer in quantizers(model).items() if not quantizer.dynamic}
     odd = sorted(set(expected) ^ set(record["sites"]))

@@ -20,6 +20,7 @@ from obert_edge.host.checkpoints.quantization_format import (
 from obert_edge.host.quantization.attention import NAME as ATTENTION
 from obert_edge.host.quantization.attention import AttentionQuantizers
 from obert_edge.host.quantization.biased_attention import BiasedSelfAttention
+from obert_edge.host.quantization.disentangled_attention import DisentangledSelfAttention
 from obert_edge.host.quantization.modules import (
     MODES,
     ActivationQuantizer,
@@ -68,10 +69,10 @@ def quantize_model(model: Any, activations: str = "static", embeddings: str = "i
     architecture = _supported_architecture(model)
     model.float()
     shared = _insert_attention_quantizers(model, architecture, activations == "dynamic")
-    _swap_layers(model, activations == "dynamic", shared, _float_tables(model, architecture))
+    _swap_layers(model, activations == "dynamic", shared, _float_modules(model, architecture))
     swap_activations(model)
     model.get_input_embeddings().int4 = embeddings == INT4
-    if architecture.relative_bias is None:
+    if architecture.relative_bias is None and architecture.relative_positions is None:
         model.set_attn_implementation(ATTENTION)
     for name, quantizer in quantizers(model).items():
         quantizer.name = name
@@ -179,26 +180,44 @@ def _insert_attention_quantizers(
         if projections is not None:
             quantizers = AttentionQuantizers(dynamic=dynamic).to(projections[0].weight.device)
             if architecture.relative_bias is not None:
-                module = _with_bias(model, path, module, architecture)
+                module = _replaced(model, path, _with_bias(module, architecture))
+            if architecture.relative_positions is not None:
+                module = _replaced(model, path, _with_positions(module, architecture))
             module.quantizers = quantizers.train(module.training)
             shared.update((linear, quantizers.input) for linear in projections)
     return shared
 
 
-def _with_bias(model: nn.Module, path: str, module: nn.Module, architecture: Architecture) -> nn.Module:
-    """Put the INT8 twin in the place of a self-attention whose scores have a bias; returns it."""
+def _with_bias(module: nn.Module, architecture: Architecture) -> nn.Module:
+    """The INT8 twin of a self-attention whose scores have a bias."""
     modules = architecture.modules
     output = modules.attention_output[len(modules.attention) + 1 :]
-    twin = BiasedSelfAttention(module, (*modules.projections, output))
+    return BiasedSelfAttention(module, (*modules.projections, output))
+
+
+def _with_positions(module: nn.Module, architecture: Architecture) -> nn.Module:
+    """The INT8 twin of a self-attention whose scores also multiply with relative positions."""
+    positions = architecture.relative_positions
+    assert positions is not None
+    own = (path.rpartition(".")[2] for path in (positions.key, positions.query))
+    return DisentangledSelfAttention(module, architecture.modules.projections, tuple(own))
+
+
+def _replaced(model: nn.Module, path: str, twin: nn.Module) -> nn.Module:
+    """Put a module in the place of another; returns it."""
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, twin)
     return twin
 
 
-def _float_tables(model: nn.Module, architecture: Architecture) -> Set[nn.Module]:
-    """Embeddings that stay float: what they hold is added to scores, as the engine does."""
-    bias = architecture.relative_bias
-    return {module for path, module in model.named_modules() if bias is not None and path.endswith(bias)}
+def _float_modules(model: nn.Module, architecture: Architecture) -> Set[nn.Module]:
+    """Embeddings and linears that stay float: what the compiler makes of them is added to scores."""
+    positions = architecture.relative_positions
+    kept = [architecture.relative_bias]
+    if positions is not None:
+        kept += [positions.table, positions.key, positions.query]
+    ends = tuple(path for path in kept if path is not None)
+    return {module for path, module in model.named_modules() if ends and path.endswith(ends)}
 
 
 def _swap_layers(
@@ -207,12 +226,14 @@ def _swap_layers(
     """Put a quantized twin in the place of every linear and embedding but those that are ``kept``."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
+            if child in kept:
+                continue
             if type(child) is nn.Linear:
                 quantizer = shared.get(child)
                 if quantizer is None:
                     quantizer = ActivationQuantizer(signed=False, dynamic=dynamic).to(child.weight.device)
                 setattr(parent, name, QuantLinear.from_float(child, quantizer))
-            elif type(child) is nn.Embedding and child not in kept:
+            elif type(child) is nn.Embedding:
                 setattr(parent, name, QuantEmbedding.from_float(child))
 
 
@@ -234,9 +255,10 @@ def _widening(module: nn.Module, architecture: Architecture) -> List[nn.Linear]:
 
 
 def _supported_architecture(model: Any) -> Architecture:
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     model_type = getattr(config, "model_type", None)
-    described = {"model_type": model_type, "auto_map": getattr(config, "auto_map", None)}
+    described = {**(config.to_dict() if hasattr(config, "to_dict") else {}), "model_type": model_type}
+    described["auto_map"] = getattr(config, "auto_map", None)
     architecture = architecture_of(described, f"the model ({type(model).__name__})")
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         raise CheckpointError(

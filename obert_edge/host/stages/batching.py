@@ -13,13 +13,19 @@ from torch.utils.data import Dataset, Sampler
 
 from obert_edge.host.data import Answer, Feature
 from obert_edge.host.data.base import IGNORED
+from obert_edge.host.data.embedding import PROMPT_TOKENS
 from obert_edge.host.pruning.distillation import LABEL_KEYS
+from obert_edge.progress import Progress
 
 #: Outputs [batch, tokens], with one value per token; any other output of two axes has one row per sequence.
 _PER_TOKEN = ("start_logits", "end_logits")
 #: Rows of so many batches are sorted by length together: enough for batches of like lengths, few enough that
 #: the order stays random.
 _BATCHES_SORTED_TOGETHER = 50
+
+
+#: From the outputs of a model and the batch they are of to the arrays of answers by name, one row for each.
+AnswerReader = Callable[[Any, Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]]
 
 
 class FeatureDataset(Dataset):  # type: ignore[type-arg]
@@ -137,11 +143,14 @@ def answer_features(
     batch_size: int = 32,
     precision: str = "fp32",
     condense: Optional[Callable[[Feature, Answer], Answer]] = None,
+    read: Optional[AnswerReader] = None,
+    progress: Optional[Progress] = None,
 ) -> List[Answer]:
     """Run a model over features, longest first so that padding is small; answers in feature order.
 
     The model is put in evaluation mode and left as it was found. ``condense`` makes an answer smaller
-    before it is kept; see :meth:`Task.condense`.
+    before it is kept; see :meth:`Task.condense`. ``read`` makes answers of outputs; default: the logits.
+    ``progress`` is told how many features are answered.
     """
     accepted = inspect.signature(model.forward).parameters
     collate = PadCollator(pad_token_id)
@@ -154,23 +163,25 @@ def answer_features(
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             for start in range(0, len(order), batch_size):
                 chosen = order[start : start + batch_size]
-                batch = collate([_inputs(features[i]) for i in chosen])
-                output = model(**{k: v.to(device) for k, v in batch.items() if k in accepted})
-                arrays = _arrays(output)
+                batch = {k: v.to(device) for k, v in collate([_inputs(features[i]) for i in chosen]).items()}
+                output = model(**{k: v for k, v in batch.items() if k in accepted})
+                arrays = _arrays(output if read is None else read(output, batch), "" if read else "logits")
                 for row, index in enumerate(chosen):
                     answer = _unpad(arrays, row, len(features[index]["input_ids"]))
                     answers[index] = condense(features[index], answer) if condense else answer
+                if progress is not None:
+                    progress("answering", start + len(chosen), len(order))
     finally:
         model.train(was_training)
     return [answer for answer in answers if answer is not None]
 
 
 def _inputs(feature: Feature) -> Feature:
-    return {key: feature[key] for key in ("input_ids", "token_type_ids") if key in feature}
+    return {key: feature[key] for key in ("input_ids", "token_type_ids", PROMPT_TOKENS) if key in feature}
 
 
-def _arrays(output: Mapping[str, Any]) -> Dict[str, NDArray[np.float32]]:
-    return {key: value.float().cpu().numpy() for key, value in output.items() if key.endswith("logits")}
+def _arrays(output: Mapping[str, Any], ending: str) -> Dict[str, NDArray[np.float32]]:
+    return {key: value.float().cpu().numpy() for key, value in output.items() if key.endswith(ending)}
 
 
 def _unpad(arrays: Mapping[str, NDArray[np.float32]], row: int, length: int) -> Answer:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from obert_edge.errors import UsageError
 from obert_edge.files import check_apart, check_folder
+from obert_edge.host.data.base import ENCODER
+from obert_edge.host.hub.download import model_folder
 from obert_edge.host.stages.evaluation import evaluate
 from obert_edge.host.stages.folders import remove_work, write_json
 from obert_edge.host.stages.lengths import fitted_to
@@ -17,6 +19,7 @@ from obert_edge.host.stages.recipe import Recipe
 from obert_edge.host.stages.reports import Score, Summary
 from obert_edge.host.stages.runner import check_folder_is_model, check_stage, run_stage, with_length
 from obert_edge.host.stages.stage import RecipeContext
+from obert_edge.progress import shown
 
 if TYPE_CHECKING:
     from obert_edge.host.data import Task
@@ -43,16 +46,19 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
         UsageError: ``<output>`` holds the results of another recipe.
         ObertEdgeError: a stage failed; the stages before it stay.
     """
-    output, current = Path(recipe.output), Path(recipe.model)
+    output, current = Path(recipe.output), model_folder(recipe.model)
     check_folder(output, overwrite=True)
     check_apart(output, current)
     check_folder_is_model(current)
     task = recipe.load_task()
     if progress:
         sys.stderr.write(f"{task.describe()}\n")
-    context = recipe.context(start=recipe.model if has_head(read_config(current), task) else None)
-    _check_stages(recipe, task, context)
+    start = str(current) if has_head(current, read_config(current), task) else None
+    context = recipe.context(start=start)
+    _check_stages(recipe, current, task, context)
     _claim(output, recipe)
+    # Embeddings are scored beside those of the dense model, which everything after it learns from.
+    teacher = current if task.head == ENCODER else None
     scores: List[Score] = []
     for number, (stage, settings) in enumerate(recipe.stages(), start=1):
         result = output / stage.output_name(number)
@@ -62,20 +68,20 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
             told = stage.in_recipe(settings, context)
             run_stage(stage, current, task, result, told, progress=progress)
         if stage.writes_file:
-            if task.labeled and has_head(read_config(current), task):
-                scores.append(_scored(recipe, task, stage.name, result, against=current))
+            if task.labeled and has_head(current, read_config(current), task):
+                scores.append(_scored(recipe, task, stage.name, result, progress, teacher or current))
             continue
         current, context = result, stage.tell_others(context, result)
-        if task.labeled and has_head(read_config(result), task):
-            scores.append(_scored(recipe, task, stage.name, result))
+        if task.labeled and has_head(result, read_config(result), task):
+            scores.append(_scored(recipe, task, stage.name, result, progress, teacher))
     summary = Summary(recipe.to_dict(), scores)
     write_json(output / SUMMARY, summary.to_dict())
     return summary
 
 
-def _check_stages(recipe: Recipe, task: Task, context: RecipeContext) -> None:
+def _check_stages(recipe: Recipe, model: Path, task: Task, context: RecipeContext) -> None:
     """Refuse before the first stage what a later one, or a score, would refuse."""
-    model, learning = Path(recipe.model), None
+    learning = None
     for stage, settings in recipe.stages():
         told = stage.in_recipe(settings, context)
         check_stage(stage, told, task)
@@ -87,7 +93,7 @@ def _check_stages(recipe: Recipe, task: Task, context: RecipeContext) -> None:
     config = read_config(model)
     if learning is not None:  # what comes before it keeps the head
         check_head(model, config, task, new_head=learning.makes_head, quiet=True)
-    elif task.labeled and has_head(config, task):  # which is scored
+    elif task.labeled and has_head(model, config, task):  # which is scored
         check_head(model, config, task, training=False, quiet=True)
 
 
@@ -115,16 +121,20 @@ def _with_defaults(content: Dict[str, Any]) -> Dict[str, Any]:
         return content
 
 
-def _scored(recipe: Recipe, task: Task, stage: str, result: Path, against: Optional[Path] = None) -> Score:
+def _scored(
+    recipe: Recipe, task: Task, stage: str, result: Path, progress: bool, against: Optional[Path] = None
+) -> Score:
     """Score a stage's result once; the score is kept beside it."""
     path = result.parent / f"{result.name}.score.json"
     if not path.is_file():
-        score = evaluate(
-            result,
-            task,
-            split=recipe.task.evaluate,
-            max_length=recipe.task.max_length,
-            against=against,
-        )
+        with shown(progress) as told:
+            score = evaluate(
+                result,
+                task,
+                split=recipe.task.evaluate,
+                max_length=recipe.task.max_length,
+                against=against,
+                progress=told,
+            )
         write_json(path, score.to_dict())
     return Score(**json.loads(path.read_text(encoding="utf-8")), stage=stage)

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, List, Optional, Tuple, Union
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from obert_edge.errors import CheckpointError, UsageError, VerificationError
+from obert_edge.errors import CheckpointError, DataError, UsageError, VerificationError
 from obert_edge.files import atomic_file, check_file
 from obert_edge.host.checkpoints.pytorch import quiet_transformers
-from obert_edge.host.data import Answer, Feature, Task, load_tokenizer
+from obert_edge.host.data import Answer, Feature, Task
 from obert_edge.host.data.base import SEQUENCE_CLASSIFICATION
+from obert_edge.host.data.embedding import EMBEDDING, PROMPT_TOKENS, Embeddings, Prompts
 from obert_edge.host.data.labels import tell
+from obert_edge.host.hub.download import model_folder
 from obert_edge.host.stages.batching import answer_features
 from obert_edge.host.stages.lengths import fitted_to, fitted_within
 from obert_edge.host.stages.models import (
     Head,
+    answer_reader,
     check_head,
     fit_task,
     load_model,
     quantized,
     read_config,
+    task_tokenizer,
 )
 from obert_edge.host.stages.reports import Score
 from obert_edge.host.stages.settings import Rows, Training
+from obert_edge.progress import Progress
+
+if TYPE_CHECKING:
+    from obert_edge.device.runtime.session import Session
 
 
 def evaluate(
@@ -40,12 +48,13 @@ def evaluate(
     against: Optional[Union[str, Path]] = None,
     predictions: Optional[Union[str, Path]] = None,
     threads: Optional[int] = None,
+    progress: Optional[Progress] = None,
 ) -> Score:
     """Score a model on a split of its task.
 
     Args:
-        model: a float model folder, a quantized one (run with fake quantization in PyTorch), or a
-            bundle (run by the engine).
+        model: a float model folder or its name on a hub, a quantized one (run with fake quantization in
+            PyTorch), or a bundle (run by the engine).
         task: from :func:`obert_edge.host.data.load_task`.
         split: the split of the task to score.
         max_length: tokens per feature; default: the task's.
@@ -54,15 +63,18 @@ def evaluate(
         against: another model to compare answers with.
         predictions: JSON Lines file to write ``{"id", "prediction"}`` to.
         threads: of the engine; default: all.
+        progress: told how many features are answered.
 
     Returns:
-        Its metrics; with ``against`` also the share of equal predictions.
+        Its metrics; with ``against`` also the share of equal predictions, or, of embeddings, their mean
+        cosine in percent.
 
     Raises:
         UsageError: no such split, a value out of range, or predictions that cannot be written.
         CheckpointError: the model cannot be used, or is not one of this task.
         BundleError: the bundle cannot be used.
-        DataError: the split has rows without a label.
+        HubError: the model is not on the hub, or that cannot be reached.
+        DataError: the split has rows without a label, or texts alone and there is no other model.
     """
     Rows.check(limit=limit)
     Training.check(max_length=max_length, batch_size=batch_size)
@@ -71,16 +83,25 @@ def evaluate(
     if predictions is not None:
         check_file(Path(predictions))
         _check_replaceable(Path(predictions))
-    fitted = fit_model(model, task, max_length)
+    here, there = model_folder(model), None if against is None else model_folder(against)
+    fitted = fit_model(here, task, max_length)
     # The other one is refused before the first one works.
-    other = None if against is None else fit_model(against, task, max_length)
-    features, answers, kind = _answer(model, fitted, split, max_length, batch_size, limit, threads)
+    other = None if there is None else fit_model(there, task, max_length)
+    features, answers, kind = _answer(here, fitted, split, max_length, batch_size, limit, threads, progress)
     predicted = fitted.predictions(split, features, answers)
-    agreed = None
-    if against is not None and other is not None:
-        theirs = _answer(against, other, split, max_length, batch_size, limit, threads)[:2]
-        agreed = agreement(predicted, other.predictions(split, *theirs))
-    metrics = fitted.score(split, features, answers)
+    metrics, agreed = fitted.score(split, features, answers), None
+    if there is not None and other is not None:
+        theirs = _answer(there, other, split, max_length, batch_size, limit, threads, progress)[:2]
+        if isinstance(fitted, Embeddings):
+            compared = fitted.compare(answers, theirs[1])
+            metrics, agreed = {**metrics, **compared}, compared.get("mean_cosine")
+        else:
+            agreed = agreement(predicted, other.predictions(split, *theirs))
+    if not metrics:
+        raise DataError(
+            f"split {split!r} of task {task.name!r} holds texts alone, which nothing can be scored by",
+            hint="give pairs, or name the dense model with --against",
+        )
     if predictions is not None:
         with atomic_file(Path(predictions)) as path:
             lines = (json.dumps({"id": key, "prediction": value}) for key, value in predicted)
@@ -91,7 +112,7 @@ def evaluate(
         task=task.name,
         split=split,
         n=len(predicted),
-        metric=task.metric,
+        metric=task.metric if task.metric in metrics else next(iter(metrics)),
         metrics=metrics,
         against=None if against is None else str(against),
         agreement=agreed,
@@ -159,7 +180,7 @@ def answer(
     The task that comes first is the one that scores and reads them: it is in the terms of the model's head.
     """
     fitted = fit_model(model, task, max_length)
-    return fitted, *_answer(model, fitted, split, max_length, batch_size, limit, threads)
+    return fitted, *_answer(model, fitted, split, max_length, batch_size, limit, threads, None)
 
 
 def _answer(
@@ -170,12 +191,13 @@ def _answer(
     batch_size: int,
     limit: Optional[int],
     threads: Optional[int],
+    progress: Optional[Progress],
 ) -> Tuple[List[Feature], List[Answer], str]:
     path = Path(model)
     if path.is_file():
-        return _bundle_answers(path, task, split, max_length, batch_size, limit, threads)
+        return _bundle_answers(path, task, split, max_length, batch_size, limit, threads, progress)
     config = read_config(path)
-    features = task.features(split, load_tokenizer(path), max_length=max_length, limit=limit)
+    features = task.features(split, task_tokenizer(path, task), max_length=max_length, limit=limit)
     if quantized(path):
         from obert_edge.host.quantization import load_quantized
 
@@ -189,6 +211,8 @@ def _answer(
         pad_token_id=config.get("pad_token_id") or 0,
         batch_size=batch_size,
         condense=task.condense,
+        read=answer_reader(path, task),
+        progress=progress,
     )
     return features, answers, kind
 
@@ -243,7 +267,10 @@ def _bundle_head(path: Path) -> Tuple[Head, int]:
     with Bundle.open(path, "header") as bundle:
         facts, model = bundle.manifest.task, bundle.manifest.model
     problem = facts.problem_type if facts.type == SEQUENCE_CLASSIFICATION else ""
-    return Head(str(path), facts.type, model.class_name, tuple(facts.labels), problem), model.max_length
+    pools_prompt = not facts.modules or facts.modules[0].type != "pooling" or facts.modules[0].include_prompt
+    prompts = Prompts(facts.prompts, facts.default_prompt_name, pools_prompt, facts.similarity)
+    head = Head(str(path), facts.type, model.class_name, tuple(facts.labels), problem, prompts)
+    return head, model.max_length
 
 
 def _bundle_answers(
@@ -254,6 +281,7 @@ def _bundle_answers(
     batch_size: int,
     limit: Optional[int],
     threads: Optional[int],
+    progress: Optional[Progress],
 ) -> Tuple[List[Feature], List[Answer], str]:
     from obert_edge.bundle.container import TOKENIZER, Bundle
     from obert_edge.device.runtime.session import load
@@ -264,6 +292,8 @@ def _bundle_answers(
     order = sorted(range(len(features)), key=lambda i: -len(features[i]["input_ids"]))
     answers: List[Optional[Answer]] = [None] * len(features)
     with load(path, threads=threads) as session:
+        if isinstance(task, Embeddings):
+            return features, _embeddings(session, features, batch_size), "bundle"
         uses_types = session.manifest.model.type_vocabulary > 1
         for start in range(0, len(order), batch_size):
             chosen = [features[index] for index in order[start : start + batch_size]]
@@ -281,4 +311,29 @@ def _bundle_answers(
                     for key, value in arrays.items()
                 }
                 answers[index] = task.condense(features[index], answer)
+            if progress is not None:
+                progress("answering", start + len(chosen), len(order))
     return features, [answer for answer in answers if answer is not None], "bundle"
+
+
+def _embeddings(session: Session, features: List[Feature], batch_size: int) -> List[Answer]:
+    """What a bundle makes of tokenized texts, by the pipeline that `encode` runs."""
+    from obert_edge.device.pipelines import create_pipeline
+    from obert_edge.device.pipelines.feature_extraction import Embedder
+    from obert_edge.device.tokenizers.tokenizer import Encoding
+
+    embedder = create_pipeline(session.manifest, session.tokenizer, session, {})
+    assert isinstance(embedder, Embedder)
+    order = sorted(range(len(features)), key=lambda i: -len(features[i]["input_ids"]))
+    answers: List[Answer] = [{}] * len(features)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        encodings = [
+            Encoding(features[row]["input_ids"], features[row]["token_type_ids"], [], [], []) for row in rows
+        ]
+        lengths = list(map(len, encodings))
+        skipped = [features[row].get(PROMPT_TOKENS, 0) for row in rows]
+        vectors = embedder.vectors(session.run_encodings(encodings), lengths, skipped)
+        for row, vector in zip(rows, vectors):
+            answers[row] = {EMBEDDING: vector}
+    return answers

@@ -12,7 +12,7 @@ from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import read_config
 from obert_edge.host.checkpoints.tokenizer_files import tokenizer_facts
 from obert_edge.host.data import Task
-from obert_edge.host.data.base import MASKED_LM
+from obert_edge.host.data.base import ENCODER, MASKED_LM
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +42,10 @@ def fitted_to(folder: Path, task: Task, asked: Optional[int]) -> Task:
         CheckpointError: the folder is no model.
     """
     positions = longest_sequence(folder)
+    if task.head == ENCODER:
+        # What an embedder cuts texts to is part of it.
+        config = read_config(Checkpoint.open(Path(folder)), task=ENCODER)
+        return fitted_within(str(folder), task, asked, positions, config.default_length)
     told = tokenizer_facts(Path(folder)).get("model_max_length", positions)
     return fitted_within(str(folder), task, asked, positions, min(positions, told))
 
@@ -64,15 +68,16 @@ def fitted_within(name: str, task: Task, asked: Optional[int], positions: int, u
             f"max_length is {asked}; {name} has positions for {positions} tokens",
             hint=f"use --max-length {positions} or less",
         )
-    if asked is not None or task.default_length <= usual:
+    if asked is not None or (task.default_length <= usual and task.head != ENCODER):
         return task
-    _log.warning(
-        "features are cut to %d tokens, the longest that %s takes; task %s has %d by default",
-        usual,
-        name,
-        task.name,
-        task.default_length,
-    )
+    if task.head != ENCODER:
+        _log.warning(
+            "features are cut to %d tokens, the longest that %s takes; task %s has %d by default",
+            usual,
+            name,
+            task.name,
+            task.default_length,
+        )
     shorter = copy.copy(task)
     shorter.default_length = usual
     return shorter

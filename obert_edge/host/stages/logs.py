@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from obert_edge.errors import ObertEdgeError
 from obert_edge.files import atomic_file
 from obert_edge.host.stages.folders import EVENTS, LOG_FILE
+from obert_edge.progress import Lines
 
 FIELDS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "sparsity", "metric", "seconds")
 _SERIES = ("loss", "learning_rate", "grad_norm", "sparsity", "metric")
@@ -130,7 +131,7 @@ def _event_writer(folder: Path, step: int) -> Any:
 
 
 class ProgressCallback(TrainerCallback):
-    """A bar with loss and time left, on stderr, and one below it within a pruning step."""
+    """Loss and time left on stderr, and how far a pruning step is: bars on a terminal, lines in a log."""
 
     def __init__(self, title: str) -> None:
         from rich.console import Console
@@ -143,6 +144,8 @@ class ProgressCallback(TrainerCallback):
             TimeRemainingColumn,
         )
 
+        console = Console(file=sys.stderr)
+        self._lines = None if console.is_terminal else Lines()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -150,14 +153,19 @@ class ProgressCallback(TrainerCallback):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[loss]}"),
-            console=Console(file=sys.stderr),
+            console=console,
         )
         self._title = title
+        self._loss = ""
         self._task: Any = None
         self._inner: Dict[str, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Show the bar at the step training starts or resumes from."""
+        if self._lines is not None:
+            self._lines.__enter__()
+            self._lines.show(self._title, state.global_step, state.max_steps)
+            return
         self._bar.start()
         self._task = self._bar.add_task(
             self._title, total=state.max_steps, completed=state.global_step, loss=""
@@ -165,6 +173,12 @@ class ProgressCallback(TrainerCallback):
 
     def within_step(self, stage: str, done: int, total: int) -> None:
         """Show how far a pruning step is: a row per part of it, gone when the part is done."""
+        if self._lines is not None:
+            if done < total:
+                self._lines.show(stage, done, total)
+            else:
+                self._lines.drop(stage)
+            return
         if stage not in self._inner:
             self._inner[stage] = self._bar.add_task(f"  {stage}", total=total, loss="")
         self._bar.update(self._inner[stage], completed=done, total=total)
@@ -173,6 +187,9 @@ class ProgressCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Advance."""
+        if self._lines is not None:
+            self._lines.show(self._title, state.global_step, state.max_steps, self._loss)
+            return
         for row in self._inner.values():
             self._bar.remove_task(row)
         self._inner.clear()
@@ -181,7 +198,9 @@ class ProgressCallback(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Show the loss."""
         if logs and "loss" in logs:
-            self._bar.update(self._task, loss=f"loss {float(logs['loss']):.4f}")
+            self._loss = f"loss {float(logs['loss']):.4f}"
+            if self._lines is None:
+                self._bar.update(self._task, loss=self._loss)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the bar."""
@@ -189,4 +208,7 @@ class ProgressCallback(TrainerCallback):
 
     def close(self) -> None:
         """Restore the terminal; also called when training is interrupted."""
-        self._bar.stop()
+        if self._lines is not None:
+            self._lines.__exit__()
+        else:
+            self._bar.stop()

@@ -7,20 +7,28 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, cast
 
 import torch
+from tokenizers import Tokenizer
 from torch import nn
 
 from obert_edge.errors import CheckpointError
 from obert_edge.host.architectures import ARCHITECTURES
 from obert_edge.host.checkpoints.checkpoint import Checkpoint, read_model_config
+from obert_edge.host.checkpoints.model_config import ModelConfig
+from obert_edge.host.checkpoints.model_config import read_config as read_config_of_model
 from obert_edge.host.checkpoints.pytorch import load_pytorch, quiet_transformers
-from obert_edge.host.data import Task
+from obert_edge.host.checkpoints.sentence_embedding import SentenceEmbedding
+from obert_edge.host.checkpoints.sentence_transformers import lowercased
+from obert_edge.host.data import Task, load_tokenizer
 from obert_edge.host.data.base import (
+    ENCODER,
     MASKED_LM,
     QUESTION_ANSWERING,
     SEQUENCE_CLASSIFICATION,
     TOKEN_CLASSIFICATION,
 )
+from obert_edge.host.data.embedding import EMBEDDING, Embeddings, Prompts
 from obert_edge.host.data.labels import is_generic, listed, match_labels, names_of, tell
+from obert_edge.host.stages.batching import AnswerReader
 from obert_edge.host.stages.companions import copy_companions
 
 QUANTIZATION = "quantization.json"
@@ -45,6 +53,7 @@ class Head:
         class_name: what transformers calls it.
         names: the model's own names of the rows of a classification head.
         problem_type: what its labels are, as :attr:`Task.problem_type`; empty: it does not say.
+        prompts: what an embedder puts before texts.
     """
 
     where: str
@@ -52,6 +61,7 @@ class Head:
     class_name: str
     names: Tuple[str, ...] = ()
     problem_type: str = ""
+    prompts: Prompts = Prompts({})
 
     @property
     def problem(self) -> str:
@@ -69,7 +79,7 @@ def head_of(folder: Path, config: Mapping[str, Any]) -> Head:
     kinds = [(_kind(config, name), name) for name in classes]
     kind, class_name = next(
         ((kind, name) for kind, name in kinds if kind is not None),
-        ("encoder", classes[0] if classes else "model without a head"),
+        (ENCODER, classes[0] if classes else "model without a head"),
     )
     if kind not in (SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION):
         return Head(str(folder), kind, class_name)
@@ -98,10 +108,11 @@ def fit_task(head: Head, task: Task) -> Tuple[Task, str]:
     """
     if head.kind != task.head:
         raise CheckpointError(
-            f"{head.where} is a {head.class_name} and has no {task.head} head, which task "
-            f"{task.name!r} needs",
+            f"{head.where} is a {head.class_name} and {_lacks(task)}, which task {task.name!r} needs",
             hint=_other_task(head, task),
         )
+    if isinstance(task, Embeddings):
+        return task.for_embedder(head.prompts, head.where), ""
     note = _check_problem(head, task)
     if not task.labels or task.problem_type == "regression":
         return task.for_head(task.labels), note
@@ -136,9 +147,11 @@ def check_head(
     Raises:
         CheckpointError: the model does not fit.
     """
+    if task.head == ENCODER:
+        return fit_task(_embedder_of(folder, config), task)[0]
     head = head_of(folder, config)
     if head.kind != task.head and new_head:
-        left = "" if head.kind == "encoder" else ", and its own is left out"
+        left = "" if head.kind == ENCODER else ", and its own is left out"
         tell("" if quiet else f"{folder} is a {head.class_name}: it gets a new {task.head} head{left}")
         return task.for_head(task.labels)
     fitted, note = fit_task(head, task)
@@ -171,6 +184,10 @@ def load_model(folder: Path, task: Task, *, seed: int = 42, new_head: bool = Fal
     """
     _refuse_quantized(folder)
     checkpoint = Checkpoint.open(folder)
+    if task.head == ENCODER:
+        if not task.fitted:
+            check_head(folder, checkpoint.config, task)
+        return _load_encoder(checkpoint, "Model")
     head = head_of(folder, checkpoint.config)
     torch.manual_seed(seed)
     if head.kind != task.head and new_head:
@@ -205,11 +222,17 @@ def load_as_it_is(folder: Path) -> nn.Module:
             f"{folder} is a {name}, a head that is not supported; supported are {', '.join(suffixes)}",
             hint="save its encoder alone with save_pretrained",
         )
+    return _load_encoder(checkpoint, suffix)
+
+
+def _load_encoder(checkpoint: Checkpoint, suffix: str) -> nn.Module:
+    """A model that keeps what was saved of it, and gets nothing new."""
     model, missing = load_pytorch(checkpoint, suffix)
     lost = [key for key in missing if "pooler." not in key]
     if lost:
         raise CheckpointError(
-            f"{folder} lacks {len(lost)} weights of a {name}, the first is {lost[0]}",
+            f"{checkpoint.folder} lacks {len(lost)} weights of a {type(model).__name__}, the first is "
+            f"{lost[0]}",
             hint="download the checkpoint again; a converted one must keep transformers' tensor names",
         )
     if missing:
@@ -239,9 +262,58 @@ def save_model(model: nn.Module, source: Path, folder: Path) -> None:
     copy_companions(source, folder)
 
 
-def has_head(config: Mapping[str, Any], task: Task) -> bool:
+def has_head(folder: Path, config: Mapping[str, Any], task: Task) -> bool:
     """Whether the checkpoint was saved with the kind of head the task needs."""
-    return head_of(Path(), config).kind == task.head
+    return (_embedder_of if task.head == ENCODER else head_of)(folder, config).kind == task.head
+
+
+def task_tokenizer(folder: Path, task: Optional[Task]) -> Tokenizer:
+    """The tokenizer of a model folder, which lowercases where an embedder's own settings say so.
+
+    Raises:
+        CheckpointError: there is no tokenizer, or it cannot be read.
+    """
+    tokenizer = load_tokenizer(folder)
+    if task is not None and task.head == ENCODER and embedder_config(folder).sentence.lowercase:
+        tokenizer = Tokenizer.from_str(lowercased(tokenizer.to_str().encode()).decode())
+    return tokenizer
+
+
+def answer_reader(folder: Path, task: Task) -> Optional[AnswerReader]:
+    """What turns the outputs of a folder's model into answers; ``None``: they are its logits.
+
+    Raises:
+        CheckpointError: the folder of an embedder cannot be read.
+    """
+    if task.head != ENCODER:
+        return None
+    embedding = SentenceEmbedding(embedder_config(folder))
+    return lambda outputs, batch: {EMBEDDING: embedding(outputs, batch)}
+
+
+def embedder_config(folder: Path) -> ModelConfig:
+    """The configuration of a model folder as an encoder's, with all that makes an embedding.
+
+    Raises:
+        CheckpointError: it is no encoder's, or something about it is not supported.
+    """
+    return read_config_of_model(Checkpoint.open(Path(folder)), task=ENCODER)
+
+
+def _embedder_of(folder: Path, config: Mapping[str, Any]) -> Head:
+    """The head of a model folder, an encoder where it would be built as one.
+
+    sentence-transformers leaves out the head of a language model that a folder may still name.
+    """
+    head = head_of(folder, config)
+    checkpoint = Checkpoint.open(Path(folder))
+    if head.kind != ENCODER and read_config_of_model(checkpoint).task != ENCODER:
+        return head
+    sentence = embedder_config(folder).sentence
+    prompts = Prompts(
+        sentence.prompts, sentence.default_prompt_name, sentence.include_prompt, sentence.similarity
+    )
+    return Head(str(folder), ENCODER, head.class_name, prompts=prompts)
 
 
 def _refuse_quantized(folder: Path) -> None:
@@ -250,6 +322,10 @@ def _refuse_quantized(folder: Path) -> None:
             f"{folder} is already quantized (it holds {QUANTIZATION})",
             hint="start from the float checkpoint this one was made from",
         )
+
+
+def _lacks(task: Task) -> str:
+    return "no embedder" if task.head == ENCODER else f"has no {task.head} head"
 
 
 def _other_task(head: Head, task: Task) -> str:
@@ -262,9 +338,12 @@ def _other_task(head: Head, task: Task) -> str:
         return (
             "name the task of its head (--task text, or one of GLUE), or use a model fine-tuned on this one"
         )
+    if task.head == ENCODER:
+        return "use a folder of sentence-transformers, or the encoder alone"
     if task.head == MASKED_LM:
         return "use the checkpoint of the pretrained model with its masked-LM head, such as a BertForMaskedLM"
-    return "fine-tune it on the task first (`obert-edge finetune`)"
+    other = ", or name the task of an embedder (--task embedding)" if head.kind == ENCODER else ""
+    return f"fine-tune it on the task first (`obert-edge finetune`){other}"
 
 
 def _check_problem(head: Head, task: Task) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple, Type, Union, cast
 
 from obert_edge.errors import UsageError
+from obert_edge.host.hub.names import PREFIX, hub_name
 from obert_edge.host.options import S, Settings, brief, option, part
 from obert_edge.host.pruning.settings import Distillation, Pruning
 from obert_edge.host.stages.recipe_files import read_yaml
@@ -20,7 +21,7 @@ from obert_edge.host.stages.settings import Quantization, TaskSettings, Training
 from obert_edge.host.stages.stage import RecipeContext, Stage
 from obert_edge.host.stages.stage_build import Build, BuildSettings
 from obert_edge.host.stages.stage_drop import Drop, DropSettings
-from obert_edge.host.stages.stage_finetune import Finetune
+from obert_edge.host.stages.stage_finetune import Finetune, FinetuneSettings
 from obert_edge.host.stages.stage_prune import Prune, PruneSettings
 from obert_edge.host.stages.stage_quantize import Quantize, QuantizeSettings
 from obert_edge.host.stages.stage_transfer import Transfer, TransferSettings
@@ -34,6 +35,7 @@ __all__ = [
     "BuildSettings",
     "Distillation",
     "DropSettings",
+    "FinetuneSettings",
     "PruneSettings",
     "Pruning",
     "Quantization",
@@ -64,11 +66,13 @@ _DEEPEST = 8
 class Recipe(Settings):
     """A compression run."""
 
-    model: str = option(path=True, help="Folder of the checkpoint to start from.")
+    model: str = option(
+        path=True, hub=True, help="Folder of the checkpoint to start from, or its name on a hub."
+    )
     output: str = option(path=True, help="Folder for everything the run makes.")
     task: TaskSettings = part(help="The data.")
     trim: Optional[TrimSettings] = part(None, help="Absent: the whole vocabulary stays.")
-    finetune: Optional[Training] = part(
+    finetune: Optional[FinetuneSettings] = part(
         None, help="How to train the dense model; absent: the model is fine-tuned already."
     )
     drop: Optional[DropSettings] = part(None, help="Absent: all layers stay.")
@@ -131,7 +135,7 @@ class Recipe(Settings):
                 (content.get("task"), "data", data),
             ):
                 if value is not None and isinstance(below, dict):
-                    below[key] = _absolute(value, Path.cwd())
+                    below[key] = _absolute(value, Path.cwd(), key == "model")
             _make_absolute(cls, content, path.parent)
         return cls.from_dict(content)
 
@@ -177,18 +181,19 @@ def _make_absolute(kind: Type[Settings], content: Dict[str, Any], folder: Path) 
         if one.declared.path and isinstance(value, list):
             content[one.name] = [_absolute(str(item), folder) for item in value]
         elif one.declared.path and isinstance(value, str):
-            content[one.name] = _absolute(value, folder)
+            content[one.name] = _absolute(value, folder, one.declared.hub)
     for name, below in kind.parts().items():
         if isinstance(content.get(name), dict):
             _make_absolute(below, content[name], folder)
 
 
-def _absolute(value: str, folder: Path) -> str:
-    """A path beside ``folder``; data on the hub have none."""
-    if value.startswith("hub:"):
+def _absolute(value: str, folder: Path, hub: bool = False) -> str:
+    """A path beside ``folder``; data on the hub have none, nor have models (``hub``) that are not there."""
+    if value.startswith(PREFIX):
         return value
     try:
-        return str((folder / value).resolve())
+        path = (folder / value).resolve()
+        return value if hub and not path.exists() and hub_name(value) is not None else str(path)
     except (OSError, RuntimeError, ValueError) as error:  # a NUL byte, or links that lead in a circle
         raise UsageError(f"{brief(value)} is no path: {error}", hint="name a file or a folder") from error
 

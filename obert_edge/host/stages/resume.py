@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, Iterator, List, Optional
 
 import torch
 from transformers import TrainerCallback
+
+from obert_edge.files import no_torn_file
+from obert_edge.host.stages.folders import is_main_process
 
 CHECKPOINTS = "checkpoints"
 _COMPLETE = "complete"
@@ -33,6 +37,22 @@ class CompleteCheckpoint(TrainerCallback):
         for checkpoint in _all(folder):
             if checkpoint != newest:
                 shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def whole_checkpoints(folder: Path) -> Iterator[None]:
+    """Train within this block: a checkpoint that an error leaves unfinished is removed.
+
+    What was written to its end stays, and a later run goes on from it.
+
+    Raises:
+        ObertEdgeError: there is no room for a checkpoint, or for the logs beside it.
+    """
+    if not is_main_process():
+        yield
+        return
+    with no_torn_file(folder, "checkpoint-*", whole=_COMPLETE):
+        yield
 
 
 def last_complete_checkpoint(folder: Path) -> Optional[Path]:

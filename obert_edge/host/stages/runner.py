@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Union, cast
 
 from obert_edge.errors import CheckpointError, DataError, UsageError
-from obert_edge.files import check_apart, check_file, check_folder
+from obert_edge.files import check_apart, check_folder
 from obert_edge.host.checkpoints.checkpoint import CONFIG, read_model_config
+from obert_edge.host.data.base import ENCODER
+from obert_edge.host.hub.download import model_folder
+from obert_edge.host.hub.source import keep_source
 from obert_edge.host.options import Settings
+from obert_edge.host.packages import require_packages
 from obert_edge.host.stages.companions import transformer_folder
 from obert_edge.host.stages.folders import (
     EVENTS,
@@ -47,7 +50,7 @@ def run_stage(
 
     Args:
         stage: what to do.
-        model: folder of the model it starts from.
+        model: folder of the model it starts from, or its name on a hub.
         task: from :func:`obert_edge.host.data.load_task`; None for a stage that needs none.
         output: the folder, or file, to write.
         settings: what the stage was told.
@@ -61,12 +64,14 @@ def run_stage(
     Raises:
         UsageError: settings do not go together, or the output exists.
         CheckpointError: the model cannot be used.
+        HubError: it is not on the hub, or that cannot be reached.
         DataError: the data cannot be used.
     """
     source, target = Path(model), Path(output)
     Rows.check(limit=limit)
     check_stage(stage, settings, task)
     check_output(stage, source, target, overwrite=overwrite)
+    source = model_folder(source)
     check_folder_is_model(source)
     task = _with_head(stage, settings, source, with_length(settings, source, task))
 
@@ -88,6 +93,7 @@ def run_stage(
     }
     with output_folder(target, overwrite=overwrite) as folder, work_folder(target, identity) as work:
         report = dataclasses.replace(run(folder, work), sparsity=_sparsity(folder))
+        keep_source(source, folder)
         write_json(folder / REPORT, report.to_dict())
         if (work / LOG_FILE).is_file():
             shutil.copyfile(work / LOG_FILE, folder / LOG_FILE)
@@ -101,16 +107,40 @@ def check_stage(stage: Stage[S], settings: S, task: Optional[Task]) -> None:
     """Refuse a stage that cannot do what it was told with the task there is.
 
     Raises:
-        UsageError: it needs a task, or its settings do not go together.
+        UsageError: it needs a task, its settings do not go together, or a package is not installed.
         DataError: it learns from labels, and the task has none.
     """
+    require_packages(f"stage {stage.name}", stage.needed_packages(settings))
     if task is None and stage.needs_task:
         raise UsageError(f"stage {stage.name} needs a task", hint="name one with --task and --data")
     stage.check(settings, task)
+    _check_teacher(settings, task)
     if task is not None and not task.labeled and stage.needs_labels(settings):
         raise DataError(
             f"stage {stage.name} learns from labels, and the rows of task {task.name!r} have none",
             hint="add labels, or prune with --epochs 0 --method wanda, sparsegpt or magnitude",
+        )
+
+
+def _check_teacher(settings: Settings, task: Optional[Task]) -> None:
+    """Refuse to train an embedder on anything but a teacher.
+
+    Raises:
+        UsageError: labels are asked for, or there is nobody to learn from.
+    """
+    training = settings if isinstance(settings, Training) else getattr(settings, "training", None)
+    if task is None or task.head != ENCODER or training is None or training.none:
+        return
+    plan = getattr(settings, "distillation", None)
+    if plan is None:
+        raise UsageError(
+            f"task {task.name!r} has no labels: an embedder learns from a teacher, and there is none",
+            hint="name the dense model with --teacher (in a recipe `distillation: {teacher: ...}`)",
+        )
+    if plan.hardness < 1.0:
+        raise UsageError(
+            f"hardness is {plan.hardness:g}, and task {task.name!r} has no labels to mix in",
+            hint="leave --hardness out",
         )
 
 
@@ -126,14 +156,9 @@ def check_output(stage: Stage[Any], source: Path, target: Path, *, overwrite: bo
         if (source / CONFIG).is_file():  # else it is no model, which is said where it is read
             check_apart(target, source, replaced=overwrite)
         return
-    check_file(target)
-    if target.is_file() and target.suffix != ".oeb" and source.resolve() in target.resolve().parents:
-        raise UsageError(f"the output {target} is a file of the model", hint="name another output")
-    if target.is_file() and target.stat().st_size and not zipfile.is_zipfile(target):
-        raise UsageError(
-            f"the output {target} is there already and is no bundle: it would be lost",
-            hint="name another output, such as one that ends in .oeb",
-        )
+    from obert_edge.host.compiler.build import check_output as check_bundle
+
+    check_bundle(target, source)
 
 
 def check_folder_is_model(source: Path) -> None:
@@ -172,7 +197,9 @@ def _with_head(stage: Stage[S], settings: S, source: Path, task: Optional[Task])
         CheckpointError: the head does not fit.
         DataError: there is one class alone.
     """
-    if task is None or not stage.needs_task or not stage.needs_labels(settings):
+    if task is None or not stage.needs_task:
+        return task
+    if not stage.needs_labels(settings) and task.head != ENCODER:
         return task
     from obert_edge.host.stages.models import check_head
 

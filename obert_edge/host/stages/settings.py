@@ -26,7 +26,8 @@ class TaskSettings(Settings):
     heading: ClassVar[str] = "Task"
 
     name: str = option(
-        flag="--task", help="sst2, mrpc, rte, cola, stsb, qnli, mnli, qqp, squad, text, tokens or mlm."
+        flag="--task",
+        help="sst2, mrpc, rte, cola, stsb, qnli, mnli, qqp, squad, text, tokens, mlm or embedding.",
     )
     data: str = option(path=True, help="Folder or file of the data, or hub:owner/set.")
     evaluate: str = option("dev", help="Split that every stage is scored on.", recipe_only=_NOT_SCORED)
@@ -40,9 +41,13 @@ class TaskSettings(Settings):
         recipe_only=_NOT_SCORED,
     )
     text_columns: Tuple[str, ...] = option(
-        ("text",), flag="--text-column", help="Task text: the column of the text, or two columns for pairs."
+        ("text",),
+        flag="--text-column",
+        help="Tasks text and embedding: the column of the text, or two columns for pairs.",
     )
-    label_column: str = option("label", help="Task text: the column of the label.")
+    label_column: str = option(
+        "label", help="Task text: the column of the label; task embedding: of the score of a pair."
+    )
     labels: Optional[Tuple[str, ...]] = option(
         None,
         flag="--label",
@@ -67,6 +72,14 @@ class TaskSettings(Settings):
         absent="several classes are a list",
         example=";",
         help="Task text: what is between the classes of a text.",
+    )
+    prompt_names: Optional[Tuple[str, ...]] = option(
+        None,
+        flag="--prompt-name",
+        absent="the model's default prompt, if any",
+        example=("query",),
+        help="Task embedding: a prompt of the model to put before every text; of two the first comes before "
+        "the first text of a pair, the second before the second, and single texts have them in turn.",
     )
     rows: Optional[int] = option(
         None,
@@ -98,6 +111,7 @@ class TaskSettings(Settings):
             label_map=self.label_map or (),
             problem_type=self.problem_type,
             label_separator=self.label_separator or "",
+            prompt_names=self.prompt_names or (),
             tune=self.tune,
             needs_labels=needs_labels,
         )

@@ -21,12 +21,15 @@ from typing import (
     Mapping,
     Optional,
     Sequence,
+    Tuple,
     Type,
     TypeVar,
 )
 
 from obert_edge.errors import DataError
+from obert_edge.host.data.base import ENCODER
 from obert_edge.host.options import Settings
+from obert_edge.host.packages import TORCH_PACKAGES, TRAINING_PACKAGES
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, TrainingFigures
 from obert_edge.host.stages.settings import Training
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from obert_edge.host.data import Feature, Task
-    from obert_edge.host.pruning import RewindingLearningRate
+    from obert_edge.host.pruning import OutputLoss, RewindingLearningRate
+    from obert_edge.host.stages.batching import AnswerReader
     from obert_edge.host.stages.logs import ProgressCallback
 
 S = TypeVar("S", bound=Settings)
@@ -124,6 +128,11 @@ class Stage(ABC, Generic[S]):
             UsageError: settings do not go together, or with the task.
         """
 
+    def needed_packages(self, settings: S) -> Tuple[str, ...]:
+        """The optional packages that it cannot do without, with these settings."""
+        training = settings if isinstance(settings, Training) else getattr(settings, "training", None)
+        return TORCH_PACKAGES if training is None or training.none else TRAINING_PACKAGES
+
     def in_recipe(self, settings: S, context: RecipeContext) -> S:
         """The settings with what the other stages of a recipe say."""
         return settings
@@ -187,9 +196,9 @@ class StageRun:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the model."""
-        from obert_edge.host.data import load_tokenizer
+        from obert_edge.host.stages.models import task_tokenizer
 
-        return load_tokenizer(self.source)
+        return task_tokenizer(self.source, self.given_task)
 
     @cached_property
     def pad_token_id(self) -> int:
@@ -233,7 +242,7 @@ class StageRun:
         """
         from obert_edge.host.stages.models import load_as_it_is, load_model
 
-        if self.as_it_is:
+        if self.as_it_is and self.task.head != ENCODER:
             return load_as_it_is(self.source)
         return load_model(self.source, self.task, seed=training.seed, new_head=new_head)
 
@@ -287,9 +296,27 @@ class StageRun:
             callbacks=callbacks,
             log_extra=log_extra,
             augment=self.task.augment,
-            score=make_score(self.task, self.tokenizer, training, self.pad_token_id),
+            score=make_score(self.task, self.tokenizer, training, self.pad_token_id, self._answers),
             bar=self.bar,
         )
+
+    @property
+    def output_loss(self) -> OutputLoss:
+        """Gradients of what the model gives, for a stage that has no labels to take them of."""
+        from obert_edge.host.pruning import OutputLoss
+
+        if self.task.head != ENCODER:
+            return OutputLoss()
+        from obert_edge.host.checkpoints.sentence_embedding import SentenceEmbedding
+
+        return OutputLoss(SentenceEmbedding.of(self.source).compared)
+
+    @property
+    def _answers(self) -> Optional[AnswerReader]:
+        """What turns a model's outputs into answers; None: they are its logits."""
+        from obert_edge.host.stages.models import answer_reader
+
+        return answer_reader(self.source, self.task)
 
     def save(self, network: nn.Module) -> None:
         """Write a float model with what goes with it and the report of its zeros."""

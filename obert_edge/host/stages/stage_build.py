@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Optional, Tuple
 
 from obert_edge.host.checkpoints.quantization_format import ACTIVATIONS, EMBEDDINGS
 from obert_edge.host.options import Settings, option
@@ -82,6 +82,10 @@ class BuildSettings(Settings):
         example=0.9,
         help="Refuse a bundle that gives a smaller share of the model's answers.",
     )
+    card: bool = option(
+        True,
+        help="Write a model card beside the bundle, its name with .md behind, unless one of yours is there.",
+    )
     sign: Optional[str] = option(
         None, path=True, absent="not signed", help="Private key to sign the bundle with, as `keygen` makes."
     )
@@ -111,6 +115,10 @@ class Build(Stage[BuildSettings]):
         """See :meth:`Stage.check`; a key that cannot sign is refused before anything is trained."""
         if settings.sign is not None:
             read_signer(settings.sign)
+
+    def needed_packages(self, settings: BuildSettings) -> Tuple[str, ...]:
+        """Torch only calibrates and measures, and is asked for where that is due."""
+        return ("safetensors",)
 
     def output_name(self, number: int) -> str:
         """A recipe has one bundle."""
@@ -146,6 +154,7 @@ class Build(Stage[BuildSettings]):
                 activations=settings.activations,
                 min_cosine=settings.min_cosine,
                 min_agreement=settings.min_agreement,
+                card=settings.card,
                 sign=settings.sign,
                 progress=None
                 if progress is None

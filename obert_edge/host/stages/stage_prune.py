@@ -6,9 +6,11 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
+from obert_edge.errors import UsageError
 from obert_edge.files import atomic_file
+from obert_edge.host.data.base import ENCODER
 from obert_edge.host.options import part
 from obert_edge.host.pruning.criteria import CRITERIA, options_of
 from obert_edge.host.pruning.patterns import Pattern
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from obert_edge.host.data import Feature, Task
     from obert_edge.host.pruning import Criterion
+    from obert_edge.host.pruning.criterion import LossFunction
 
 #: What the channel permutation kept, for the report of a run that goes on after it.
 _PERMUTATION = "channel_permutation.json"
@@ -75,16 +78,34 @@ class Prune(Stage[PruneSettings]):
     settings = PruneSettings
 
     def needs_labels(self, settings: PruneSettings) -> bool:
-        """Some methods look at weights or inputs alone."""
-        return not settings.training.none or CRITERIA[settings.method].needs_labels
+        """Some methods look at weights or inputs alone, and gradients may be those of the outputs."""
+        labels = CRITERIA[settings.method].needs_labels and settings.gradients_of != "outputs"
+        return not settings.training.none or labels
 
     def check(self, settings: PruneSettings, task: Optional[Task]) -> None:
-        """The pattern must be one."""
+        """The pattern must be one, and gradients those of something there is."""
         Pattern.parse(settings.pattern)
+        if settings.gradients_of == "labels" and task is not None and task.head == ENCODER:
+            raise UsageError(
+                f"gradients_of is labels, and task {task.name!r} has none",
+                hint="use outputs, or leave it out",
+            )
+        if settings.gradients_of == "outputs" and settings.method != "obert":
+            raise UsageError(
+                f"gradients_of is outputs, which method {settings.method} takes no gradients of",
+                hint="use --method obert, or leave --gradients-of out",
+            )
+
+    def needed_packages(self, settings: PruneSettings) -> Tuple[str, ...]:
+        """Permuting channels solves assignments with scipy."""
+        needed = super().needed_packages(settings)
+        return (*needed, "scipy") if settings.channel_permutation else needed
 
     def in_recipe(self, settings: PruneSettings, context: RecipeContext) -> PruneSettings:
         """The recipe's own dense model is the teacher, unless another is named."""
-        return dataclasses.replace(settings, distillation=settings.distillation.with_teacher(context.dense))
+        return dataclasses.replace(
+            settings, distillation=settings.distillation.with_teacher(context.dense or context.start)
+        )
 
     def plan(self, settings: PruneSettings, rows: Callable[[Training], int]) -> PlannedStage:
         """See :meth:`Stage.plan`."""
@@ -209,6 +230,7 @@ def _permute(
                 pattern=Pattern.parse(settings.pattern),
                 sparsity=settings.sparsity,
                 surgeon=criterion,
+                loss_fn=_loss(run, settings),
                 progress=progress,
             )
         with atomic_file(record) as path:
@@ -228,13 +250,14 @@ def _prune_at_once(
     with shown(run.progress) as progress:
         report = prune_one_shot(
             network,
-            inputs_alone(network, batches) if run.as_it_is else batches,
+            batches if CRITERIA[settings.method].needs_labels else inputs_alone(network, batches),
             masks=Masks.all_kept(network) if settings.training.dense else None,
             sparsity=settings.sparsity,
             pattern=settings.pattern,
             criterion=criterion,
             scope=settings.scope,
             gradients=settings.gradients,
+            loss_fn=_loss(run, settings),
             progress=progress,
         )
     return PruneFigures(report.sparsity, [report.to_dict()])
@@ -256,6 +279,7 @@ def _prune_gradually(
         scope=settings.scope,
         gradients=settings.gradients,
         gradient_batch_size=settings.gradient_batch_size,
+        loss_fn=_loss(run, settings),
         seed=training.seed,
         keep_zeros=not training.dense,
         progress=run.bar.within_step if run.bar else None,
@@ -270,6 +294,12 @@ def _prune_gradually(
         log_extra=lambda: {"sparsity": callback.masks.sparsity if callback.masks else 0.0},
     )
     return PruneFigures(settings.sparsity, callback.history, training=figures)
+
+
+def _loss(run: StageRun, settings: PruneSettings) -> Optional[LossFunction]:
+    """What gradients are taken of; None: the model's own loss on labels."""
+    asked = settings.gradients_of or ("outputs" if run.task.head == ENCODER else "labels")
+    return run.output_loss if asked == "outputs" else None
 
 
 def _gradient_batches(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from obert_edge.errors import UsageError
 from obert_edge.host.checkpoints.quantization_format import EMBEDDINGS
 from obert_edge.host.options import part
+from obert_edge.host.packages import TORCH_PACKAGES
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Quantization, Training
@@ -86,6 +87,10 @@ class Quantize(Stage[QuantizeSettings]):
             embeddings=settings.embeddings or context.embeddings,
             distillation=settings.distillation.with_teacher(context.dense or context.start),
         )
+
+    def needed_packages(self, settings: QuantizeSettings) -> Tuple[str, ...]:
+        """Calibrating trains nothing."""
+        return super().needed_packages(settings) if settings.qat else TORCH_PACKAGES
 
     def plan(self, settings: QuantizeSettings, rows: Callable[[Training], int]) -> PlannedStage:
         """See :meth:`Stage.plan`."""

@@ -158,7 +158,7 @@ class Trim(Stage[TrimSettings]):
             counts,
             minimum=settings.min_count,
             keep=settings.keep,
-            required=_required(checkpoint.config, config),
+            required=_required(checkpoint.config, config) | _of_prompts(run, config),
         )
         trimmed = trim_tokenizer(description, choice.ids)
         _write_tokenizer(source, run.output, trimmed, choice.ids)
@@ -267,6 +267,13 @@ def _required(raw: Mapping[str, Any], config: ModelConfig) -> Set[int]:
     if config.architecture.positions_after_padding:
         ids |= set(range(config.pad_id + 1))
     return ids
+
+
+def _of_prompts(run: StageRun, config: ModelConfig) -> Set[int]:
+    """Ids of the prompts of an embedder, which stand before texts that nobody has counted."""
+    prompts = list(config.sentence.prompts.values())
+    encodings = run.tokenizer.encode_batch(prompts, add_special_tokens=False) if prompts else []
+    return {id_ for encoding in encodings for id_ in encoding.ids}
 
 
 def _compact(description: Mapping[str, Any]) -> str:

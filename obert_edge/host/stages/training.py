@@ -5,7 +5,20 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, cast
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+    cast,
+)
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +26,17 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from obert_edge.errors import CheckpointError, ObertEdgeError, UsageError
+from obert_edge.files import check_room
 from obert_edge.host.checkpoints.pytorch import quiet_transformers
+from obert_edge.host.checkpoints.sentence_embedding import SentenceEmbedding
 from obert_edge.host.data import Feature, Task
-from obert_edge.host.data.base import IGNORED
+from obert_edge.host.data.base import ENCODER, IGNORED
 from obert_edge.host.data.labels import listed
-from obert_edge.host.pruning import DistillationLoss, RewindingLearningRate
+from obert_edge.host.hub.download import model_folder
+from obert_edge.host.pruning import DistillationLoss, EmbeddingDistillation, RewindingLearningRate
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.batching import (
+    AnswerReader,
     FeatureDataset,
     LengthGroupedSampler,
     PadCollator,
@@ -29,9 +46,18 @@ from obert_edge.host.stages.lengths import longest_sequence
 from obert_edge.host.stages.logs import LogCallback, ProgressCallback
 from obert_edge.host.stages.models import check_head, has_head, load_model, read_config
 from obert_edge.host.stages.reports import TrainingFigures
-from obert_edge.host.stages.resume import CHECKPOINTS, CompleteCheckpoint, last_complete_checkpoint, step_of
+from obert_edge.host.stages.resume import (
+    CHECKPOINTS,
+    CompleteCheckpoint,
+    last_complete_checkpoint,
+    step_of,
+    whole_checkpoints,
+)
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.timing import total_steps
+
+#: What a teacher's answers are learned by.
+Learned = Union[DistillationLoss, EmbeddingDistillation]
 
 #: Rows that a score during training looks at, at most.
 _SCORED_ROWS = 1000
@@ -73,7 +99,7 @@ class StageTrainer(Trainer):
     def __init__(
         self,
         *args: Any,
-        distillation: Optional[DistillationLoss] = None,
+        distillation: Optional[Learned] = None,
         rates: Optional[RewindingLearningRate] = None,
         **kwargs: Any,
     ) -> None:
@@ -196,7 +222,7 @@ def train(
     options: Training,
     work: Path,
     *,
-    distillation: Optional[DistillationLoss] = None,
+    distillation: Optional[Learned] = None,
     rates: Optional[RewindingLearningRate] = None,
     pad_token_id: int = 0,
     callbacks: Sequence[TrainerCallback] = (),
@@ -228,6 +254,7 @@ def train(
 
     Raises:
         UsageError: ``fp16`` without a GPU.
+        ObertEdgeError: the disk has no room for a checkpoint.
     """
     if options.precision == "fp16" and not torch.cuda.is_available():
         raise UsageError("precision fp16 needs a GPU, and there is none", hint="use bf16 or fp32")
@@ -257,6 +284,8 @@ def train(
         dataloader_num_workers=0,
         use_cpu=not torch.cuda.is_available(),
         label_names=["labels", "start_positions", "end_positions"],
+        # What the loss of embeddings needs beside the model's inputs; it hands the model only these.
+        remove_unused_columns=not isinstance(distillation, EmbeddingDistillation),
     )
     log = LogCallback(work, log_extra, score, options.evaluate_steps)
     shown: List[TrainerCallback] = [bar] if bar else []
@@ -276,13 +305,19 @@ def train(
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     try:
-        with flushed_denormals(), training_mode(model, options), quiet_transformers():
+        with (
+            whole_checkpoints(work / CHECKPOINTS),
+            contextlib.closing(log),
+            flushed_denormals(),
+            training_mode(model, options),
+            quiet_transformers(),
+        ):
             if last is not None and step_of(last) >= steps:
                 trainer.take(last)
             else:
+                check_room(work, "a checkpoint", checkpoint_bytes(model))
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
-        log.close()
         if bar:
             bar.close()
         if options.gradient_checkpointing:
@@ -299,12 +334,32 @@ def train(
     )
 
 
+def checkpoint_bytes(model: nn.Module) -> int:
+    """About what a checkpoint takes: the weights, and Adam's two moments of those that are trained."""
+    return sum(
+        parameter.numel() * parameter.element_size() * (3 if parameter.requires_grad else 1)
+        for parameter in model.parameters()
+    )
+
+
 def make_score(
-    task: Task, tokenizer: Any, options: Training, pad_token_id: int
+    task: Task,
+    tokenizer: Any,
+    options: Training,
+    pad_token_id: int,
+    read: Optional[AnswerReader] = None,
 ) -> Optional[Callable[[nn.Module], float]]:
-    """The task's deciding metric on split ``tune``, else ``dev``; None: none was asked for."""
+    """The task's deciding metric on split ``tune``, else ``dev``; None: none was asked for, or there is none.
+
+    Args:
+        task: in the terms of the model's head.
+        tokenizer: the model's.
+        options: how often, and the size of batches.
+        pad_token_id: of the tokenizer.
+        read: see :func:`answer_features`.
+    """
     split = next((name for name in ("tune", "dev") if name in task.splits), None)
-    if options.evaluate_steps is None or split is None:
+    if options.evaluate_steps is None or split is None or not task.scores(split):
         return None
     features = task.features(split, tokenizer, max_length=options.max_length, limit=_SCORED_ROWS)
 
@@ -315,6 +370,7 @@ def make_score(
             pad_token_id=pad_token_id,
             batch_size=options.batch_size,
             condense=task.condense,
+            read=read,
         )
         return task.score(split, features, answers)[task.metric]
 
@@ -327,7 +383,7 @@ def make_distillation(
     task: Task,
     layers: Optional[Sequence[int]] = None,
     max_length: Optional[int] = None,
-) -> Optional[DistillationLoss]:
+) -> Optional[Learned]:
     """The loss against a teacher, or ``None`` when ``plan`` gives it no weight.
 
     Args:
@@ -343,11 +399,12 @@ def make_distillation(
     """
     if plan.none:
         return None
-    folder = Path(plan.teacher) if plan.teacher is not None else source
+    folder = model_folder(plan.teacher) if plan.teacher is not None else source
     theirs, ours = read_config(folder), read_config(source)
-    if not has_head(theirs, task):
+    if not has_head(folder, theirs, task):
+        head = "is no embedder" if task.head == ENCODER else f"has no {task.head} head"
         raise CheckpointError(
-            f"the teacher {folder} has no {task.head} head to learn from",
+            f"the teacher {folder} {head} to learn from",
             hint="fine-tune it first (`obert-edge finetune`), name another --teacher, or set --hardness 0",
         )
     if plan.teacher is not None:
@@ -365,6 +422,16 @@ def make_distillation(
             hint=f"use --max-length {longest} or less, or another teacher",
         )
     teacher: Any = load_model(folder, task)
+    if task.head == ENCODER:
+        ours_read, theirs_read = (SentenceEmbedding.of(place) for place in (source, folder))
+        return EmbeddingDistillation(
+            teacher,
+            ours_read.compared,
+            read_teacher=theirs_read.compared,
+            similarities=plan.similarities,
+            hidden_states=plan.hidden_states,
+            layers=layers,
+        )
     if len(task.classes) != teacher.config.num_labels and task.classes:
         raise CheckpointError(
             f"the teacher {folder} has {teacher.config.num_labels} classes, the model to train "

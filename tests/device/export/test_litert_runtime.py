@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from obert_edge.bundle.capsule import MAGIC
 from obert_edge.bundle.container import Bundle
 from obert_edge.device.export import litert_runtime
 from obert_edge.device.export.litert_models import write_encoder_tflite
@@ -121,8 +121,47 @@ def test_the_model_may_be_given_as_bytes(runtime, written, classifier):
     assert interpreter.get_tensor(output["index"]).tobytes() == expected
 
 
-def test_the_weights_of_a_mapped_file_are_used_in_place(written, classifier):
-    assert written(classifier).read_bytes().index(MAGIC) % 64 == 0
+#: Runs a file through LiteRT, lets the test overwrite it, and runs again. A crash would be this process's.
+PROGRAM = """
+import sys
+from pathlib import Path
+import numpy as np
+from obert_edge.device.export.litert_runtime import interpret, load_delegate, load_tflite
+
+path, how = Path(sys.argv[1]), sys.argv[2]
+run = interpret(path, 1, [load_delegate()]) if how == "mapped" else load_tflite(path, threads=2)
+ids = np.arange(1, 17, dtype=np.int32).reshape(2, 8)
+before = run(ids, np.ones_like(ids), np.zeros_like(ids))[0].tobytes()
+print("loaded", flush=True)
+sys.stdin.readline()
+for _ in range(3):
+    assert run(ids, np.ones_like(ids), np.zeros_like(ids))[0].tobytes() == before, "other answers"
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("loader", ["mapped", "load_tflite"])
+@pytest.mark.parametrize("how", ["truncated", "ones"])
+def test_a_file_that_is_overwritten_under_a_loaded_model_changes_nothing(
+    runtime, written, classifier, tmp_path, loader, how
+):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(written(classifier).read_bytes())
+    words = [sys.executable, "-c", PROGRAM, str(path), loader]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line == "loaded\n", process.communicate()[1]
+        size = path.stat().st_size
+        with path.open("r+b") as stream:
+            if how == "truncated":
+                stream.truncate(4096)
+            else:
+                stream.write(b"\xff" * size)
+        out, err = process.communicate("go\n", timeout=60)
+    assert (process.returncode, out) == (0, "done\n"), err
 
 
 def test_every_kernel_gives_the_same_bits(runtime, written, classifier):

@@ -7,6 +7,7 @@ import pytest
 
 from obert_edge.bundle.manifest import SIMILARITIES, TaskFacts
 from obert_edge.device.pipelines.ranking import DOCUMENT_PROMPTS, prompt_for, ranked, similarities
+from obert_edge.errors import InputError
 
 QUERY = np.array([3.0, 4.0], np.float32)
 DOCUMENTS = np.array([[3.0, 4.0], [4.0, -3.0], [0.0, 0.0]], np.float32)
@@ -48,3 +49,17 @@ def test_the_prompt_of_documents_has_several_names():
     task = TaskFacts("encoder", prompts={"corpus": "c", "passage": "p"})
     assert prompt_for(task, DOCUMENT_PROMPTS) == "passage"
     assert prompt_for(TaskFacts("encoder"), DOCUMENT_PROMPTS) is None
+
+
+@pytest.mark.parametrize("name", ["", *SIMILARITIES])
+def test_embeddings_of_different_widths_are_refused(name):
+    with pytest.raises(InputError, match="the embeddings have 2 and 3 channels"):
+        similarities(name, QUERY, np.ones((4, 3)))
+
+
+@pytest.mark.parametrize(
+    "odd", [np.ones((2, 2, 2)), np.float32(1), np.array(["a", "b"]), np.array([[1], None], object)]
+)
+def test_what_is_no_embedding_is_refused(odd):
+    with pytest.raises(InputError, match=r"the right embeddings are .*; expected numbers"):
+        similarities("cosine", QUERY, odd)

@@ -96,3 +96,17 @@ def test_a_constant_that_two_ops_share_is_counted_once(opened, classifier):
     twice = dataclasses.replace(program, ops=[*program.ops, *program.ops])
     again = part_bytes(twice, facts["member_bytes"], facts["bytes"])
     assert again == facts["part_bytes"]
+
+
+def test_layers_of_one_cause_share_a_warning_with_their_count(opened):
+    """A dense model of twelve layers has 73 such layers."""
+    program, manifest = opened
+    dense = with_linears(
+        manifest, sparsity=0.38, cost=100.0, dense_cost=100.0, sparse_format="ROW_GATHER_4", sparse_cost=124.0
+    )
+    found = estimate(program, dense)
+    warned = [linear for linear in found.linears if linear.warning]
+    assert len(warned) > 2
+    first, *rest = found.warnings
+    assert first.startswith(f"{len(warned)} linears are faster dense, such as {warned[0].name}: 38 % sparse")
+    assert len(rest) == 1 and rest[0].startswith("the whole model")

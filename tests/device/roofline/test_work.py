@@ -22,7 +22,7 @@ from obert_edge.device.roofline.bound import Bound, bound_of, bound_of_units
 from obert_edge.device.roofline.peaks import Peaks
 from obert_edge.device.roofline.profile import Profile
 from obert_edge.device.roofline.work import WORK, Work, const_bytes, weight_bytes, work_of
-from tests.engine.models import EncoderBuilder
+from tests.engine.models import HIDDEN, EncoderBuilder
 
 PEAKS = Peaks(
     multiply_add=100,
@@ -71,6 +71,14 @@ def test_attention_grows_with_the_square_of_each_sequence_alone(program):
     assert two.multiply_adds == 2 * one.multiply_adds
     assert work_of(program, op, [64]).multiply_adds == 4 * one.multiply_adds
     assert one.multiply_adds == 2 * 32 * 32 * op.heads * op.head_dim
+
+
+def test_position_tables_are_two_products_more_and_read_once():
+    plain, more = (EncoderBuilder(layers=1, positions=rows).program for rows in (0, 63))
+    works = [work_of(one, ops_of(one, Attention)[0], [32]) for one in (plain, more)]
+    assert works[1].multiply_adds == 2 * works[0].multiply_adds
+    assert works[1].l1 > works[0].l1
+    assert works[1].memory >= 2 * 63 * HIDDEN > works[0].memory == 0
 
 
 def test_every_op_has_work(program):
@@ -143,3 +151,10 @@ def test_a_profile_gives_each_op_its_part_of_the_bound(program):
     unknown = Profile.from_nanoseconds(program, times.tolist(), [32])
     assert all(op.bound == "" for op in unknown.ops)
     assert "of bound" in unknown.to_text(plain=True)
+
+
+def test_a_linear_without_channels_has_no_work(program):
+    """As a damaged program has it, which `inspect` still describes."""
+    for linear in ops_of(program, Linear):
+        none = dataclasses.replace(linear, k=0)
+        assert work_of(program, none, [7]).l2 >= 0

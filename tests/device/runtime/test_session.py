@@ -190,7 +190,7 @@ def test_a_closed_session_says_so(classifier):
         opened.run(ids(1, 4))
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5])
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, 1025, 2**32 + 1])
 def test_threads_must_be_a_positive_whole_number(classifier, threads):
     with pytest.raises(UsageError, match="threads"):
         obert_edge.load(classifier, threads=threads)
@@ -239,3 +239,12 @@ def test_arrays_at_an_odd_address_are_copied_before_the_engine_reads_them(sessio
     assert all(array.flags.aligned for array in (_integers(odd, "input_ids"), _as_int32("ids", odd)))
     for name, expected in session.run(tokens).items():
         np.testing.assert_array_equal(session.run(odd, np.ones_like(odd))[name], expected)
+
+
+def test_trimming_gives_memory_back_and_keeps_the_bits(session):
+    tokens = ids(3, 20)
+    expected = {name: values.tobytes() for name, values in session.run(tokens).items()}
+    assert session.arena_bytes > 0
+    session.trim()
+    assert session.arena_bytes == 0
+    assert {name: values.tobytes() for name, values in session.run(tokens).items()} == expected

@@ -230,6 +230,17 @@ def deberta() -> Tokenizer:
     )
 
 
+def deberta_v2() -> Tokenizer:
+    """As transformers makes it of SentencePiece's vocabulary."""
+    from transformers import DebertaV2Tokenizer
+
+    pieces = json.loads(deberta().to_str())["model"]["vocab"][len(SPECIAL) :]
+    special = [(token, 0.0) for token in ("[PAD]", "[CLS]", "[SEP]", "[UNK]")]
+    vocabulary = [*special, *((piece, score) for piece, score in pieces), ("[MASK]", 0.0)]
+    made = DebertaV2Tokenizer(vocab=vocabulary)
+    return Tokenizer.from_str(made.backend_tokenizer.to_str())
+
+
 def albert() -> Tokenizer:
     return _unigram(
         normalizers.Sequence(
@@ -293,6 +304,7 @@ FAMILIES: dict[str, Callable[[], Tokenizer]] = {
     "xlm-roberta": xlm_roberta,
     "camembert": camembert,
     "deberta": deberta,
+    "deberta-v2": deberta_v2,
     "albert": albert,
     "byte-unigram": byte_unigram,
     "word-level": word_level,

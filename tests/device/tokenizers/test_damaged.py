@@ -110,3 +110,20 @@ def test_parts_of_parts_that_are_no_sequence_are_no_parts(use: Callable[[Tokeniz
     except ObertEdgeError:
         pytest.fail("an unknown field is no reason to refuse a tokenizer")
     use(tokenizer)
+
+
+@pytest.mark.parametrize("part", ["normalizer", "pre_tokenizer", "post_processor", "decoder", "model"])
+def test_a_message_does_not_repeat_what_is_long(part: str) -> None:
+    """A type may be anything that JSON has, such as a table of 300 kB that another program put there."""
+    for value in ("x" * 300_000, ["x" * 300_000], {"String": "x" * 300_000}):
+        try:
+            Tokenizer(changed("bert-uncased", {"type": value}, part), "python")
+        except ObertEdgeError as error:
+            assert len(str(error)) < 2000
+
+
+def test_a_regular_expression_is_not_repeated_when_it_is_long() -> None:
+    pattern = {"type": "Split", "pattern": {"Regex": "(?" + "x" * 300_000}, "behavior": "Isolated"}
+    with pytest.raises(ObertEdgeError) as caught:
+        Tokenizer(changed("bert-uncased", {**pattern, "invert": False}, "pre_tokenizer"), "python")
+    assert len(str(caught.value)) < 2000

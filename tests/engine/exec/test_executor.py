@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import os
 import time
+from pathlib import Path
 from typing import List
 
 import numpy as np
@@ -136,6 +138,60 @@ def test_a_batch_gives_what_its_sequences_give_alone(
         together = model.run(batch)
         alone = [np.concatenate(parts) for parts in zip(*(model.run(part) for part in split(batch)))]
     assert same_bits(together, alone)
+
+
+#: After so many runs in a row that took less than one part in so many of the arena, the rest is given back.
+RUNS, TIMES = 64, 4
+
+
+def resident() -> int:
+    """Bytes of this process that lie in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_the_arena_shrinks_after_a_batch_much_larger_than_all_that_follow(library: Library) -> None:
+    builder = EncoderBuilder()
+    with library.open(builder.program.to_bytes(), builder.weights, threads=2) as model:
+        small = model.run(batch_of([150] * 4))
+        needed = model.arena_bytes
+        model.run(batch_of([150] * 400))
+        before, held = resident(), model.arena_bytes
+        assert held > 10 * needed
+        for _ in range(RUNS - 1):
+            assert same_bits(model.run(batch_of([150] * 4)), small)
+        assert model.arena_bytes == held
+        assert same_bits(model.run(batch_of([150] * 4)), small)
+        assert needed <= model.arena_bytes < held / TIMES
+        assert before - resident() > (held - model.arena_bytes) / 2
+        for lengths in ([150] * 30, [7, 130, 64, 1], [150] * 400):
+            alone = run(library, batch_of(lengths))
+            assert same_bits(model.run(batch_of(lengths)), alone)
+
+
+def test_the_arena_keeps_what_a_quarter_of_the_runs_need(library: Library) -> None:
+    builder = EncoderBuilder()
+    with library.open(builder.program.to_bytes(), builder.weights) as model:
+        model.run(batch_of([150] * 40))
+        held = model.arena_bytes
+        for _ in range(RUNS):
+            for lengths in ([5], [5], [5], [150] * 15):
+                model.run(batch_of(lengths))
+        assert model.arena_bytes == held
+
+
+def test_trimming_gives_all_of_the_arena_back(library: Library) -> None:
+    builder = EncoderBuilder()
+    with library.open(builder.program.to_bytes(), builder.weights, threads=2) as model:
+        model.trim()  # there is nothing yet
+        small, large = model.run(batch_of([150, 3])), model.run(batch_of([150] * 400))
+        before, held = resident(), model.arena_bytes
+        model.trim()
+        assert model.arena_bytes == 0
+        assert before - resident() > held / 2
+        model.trim()
+        assert same_bits(model.run(batch_of([150, 3])), small)
+        assert 0 < model.arena_bytes < held / 100
+        assert same_bits(model.run(batch_of([150] * 400)), large)
 
 
 def test_the_arena_grows_to_the_largest_batch_and_stays(library: Library) -> None:

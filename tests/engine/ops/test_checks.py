@@ -73,6 +73,21 @@ REFUSED: Dict[str, Tuple[Change, str]] = {
     "distances": (set_op("layer.0.attention", distances=-1), "its distances is -1; it must be 0 to"),
     "window": (set_op("layer.0.attention", window=-1), "its window is -1; it must be 0 to"),
     "no distances": (set_op("layer.0.attention", bias=0), "a bias .constant 0. of no distances"),
+    "tables": (set_op("layer.0.attention", positions=-1), "its positions is -1; it must be 0 to"),
+    "tables of nothing": (set_op("layer.0.attention", positions=2), "it has 2 positions of no distances"),
+    "two kinds": (
+        set_op("layer.0.attention", positions=2, distances=2, window=3),
+        "2 positions beside a bias or a window",
+    ),
+    "tables beside a bias": (
+        set_op("layer.0.attention", positions=2, distances=2, bias=0),
+        "2 positions beside a bias or a window",
+    ),
+    "no tables": (set_op("layer.0.attention", positions=2, distances=2), "its position_key is constant -1"),
+    "small tables": (
+        set_op("layer.0.attention", positions=2, distances=2, position_key=0),
+        "its position_key takes .* bytes; it must take",
+    ),
     "positions": (set_op("embeddings", positions=10), "it must take|position table has 10 rows"),
     "token types": (set_op("embeddings", token_types=3), "type table takes 48 bytes; it must take 72"),
     "no type table": (set_op("embeddings", token_type=ABSENT), "its token_types without a table is 2"),
@@ -132,6 +147,38 @@ REFUSED_MASKS: Dict[str, Tuple[Change, str]] = {
     "coding": (set_op(GATHER, column_coding=2), "its column_coding is 2; it must be 0 to 1"),
     "as a list": (set_op(GATHER, column_coding=0), "its columns takes .* bytes; it must take"),
 }
+
+
+POSITIONED = EncoderBuilder(layers=1, positions=9)
+REFUSED_POSITIONS: Dict[str, Tuple[Change, str]] = {
+    "row": (
+        set_const("layer.0.attention", "row_of_distance", 3, 9, "<u2"),
+        r"its row_of_distance\[3\] is 9; there are 9 positions",
+    ),
+    "distances": (set_op("layer.0.attention", distances=6), "its row_of_distance takes 18 bytes; it must"),
+    "rows": (set_op("layer.0.attention", positions=8), "its position_key takes 216 bytes; it must take 192"),
+    "too many": (set_op("layer.0.attention", positions=65537), "its positions is 65537; it must be 0 to"),
+    "heads": (set_op("layer.0.attention", heads=4, head_dim=6), "head_dim 6 must be a multiple of 4"),
+    "window": (set_op("layer.0.attention", window=2), "9 positions beside a bias or a window"),
+    "size": (resize_const("layer.0.attention", "position_query", -1), "position_query takes 215 bytes"),
+    "key scale": (
+        set_const("layer.0.attention", "position_key_scale", 5, np.inf, "<f4"),
+        r"its position_key_scale\[5\] is not a finite number",
+    ),
+    "query scale": (
+        set_const("layer.0.attention", "position_query_scale", 5, np.nan, "<f4"),
+        r"its position_query_scale\[5\] is not a finite number",
+    ),
+}
+
+
+@pytest.mark.parametrize("change, message", REFUSED_POSITIONS.values(), ids=REFUSED_POSITIONS.keys())
+def test_refused_positions(library: Library, change: Change, message: str) -> None:
+    program, weights = Program.from_bytes(POSITIONED.program.to_bytes()), bytearray(POSITIONED.weights)
+    library.open(program.to_bytes(), weights).close()
+    change(program, weights)
+    with pytest.raises(BundleError, match=message):
+        library.open(program.to_bytes(), weights)
 
 
 @pytest.mark.parametrize("change, message", REFUSED_MASKS.values(), ids=REFUSED_MASKS.keys())

@@ -47,7 +47,7 @@ def test_another_model_type_is_refused_with_those_there_are(config: dict) -> Non
 @pytest.mark.parametrize(
     ("model_type", "why", "nearest"),
     [
-        ("deberta-v2", "also multiplies with relative positions", "mpnet"),
+        ("deberta", "multiplies with relative positions", "deberta-v2"),
         ("mobilebert", "bottlenecks", "distilbert"),
         ("t5", "with a decoder", "roberta"),
         ("gpt2", "left to right", "roberta"),

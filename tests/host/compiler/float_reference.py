@@ -59,7 +59,14 @@ def _layer_norm(node: ir.LayerNorm, x: np.ndarray) -> np.ndarray:
 def _self_attention(node: ir.SelfAttention, *operands: np.ndarray) -> np.ndarray:
     tokens = len(operands[0])
     q, k, v = (operand.reshape(tokens, node.heads, -1).transpose(1, 0, 2) for operand in operands)
-    scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[2])
+    scores = q @ k.transpose(0, 2, 1)
+    if node.positions is not None:
+        most = node.positions.distances - 1
+        behind = np.arange(tokens) - np.arange(tokens)[:, None]
+        row = node.positions.row_of_distance[np.clip(behind, -most, most) + most]
+        scores = scores + np.einsum("hid,hijd->hij", q, node.positions.key[:, row].astype(np.float64))
+        scores = scores + np.einsum("hjd,hijd->hij", k, node.positions.query[:, row].astype(np.float64))
+    scores = scores / math.sqrt(node.parts * q.shape[2])
     if node.bias is not None:
         most = node.bias.distances - 1
         behind = np.arange(tokens) - np.arange(tokens)[:, None]

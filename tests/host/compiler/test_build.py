@@ -187,3 +187,12 @@ def test_an_unknown_target_is_refused(saved, tmp_path: Path) -> None:
     folder, ranges, _ = saved
     with pytest.raises(UsageError, match="no target 'toaster'"):
         build(folder, "toaster", tmp_path / "m.oeb", ranges=ranges)
+
+
+def test_a_file_that_is_no_bundle_is_not_overwritten(saved, tmp_path: Path) -> None:
+    folder, ranges, _ = saved
+    place = tmp_path / "thesis.txt"
+    place.write_text("of years")
+    with pytest.raises(UsageError, match="is there already and is no bundle: it would be lost"):
+        build(folder, output=place, ranges=ranges)
+    assert place.read_text() == "of years"

@@ -36,6 +36,15 @@ def make_model(
     }
     if known.rotary:  # its special tokens lie beyond a tiny vocabulary; its windows are wider than tiny texts
         sizes |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "local_attention": 16}
+    if known.relative_positions:  # as version 3 is configured, with buckets shared by distances from 8 on
+        sizes |= {
+            "relative_attention": True,
+            "position_buckets": 16,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": "p2c|c2p",
+            "position_biased_input": False,
+        }
     if fields.key_heads:
         sizes[fields.key_heads] = heads // 2
     if fields.embedding != fields.hidden:

@@ -120,7 +120,6 @@ def test_two_classes_of_a_model_may_be_one_of_the_data():
         label_map=["neutral=not_entailment", "contradiction=not_entailment"],
     )
     assert rows.classes == ("entailment", "not_entailment", "not_entailment")
-    assert rows.merged == ("not_entailment",)
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def test_impossible_questions_are_kept_and_said(mixed):
 
 
 def test_data_without_surprises_are_said_in_a_few_words(folder):
-    assert load_task("squad", folder).describe() == "squad: 1 questions of train; 2 questions of dev"
+    assert load_task("squad", folder).describe() == "squad: 1 question of train; 2 questions of dev"
 
 
 def test_an_impossible_question_points_at_the_first_token(mixed, tokenizer):

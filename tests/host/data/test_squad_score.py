@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obert_edge.errors import DataError
-from obert_edge.host.data.metrics import normalize_answer
 from obert_edge.host.data.squad_score import squad2
-
-
-def exact(prediction, answer):
-    return float(normalize_answer(prediction) == normalize_answer(answer))
-
-
-def f1(prediction, answer):
-    ours, theirs = normalize_answer(prediction).split(), normalize_answer(answer).split()
-    if not ours or not theirs:
-        return float(ours == theirs)
-    same = sum((Counter(ours) & Counter(theirs)).values())
-    return 2 * same / (len(ours) + len(theirs))
+from tests.host.data.squad import exact, f1
 
 
 def score(rule, prediction, answers):

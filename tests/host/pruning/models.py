@@ -11,6 +11,8 @@ from transformers import (
     BertForSequenceClassification,
     CamembertConfig,
     CamembertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     ElectraConfig,
@@ -121,6 +123,20 @@ def make_camembert():
     return CamembertForSequenceClassification(CamembertConfig(**_BERT_SIZES))
 
 
+def make_deberta(shared=True):
+    torch.manual_seed(0)
+    config = DebertaV2Config(
+        **_BERT_SIZES,
+        relative_attention=True,
+        position_buckets=8,
+        norm_rel_ebd="layer_norm",
+        share_att_key=shared,
+        pos_att_type="p2c|c2p",
+        position_biased_input=False,
+    )
+    return DebertaV2ForSequenceClassification(config)
+
+
 ARCHITECTURES = {
     "bert": make_bert,
     "distilbert": make_distilbert,
@@ -135,6 +151,7 @@ ARCHITECTURES = {
     "albert": make_albert,
     "xlm-roberta": make_xlm_roberta,
     "camembert": make_camembert,
+    "deberta-v2": make_deberta,
 }
 
 

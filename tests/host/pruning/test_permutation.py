@@ -18,12 +18,18 @@ from obert_edge.host.pruning import (
 )
 from obert_edge.host.pruning.permutation import exchange, kept_share, permutable_units, permute, similar_units
 
-from .models import ARCHITECTURES, make_batches, make_bert
+from .models import ARCHITECTURES, make_batches, make_bert, make_deberta
 
 #: Those whose queries and keys are turned by pairs of units, which must stay pairs.
 ROTARY = {kind for kind in ARCHITECTURES if KNOWN[kind].rotary}
 #: Those whose heads of values are shared by several heads of queries.
 SHARED = {"eurobert"}
+
+
+def test_queries_and_keys_stay_where_they_also_meet_positions_of_another_projection():
+    sets = permutable_units(make_deberta(shared=False))
+    assert sorted(units.count for units in sets) == [8] * 4 + [32] * 2
+    assert not any("query" in name or "key" in name for units in sets for name, _ in units.rows)
 
 
 @pytest.mark.parametrize("kind", sorted(ARCHITECTURES))

@@ -28,6 +28,15 @@ def _sizes(class_prefix):
     sizes |= {fields.hidden: 32, fields.layers: 2, fields.heads: 2, fields.intermediate: 64}
     if fields.embedding != fields.hidden:
         sizes[fields.embedding] = 16
+    if known.relative_positions:
+        sizes |= {
+            "relative_attention": True,
+            "position_buckets": 16,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": "p2c|c2p",
+            "position_biased_input": False,
+        }
     if known.rotary:
         sizes |= {"local_attention": 8, "bos_token_id": 1, "eos_token_id": 2}
     if fields.key_heads:

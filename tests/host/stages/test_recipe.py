@@ -6,7 +6,15 @@ import sys
 import pytest
 
 from obert_edge.errors import UsageError
-from obert_edge.host.stages.recipe import STAGES, Distillation, Pruning, Quantization, Recipe, Training
+from obert_edge.host.stages.recipe import (
+    STAGES,
+    Distillation,
+    FinetuneSettings,
+    Pruning,
+    Quantization,
+    Recipe,
+    Training,
+)
 from obert_edge.host.stages.stage import RecipeContext
 from obert_edge.host.stages.stage_quantize import Quantize
 
@@ -32,7 +40,7 @@ def test_a_recipe_is_read_with_paths_relative_to_its_folder(tmp_path):
     recipe = Recipe.load(path)
     assert recipe.model == str(tmp_path / "encoder")
     assert recipe.task.data == str(tmp_path / "glue" / "sst2")
-    assert recipe.finetune == Training(epochs=1.0, learning_rate=1e-4)
+    assert recipe.finetune == FinetuneSettings(epochs=1.0, learning_rate=1e-4)
     assert recipe.prune.pruning == Pruning(sparsity=0.9, pattern="2x1")
     assert recipe.prune.training == Training(max_steps=500, dropout=0.0)
     assert recipe.prune.distillation == Distillation(hardness=0.8)

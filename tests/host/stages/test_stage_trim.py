@@ -64,7 +64,7 @@ def make(folder: Path, kind: str, head: str = HEAD) -> Tokenizer:
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece, _ in ordered))
     (folder / "added_tokens.json").write_text(json.dumps({"newtok": tokenizer.token_to_id("newtok") or 0}))
     config = {"model_max_length": 64, "added_tokens_decoder": _added(tokenizer)}
-    if ARCHITECTURES[kind].positions_after_padding:
+    if ARCHITECTURES[kind].positions_after_padding or ARCHITECTURES[kind].relative_positions:
         # The classes of these families would read a vocabulary of another form.
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     (folder / "tokenizer_config.json").write_text(json.dumps(config))

@@ -11,6 +11,7 @@ import pytest
 
 from obert_edge.errors import CheckpointError, DataError
 from tests.answers.models import make_model, save_wordpiece
+from tests.tools.results import RESULTS
 from tools.reproduce import embedders, languages, published_models
 
 ROWS = [
@@ -83,3 +84,9 @@ def test_weights_of_four_bits_have_a_scale_for_each_thirty_two():
 def test_there_are_five_different_sentences_in_each_of_twenty_languages():
     assert [len(sentences) for sentences in languages.SENTENCES.values()] == [5] * 20
     assert len({sentence for five in languages.SENTENCES.values() for sentence in five}) == 100
+
+
+def test_the_committed_page_is_written_from_the_committed_numbers():
+    content = json.loads((RESULTS / "embedders.json").read_text())
+    assert (RESULTS / "embedders.md").read_text() == embedders.page(content)
+    assert {row["model"] for row in content["rows"]} == set(published_models.MAKERS)

@@ -23,7 +23,7 @@ def test_a_study_goes_on_where_it_was_stopped(dense, data, tmp_path, capsys):  #
         return capsys.readouterr().out.splitlines()
 
     assert len(run(["magnitude", "paper"])) == 4
-    assert len(run(["magnitude", "paper", "joint", "greedy"])) == 4  # only what is new
+    assert len(run(["magnitude", "paper", "joint", "outputs"])) == 4  # only what is new
     assert run(["magnitude"], max_seconds=0) == []
     rows = json.loads(output.read_text())["rows"]
     assert len(rows) == 9
@@ -31,7 +31,7 @@ def test_a_study_goes_on_where_it_was_stopped(dense, data, tmp_path, capsys):  #
     by_method = {row["method"]: row["loss_increase"] for row in rows if row["pattern"] == "2:4"}
     assert by_method["joint"] < by_method["paper"]
     table = output.with_suffix(".md").read_text()
-    assert "| pattern | sparsity | magnitude | paper | joint | greedy |" in table
+    assert "| pattern | sparsity | magnitude | paper | joint | outputs |" in table
     with pytest.raises(UsageError, match="another study: gradients"):
         run(["magnitude"], gradients=5)
 

@@ -1,0 +1,52 @@
+"""``POST /predict`` in TEI's shape for classifiers, and in that of ``predict`` for other tasks."""
+
+from __future__ import annotations
+
+import pytest
+
+import obert_edge
+
+
+@pytest.fixture(scope="module")
+def session(classifier):
+    with obert_edge.load(classifier, threads=1) as loaded:
+        yield loaded
+
+
+def labels(scores):
+    return [
+        {"label": name, "score": score} for name, score in sorted(scores.items(), key=lambda one: -one[1])
+    ]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/classify"])
+def test_a_text_a_pair_and_a_batch(http, session, path):
+    text, pair = "the film is good", ("is paris fun?", "hello world")
+
+    def ask(inputs):
+        return http.post(path, json={"model": "sort", "inputs": inputs}).json()
+
+    one, two = labels(session.predict(text).scores), labels(session.predict(pair).scores)
+    assert ask(text) == one
+    assert ask(list(pair)) == two
+    assert ask([[text], list(pair)]) == [one, two]
+
+
+def test_raw_scores_are_logits(http, session):
+    body = {"model": "sort", "inputs": "the film is good", "raw_scores": True}
+    assert http.post("/predict", json=body).json() == labels(session.predict("the film is good").logits)
+
+
+def test_other_tasks_answer_as_predict_does(http, answerer):
+    question = {"question": "is paris fun?", "context": "the film is good. paris is fun."}
+    with obert_edge.load(answerer, threads=1) as session:
+        expected = session.predict(question, top_k=2).to_dict()
+    body = {"model": "ask", "inputs": question, "parameters": {"top_k": 2}}
+    assert http.post("/predict", json=body).json() == expected
+    both = http.post("/predict", json={**body, "inputs": [question, question]}).json()
+    assert both == [expected, expected]
+
+
+def test_an_embedder_does_not_predict(http):
+    refused = http.post("/predict", json={"model": "embed", "inputs": "a"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsupported_endpoint")

@@ -1,0 +1,106 @@
+"""A log that is no terminal gets a line every half minute, whatever the work tells or does not tell."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+
+from obert_edge import progress
+from obert_edge.progress import Bar, Lines
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def log() -> io.StringIO:
+    return io.StringIO()
+
+
+def test_a_line_comes_every_half_minute_with_the_time_that_is_left(clock, log) -> None:
+    lines = Lines(log, clock)
+    for second in range(0, 91):
+        clock.now = 100.0 + second
+        lines.show("finetune text", second, 3600, "loss 0.5000")
+    assert log.getvalue().splitlines() == [
+        "finetune text: 30 of 3600, loss 0.5000, 30 s, about 60 min left",
+        "finetune text: 60 of 3600, loss 0.5000, 60 s, about 59 min left",
+        "finetune text: 90 of 3600, loss 0.5000, 2 min, about 58 min left",
+    ]
+
+
+def test_short_work_says_nothing(clock, log) -> None:
+    lines = Lines(log, clock)
+    for done in range(10):
+        clock.now += 2
+        lines.show("building", done, 10)
+    assert log.getvalue() == ""
+
+
+def test_the_time_left_counts_from_where_a_run_went_on(clock, log) -> None:
+    lines = Lines(log, clock)
+    lines.show("prune", 800, 1000)
+    clock.now += 60
+    lines.show("prune", 900, 1000)
+    assert log.getvalue() == "prune: 900 of 1000, 60 s, about 60 s left\n"
+
+
+def test_parts_of_a_step_stand_behind_it_and_go_when_they_are_done(clock, log) -> None:
+    lines = Lines(log, clock)
+    lines.show("prune", 10, 100)
+    lines.show("gradients", 3, 8)
+    clock.now += 7200
+    lines.tell_if_due()
+    lines.drop("gradients")
+    clock.now += 30
+    lines.tell_if_due()
+    assert log.getvalue().splitlines() == [
+        "prune: 10 of 100, 2 h 0 min; gradients: 3 of 8",
+        "prune: 10 of 100, 2 h 0 min",
+    ]
+
+
+def test_a_line_comes_where_the_work_tells_nothing_for_long(log) -> None:
+    with Lines(log, every=0.01) as lines:
+        lines.show("scoring", 1, 4)
+        until = time.monotonic() + 20
+        while log.getvalue().count("\n") < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert log.getvalue().startswith("scoring: 1 of 4, 0 s\n")
+    told = log.getvalue()
+    time.sleep(0.05)
+    assert log.getvalue() == told  # and none after the end
+
+
+def test_a_log_that_cannot_be_written_stops_no_work(clock) -> None:
+    stream = io.StringIO()
+    stream.close()
+    lines = Lines(stream, clock)
+    lines.show("scoring", 0, 4)
+    clock.now += 40
+    lines.show("scoring", 1, 4)
+
+
+def test_a_bar_without_a_terminal_writes_lines_of_what_is_done_just_then(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(Lines.__init__, "__defaults__", (None, time.monotonic, 0.0))
+    with Bar() as bar:
+        bar.show("copying", 1, 2)
+        bar.show("verifying", 1, 4)
+    said = capsys.readouterr().err
+    assert "copying: 1 of 2" in said and "verifying: 1 of 4" in said
+    assert "\x1b" not in said and "copying" not in said.splitlines()[-1]
