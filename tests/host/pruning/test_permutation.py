@@ -60,8 +60,9 @@ def test_units_are_those_of_heads_and_of_the_feed_forward_layers(kind):
     # Two heads of 8, of queries with keys and of values; 32 units between the feed-forward matrices.
     heads = 4 * (kind not in ROTARY) + 4 * (kind not in SHARED)
     assert sorted(units.count for units in sets) == [8] * heads + [32] * 2
-    covered = [(name, i) for units in sets for name in units.rows for i in range(32)[units.span]]
-    assert len(covered) == len(set(covered)) == 2 * (3 * 16 + 32)
+    covered = [(name, first + i) for one in sets for name, first in one.rows for i in range(one.count)]
+    wide = 32 * (1 + bool(KNOWN[kind].modules.gate))
+    assert len(covered) == len(set(covered)) == 2 * (4 * heads + wide + 16 * (kind not in ROTARY))
 
 
 def test_units_of_four_kinds_find_each_other():
