@@ -78,7 +78,8 @@ def byte_fallback_bpe(lines: List[str]) -> Library:
     """SentencePiece's BPE: 32,000 pieces of text, and bytes for what is in none of them."""
     tokenizer = Library(models.BPE(unk_token="[UNK]", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    found = _trained(tokenizer, trainers.BpeTrainer, 32000, [line[:200] for line in lines])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    found = _trained(tokenizer, trainers.BpeTrainer, 32000, lines)
     description = json.loads(found.to_str())
     vocabulary = description["model"]["vocab"]
     for byte in range(256):

@@ -52,7 +52,7 @@ def test_a_pattern_that_cannot_be_made_is_refused(shape, sparsity, pattern, name
 def test_a_model_of_every_architecture_builds_and_takes_texts(tmp_path, architecture):
     spec = models.Spec(architecture=architecture, sparsity=0.75, pattern="4x1", vocabulary=600, **SMALL)
     folder = models.make_checkpoint(tmp_path / "model", spec)
-    bundle = build(folder, "x86", tmp_path / "model.oeb")
+    bundle = build(folder, "x86", tmp_path / "model.oeb", min_cosine=-1.0)
     with obert_edge.load(str(bundle), threads=1) as session:
         answer = session.predict("some words, 12 of them")
     assert answer
