@@ -187,7 +187,7 @@ def test_every_pooling_gives_the_library_s_numbers(mode: str, skipped: int) -> N
     }
     expected = Pooling(8, mode, include_prompt=False)(features)["sentence_embedding"].numpy()
     modules = Modules([ModuleFacts("pooling", 8, 8, modes=[mode])], [[]])
-    assert np.allclose(modules.pool(tokens, lengths, skipped), expected, atol=1e-6)
+    assert np.allclose(modules.pool(tokens, lengths, [skipped] * 3), expected, atol=1e-6)
 
 
 def old_folder(encoder: Path, folder: Path, *, transformer: str = "") -> Path:

@@ -45,8 +45,10 @@ def test_memory_and_undefined_behavior(tmp_path: Path, monkeypatch: pytest.Monke
         "OBERT_EDGE_TEST_LIBRARY": str(library),
     }
     environment.pop("OBERT_EDGE_IMPLEMENTATION", None)
+    # The sanitizer keeps memory that was given back, to find who uses it still.
+    executor = "(test_executor and not arena_shrinks and not trimming_gives)"
     chosen = (
-        "(test_program and not altered_byte) or test_checks or test_executor or test_padded or test_inputs "
+        f"(test_program and not altered_byte) or test_checks or {executor} or test_padded or test_inputs "
         "or test_odd_sizes"
     )
     done = subprocess.run(

@@ -7,7 +7,7 @@ new kind of op is one function and one row of :data:`WORK`; a new weight format 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Sequence, Set, Type, Union
+from typing import Any, Callable, Dict, Sequence, Set, Type, Union
 
 from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.ops import (
@@ -125,12 +125,12 @@ def const_bytes(program: Program, op: Op) -> int:
 
 def weight_bytes(program: Program) -> int:
     """Bytes of the constants that every run reads: all but the embedding tables."""
-    embedded: Optional[Set[int]] = None
+    tables: Set[int] = set()
+    read: Set[int] = set()  # by other ops, which may share a constant with an embedding
     for op in program.ops:
-        if isinstance(op, Embed):
-            embedded = {getattr(op, name) for name in op.CONSTS}
-    spans = enumerate(program.consts)
-    stored = sum(const.bytes for index, const in spans if embedded is None or index not in embedded)
+        (tables if isinstance(op, Embed) else read).update(getattr(op, name) for name in op.CONSTS)
+    left_out = tables - read
+    stored = sum(const.bytes for index, const in enumerate(program.consts) if index not in left_out)
     return stored + sum(_bytes_of_lists(program, op) for op in program.ops)
 
 

@@ -185,9 +185,14 @@ def read_config(
     _refuse_unsupported(checkpoint)
     fields = architecture.fields
     hidden, heads = _size(checkpoint, fields.hidden), _size(checkpoint, fields.heads)
-    if hidden % heads or config.get("head_dim") not in (None, hidden // heads):
+    if hidden % heads:
         raise CheckpointError(
-            f"{checkpoint.folder}: {heads} attention heads of {config.get('head_dim') or 'equal'} channels "
+            f"{checkpoint.folder}: {heads} attention heads do not divide the hidden size {hidden}",
+            hint="use the config.json that was saved with the weights",
+        )
+    if config.get("head_dim") not in (None, hidden // heads):
+        raise CheckpointError(
+            f"{checkpoint.folder}: {heads} attention heads of {repr(config['head_dim'])[:60]} channels "
             f"do not make up the hidden size {hidden}",
             hint="use the config.json that was saved with the weights",
         )

@@ -56,15 +56,10 @@ def input_sums(
     Raises:
         UsageError: there is no batch.
     """
-    if not batches:
-        raise UsageError(
-            "this method looks at the inputs of layers, and there are no batches",
-            hint="give batches, or use the method magnitude",
-        )
+    _require(batches)
     modules = dict(model.named_modules())
     repeated = _repeats_layers(model)
     device = next(model.parameters()).device
-    accepted = inspect.signature(model.forward).parameters
     sums: Dict[str, Tensor] = {}
     tokens = torch.zeros((), device=device)
     seen: List[str] = []
@@ -72,6 +67,8 @@ def input_sums(
 
     def hook(name: str) -> Callable[[nn.Module, Any], None]:
         def look(module: nn.Module, arguments: Any) -> None:
+            if name in seen and not repeated:
+                return  # relative positions, which go through the projections of the tokens after them
             values = arguments[0].detach().float()
             rows = values[attended] if attended is not None else values.flatten(0, -2)
             found = statistic(rows)
@@ -92,7 +89,7 @@ def input_sums(
             on_device = {key: value.to(device) for key, value in batch.items()}
             attended = _attended(on_device)
             seen.clear()
-            _run(model, {key: value for key, value in on_device.items() if key in accepted}, device)
+            _run(model, on_device, device)
             if progress is not None:
                 progress("inputs", done, len(batches))
     finally:
@@ -104,11 +101,20 @@ def input_sums(
     return {name: total / tokens for name, total in sums.items()}
 
 
+def _require(batches: Sequence[Batch]) -> None:
+    if not batches:
+        raise UsageError(
+            "this method looks at the inputs of layers, and there are no batches",
+            hint="give batches, or use the method magnitude",
+        )
+
+
 def _run(model: nn.Module, batch: Batch, device: torch.device) -> None:
-    """Run the model in float32, as far as it is looked at."""
+    """Run the model in float32, as far as it is looked at, with what it takes of a batch."""
+    accepted = inspect.signature(model.forward).parameters
     try:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            model(**batch)
+            model(**{key: value for key, value in batch.items() if key in accepted})
     except _AllSeenError:
         pass
 

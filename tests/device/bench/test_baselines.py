@@ -65,7 +65,8 @@ def test_an_int8_baseline_stays_close_to_it(make_sample, tmp_path, name, archite
 def test_every_activation_is_translated(make_sample, tmp_path, name, activation):
     sample = make_sample("bert", hidden_act=activation)
     expected = evaluate(sample.model, *sample.inputs)[0]
-    tolerance = 1e-3 if name.endswith("fp32") else 0.2
+    # On a CPU without VNNI, ONNX Runtime's products of eight bits saturate.
+    tolerance = 1e-3 if name.endswith("fp32") else 0.5
     np.testing.assert_allclose(run(name, sample, tmp_path)[0], expected, atol=tolerance)
 
 

@@ -22,7 +22,7 @@ def test_every_name_of_the_manifest_is_computed():
 
 def pooled(*modes, skipped=0):
     modules = Modules([ModuleFacts("pooling", 2, 2 * len(modes), modes=list(modes))], [[]])
-    return modules.pool(TOKENS, [3], skipped)
+    return modules.pool(TOKENS, [3], [skipped])
 
 
 @pytest.mark.parametrize(

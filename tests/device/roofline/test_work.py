@@ -10,6 +10,7 @@ import pytest
 from obert_edge.bundle.container import Bundle
 from obert_edge.bundle.packing import count_units, unpack_op
 from obert_edge.bundle.program import (
+    ABSENT,
     OP_TYPES,
     Attention,
     ColumnCoding,
@@ -102,8 +103,17 @@ def test_units_work_side_by_side_and_what_one_unit_does_adds_up():
 
 def test_embedding_tables_are_not_read_by_every_run(program):
     (embed,) = ops_of(program, Embed)
-    total = sum(const_bytes(program, op) for op in program.ops)
-    assert weight_bytes(program) == total - const_bytes(program, embed)
+    others = {getattr(op, name) for op in program.ops if op is not embed for name in op.CONSTS}
+    read = others - {ABSENT}
+    stored = sum(program.consts[index].bytes for index in read)
+    lists = sum(
+        const_bytes(program, op)
+        - sum(program.consts[i].bytes for i in {getattr(op, n) for n in op.CONSTS} - {ABSENT})
+        for op in program.ops
+    )
+    # What ops share is read once.
+    assert weight_bytes(program) == stored + lists
+    assert weight_bytes(program) < sum(const.bytes for const in program.consts) + lists
 
 
 def test_columns_are_read_as_lists_however_they_are_stored():

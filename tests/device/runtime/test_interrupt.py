@@ -23,6 +23,8 @@ import obert_edge
 
 scenario, threads = sys.argv[2], int(sys.argv[3])
 signal.alarm(120)
+# A process that is started in the background by a shell ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 session = obert_edge.load(sys.argv[1], threads=threads, implementation="scalar")
 model = session.manifest.model
 ids = np.random.default_rng(1).integers(1, model.vocabulary, (16, model.max_length))

@@ -222,6 +222,8 @@ def end_child(server: Server, forks: int) -> None:
 
 def interrupted(place: Path, repeat: Iterator[random.Random]) -> None:
     """Ctrl-C arrives at any moment of a run or between runs, while two threads run."""
+    # A process that is started in the background by a shell ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     put(ONE, place)
     batch = np.tile(IDS, (2000, 1))
     with serving(place) as server, obert_edge.load(place, threads=2, implementation="scalar") as session:

@@ -27,6 +27,8 @@ def inputs_of(model, name, batches):
         for batch in batches:
             model(**batch)
     handle.remove()
+    # Relative positions go through the same projections as tokens, and are none.
+    seen = [x for x in seen if x.shape[:2] == batches[0]["input_ids"].shape]
     uses = len(seen) // len(batches)
     return torch.cat([x[batches[i // uses]["attention_mask"].bool()] for i, x in enumerate(seen)])
 

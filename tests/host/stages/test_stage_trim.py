@@ -51,6 +51,8 @@ def make(folder: Path, kind: str, head: str = HEAD) -> Tokenizer:
         sizes["embedding_size"] = 16
     if ARCHITECTURES[kind].rotary:
         sizes |= {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")}
+    if kind == "eurobert":
+        sizes["tie_word_embeddings"] = True  # which is every other family's default
     torch.manual_seed(1)
     model = getattr(transformers, f"{KINDS[kind]}{head}")(
         getattr(transformers, f"{KINDS[kind]}Config")(**sizes)
@@ -64,8 +66,8 @@ def make(folder: Path, kind: str, head: str = HEAD) -> Tokenizer:
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece, _ in ordered))
     (folder / "added_tokens.json").write_text(json.dumps({"newtok": tokenizer.token_to_id("newtok") or 0}))
     config = {"model_max_length": 64, "added_tokens_decoder": _added(tokenizer)}
-    if ARCHITECTURES[kind].positions_after_padding or ARCHITECTURES[kind].relative_positions:
-        # The classes of these families would read a vocabulary of another form.
+    if kind not in ("bert", "distilbert", "electra"):
+        # The classes of other families would read a vocabulary of another form.
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return tokenizer

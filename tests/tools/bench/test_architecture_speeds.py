@@ -18,4 +18,4 @@ def test_every_architecture_has_a_base_size():
 def test_the_committed_page_is_what_the_json_file_gives():
     document = json.loads((RESULTS / "architecture_speeds.json").read_text(encoding="utf-8"))
     assert (RESULTS / "architecture_speeds.md").read_text(encoding="utf-8") == page(document)
-    assert {row.split()[0] for row in document["rows"]} == set(BASE_SHAPES)
+    assert {"bert", "mpnet", "modernbert"} <= {row.split()[0] for row in document["rows"]} <= set(BASE_SHAPES)

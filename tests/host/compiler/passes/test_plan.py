@@ -44,7 +44,9 @@ def test_layers_that_share_weights_share_constants(tmp_path: Path) -> None:
         assert len(linears) == 1 + 6 * layers
         assert len({op.weights for op in linears}) == 1 + 6
         sizes.append(len(blob))
-    assert sizes[0] == sizes[1]
+    # Only what takes less than a shared constant is there for every layer, in 64 bytes or multiples of them.
+    assert sizes[1] - sizes[0] < 4 * 6 * 256
+    assert min(sizes) > 40_000
 
 
 def test_a_program_holds_every_weight_and_aligned_constants(classifier: ir.Graph) -> None:
