@@ -25,6 +25,7 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 from obert_edge.device.bench.benchmark import benchmark
 from obert_edge.device.bench.comparison import OUR_ENGINE, Comparison
 from obert_edge.files import atomic_file
+from obert_edge.host.architectures import ARCHITECTURES
 from tools import command_line
 from tools.bench.models import BASE_SHAPES, Spec, ensure_bundle
 from tools.machine import speed_facts
@@ -32,6 +33,7 @@ from tools.markdown import table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REFERENCE = "BERT-base"
+WEIGHTS = ("dense", "4x1")
 BASELINES = ("onnxruntime-fp32", "onnxruntime-int8")
 
 INTRODUCTION = """# The speed of every architecture
@@ -54,6 +56,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser = command_line.parser("tools.bench.architecture_speeds", __doc__)
     parser.add_argument("--models", type=Path, required=True, help="folder to keep bundles and results in")
     parser.add_argument("--only", action="append", choices=list(BASE_SHAPES), help="one family; repeatable")
+    parser.add_argument("--weights", action="append", choices=WEIGHTS, help="one of both; repeatable")
     parser.add_argument("--resume", action="store_true", help="leave out what was measured already")
     parser.add_argument("--length", type=int, default=128, help="tokens of the sequence (default: 128)")
     parser.add_argument("--threads", type=int, help="of every engine (default: all CPUs)")
@@ -63,7 +66,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     options = parser.parse_args(arguments)
     options.models.mkdir(parents=True, exist_ok=True)
     for architecture in options.only or BASE_SHAPES:
-        for pattern in ("dense", "4x1"):
+        for pattern in options.weights or WEIGHTS:
             part = _part(architecture, pattern, options)
             if not (options.resume and part.exists()):
                 measure(architecture, pattern, options)
@@ -72,7 +75,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 
 def measure(architecture: str, pattern: str, options: argparse.Namespace) -> None:
     """Measure one model, and keep what was found."""
-    wanted: List[Union[str, Comparison]] = list(BASELINES)
+    # Other engines have no graph with products of relative positions.
+    compared = ARCHITECTURES[architecture].relative_positions is None
+    wanted: List[Union[str, Comparison]] = list(BASELINES) if compared else []
     if architecture != "bert":
         bert = ensure_bundle(options.models, spec_of("bert", pattern))
         wanted.append(Comparison(OUR_ENGINE, bundle=bert, name=REFERENCE))
@@ -98,9 +103,13 @@ def measure(architecture: str, pattern: str, options: argparse.Namespace) -> Non
 
 def spec_of(architecture: str, pattern: str) -> Spec:
     """The random model of a family's base size."""
-    sparsity = 0.0 if pattern == "dense" else 0.8
     return Spec.of_shape(
-        BASE_SHAPES[architecture], architecture=architecture, sparsity=sparsity, pattern=pattern
+        BASE_SHAPES[architecture],
+        architecture=architecture,
+        sparsity=0.0 if pattern == "dense" else 0.8,
+        pattern=pattern,
+        # BERT's, so that both of a comparison take the same tokens.
+        vocabulary=30522,
     )
 
 
@@ -108,20 +117,23 @@ def write(options: argparse.Namespace) -> None:
     """Write the JSON file and the page of everything measured so far."""
     found: Dict[str, Any] = {}
     for architecture in BASE_SHAPES:
-        for pattern in ("dense", "4x1"):
+        for pattern in WEIGHTS:
             part = _part(architecture, pattern, options)
             if part.exists():
                 found[f"{architecture} {pattern}"] = json.loads(part.read_text(encoding="utf-8"))
     command = ["python", "-m", "tools.bench.architecture_speeds", "--models", "MODELS"]
     command += ["--length", str(options.length), "--duration", f"{options.duration:g}"]
     command += ["--rounds", str(options.rounds)]
+    for option, named in (("--weights", options.weights), ("--only", options.only)):
+        command += [word for value in named or [] for word in (option, value)]
     document = {"command": shlex.join(command), "length": options.length, "rows": found}
+    text = page(document)
     options.output.mkdir(parents=True, exist_ok=True)
     name = "architecture_speeds" + ("" if options.length == 128 else f"_{options.length}")
     with atomic_file(options.output / f"{name}.json") as file:
         file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     with atomic_file(options.output / f"{name}.md") as file:
-        file.write_text(page(document), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
 
 
 def page(document: Dict[str, Any]) -> str:
@@ -135,7 +147,7 @@ def page(document: Dict[str, Any]) -> str:
         "length": document["length"],
         "implementation": first["report"]["engine"]["implementation"],
         "rounds": first["report"]["ratios"][BASELINES[0]]["rounds"],
-        "onnxruntime": first["report"]["environment"]["packages"]["onnxruntime"],
+        "onnxruntime": first["report"]["environment"]["packages"][BASELINES[0]],
     }
     return (
         "\n".join([INTRODUCTION.format(**facts), *table(HEADERS, [_row(row) for row in rows.values()])])
@@ -170,7 +182,7 @@ def _row(result: Dict[str, Any]) -> List[str]:
 
 def _ratio(ratios: Dict[str, Any], name: str, missing: Dict[str, str]) -> str:
     if name not in ratios:
-        return "not run" if name in missing else ""
+        return "not run" if name in missing else "no graph"
     ratio = ratios[name]
     return f"{ratio['median']:.1f}x ({ratio['low']:.1f} to {ratio['high']:.1f})"
 
