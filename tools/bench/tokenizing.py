@@ -43,9 +43,7 @@ INTRODUCTION = """# How long tokenizing takes
 
     {command}
 
-{machine}, one thread.
-{lines:,} lines of WikiText-2, {characters:,} characters, cut one by one.
-Every line was cut once before: plain Python remembers words it has met.
+{machine}, one thread, {lines:,} lines of WikiText-2, {characters:,} characters, cut one by one, and once before.
 Rates are medians of {rounds} rounds, with the slowest and the fastest in brackets.
 "Differing" counts lines that got other ids from plain Python than from the library.
 """
