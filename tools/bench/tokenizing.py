@@ -43,7 +43,7 @@ INTRODUCTION = """# How long tokenizing takes
 
     {command}
 
-{machine}, one thread, {lines:,} lines of WikiText-2, {characters:,} characters, cut one by one, and once before.
+{machine}, one thread; {lines:,} lines of WikiText-2 ({characters:,} characters) one by one, cut once before.
 Rates are medians of {rounds} rounds, with the slowest and the fastest in brackets.
 "Differing" counts lines that got other ids from plain Python than from the library.
 """
