@@ -8,11 +8,11 @@ that this reader cannot cope with raises ``minimum_reader``.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, NoReturn, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
+from obert_edge.bundle.records import LARGEST, read_record, refuse
 from obert_edge.errors import BundleError
 
 #: The version this package writes, and the newest it reads. 2 knows four-bit embeddings and columns as masks;
@@ -36,8 +36,6 @@ _LEAST = {
     "pad_id": 0,
     "type_vocabulary": 0,
 }
-#: A whole number of a manifest is smaller than this, and a float64 can be made of it.
-_LARGEST = 1 << 63
 #: Channels of a module's input or output, at most.
 _WIDEST = 1 << 20
 _SQUEEZED = ("start_logits", "end_logits")
@@ -418,10 +416,10 @@ class Manifest:
                 f"the manifest of {source} is not JSON: {error}", hint="copy the bundle again"
             ) from error
         if not isinstance(fields, dict):
-            _refuse(source, "is not a JSON object")
+            refuse(source, "is not a JSON object")
         needed = fields.get("minimum_reader")
         if not isinstance(needed, int) or not isinstance(fields.get("format_version"), int):
-            _refuse(source, "lacks format_version or minimum_reader, two whole numbers")
+            refuse(source, "lacks format_version or minimum_reader, two whole numbers")
         if needed > FORMAT_VERSION:
             raise BundleError(
                 f"{source} has format version {fields['format_version']}, which needs a reader of version "
@@ -429,19 +427,19 @@ class Manifest:
                 hint="upgrade obert-edge on this device (pip install -U obert-edge), or run the bundle with "
                 "its own runner: python3 model.oeb",
             )
-        manifest = _record(cls, fields, source, "manifest")
+        manifest = read_record(cls, fields, source, "manifest", _NESTED)
         if manifest.task.type not in TASK_TYPES:
-            _refuse(source, f"names the task {manifest.task.type!r}; known are {', '.join(TASK_TYPES)}")
+            refuse(source, f"names the task {manifest.task.type!r}; known are {', '.join(TASK_TYPES)}")
         for output in manifest.outputs:
             if output.domain not in DOMAINS:
-                _refuse(source, f"gives output {output.name!r} the domain {output.domain!r}")
+                refuse(source, f"gives output {output.name!r} the domain {output.domain!r}")
         _check_sizes(manifest, source)
         _check_outputs(manifest, source)
         _check_task(manifest.task, source)
         for board in manifest.boards:
             if not board.model or board.threads < 1 or not 0 <= board.cache < 1 << 40:
                 found = f"the board {board.model!r} {board.threads} threads and {board.cache} bytes of cache"
-                _refuse(source, f"gives {found}; expected a name, 1 or more threads and 0 or more bytes")
+                refuse(source, f"gives {found}; expected a name, 1 or more threads and 0 or more bytes")
         return manifest
 
     def output(self, name: str) -> Optional[OutputFacts]:
@@ -454,34 +452,34 @@ def _check_sizes(manifest: Manifest, source: str) -> None:
     for name, least in _LEAST.items():
         value = getattr(manifest.model, name)
         if not least <= value < 1 << 31:
-            _refuse(source, f"gives the model {name} {value}; expected {least} to {2**31 - 1}")
+            refuse(source, f"gives the model {name} {value}; expected {least} to {2**31 - 1}")
     for name, rate in manifest.reference.items():
-        if not 0 < rate < _LARGEST:
-            _refuse(source, f"gives the reference machine {name} = {rate}; expected a rate above 0")
+        if not 0 < rate < LARGEST:
+            refuse(source, f"gives the reference machine {name} = {rate}; expected a rate above 0")
     for what, found, most in (
         ("labels", len(manifest.task.labels), _MOST_LABELS),
         ("linears", len(manifest.linears), _MOST_LINEARS),
     ):
         if found > most:
-            _refuse(source, f"lists {found} {what}; expected at most {most}")
+            refuse(source, f"lists {found} {what}; expected at most {most}")
 
 
 def _check_outputs(manifest: Manifest, source: str) -> None:
     """Refuse outputs that are not those of the task."""
     if len(manifest.outputs) > _MOST_OUTPUTS:
-        _refuse(source, f"lists {len(manifest.outputs)} outputs; expected at most {_MOST_OUTPUTS}")
+        refuse(source, f"lists {len(manifest.outputs)} outputs; expected at most {_MOST_OUTPUTS}")
     needed = _OUTPUTS[manifest.task.type]
     found = {output.name: output.domain for output in manifest.outputs}
     fits = all(found.get(name) == domain for name, domain in needed.items())
     if manifest.outputs and (not fits or len(found) < len(manifest.outputs)):
-        _refuse(source, f"gives the outputs {found} for the task {manifest.task.type}; expected {needed}")
+        refuse(source, f"gives the outputs {found} for the task {manifest.task.type}; expected {needed}")
     for output in manifest.outputs:
         if not 0 < output.channels < 1 << 31:
-            _refuse(source, f"gives output {output.name!r} {output.channels} channels")
+            refuse(source, f"gives output {output.name!r} {output.channels} channels")
         if output.name == "logits" and "classification" in manifest.task.type:
             labels = len(manifest.task.labels)
             if labels > output.channels:
-                _refuse(source, f"names {labels} labels; its logits have {output.channels} channels")
+                refuse(source, f"names {labels} labels; its logits have {output.channels} channels")
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -496,39 +494,32 @@ def _check_task(task: TaskFacts, source: str) -> None:
         ("default prompt", task.default_prompt_name, ("", *task.prompts)),
     ):
         if value not in known:
-            _refuse(
+            refuse(
                 source, f"names the {name} {value!r}; known are {', '.join(filter(None, known)) or 'none'}"
             )
     if task.truncate_dim < 0:
-        _refuse(source, f"keeps {task.truncate_dim} numbers of an embedding; expected 0 or more")
+        refuse(source, f"keeps {task.truncate_dim} numbers of an embedding; expected 0 or more")
     for index, module in enumerate(task.modules):
         _check_module(module, index, source)
         before = task.modules[index - 1].outputs if index else module.inputs
         if module.inputs != before:
-            _refuse(source, f"gives module {index} {module.inputs} inputs; the one before writes {before}")
+            refuse(source, f"gives module {index} {module.inputs} inputs; the one before writes {before}")
 
 
 def _check_module(module: ModuleFacts, index: int, source: str) -> None:
     where = f"module {index}"
     if module.type not in MODULE_TYPES:
-        _refuse(source, f"has {where} of type {module.type!r}; known are {', '.join(MODULE_TYPES)}")
+        refuse(source, f"has {where} of type {module.type!r}; known are {', '.join(MODULE_TYPES)}")
     if module.activation not in DENSE_ACTIVATIONS:
-        _refuse(source, f"has {where} with the activation {module.activation!r}")
+        refuse(source, f"has {where} with the activation {module.activation!r}")
     pools = module.type == "pooling"
     if pools != bool(module.modes) or (pools and index) or not set(module.modes) <= set(POOLING_MODES):
-        _refuse(source, f"has {where}, {module.type}, with the pooling modes {module.modes}")
+        refuse(source, f"has {where}, {module.type}, with the pooling modes {module.modes}")
     widths_fit = module.type == "dense" or module.outputs == module.inputs * max(1, len(module.modes))
     if not (0 < module.inputs <= _WIDEST and 0 < module.outputs <= _WIDEST and widths_fit):
-        _refuse(source, f"has {where}, {module.type}, from {module.inputs} to {module.outputs} channels")
+        refuse(source, f"has {where}, {module.type}, from {module.inputs} to {module.outputs} channels")
 
 
-_T = TypeVar("_T")
-_SCALARS: Dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-}
 _NESTED: Dict[str, Any] = {
     record.__name__: record
     for record in (
@@ -545,66 +536,3 @@ _NESTED: Dict[str, Any] = {
         SignatureFacts,
     )
 }
-
-
-def _record(record_type: Type[_T], value: Any, source: str, where: str) -> _T:
-    """Build a dataclass from parsed JSON, checking every field against its annotation.
-
-    Args:
-        record_type: the dataclass.
-        value: what stands in the JSON.
-        source: what to call the bundle in errors.
-        where: path of the value within the manifest, for errors.
-    """
-    if not isinstance(value, dict):
-        _refuse(source, f"has {where} that is not a JSON object")
-    values: Dict[str, Any] = {}
-    for name, annotation, plain, optional in _fields(record_type):  # type: ignore[arg-type]
-        if name in value:
-            if type(value[name]) is plain and plain is not int:
-                values[name] = value[name]
-                continue
-            values[name] = _value(annotation, value[name], source, f"{where}.{name}")
-        elif not optional:
-            _refuse(source, f"lacks {where}.{name}")
-    return record_type(**values)
-
-
-@functools.cache
-def _fields(record_type: type) -> List[Tuple[str, str, Optional[type], bool]]:
-    """Name, annotation, the type whose values need no check, and whether it may be absent, of every field."""
-    missing = dataclasses.MISSING
-    found = []
-    for spec in dataclasses.fields(record_type):
-        annotation = str(spec.type)
-        plain = _SCALARS[annotation][-1] if annotation in _SCALARS else None
-        optional = spec.default is not missing or spec.default_factory is not missing
-        found.append((spec.name, annotation, plain, optional))
-    return found
-
-
-def _value(annotation: str, value: Any, source: str, where: str) -> Any:
-    if annotation in _NESTED:
-        return _record(_NESTED[annotation], value, source, where)
-    if annotation.startswith("List["):
-        if not isinstance(value, list):
-            _refuse(source, f"has {where} that is not a list")
-        if annotation == "List[str]" and set(map(type, value)) <= {str}:
-            return value  # there may be many
-        return [_value(annotation[5:-1], item, source, f"{where}[{i}]") for i, item in enumerate(value)]
-    if annotation.startswith("Dict["):
-        if not isinstance(value, dict):
-            _refuse(source, f"has {where} that is not a JSON object")
-        of = annotation[len("Dict[str, ") : -1]
-        return {key: _value(of, item, source, f"{where}[{key!r}]") for key, item in value.items()}
-    if annotation == "Any":
-        return value
-    if not isinstance(value, _SCALARS[annotation]) or (isinstance(value, bool) and annotation != "bool"):
-        _refuse(source, f"has {where} = {repr(value)[:60]}, expected {annotation}")
-    if isinstance(value, int) and abs(value) >= _LARGEST:
-        _refuse(source, f"has {where} of {value.bit_length()} bits; expected a number of at most 63")
-    return value
-
-
-def _refuse(source: str, found: str) -> NoReturn:
-    raise BundleError(f"the manifest of {source} {found}", hint="rebuild the bundle with `obert-edge build`")

@@ -1,14 +1,15 @@
-"""Whether a machine can hold a bundle, and what it says of its own state, before anything is loaded."""
+"""Whether a bundle is of one piece and a machine can hold it, and what a machine says of its own state."""
 
 from __future__ import annotations
 
 from typing import List, Optional
 
 from obert_edge.bundle.container import CASES, WEIGHTS, Bundle
-from obert_edge.bundle.program import Linear, WeightFormat
+from obert_edge.bundle.manifest import TOKENS_OUTPUT
+from obert_edge.bundle.program import Linear, Program, WeightFormat
 from obert_edge.device.runtime import machine
 from obert_edge.device.text_table import megabytes
-from obert_edge.errors import UnsupportedDeviceError
+from obert_edge.errors import BundleError, UnsupportedDeviceError
 
 #: Bits of a Raspberry Pi's throttling word that say what limits it now. Bits 16 places higher say the same of
 #: any time since the board was started.
@@ -57,6 +58,27 @@ def require_memory(bundle: Bundle) -> None:
         raise UnsupportedDeviceError(
             f"{bundle.path} needs about {megabytes(need)} of memory; {megabytes(free)} are available",
             hint="end other programs, prune further, or build with a smaller --max-length",
+        )
+
+
+def check_outputs(bundle: Bundle, program: Program) -> None:
+    """Refuse a manifest that says other things of the outputs than the program.
+
+    Raises:
+        BundleError: they differ in number, domain or channels, or what is pooled is no output.
+    """
+    listed = [(facts.domain, facts.channels) for facts in bundle.manifest.outputs]
+    made = [(program.buffers[op.input].domain.name.lower(), op.channels) for op in program.outputs]
+    modules = bundle.manifest.task.modules
+    if modules and modules[0].type == "pooling" and bundle.manifest.output(TOKENS_OUTPUT) is None:
+        raise BundleError(
+            f"the manifest of {bundle.path} pools {TOKENS_OUTPUT}, which is none of its outputs",
+            hint="rebuild the bundle with `obert-edge build`",
+        )
+    if listed != made or not made:
+        raise BundleError(
+            f"the manifest of {bundle.path} lists outputs of {listed}; its compiled graph makes {made}",
+            hint="rebuild the bundle with `obert-edge build`",
         )
 
 

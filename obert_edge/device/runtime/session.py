@@ -28,7 +28,7 @@ from typing import (
 import numpy as np
 
 from obert_edge.bundle.container import MODULES, PROGRAM, TOKENIZER, Bundle
-from obert_edge.bundle.manifest import TOKENS_OUTPUT, Manifest
+from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import Domain, Program
 from obert_edge.bundle.signature import Key
 from obert_edge.device.pipelines import Prediction, create_pipeline
@@ -49,10 +49,10 @@ from obert_edge.device.runtime.board import default_cache_bytes, default_threads
 from obert_edge.device.runtime.float_mode import ieee_arithmetic
 from obert_edge.device.runtime.library import find_library
 from obert_edge.device.runtime.native import MOST_THREADS, Library, NativeModel, Packed, PackedBatch
-from obert_edge.device.runtime.preflight import require_memory
+from obert_edge.device.runtime.preflight import check_outputs, require_memory
 from obert_edge.device.runtime.turns import Turns
 from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer
-from obert_edge.errors import BundleError, InputError, UsageError
+from obert_edge.errors import InputError, UsageError
 
 
 def load(
@@ -114,30 +114,13 @@ def load(
             implementation=implementation,
             cache=cache_bytes,
         )
-        _check_outputs(bundle, model.program)
+        check_outputs(bundle, model.program)
         session = Session(bundle, library, model, threads, cache_bytes)
         session._source = _Source(again, state)
         return session
     except BaseException:
         bundle.close()
         raise
-
-
-def _check_outputs(bundle: Bundle, program: Program) -> None:
-    """Refuse a manifest that says other things of the outputs than the program."""
-    listed = [(facts.domain, facts.channels) for facts in bundle.manifest.outputs]
-    made = [(program.buffers[op.input].domain.name.lower(), op.channels) for op in program.outputs]
-    modules = bundle.manifest.task.modules
-    if modules and modules[0].type == "pooling" and bundle.manifest.output(TOKENS_OUTPUT) is None:
-        raise BundleError(
-            f"the manifest of {bundle.path} pools {TOKENS_OUTPUT}, which is none of its outputs",
-            hint="rebuild the bundle with `obert-edge build`",
-        )
-    if listed != made or not made:
-        raise BundleError(
-            f"the manifest of {bundle.path} lists outputs of {listed}; its compiled graph makes {made}",
-            hint="rebuild the bundle with `obert-edge build`",
-        )
 
 
 #: Types of task that :meth:`Session.encode` and :meth:`Session.rank` know.
