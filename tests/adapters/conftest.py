@@ -15,7 +15,7 @@ from tests.device.bundles import make_bundle
 LABELS = ["O", "B-PER", "I-PER", "B-CITY", "I-CITY"]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of an encoder with prompts for queries and documents."""
     folder = tmp_path_factory.mktemp("embedder")
@@ -44,7 +44,7 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bundle(folder, "BertModel")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of a tagger of people and cities."""
     folder = tmp_path_factory.mktemp("tagger")

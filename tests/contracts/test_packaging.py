@@ -55,7 +55,15 @@ def test_a_device_needs_four_packages() -> None:
 def test_what_tools_test_runs_is_in_the_dev_extra() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     names = {requirement.partition("=")[0].rstrip(">") for requirement in extras["dev"] + extras["docs"]}
-    assert {"pytest", "ruff", "clang-format", "mypy", "import-linter", "mkdocs-material"} <= names
+    assert {
+        "pytest",
+        "pytest-xdist",
+        "ruff",
+        "clang-format",
+        "mypy",
+        "import-linter",
+        "mkdocs-material",
+    } <= names
 
 
 def test_every_adapter_has_its_extra_and_is_tested_by_ci() -> None:

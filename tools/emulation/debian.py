@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Iterator, List, Optional, Sequence
 
 from obert_edge.files import atomic_folder
 
@@ -22,6 +24,15 @@ def cache_folder() -> Path:
     """The folder, below the user's cache, that keeps what was downloaded and unpacked."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "obert-edge" / "tests"
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Keep out other processes that would fetch into the cache folder meanwhile; they wait."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def unpacked(packages: Sequence[str], architecture: Optional[str] = None, *, closure: bool = False) -> Path:
@@ -42,7 +53,11 @@ def unpacked(packages: Sequence[str], architecture: Optional[str] = None, *, clo
     architecture = architecture or _run(["dpkg", "--print-architecture"], 10).strip()
     name = hashlib.sha256(repr((sorted(packages), closure)).encode()).hexdigest()[:8]
     folder = cache_folder() / f"{architecture}-{packages[0]}-{name}"
-    if not folder.is_dir():
+    if folder.is_dir():
+        return folder
+    with alone():
+        if folder.is_dir():  # another process has fetched it meanwhile
+            return folder
         with atomic_folder(folder) as temporary:
             archives = _download(packages, architecture, closure)
             for archive in archives:

@@ -14,7 +14,7 @@ from typing import Dict, List, Optional, Sequence
 
 from obert_edge.errors import ObertEdgeError
 from obert_edge.files import atomic_folder
-from tools.emulation.debian import UnavailableError, cache_folder, unpacked
+from tools.emulation.debian import UnavailableError, alone, cache_folder, unpacked
 
 #: The features that /proc/cpuinfo lists. They must fit the emulated core, since programs that look there
 #: choose their instructions by them.
@@ -182,19 +182,25 @@ def site_packages(names: Sequence[str], architecture: str = "arm64") -> Path:
     ]
     command += ["--python-version", "3.11", "--implementation", "cp", "--only-binary", ":all:", "--no-deps"]
     try:
-        with atomic_folder(folder) as temporary:
-            done = subprocess.run(
-                [*command, *tags, "--target", str(temporary), *names],
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
-            )
-            if done.returncode:
-                raise UnavailableError(f"pip cannot get {', '.join(names)}: {done.stderr.strip()[-300:]}")
+        with alone():
+            if not folder.is_dir():  # another process may have fetched it meanwhile
+                _install([*command, *tags], names, folder)
     except (subprocess.TimeoutExpired, ObertEdgeError) as error:
         raise UnavailableError(f"pip did not get {', '.join(names)}: {error}") from error
     return folder
+
+
+def _install(command: Sequence[str], names: Sequence[str], folder: Path) -> None:
+    with atomic_folder(folder) as temporary:
+        done = subprocess.run(
+            [*command, "--target", str(temporary), *names],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        if done.returncode:
+            raise UnavailableError(f"pip cannot get {', '.join(names)}: {done.stderr.strip()[-300:]}")
 
 
 def engine_wheels(engines: Sequence[str] = ("onnxruntime", "ai-edge-litert")) -> Path:

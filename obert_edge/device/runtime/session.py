@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 import sys
-import threading
 import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +50,7 @@ from obert_edge.device.runtime.float_mode import ieee_arithmetic
 from obert_edge.device.runtime.library import find_library
 from obert_edge.device.runtime.native import MOST_THREADS, Library, NativeModel, Packed, PackedBatch
 from obert_edge.device.runtime.preflight import require_memory
+from obert_edge.device.runtime.turns import Turns
 from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer
 from obert_edge.errors import BundleError, InputError, UsageError
 
@@ -203,9 +203,9 @@ _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """Give each session a new lock in a fork: a thread that held the old one is not there to free it."""
+    """Give each session new turns in a fork: a thread that had one is not there to end it."""
     for session in list(_sessions):
-        session._lock = threading.Lock()
+        session._turns = Turns()
 
 
 if hasattr(os, "register_at_fork"):
@@ -228,6 +228,8 @@ class RecordedProfile:
 class Session:
     """A loaded bundle; made by :func:`load`. Its methods may be called from several threads: they take turns.
 
+    A turn goes to the thread that waits longest, so one that calls without a pause keeps no other out.
+
     A fork of the process may go on with it, on as many threads of its own: a server may load once and fork.
 
     Attributes:
@@ -246,7 +248,7 @@ class Session:
         self.library = library
         self._bundle = bundle
         self._model = model
-        self._lock = threading.Lock()
+        self._turns = Turns()
         _sessions.add(self)
         self._source: Optional[_Source] = None
         self._tokenizer: Optional[Tokenizer] = None
@@ -285,8 +287,7 @@ class Session:
         The next run takes what it needs, and gives the same bits. The weights stay. With the engine of a
         bundle that was built by an older version nothing happens.
         """
-        with self._lock:
-            self._model.trim()
+        self._turns.take(self._model.trim)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -347,8 +348,7 @@ class Session:
         Raises:
             InputError: ids, positions, token types or lengths out of range.
         """
-        with self._lock:
-            return self._model.run(batch)
+        return self._turns.take(self._model.run, batch)
 
     def run_encodings(self, encodings: Sequence[Encoding]) -> Dict[str, np.ndarray]:
         """Pad tokenized texts to one length and run them.
@@ -583,9 +583,12 @@ class Session:
 
     def close(self) -> None:
         """Give memory and threads back; the session cannot run any more."""
-        with self._lock:
+
+        def close_both() -> None:
             self._model.close()
             self._bundle.close()
+
+        self._turns.take(close_both)
 
     def __enter__(self) -> Session:
         return self

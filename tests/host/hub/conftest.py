@@ -27,7 +27,7 @@ tags: [tests]
 """
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small classifier; its bundle lies beside it."""
     folder = tmp_path_factory.mktemp("checkpoint")
@@ -40,7 +40,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def bundle(checkpoint: Path) -> Path:
     return checkpoint.parent / "small.oeb"
 

@@ -26,14 +26,6 @@ FAST = Training(
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory):
     """A random two-layer BERT with a tokenizer."""
