@@ -23,10 +23,10 @@ from obert_edge.device.commands.option import TASK
 from obert_edge.device.commands.option import Option as CommandOption
 from obert_edge.device.commands.verbs import INTERRUPTED, failure
 from obert_edge.errors import ObertEdgeError, UsageError
-from obert_edge.host.packages import TORCH_PACKAGES, require_packages
 from obert_edge.host.stages.recipe import STAGES, BuildSettings, Recipe, TaskSettings
 from obert_edge.host.stages.settings import Rows
 from obert_edge.host.stages.stage import Stage
+from obert_edge.packages import EXTRAS, TORCH_PACKAGES, how_to_install, require_packages
 from obert_edge.progress import Bar
 from obert_edge.serve.settings import OPTIONS as SERVE_OPTIONS
 from obert_edge.serve.settings import Settings
@@ -36,12 +36,6 @@ _INTERRUPTED = (
     "interrupted: the output was not written. Run the same command again, and a stage goes on from its last "
     "checkpoint."
 )
-#: What a verb may miss, and the extra that brings it.
-_EXTRAS = {
-    **dict.fromkeys(("torch", "transformers", "safetensors", "accelerate", "yaml"), "host"),
-    "huggingface_hub": "host",
-    **dict.fromkeys(("starlette", "uvicorn", "httptools", "orjson", "prometheus_client"), "serve"),
-}
 #: Before the names of a task's options, which stand beside those of a stage.
 _TASK = "task__"
 
@@ -66,10 +60,10 @@ def run_command(arguments: Optional[Sequence[str]] = None) -> int:
         _print(_INTERRUPTED, INTERRUPTED.data, as_json)
         return INTERRUPTED.exit_code
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").split(".")[0])
-        if extra is None:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
             raise
-        missing = UsageError(f"{error.name} is not installed", hint=f"pip install 'obert-edge[{extra}]'")
+        missing = UsageError(f"{error.name} is not installed", hint=how_to_install(package))
         return _fail(missing, as_json)
     return result if isinstance(result, int) else 0
 
@@ -218,7 +212,7 @@ def build(model: str, output: Path, as_json: bool, tflite: bool, **values: Any) 
     settings = read(BuildSettings, values)
     require_packages("`build`", Build().needed_packages(settings))
     if tflite:
-        require_packages("`build --tflite`", ("ai_edge_litert",), "baselines")
+        require_packages("`build --tflite`", ("ai_edge_litert",))
         _check_side_files(output)
     path = run_stage(Build(), model, None, output, settings).output
     target = settings.target

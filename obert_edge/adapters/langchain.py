@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import List, Optional, Sequence
 
-from obert_edge.adapters.opening import BundleLike, Opened, dimension, needs
+from obert_edge.adapters.opening import BundleLike, Opened, dimension
 from obert_edge.bundle.signature import Key
+from obert_edge.packages import imports_for
 
-with needs("langchain"):
+with imports_for("this adapter"):
     from langchain_core.embeddings import Embeddings
 
 

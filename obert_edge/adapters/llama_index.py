@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any, List, Optional
 
-from obert_edge.adapters.opening import BundleLike, Opened, dimension, needs
+from obert_edge.adapters.opening import BundleLike, Opened, dimension
 from obert_edge.device.runtime.session import Session
+from obert_edge.packages import imports_for
 
-with needs("llama-index"):
+with imports_for("this adapter"):
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.bridge.pydantic import PrivateAttr
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from obert_edge.bundle.signature import Key
 from obert_edge.device.runtime.session import Session, load
@@ -13,25 +12,6 @@ from obert_edge.errors import UsageError
 
 #: What an adapter takes for a bundle: its file, or a session that has it open.
 BundleLike = Union[str, Path, Session]
-
-
-@contextlib.contextmanager
-def needs(extra: str) -> Iterator[None]:
-    """Say which extra of ours brings the package that the block imports.
-
-    Args:
-        extra: its name.
-
-    Raises:
-        UsageError: the package is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{error.name} is not installed, which this adapter is for",
-            hint=f"pip install 'obert-edge[{extra}]'",
-        ) from error
 
 
 class Opened:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional, Sequence
 
-from obert_edge.adapters.opening import BundleLike, Opened, needs, require_tagger
+from obert_edge.adapters.opening import BundleLike, Opened, require_tagger
 from obert_edge.bundle.signature import Key
 from obert_edge.device.pipelines.tagging import Tagging
+from obert_edge.packages import imports_for
 
-with needs("presidio"):
+with imports_for("this adapter"):
     from presidio_analyzer import AnalysisExplanation, EntityRecognizer, RecognizerResult
 
 #: Kinds of entities as taggers call them -> as Presidio does; others keep their own names.

@@ -14,12 +14,13 @@ import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-from obert_edge.adapters.opening import BundleLike, Opened, dimension, needs
+from obert_edge.adapters.opening import BundleLike, Opened, dimension
 from obert_edge.bundle.signature import Key
 from obert_edge.device.runtime.session import Session
 from obert_edge.errors import CheckpointError, UsageError
+from obert_edge.packages import imports_for
 
-with needs("sentence-transformers"):
+with imports_for("this adapter"):
     import torch
     from sentence_transformers.base.modules import InputModule
 

@@ -7,12 +7,13 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
-from obert_edge.adapters.opening import Opened, dimension, needs
+from obert_edge.adapters.opening import Opened, dimension
 from obert_edge.bundle.signature import Key
 from obert_edge.device.runtime.session import Session
 from obert_edge.errors import InputError
+from obert_edge.packages import imports_for
 
-with needs("sklearn"):
+with imports_for("this adapter"):
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 

@@ -11,9 +11,10 @@ from typing import Any, Iterable, Optional
 
 import numpy as np
 
-from obert_edge.adapters.opening import BundleLike, Opened, needs, require_tagger
+from obert_edge.adapters.opening import BundleLike, Opened, require_tagger
+from obert_edge.packages import imports_for
 
-with needs("spacy"):
+with imports_for("this adapter"):
     from spacy.language import Language
     from spacy.tokens import Doc, SpanGroup
     from spacy.util import filter_spans

@@ -12,6 +12,7 @@ from typing import Any, Tuple, Union
 from obert_edge.bundle.signature import Signer, key_text
 from obert_edge.errors import UsageError
 from obert_edge.files import check_file, new_file
+from obert_edge.packages import imports_for
 
 #: What the name of a public key ends in.
 PUBLIC_SUFFIX = ".pub"
@@ -84,12 +85,7 @@ def read_signer(path: Union[str, Path]) -> Signer:
 
 
 def _cryptography() -> Tuple[Any, Any]:
-    try:
+    with imports_for("signing"):
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
-    except ImportError as error:
-        raise UsageError(
-            "signing needs the package cryptography, which is not installed",
-            hint="pip install 'obert-edge[sign]'",
-        ) from error
     return serialization, ed25519

@@ -1,4 +1,4 @@
-"""The examples run as they are, from the repository root, and give the right answers."""
+"""The examples run as they are, from whatever folder, and give the right answers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Callable
 
 import pytest
+
+from tests.hostile import Hostile
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 
 
-def run(*command: str | Path) -> str:
-    """What a command prints, run at the repository root with no model hub to ask."""
+def run(*command: str | Path, cwd: Path = ROOT) -> str:
+    """What a command prints, run with no model hub to ask."""
     done = subprocess.run(
         [str(part) for part in command],
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
@@ -29,27 +32,43 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
+Example = Callable[..., str]
+
+
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
+    """A function: the name and arguments of an example to what it prints, run in a folder full of traps."""
+    hostile = Hostile(tmp_path_factory.mktemp("place"))
+
+    def start(name: str, *arguments: str | Path) -> str:
+        printed = run(sys.executable, EXAMPLES / name, *arguments, cwd=hostile.folder)
+        assert hostile.run == []
+        return printed
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory, example: Example) -> Path:
     """The bundle of the classifying example, kept."""
     bundle = tmp_path_factory.mktemp("examples") / "classify.oeb"
-    run(sys.executable, EXAMPLES / "small_models.py", "classify", bundle)
+    example("small_models.py", "classify", bundle)
     return bundle
 
 
-def test_classify() -> None:
-    labels = [line.split()[0] for line in run(sys.executable, EXAMPLES / "classify.py").splitlines()]
+def test_classify(example: Example) -> None:
+    labels = [line.split()[0] for line in example("classify.py").splitlines()]
     assert labels == ["loans", "rooms", "computers", "loans", "computers"]
 
 
-def test_classify_a_bundle(classifier: Path) -> None:
+def test_classify_a_bundle(example: Example, classifier: Path) -> None:
     letters = ["I lost the book", "The printer is black"]
-    printed = run(sys.executable, EXAMPLES / "classify.py", classifier, *letters)
+    printed = example("classify.py", classifier, *letters)
     assert [line.split()[0] for line in printed.splitlines()] == ["loans", "computers"]
 
 
-def test_search() -> None:
-    lines = run(sys.executable, EXAMPLES / "search.py").splitlines()
+def test_search(example: Example) -> None:
+    lines = example("search.py").splitlines()
     found = [re.sub(r"^  0\.\d\d  ", "", line) for line in lines[1::2]]
     beginnings = ["Books may be", "Forgotten passwords", "An overdue book", "The hall seats", "The bus stops"]
     assert len(found) == len(beginnings)
@@ -57,8 +76,8 @@ def test_search() -> None:
         assert paragraph.startswith(beginning)
 
 
-def test_ask() -> None:
-    lines = run(sys.executable, EXAMPLES / "ask.py").splitlines()
+def test_ask(example: Example) -> None:
+    lines = example("ask.py").splitlines()
     answers = [re.fullmatch(r".*\?  +(.*)  \[\d+:\d+, \d+%\]", line) for line in lines]
     assert [answer and answer[1] for answer in answers] == [
         "Greta Novak",
@@ -69,8 +88,8 @@ def test_ask() -> None:
     ]
 
 
-def test_tag() -> None:
-    assert run(sys.executable, EXAMPLES / "tag.py").splitlines() == [
+def test_tag(example: Example) -> None:
+    assert example("tag.py").splitlines() == [
         "[Greta Weber | person] of [Kestrel Works | company] flew from [Oslo | city] to [New Delhi | city].",
         "[Hugo Amini | person] joined [Volt | company] in [Ghent | city].",
         "[Blue Harbor | company] and [Sienna Bank | company] have offices in [Lisbon | city], "
@@ -79,8 +98,8 @@ def test_tag() -> None:
     ]
 
 
-def test_bench() -> None:
-    printed = run(sys.executable, EXAMPLES / "bench.py")
+def test_bench(example: Example) -> None:
+    printed = example("bench.py")
     times = {name: float(time) for name, time in re.findall(r"^(\S+) +█+ ([\d.]+)$", printed, re.M)}
     assert list(times) == ["obert-edge", "onnxruntime-fp32", "onnxruntime-int8"]
     assert all(time > 0 for time in times.values())

@@ -25,8 +25,8 @@ LONGEST = 5.0
 MEMORY = 3 << 30
 #: A child that says nothing for so many seconds waits for ever, or hangs in code that no signal reaches.
 _SILENCE = 300.0
-#: Faults of one kind that are kept with their traceback.
-_KEPT = 40
+#: Kinds of faults that are kept with a traceback, and tries of each that are kept by their numbers.
+KEPT = 40
 
 
 class DifferenceError(Exception):
@@ -85,6 +85,7 @@ class Result:
     seconds: float = 0.0
     kinds: Dict[str, int] = field(default_factory=Counter)
     faults: List[Fault] = field(default_factory=list)
+    numbers: Dict[str, List[int]] = field(default_factory=dict)
 
     @property
     def line(self) -> str:
@@ -198,7 +199,10 @@ def _count(result: Result, message: Dict[str, Any]) -> None:
         setattr(result, kind, getattr(result, kind) + 1)
         return
     result.kinds[kind] += 1
-    if result.kinds[kind] == 1 and len(result.faults) < _KEPT:
+    numbers = result.numbers.setdefault(kind, [])
+    if len(numbers) < KEPT:
+        numbers.append(message["number"])
+    if result.kinds[kind] == 1 and len(result.faults) < KEPT:
         result.faults.append(Fault(message["number"], kind, message["details"]))
 
 

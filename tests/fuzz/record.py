@@ -12,7 +12,7 @@ from typing import Dict, List
 
 from obert_edge.device.runtime import library as libraries
 from obert_edge.files import atomic_file
-from tests.fuzz.loop import Result
+from tests.fuzz.loop import KEPT, Result
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,6 +28,8 @@ class Entry:
         library: the first digits of the engine library's SHA-256, and whether it is sanitized.
         first: number of the first try.
         following: number of the try that comes next.
+        faults: how often each kind came.
+        numbers: of the first tries of each kind, with which one can be repeated alone.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class Entry:
     slowest: float = 0.0
     seconds: float = 0.0
     faults: Dict[str, int] = field(default_factory=dict)
+    numbers: Dict[str, List[int]] = field(default_factory=dict)
 
     @property
     def tried(self) -> int:
@@ -56,6 +59,8 @@ class Entry:
         self.seconds = round(self.seconds + result.seconds, 1)
         for kind, times in result.kinds.items():
             self.faults[kind] = self.faults.get(kind, 0) + times
+            kept = [*self.numbers.get(kind, []), *result.numbers.get(kind, [])]
+            self.numbers[kind] = kept[:KEPT]
 
 
 class Record:

@@ -57,6 +57,9 @@ def test_crashes_and_foreign_errors_are_counted_and_the_rest_is_tried(tmp_path: 
     assert result.kinds["the process ended: SIGSEGV"] > 1
     assert any(kind.startswith("KeyError") for kind in result.kinds)
     assert result.accepted and result.refused
+    for kind, numbers in result.numbers.items():
+        assert len(numbers) == result.kinds[kind]
+        assert run(Sick(), 1, 1, tmp_path, start=numbers[-1]).kinds == {kind: 1}
 
 
 def test_a_try_is_the_same_whenever_it_is_repeated(tmp_path: Path) -> None:

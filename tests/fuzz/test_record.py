@@ -12,6 +12,7 @@ def _counted(path: Path, commit: str, library: str, tried: int) -> Record:
     record = Record(path)
     result = Result("bundle", 1, tried=tried, accepted=tried - 1, refused=0)
     result.kinds["KeyError"] += 1
+    result.numbers["KeyError"] = [3]
     record.entry("bundle", 1, commit, library).add(result)
     record.write()
     return record
@@ -24,6 +25,7 @@ def test_tries_of_the_same_code_are_added_up(tmp_path: Path) -> None:
     (entry,) = record.entries
     assert (entry.first, entry.following, entry.tried) == (0, 15, 15)
     assert entry.accepted == 13 and entry.faults == {"KeyError": 2}
+    assert entry.numbers == {"KeyError": [3, 3]}
 
 
 def test_no_try_is_repeated_with_other_code(tmp_path: Path) -> None:

@@ -56,6 +56,14 @@ def ensure(folder: Path, extras: str, *, encoder: bool = False) -> Path:
     return python
 
 
+def package_folder(python: Path, package: str) -> Path:
+    """The folder of a package that a Python has installed."""
+    where = f"import {package}; print({package}.__path__[0])"
+    # -P: not a module of the working directory.
+    found = subprocess.run([python, "-P", "-c", where], check=True, capture_output=True, text=True)
+    return Path(found.stdout.strip())
+
+
 def as_installed(folder: Path) -> Path:
     """Make a tree of links that has `targets/` and `calibration/` where an installed package has them.
 

@@ -18,6 +18,7 @@ from obert_edge.host.architectures import ARCHITECTURES, Architecture, architect
 from obert_edge.host.architectures.base import Decoder
 from obert_edge.host.architectures.bert import BERT
 from obert_edge.host.checkpoints.sparseml import Floats, Loader, unwrap
+from obert_edge.packages import how_to_install
 
 CONFIG = "config.json"
 
@@ -472,7 +473,7 @@ def _read_pickle(path: Path) -> Dict[str, Loader]:
     except ImportError as error:
         raise CheckpointError(
             f"{path} is a pickle, and reading one safely needs torch, which is not installed",
-            hint="pip install 'obert-edge[host]', or save the model as safetensors",
+            hint=f"{how_to_install('torch')}, or save the model as safetensors",
         ) from error
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)

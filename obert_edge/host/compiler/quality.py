@@ -27,6 +27,7 @@ from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig
 from obert_edge.host.compiler.ranges import Ranges
 from obert_edge.host.compiler.texts import Batch
+from obert_edge.packages import how_to_install
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -256,7 +257,7 @@ def require(
         if min_cosine is not None or min_agreement is not None:
             raise UsageError(
                 "the bundle cannot be measured against the model: that needs torch and transformers",
-                hint="pip install 'obert-edge[host]', or leave --min-cosine and --min-agreement out",
+                hint=f"{how_to_install('torch')}, or leave --min-cosine and --min-agreement out",
             )
         return
     if is_sound(quality, min_cosine, min_agreement):

@@ -23,6 +23,7 @@ from obert_edge.host.checkpoints.quantization_format import (
 from obert_edge.host.checkpoints.scales import Scales
 from obert_edge.host.checkpoints.sparseml import Floats
 from obert_edge.host.compiler.texts import Texts, calibration_batches
+from obert_edge.packages import how_to_install
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def _calibrate(
         raise UsageError(
             f"{checkpoint.folder} has no quantization.json, and calibrating needs {error.name}, which is not "
             "installed",
-            hint="pip install 'obert-edge[host]', or run `obert-edge quantize` where it is installed",
+            hint=f"{how_to_install('torch')}, or run `obert-edge quantize` where it is installed",
         ) from error
     batches = calibration_batches(checkpoint, config, texts)
     model = load_pytorch(checkpoint, config.class_for_task)[0].eval()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, TextIO, Tuple
 
 from obert_edge.errors import DataError, UsageError
+from obert_edge.packages import how_to_install
 
 #: A row with the line of the file it came from (first line: 1).
 Row = Tuple[int, Dict[str, Any]]
@@ -187,7 +188,7 @@ def hub_rows(name: str, split: str) -> Iterator[Row]:
     except ImportError as error:
         raise UsageError(
             f"the data set {name!r} is on the Hub, and the library `datasets` is not installed",
-            hint="pip install 'obert-edge[datasets]', or pass a local folder to --data",
+            hint=f"{how_to_install('datasets')}, or pass a local folder to --data",
         ) from error
     repository, _, configuration = name.partition(":")
     try:

@@ -12,9 +12,10 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Dict, List, Sequence, Set, Union
 
-from obert_edge.errors import HubError, UsageError
+from obert_edge.errors import HubError
 from obert_edge.host.hub.names import HubName, hub_name
 from obert_edge.host.hub.problems import explained, is_unreachable, unreachable
+from obert_edge.packages import imports_for
 
 _log = logging.getLogger(__name__)
 
@@ -75,13 +76,8 @@ def snapshot(name: HubName, choose: Chooser, doing: str, *, also: str = "") -> P
         UsageError: huggingface_hub is not installed.
         HubError: as :func:`model_folder`; or what ``choose`` raises.
     """
-    try:
+    with imports_for("a name on a hub"):
         from huggingface_hub import HfApi, snapshot_download
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            "huggingface_hub is not installed, which names on a hub need",
-            hint="pip install 'obert-edge[host]'",
-        ) from error
 
     with explained(name, doing, also=also):
         try:

@@ -15,6 +15,7 @@ from obert_edge.host.hub.card import MARK, card_path, card_text, is_ours
 from obert_edge.host.hub.download import CARD, snapshot
 from obert_edge.host.hub.names import HubName, repository_name
 from obert_edge.host.hub.problems import endpoint, explained
+from obert_edge.packages import require_packages
 
 SUFFIX = ".oeb"
 
@@ -74,7 +75,7 @@ def push(bundle: Path, repository: str, *, private: bool = False, message: str =
     Bundle.open(bundle, "full").close()
     beside = card_path(bundle)
     text = beside.read_text(encoding="utf-8") if beside.is_file() else card_text(bundle)
-    _require_hub()
+    require_packages("`push`", ("huggingface_hub",))
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi()
@@ -116,7 +117,7 @@ def pull(
     name = repository_name(repository)
     if output is not None:
         _check_output(Path(output))
-    _require_hub()
+    require_packages("`pull`", ("huggingface_hub",))
     chosen: List[str] = []
 
     def choose(paths: Sequence[str]) -> List[str]:
@@ -187,13 +188,3 @@ def _may_write_card(name: HubName) -> bool:
     except (EntryNotFoundError, RevisionNotFoundError):
         return True
     return MARK in Path(path).read_text(encoding="utf-8", errors="replace")
-
-
-def _require_hub() -> None:
-    try:
-        import huggingface_hub  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            "huggingface_hub is not installed, which push and pull need",
-            hint="pip install 'obert-edge[host]'",
-        ) from error

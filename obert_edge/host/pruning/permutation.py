@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from obert_edge.errors import UsageError
 from obert_edge.host.architectures import architecture_of
 from obert_edge.host.pruning.masks import Masks, prunable_linears, prunable_weights
 from obert_edge.host.pruning.patterns import Pattern
+from obert_edge.packages import imports_for
 
 if TYPE_CHECKING:
     from obert_edge.host.pruning.criterion import Batch, LossFunction
@@ -222,12 +222,8 @@ def exchange(
     Raises:
         UsageError: scipy, which solves the assignments, is not installed.
     """
-    try:
+    with imports_for("permuting channels"):
         from scipy.optimize import linear_sum_assignment
-    except ImportError as error:
-        raise UsageError(
-            "permuting channels needs scipy, which is not installed", hint="pip install scipy"
-        ) from error
     generator = torch.Generator().manual_seed(0)
     chosen = [groups.clone() for groups in start]
     best, most = [groups.clone() for groups in start], kept_share(found, start, sparsity)

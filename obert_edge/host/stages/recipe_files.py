@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict
 
 from obert_edge.errors import UsageError
+from obert_edge.packages import imports_for
 
 if TYPE_CHECKING:
     import yaml
@@ -22,12 +23,8 @@ def read_yaml(path: Path) -> Any:
     Raises:
         UsageError: there is no such file, it is not YAML, names a key twice, or holds more than a recipe can.
     """
-    try:
+    with imports_for("a recipe"):
         import yaml
-    except ImportError as error:
-        raise UsageError(
-            "recipes need PyYAML, which is not installed", hint="pip install 'obert-edge[host]'"
-        ) from error
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise UsageError(f"{path} has {path.stat().st_size} bytes; a recipe has some hundred", hint=_HINT)

@@ -14,7 +14,6 @@ from obert_edge.host.data.base import ENCODER
 from obert_edge.host.hub.download import model_folder
 from obert_edge.host.hub.source import keep_source
 from obert_edge.host.options import Settings
-from obert_edge.host.packages import require_packages
 from obert_edge.host.stages.companions import transformer_folder
 from obert_edge.host.stages.folders import (
     EVENTS,
@@ -27,6 +26,7 @@ from obert_edge.host.stages.folders import (
 from obert_edge.host.stages.reports import StageReport
 from obert_edge.host.stages.settings import Rows, Training
 from obert_edge.host.stages.stage import REPORT, S, Stage, StageRun
+from obert_edge.packages import require_packages
 
 if TYPE_CHECKING:
     from obert_edge.host.data import Task

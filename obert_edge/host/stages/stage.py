@@ -29,11 +29,11 @@ from typing import (
 from obert_edge.errors import DataError
 from obert_edge.host.data.base import ENCODER
 from obert_edge.host.options import Settings
-from obert_edge.host.packages import TORCH_PACKAGES, TRAINING_PACKAGES
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, TrainingFigures
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.timing import TrainingPlan, plain_rates, total_steps
+from obert_edge.packages import TORCH_PACKAGES, TRAINING_PACKAGES
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional,
 from obert_edge.errors import UsageError
 from obert_edge.host.checkpoints.quantization_format import AUTO, EMBEDDINGS
 from obert_edge.host.options import part
-from obert_edge.host.packages import TORCH_PACKAGES
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Quantization, Training
 from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
 from obert_edge.host.stages.timing import TrainingPlan, plan_training
+from obert_edge.packages import TORCH_PACKAGES
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tomllib
+
+from obert_edge.errors import UsageError
+from obert_edge.packages import DISTRIBUTIONS, EXTRAS, how_to_install, imports_for
 
 #: Runs command lines one after the other where some packages cannot be imported, as if they were not there.
 PROGRAM = """
@@ -90,3 +95,31 @@ def test_what_a_verb_does_not_need_is_not_asked_for(tmp_path) -> None:
     found = outcomes(tmp_path, "accelerate,scipy,cryptography,onnxruntime,yaml", ["prune at once", "build"])
     for verb, (code, said) in found.items():
         assert code in (1, 2) and "not installed" not in said and "error: " in said, (verb, said)
+
+
+def test_every_package_of_an_extra_is_declared_with_it() -> None:
+    """Hints name the extras of pyproject.toml; those for developers have no users to hint at."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    listed = {
+        (re.split(r"[<>=]", requirement)[0].lower().replace("_", "-"), extra)
+        for extra, requirements in project["optional-dependencies"].items()
+        for requirement in requirements
+        if extra not in ("dev", "docs")
+    }
+    declared = {
+        (DISTRIBUTIONS.get(name, name).lower().replace("_", "-"), extra) for name, extra in EXTRAS.items()
+    }
+    assert declared == listed
+
+
+def test_packages_of_several_extras_are_installed_together() -> None:
+    assert how_to_install("torch", "datasets", "scipy") == "pip install 'obert-edge[host,datasets]'"
+
+
+def test_a_module_of_no_extra_is_not_hidden() -> None:
+    with pytest.raises(ModuleNotFoundError, match="nobody_has_this"), imports_for("work"):
+        import nobody_has_this  # noqa: F401
+    found = pytest.raises(UsageError, match="work needs PyYAML, which is not installed")
+    with found as caught, imports_for("work"):
+        raise ModuleNotFoundError("No module named 'yaml.nodes'", name="yaml.nodes")
+    assert caught.value.hint == "pip install 'obert-edge[host]'"
