@@ -94,12 +94,11 @@ INTRODUCTION = """# Embedders pruned without labels
 
     python -m tools.reproduce.embedder_pruning --packages PACKAGES --data GLUE --work DIR
 
-Bundles, those with a sparsity of 4x1 blocks and trained for 8 bit (QAT) on {texts} texts without a label.
-Nothing was trained or chosen on the {pairs} pairs of STS-B dev, which give Spearman's correlation.
-Recall at 1 and the mean reciprocal rank (MRR) are of finding the other half of a pair with a score of 4 or
-more among all sentences of the split.
-Cosines are to the dense float model.
-Steps, rates and weights are in `tools/reproduce/embedder.yaml` and the recipes that extend it.
+Bundles: those with a sparsity are pruned in blocks of 4x1 and trained for 8 bit on {texts} texts without \
+a label, by the recipes that extend `tools/reproduce/embedder.yaml`.
+Spearman's correlation is of the {pairs} pairs of STS-B dev, on which nothing was trained or chosen.
+Recall at 1 and the mean reciprocal rank (MRR) are of finding the other half of a pair with a score of 4 \
+or more among all sentences of the split; cosines are to the dense float model.
 Machine: {machine}.
 """
 HEADERS = ["model", "method", "sparsity", "file MB", "Spearman", "of dense", "recall@1", "MRR", "mean cosine"]
@@ -107,10 +106,9 @@ HEADERS += ["least", "training s"]
 SPEEDS = """
 ## Speed
 
-Random token ids, {threads} threads, kernels {implementation}; medians over {rounds} rounds, with the 5th and
-95th percentile of the ratios.
-Every engine runs in a process of its own, in turns with the others.
-ONNX Runtime is {onnxruntime}; it has the model of the row, INT8 with dynamic activations.
+Random token ids, {threads} threads, kernels {implementation}, every engine in a process of its own and \
+in turns: medians over {rounds} rounds, ratios with their 5th and 95th percentile.
+ONNX Runtime is {onnxruntime}, with the model of the row; its INT8 has dynamic activations.
 """
 SPEED_HEADERS = ["model", "method", "sparsity", "tokens", "ms", "over ONNX Runtime FP32", "over INT8"]
 BASELINES = ("onnxruntime-fp32", "onnxruntime-int8")
