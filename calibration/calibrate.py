@@ -6,10 +6,12 @@ from typing import Any, Iterable, Mapping
 
 import torch
 
+from obert_edge.calibration.activations import choose_per_token
 from obert_edge.calibration.equalize import equalize
 from obert_edge.calibration.inputs import inputs_of
 from obert_edge.calibration.observers import MovingAverageObserver, make_observer
 from obert_edge.errors import DataError
+from obert_edge.host.checkpoints.quantization_format import ACTIVATIONS, AUTO
 from obert_edge.host.quantization.convert import (
     check_options,
     is_quantized,
@@ -36,7 +38,9 @@ def calibrate(
         model: a float model (or one already quantized with the same ``activations`` and ``embeddings``).
         batches: what ``model(**batch)`` takes (``labels`` are ignored); a few hundred texts do.
         observer: ``minmax``, ``percentile`` or ``mse``; see :mod:`obert_edge.calibration.observers`.
-        activations: ``static`` or ``dynamic`` (per token; only queries, keys and values are observed).
+        activations: ``static``, ``dynamic`` (per token; only queries, keys and values are observed), or
+            ``auto``: static, and dynamic for the linears that need it; see
+            :func:`~obert_edge.calibration.activations.choose_per_token`.
         embeddings: ``int8`` or ``int4`` word embeddings.
 
     Returns:
@@ -47,6 +51,9 @@ def calibrate(
         UsageError: no such observer, activations or embeddings.
     """
     make_observer(observer)  # complain before the model is touched
+    automatic = activations == AUTO
+    if automatic:
+        activations = ACTIVATIONS[0]
     check_options(activations, embeddings)
     batches = list(batches)
     if not batches:
@@ -75,4 +82,6 @@ def calibrate(
         quantizer.observer = MovingAverageObserver().to(device)
         quantizer.observer.observe(torch.tensor([low, high], device=device))
     set_observers(model, "frozen")
+    if automatic:
+        choose_per_token(model, batches)
     return model

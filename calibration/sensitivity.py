@@ -56,13 +56,13 @@ def sensitivity(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> Li
     training = model.training
     model.eval()
     try:
-        with _everything_float(model):
-            reference = _outputs(model, batches)
+        with everything_float(model):
+            reference = outputs_of(model, batches)
             scale = float(reference.square().mean().sqrt().clamp(min=1e-30))
             errors = []
             for name, module in _layers(model):
                 with _quantized(module):
-                    change = float((_outputs(model, batches) - reference).square().mean().sqrt())
+                    change = float((outputs_of(model, batches) - reference).square().mean().sqrt())
                 errors.append(LayerError(name, _kind(module), change / scale))
     finally:
         model.train(training)
@@ -82,7 +82,7 @@ def _kind(module: nn.Module) -> str:
 
 
 @contextlib.contextmanager
-def _everything_float(model: nn.Module) -> Iterator[None]:
+def everything_float(model: nn.Module) -> Iterator[None]:
     """Switch all quantization off while the context lasts."""
     modes: Dict[Any, str] = {quantizer: quantizer.mode for quantizer in quantizers(model).values()}
     layers = [module for _, module in quantized_modules(model)]
@@ -118,7 +118,7 @@ def _quantized(module: Any) -> Iterator[None]:
             module.quantize_weight = False
 
 
-def _outputs(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> torch.Tensor:
+def outputs_of(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) -> torch.Tensor:
     """Every output for every token (or sequence) that is not padding, in one flat float64 tensor."""
     parts: List[torch.Tensor] = []
     for batch in batches:

@@ -201,7 +201,7 @@ class QuantizationFacts:
 
     Attributes:
         method: how the 8-bit scales were found: ``qat``, ``calibrate``...
-        activations: ``static`` or ``dynamic``.
+        activations: ``static``, ``dynamic`` or ``mixed``.
         embeddings: rows of the word embeddings: ``int8`` or ``int4``.
     """
 

@@ -14,8 +14,12 @@ has half the layers. All scores are those of bundles.
 Every cell has a folder below DIR. A run that is interrupted goes on where it was, and what is finished is
 taken as it is, so that --only can add one cell after the other; the page has those that are there.
 
+    python -m tools.reproduce.embedder_pruning --packages PACKAGES --data GLUE --work DIR --speeds
+
+measures the bundles that are there against ONNX Runtime, on a quiet machine, and trains nothing.
+
 Needs: the host's packages, onnx and sentencepiece for the packages; 4 GB of memory, 2 GB of disk.
-Takes: by estimate 15 minutes for a cell of MiniLM-L6 on two cores, 30 for one of e5.
+Takes: by estimate 15 minutes for a cell of MiniLM-L6 on two cores, 30 for one of e5; speeds a minute a cell.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from obert_edge.device.bench.benchmark import benchmark
 from obert_edge.errors import DataError
 from obert_edge.files import atomic_file, atomic_folder
 from obert_edge.host.compiler import build
@@ -36,7 +41,7 @@ from obert_edge.host.data.tables import open_text, read_rows
 from obert_edge.host.stages import compress, evaluate
 from obert_edge.host.stages.recipe import Recipe
 from tools import command_line
-from tools.machine import training_facts
+from tools.machine import speed_facts, training_facts
 from tools.markdown import table
 from tools.reproduce.published_models import make_folder
 
@@ -89,16 +94,27 @@ INTRODUCTION = """# Embedders pruned without labels
 
     python -m tools.reproduce.embedder_pruning --packages PACKAGES --data GLUE --work DIR
 
-Bundles, those with a sparsity of 4x1 blocks and trained for 8 bit (QAT) on {texts} texts without a label.
-Nothing was trained or chosen on the {pairs} pairs of STS-B dev, which give Spearman's correlation.
-Recall at 1 and the mean reciprocal rank (MRR) are of finding the other half of a pair with a score of 4 or
-more among all sentences of the split.
-Cosines are to the dense float model.
-Steps, rates and weights are in `tools/reproduce/embedder.yaml` and the recipes that extend it.
+Bundles: those with a sparsity are pruned in blocks of 4x1 and trained for 8 bit on {texts} texts without \
+a label, by the recipes that extend `tools/reproduce/embedder.yaml`.
+Spearman's correlation is of the {pairs} pairs of STS-B dev, on which nothing was trained or chosen.
+Recall at 1 and the mean reciprocal rank (MRR) are of finding the other half of a pair with a score of 4 \
+or more among all sentences of the split; cosines are to the dense float model.
 Machine: {machine}.
 """
 HEADERS = ["model", "method", "sparsity", "file MB", "Spearman", "of dense", "recall@1", "MRR", "mean cosine"]
 HEADERS += ["least", "training s"]
+SPEEDS = """
+## Speed
+
+Random token ids, {threads} threads, kernels {implementation}, every engine in a process of its own and \
+in turns: medians over {rounds} rounds, ratios with their 5th and 95th percentile.
+ONNX Runtime is {onnxruntime}, with the model of the row; its INT8 has dynamic activations.
+"""
+SPEED_HEADERS = ["model", "method", "sparsity", "tokens", "ms", "over ONNX Runtime FP32", "over INT8"]
+BASELINES = ("onnxruntime-fp32", "onnxruntime-int8")
+#: Tokens of a text in the measurements of speed: a sentence, and a passage.
+LENGTHS = (32, 128)
+ROUNDS = 8
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
@@ -113,6 +129,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument(
         "--tune", action="store_true", help="score on pairs of STS-B train, to choose settings by"
     )
+    parser.add_argument("--speeds", action="store_true", help="measure speeds, and train nothing")
     output = ROOT / "docs" / "results" / "embedder_pruning.json"
     parser.add_argument("--output", type=Path, default=output, help="JSON file to write, and .md beside it")
     options = parser.parse_args(arguments)
@@ -120,9 +137,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     data = make_data(options.data, place, options.texts, options.tune)
     runs = options.work / f"runs-{data.name}"
     for cell in CELLS:
-        if options.only is None or f"{cell.model}/{cell.name}" in options.only:
+        place = runs / cell.model / cell.name
+        if options.only is not None and f"{cell.model}/{cell.name}" not in options.only:
+            continue
+        if options.speeds:
+            if (place / "cell.json").is_file():
+                measure_speeds(place)
+                write(options.output, runs, data)
+        else:
             folder = make_folder(cell.model, options.packages, options.work / "models" / cell.model)
-            print(json.dumps(run(cell, folder, data, runs / cell.model / cell.name)), flush=True)
+            print(json.dumps(run(cell, folder, data, place)), flush=True)
             write(options.output, runs, data)
 
 
@@ -175,9 +199,8 @@ def _long_enough(found: Iterable[str]) -> Iterator[str]:
 
 def run(cell: Cell, folder: Path, data: Path, place: Path) -> Dict[str, Any]:
     """The numbers of a cell, which stay beside its bundle."""
-    record = place / "cell.json"
-    if record.is_file():
-        return dict(json.loads(record.read_text("utf-8")))
+    if (place / "cell.json").is_file():
+        return _read(place)
     seconds = 0.0
     if cell.sparsity:
         recipe = Recipe.load(FOLDER / cell.recipe, model=str(folder), data=str(data), output=str(place))
@@ -204,15 +227,46 @@ def run(cell: Cell, folder: Path, data: Path, place: Path) -> Dict[str, Any]:
         "seconds": round(seconds),
         **{name: round(value, 2) for name, value in metrics.items()},
     }
-    with atomic_file(record) as path:
-        path.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    _keep(place, row)
     return row
+
+
+def measure_speeds(place: Path, lengths: Sequence[int] = LENGTHS, rounds: int = ROUNDS) -> None:
+    """Measure a cell's bundle beside ONNX Runtime, and add what was found to its numbers."""
+    speeds: List[Dict[str, Any]] = []
+    for length in lengths:
+        report = benchmark(
+            place / "model.oeb", sequence_length=length, baselines=BASELINES, rounds=rounds
+        ).to_dict()
+        speeds.append(
+            {
+                "tokens": length,
+                "ms": report["engine"]["latency_ms"]["p50"],
+                "threads": report["threads"],
+                "implementation": report["engine"]["implementation"],
+                "onnxruntime": report["environment"]["packages"][BASELINES[0]],
+                "rounds": rounds,
+                "ratios": {name: report["ratios"][name] for name in BASELINES},
+                "machine": speed_facts(),
+            }
+        )
+        print(f"{place.parent.name}/{place.name}: {json.dumps(speeds[-1])}", flush=True)
+    _keep(place, {**_read(place), "speeds": speeds})
+
+
+def _read(place: Path) -> Dict[str, Any]:
+    return dict(json.loads((place / "cell.json").read_text("utf-8")))
+
+
+def _keep(place: Path, row: Dict[str, Any]) -> None:
+    with atomic_file(place / "cell.json") as path:
+        path.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
 
 
 def write(output: Path, runs: Path, data: Path) -> None:
     """Write the JSON file and the page of all cells that are finished."""
-    places = [runs / cell.model / cell.name / "cell.json" for cell in CELLS]
-    rows = [json.loads(place.read_text("utf-8")) for place in places if place.is_file()]
+    places = [runs / cell.model / cell.name for cell in CELLS]
+    rows = [_read(place) for place in places if (place / "cell.json").is_file()]
     content = {
         "texts": len((data / "train.txt").read_text("utf-8").splitlines()),
         "pairs": len((data / "dev.tsv").read_text("utf-8").splitlines()) - 1,
@@ -233,9 +287,7 @@ def page(content: Dict[str, Any]) -> str:
         whole = dense.get(row["model"])
         lines.append(
             [
-                row["model"],
-                row["method"],
-                f"{100 * row['sparsity']:.0f} %" if row["sparsity"] else "",
+                *_names(row),
                 f"{row['bytes'] / 1e6:.1f}",
                 f"{row['spearman']:.2f}",
                 f"{100 * row['spearman'] / whole:.1f} %" if whole and row["sparsity"] else "",
@@ -247,7 +299,31 @@ def page(content: Dict[str, Any]) -> str:
     facts = content["machine"]
     machine = ", ".join(f"{key} {value}" for key, value in facts.items())
     introduction = INTRODUCTION.format(texts=f"{content['texts']:,}", pairs=content["pairs"], machine=machine)
-    return "\n".join([introduction, *table(HEADERS, lines)]) + "\n"
+    found = [introduction, *table(HEADERS, lines)]
+    if any("speeds" in row for row in content["rows"]):
+        found += _speeds(content["rows"])
+    return "\n".join(found) + "\n"
+
+
+def _speeds(rows: Sequence[Dict[str, Any]]) -> List[str]:
+    measured = [(row, speed) for row in rows for speed in row.get("speeds", ())]
+    lines = [
+        [
+            *_names(row),
+            str(speed["tokens"]),
+            f"{speed['ms']:.2f}",
+            *(
+                f"{ratio['median']:.1f}x ({ratio['low']:.1f} to {ratio['high']:.1f})"
+                for ratio in (speed["ratios"][name] for name in BASELINES)
+            ),
+        ]
+        for row, speed in measured
+    ]
+    return [SPEEDS.format(**measured[0][1]), *table(SPEED_HEADERS, lines)]
+
+
+def _names(row: Dict[str, Any]) -> List[str]:
+    return [row["model"], row["method"], f"{100 * row['sparsity']:.0f} %" if row["sparsity"] else ""]
 
 
 if __name__ == "__main__":

@@ -176,7 +176,10 @@ def _check_container() -> Iterator[Finding]:
     threads, total = machine.available_threads(), os.cpu_count() or 1
     quota = machine.cpu_quota()
     limits = f"{threads} of {total} CPUs" + (f", quota {quota:g}" if quota else "")
-    if threads < total:
+    slow = machine.slow_cpus()
+    if slow and threads == machine.affinity() - slow:
+        yield Finding("ok", "threads", f"{limits}; {slow} slower ones would hold these up")
+    elif threads < total:
         yield Finding("info", "threads", limits, "raise the container's or taskset's limit to use more")
     else:
         yield Finding("ok", "threads", limits)

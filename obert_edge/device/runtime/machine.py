@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence, Set
 
 #: Root of the file system; tests point it at a made-up one.
 ROOT = Path("/")
@@ -50,6 +50,8 @@ _ARM_PARTS = {
     "0xd49": "Neoverse-N2",
     "0xd4f": "Neoverse-V2",
 }
+#: The parts that issue instructions in order, with narrower vector units than the cores beside them.
+_IN_ORDER_PARTS = ("0xd03", "0xd04", "0xd05", "0xd46", "0xd80")
 
 
 def read_text(path: str) -> Optional[str]:
@@ -84,10 +86,14 @@ def architecture_of(machine: str, bits: str) -> str:
 
 def affinity() -> int:
     """How many CPUs this process may be scheduled on."""
+    return len(_allowed_cpus())
+
+
+def _allowed_cpus() -> List[int]:
     try:
-        return len(os.sched_getaffinity(0))
+        return sorted(os.sched_getaffinity(0))
     except (AttributeError, OSError):
-        return os.cpu_count() or 1
+        return list(range(os.cpu_count() or 1))
 
 
 def cpu_quota() -> Optional[float]:
@@ -122,10 +128,71 @@ def memory_limit() -> Optional[int]:
 
 
 def available_threads() -> int:
-    """Threads worth starting: the CPUs this process may use, but no more than the container's quota."""
+    """Threads worth starting: one for each CPU this process may use, but no more than its container's quota.
+
+    Where cores differ (P and E cores, big.LITTLE), those are left out that would hold the others up.
+    """
     quota = cpu_quota()
-    count = affinity()
+    count = affinity() - slow_cpus()
     return count if quota is None else max(1, min(count, int(quota)))
+
+
+def slow_cpus() -> int:
+    """How many of the CPUs this process may use are too slow beside the others to be given a thread."""
+    speeds = _core_speeds(_allowed_cpus())
+    return len(speeds) - worthwhile(speeds)
+
+
+def worthwhile(speeds: Sequence[float]) -> int:
+    """How many of the fastest cores to use.
+
+    The engine hands every thread an equal part of an op first, so ``n`` threads are about as fast as ``n``
+    times the slowest of them. Where that is the same, more threads win: small parts that are handed out at
+    the end make up for some of the difference.
+
+    Args:
+        speeds: of each core, in any unit.
+    """
+    fastest = sorted(speeds, reverse=True)
+    return max(range(1, len(fastest) + 1), key=lambda count: (count * fastest[count - 1], count), default=0)
+
+
+def _core_speeds(cpus: Sequence[int]) -> List[float]:
+    """How fast CPUs are beside each other, in a unit that depends on what the system says; 1 where nothing.
+
+    In this order: the scheduler's own measure (``cpu_capacity``, which is of ordinary code: at the engine's
+    dot products an ARM core that issues in order is half as fast as that, by estimate); Intel's kinds of
+    cores, of which an E core computes about half as much as a P core; the highest clock.
+    """
+    folder = "/sys/devices/system/cpu"
+    capacities = [_number(f"{folder}/cpu{cpu}/cpu_capacity") for cpu in cpus]
+    if all(capacities) and len(set(capacities)) > 1:
+        return [
+            capacity / (2 if _part(cpu) in _IN_ORDER_PARTS else 1) for cpu, capacity in zip(cpus, capacities)
+        ]
+    efficient = _cpu_list("/sys/devices/cpu_atom/cpus") | _cpu_list("/sys/devices/cpu_lowpower/cpus")
+    if efficient and _cpu_list("/sys/devices/cpu_core/cpus"):
+        return [0.5 if cpu in efficient else 1.0 for cpu in cpus]
+    clocks = [_number(f"{folder}/cpu{cpu}/cpufreq/cpuinfo_max_freq") for cpu in cpus]
+    return clocks if all(clocks) else [1.0] * len(cpus)
+
+
+def _number(path: str) -> float:
+    """The number in a file; 0 without one."""
+    text = read_text(path) or ""
+    return float(text) if text.isdigit() else 0.0
+
+
+def _part(cpu: int) -> str:
+    """The part number of an ARM core, as :data:`_ARM_PARTS` has it; empty where the system does not say."""
+    text = read_text(f"/sys/devices/system/cpu/cpu{cpu}/regs/identification/midr_el1") or ""
+    return f"0x{int(text, 16) >> 4 & 0xFFF:03x}" if re.fullmatch("0x[0-9a-f]+", text) else ""
+
+
+def _cpu_list(path: str) -> Set[int]:
+    """The CPUs in a file such as ``0-3,8``."""
+    ranges = re.findall(r"(\d+)(?:-(\d+))?", read_text(path) or "")
+    return {cpu for first, last in ranges for cpu in range(int(first), int(last or first) + 1)}
 
 
 def available_memory() -> Optional[int]:

@@ -68,7 +68,8 @@ def load(
     Args:
         path: the ``.oeb`` file.
         threads: threads to compute with; ``None``: as many CPUs as this process may use (its affinity and its
-            container's quota count), and on a board that the bundle knows at most the number it gives.
+            container's quota count, and cores that are too slow beside the others do not), and on a board
+            that the bundle knows at most the number it gives.
         implementation: name of the kernels, for instance ``"avx2"`` or ``"scalar"``; ``None``: that of
             ``$OBERT_EDGE_IMPLEMENTATION`` if it is set, else the best this CPU runs.
         verify: what to check of the file. ``"checksums"``: the CRC-32 that it has of every member, which

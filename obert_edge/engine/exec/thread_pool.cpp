@@ -13,8 +13,8 @@ namespace oe {
 namespace {
 
 constexpr uint64_t kSpinNanoseconds = 200000;  // a worker spins so long before it sleeps
+constexpr uint64_t kPatience = 20000;          // so long the caller waits before it looks what a worker does, and again
 constexpr int32_t kSpinsPerClockRead = 32;     // reading the clock costs more than a spin
-constexpr int32_t kSpinsBeforeYield = 4000;    // some 200 us: longer than a task of a balanced loop is late
 
 void pause_briefly() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -42,9 +42,30 @@ T add(T* value, T amount) {
   return __atomic_add_fetch(value, amount, __ATOMIC_SEQ_CST);
 }
 
+template <class T>
+bool change(T* value, T expected, T desired) {
+  return __atomic_compare_exchange_n(value, &expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
 // The forks between the process that loaded this library and the one that runs now.
 uint32_t forks = 0;
 pthread_once_t counting = PTHREAD_ONCE_INIT;
+
+// The nanoseconds a clock has counted; 0 where it cannot be read.
+uint64_t read_clock(clockid_t clock) {
+  timespec t = {};
+  clock_gettime(clock, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1000000000u + static_cast<uint64_t>(t.tv_nsec);
+}
+
+// Sets `here` to the CPU this thread runs on. False where that is none of `usual`.
+bool only_this_cpu(const cpu_set_t& usual, cpu_set_t* here) {
+  const int32_t cpu = sched_getcpu();
+  CPU_ZERO(here);
+  if (cpu < 0 || cpu >= CPU_SETSIZE) return false;
+  CPU_SET(static_cast<size_t>(cpu), here);
+  return CPU_ISSET(static_cast<size_t>(cpu), &usual);
+}
 
 int32_t cores() {
   cpu_set_t allowed;
@@ -117,8 +138,13 @@ void ThreadPool::run_task(int32_t task, int32_t thread) {
 
 void ThreadPool::work(int32_t thread) {
   int32_t task, done = 0;
-  for (; claim(thread, &task); ++done) run_task(task, thread);
-  if (done > 0) add(&finished_, done);
+  for (; claim(thread, &task); ++done) {
+    if (thread > 0 && done == 0) store(&workers_[static_cast<size_t>(thread - 1)].holds, true);
+    run_task(task, thread);
+  }
+  if (done == 0) return;
+  if (thread > 0) store(&workers_[static_cast<size_t>(thread - 1)].holds, false);
+  add(&finished_, done);
 }
 
 void ThreadPool::parallel_for(int32_t tasks, TaskFn function, void* context) {
@@ -137,26 +163,91 @@ void ThreadPool::parallel_for(int32_t tasks, TaskFn function, void* context) {
 
 void ThreadPool::run_loop(int32_t tasks) {
   store(&finished_, 0);
+  store(&caller_cpu_, sched_getcpu());
   store(&state_, Unclaimed(unclaimed().number() + 1, 0, tasks).word);
   if (load(&sleepers_) > 0) {
     add(&wakeups_, 1u);
     futex_wake_all(&wakeups_);
   }
   work(0);
-  for (int32_t spins = 0; load(&finished_) != tasks; ++spins) {
-    // A claimed task is running; if its thread lost its core, this one must give way.
-    if (crowded_ || spins > kSpinsBeforeYield) {
+  wait_for_claimed(tasks);
+}
+
+// The tasks that are left are running, or their threads have lost their CPUs.
+void ThreadPool::wait_for_claimed(int32_t tasks) {
+  if (crowded_) {
+    while (load(&finished_) != tasks) sched_yield();
+    return;
+  }
+  uint64_t due = 0;
+  bool called = false;
+  for (int32_t spins = 1; load(&finished_) != tasks; ++spins) {
+    if (called) {
       sched_yield();
     } else {
       pause_briefly();
     }
+    if (!called && spins % kSpinsPerClockRead != 0) continue;
+    const uint64_t time = now();
+    if (due == 0) due = time + kPatience;
+    if (time < due) continue;
+    called = call_late_workers();
+    due = time + kPatience;
   }
 }
 
-void ThreadPool::wait_for_work() {
+// Calls the workers whose clocks stand where they stood when the caller looked last. Whether there are any called ones
+// now, which the caller has to give way to.
+bool ThreadPool::call_late_workers() {
+  bool called = false;
+  for (int32_t i = 1; i < threads_; ++i) {
+    Worker& worker = workers_[static_cast<size_t>(i - 1)];
+    if (!load(&worker.holds)) continue;
+    const uint64_t clock = read_clock(worker.clock);
+    if (clock != 0 && clock == worker.seen) call(worker);
+    worker.seen = clock;
+    called = called || load(&worker.place) == kCalled;
+  }
+  return called;
+}
+
+void ThreadPool::call(Worker& worker) {
+  if (!change(&worker.place, kUsual, kMoving)) return;
+  cpu_set_t here;
+  const bool moved = sched_getaffinity(worker.id, sizeof worker.usual, &worker.usual) == 0 &&
+                     only_this_cpu(worker.usual, &here) && sched_setaffinity(worker.id, sizeof here, &here) == 0;
+  // Said only now: a worker that leaves must not be bound afterwards.
+  store(&worker.place, moved ? kCalled : kUsual);
+  // One that was done before may be asleep already. This order (say it, then look) mirrors the worker's (done, then look).
+  if (load(&worker.holds) || !change(&worker.place, kCalled, kMoving)) return;
+  sched_setaffinity(worker.id, sizeof worker.usual, &worker.usual);
+  store(&worker.place, kUsual);
+}
+
+// Moves a worker, which calls this itself, off the CPU that it is on: the caller has more to do there.
+void ThreadPool::leave(Worker& worker) {
+  cpu_set_t usual, here;
+  if (change(&worker.place, kCalled, kMoving)) {
+    usual = worker.usual;
+  } else if (!change(&worker.place, kUsual, kMoving)) {
+    return;
+  } else if (sched_getaffinity(0, sizeof usual, &usual) != 0) {
+    CPU_ZERO(&usual);
+  }
+  if (only_this_cpu(usual, &here)) {
+    cpu_set_t others;
+    CPU_XOR(&others, &usual, &here);
+    sched_setaffinity(0, sizeof others, &others);  // returns on another CPU; does nothing where there is none
+  }
+  sched_setaffinity(0, sizeof usual, &usual);
+  store(&worker.place, kUsual);
+}
+
+void ThreadPool::wait_for_work(Worker& worker) {
   if (!crowded_) {
     const uint64_t until = now() + kSpinNanoseconds;
     for (int32_t spins = 1; !load(&stopping_); ++spins) {
+      if (load(&worker.place) == kCalled || sched_getcpu() == load(&caller_cpu_)) leave(worker);
       if (unclaimed().any()) return;
       pause_briefly();
       if (spins % kSpinsPerClockRead == 0 && now() > until) break;
@@ -169,17 +260,20 @@ void ThreadPool::wait_for_work() {
   while (!unclaimed().any() && !load(&stopping_)) {
     futex_wait(&wakeups_, seen);
     seen = load(&wakeups_);
+    if (load(&worker.place) == kCalled) leave(worker);
   }
   add(&sleepers_, -1);
 }
 
 void* ThreadPool::worker_main(void* argument) {
-  const Worker& worker = *static_cast<Worker*>(argument);
+  Worker& worker = *static_cast<Worker*>(argument);
   ThreadPool& pool = *worker.pool;
+  worker.id = static_cast<pid_t>(syscall(SYS_gettid));
+  pthread_getcpuclockid(pthread_self(), &worker.clock);
   const FloatMode float_mode;
   while (!load(&pool.stopping_)) {
     pool.work(worker.thread);
-    pool.wait_for_work();
+    pool.wait_for_work(worker);
   }
   return nullptr;
 }

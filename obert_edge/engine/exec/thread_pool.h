@@ -5,13 +5,22 @@
 // in the middle go to whoever is done first.
 //
 // Workers spin for a short while after a loop, because the next one is usually microseconds away, and then
-// sleep on a futex; waking sleepers is the only system call. The caller works too, and waits only for tasks
-// that were claimed, never for a worker that was not scheduled: so more threads than cores is slow, not stuck.
+// sleep on a futex; on a quiet machine waking sleepers is the only system call. The caller works too, and waits only
+// for tasks that were claimed, never for a worker that was not scheduled: so more threads than cores is slow, not
+// stuck.
+//
+// Beside other work a worker loses its CPU now and then, most often within a task, and would get it back some
+// milliseconds later. The caller, which has nothing else to do, sees that the worker's CPU clock stands still, and calls
+// the worker to its own CPU (by affinity), where it finishes the task and leaves again: to wait, without a task, for
+// the CPU that it shares with the other work.
 #ifndef OBERT_EDGE_THREAD_POOL_H
 #define OBERT_EDGE_THREAD_POOL_H
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
 
 #include "base/array.h"
 #include "exec/interrupt.h"
@@ -47,10 +56,19 @@ class ThreadPool {
   void watch(Interrupt* interrupt) { interrupt_ = interrupt; }
 
  private:
-  struct Worker {
+  // Which CPUs a worker may use. Only who made it kMoving changes that.
+  static constexpr int32_t kUsual = 0, kMoving = 1, kCalled = 2;
+
+  struct alignas(64) Worker {
     ThreadPool* pool;
     pthread_t handle;
     int32_t thread;
+    pid_t id;         // the system's
+    clockid_t clock;  // of its CPU time
+    bool holds;       // tasks it claimed, and is not done with
+    int32_t place;
+    cpu_set_t usual;  // while it is called: the CPUs it may use otherwise
+    uint64_t seen;    // its clock when the caller looked at it last
   };
 
   // Tasks [first, last) of loop `number` are unclaimed. A claim is one compare-and-swap on the whole word, so a worker
@@ -74,17 +92,22 @@ class ThreadPool {
   static void* worker_main(void* worker);
   void run_loop(int32_t tasks);
   void work(int32_t thread);
+  void wait_for_claimed(int32_t tasks);
+  bool call_late_workers();
+  void call(Worker& worker);
+  static void leave(Worker& worker);
   void run_task(int32_t task, int32_t thread);
   bool claim(int32_t thread, int32_t* task);
   Unclaimed unclaimed() const;
-  void wait_for_work();
+  void wait_for_work(Worker& worker);
 
   // One cache line tells a worker everything: what to do, written first, and the tasks that are left of it.
   alignas(64) uint64_t state_ = 0;
   TaskFn function_ = nullptr;
   void* context_ = nullptr;
   Interrupt* interrupt_ = nullptr;
-  int32_t first_task_ = 0;  // the number of the loop's task 0
+  int32_t first_task_ = 0;   // the number of the loop's task 0
+  int32_t caller_cpu_ = -1;  // where the caller began the loop
 
   alignas(64) int32_t finished_ = 0;  // tasks of the current loop
   alignas(64) uint32_t wakeups_ = 0;  // the futex workers sleep on

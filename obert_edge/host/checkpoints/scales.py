@@ -18,7 +18,9 @@ from obert_edge.host.checkpoints.quantization_format import (
     EMBEDDINGS,
     FILE,
     FORMATS,
+    MIXED,
     OPERANDS,
+    RECORDED_ACTIVATIONS,
     input_quantizer,
     operand_quantizer,
 )
@@ -61,7 +63,9 @@ class Scales:
 
     Attributes:
         method: how they were found (``qat``, ``calibrate``, ...).
-        dynamic: whether inputs of linears get their parameters per token on the device.
+        activations: how inputs of linears are quantized, one of
+            :data:`~obert_edge.host.checkpoints.quantization_format.RECORDED_ACTIVATIONS`; see
+            :meth:`per_token`.
         quantizers: scale and zero point by quantizer name.
         prefix: of the encoder's modules in its full model (``"bert."``).
         source: what to call the file in errors.
@@ -71,7 +75,7 @@ class Scales:
     """
 
     method: str
-    dynamic: bool
+    activations: str
     quantizers: Mapping[str, Tuple[float, int]]
     prefix: str
     source: str
@@ -112,10 +116,11 @@ class Scales:
                 hint=_HINT,
             )
         activations, quantizers = content.get("activations"), content.get("sites")
-        if activations not in ACTIVATIONS or not isinstance(quantizers, Mapping):
+        if activations not in RECORDED_ACTIVATIONS or not isinstance(quantizers, Mapping):
             raise CheckpointError(
                 f"{source} has activations {activations!r} and sites of type {type(quantizers).__name__}; "
-                "expected 'static' or 'dynamic', and an object 'sites' that holds the quantizers",
+                f"expected one of {', '.join(RECORDED_ACTIVATIONS)}, and an object 'sites' that holds the "
+                "quantizers",
                 hint=_HINT,
             )
         parsed = {name: _parse_quantizer(name, value, source) for name, value in quantizers.items()}
@@ -134,11 +139,17 @@ class Scales:
                 f"{source} has embeddings {embeddings!r}, expected one of {', '.join(EMBEDDINGS)}", hint=_HINT
             )
         method = str(content.get("method", "unknown"))
-        return cls(method, activations == "dynamic", parsed, prefix, source, scales, str(embeddings))
+        return cls(method, str(activations), parsed, prefix, source, scales, str(embeddings))
 
     def quantizer(self, name: str) -> Optional[Tuple[float, int]]:
         """Scale and zero point of a quantizer; None: there are none."""
         return next((self.quantizers[known] for known in self._names(name) if known in self.quantizers), None)
+
+    def per_token(self, module: str) -> bool:
+        """Whether the input of a linear gets its parameters per token on the device."""
+        if self.activations == MIXED:
+            return self.quantizer(input_quantizer(module)) is None
+        return self.activations == ACTIVATIONS[1]
 
     def linear_input(self, module: str) -> QuantParams:
         """The U8 parameters of a linear's input.

@@ -118,8 +118,8 @@ def build(
             (``max_seq_length`` of sentence-transformers, else ``model_max_length``), at most all positions.
         embeddings: ``int8``, or ``int4`` for word embeddings of half the bytes; default: what the model
             was quantized with, else ``int8``.
-        activations: ``static`` or ``dynamic``, of a model that is calibrated here; default: static, and
-            dynamic where static ranges lose the model's answers.
+        activations: ``static``, ``dynamic``, or ``auto`` (per linear, by measurement), of a model that is
+            calibrated here; default: static, and dynamic where static ranges lose the model's answers.
         min_cosine: refuse a bundle whose outputs have a smaller cosine to the model's, -1..1; default:
             :data:`~obert_edge.host.compiler.quality.MIN_COSINE`.
         min_agreement: refuse a bundle that gives a smaller share of the model's answers, 0..1; default:
@@ -365,9 +365,7 @@ def describe_model(
         model=_model_facts(config, program),
         task=task,
         outputs=_output_facts(program, names),
-        quantization=QuantizationFacts(
-            scales.method, "dynamic" if scales.dynamic else "static", scales.embeddings
-        ),
+        quantization=QuantizationFacts(scales.method, scales.activations, scales.embeddings),
         sparsity=_overall_sparsity(linears),
         linears=linears,
         source=read_source(checkpoint.folder),

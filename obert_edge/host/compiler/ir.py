@@ -190,7 +190,7 @@ class Linear(Node):
         return [(self.input, self._input_form(scales)), *residual]
 
     def _input_form(self, scales: Scales) -> Form:
-        return Unscaled.PER_TOKEN if scales.dynamic else scales.linear_input(self.module)
+        return Unscaled.PER_TOKEN if scales.per_token(self.module) else scales.linear_input(self.module)
 
     def lower(self, lowering: Lowering) -> None:
         """One op, with the scales folded as docs/reference/numerics.md (Linear) says.

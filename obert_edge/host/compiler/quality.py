@@ -53,8 +53,8 @@ _DIGITS = 3
 
 #: What to do about a bundle that does not answer like the model, by what it was compared with.
 _WAYS = {
-    "float": "calibrate on some hundred texts like yours (--calibration-data), take --activations dynamic, "
-    "or train with quantization (obert-edge quantize)",
+    "float": "calibrate on some hundred texts like yours (--calibration-data), take --activations auto or "
+    "dynamic, or train with quantization (obert-edge quantize)",
     "fake-quant": "build with the word embeddings that it was trained with (leave --embeddings out), or "
     "quantize it again",
 }

@@ -12,7 +12,9 @@ from obert_edge.host.architectures.base import Norm
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.model_config import ModelConfig
 from obert_edge.host.checkpoints.quantization_format import (
+    ACTIVATION_CHOICES,
     ACTIVATIONS,
+    AUTO,
     EMBEDDINGS,
     OPERANDS,
     input_quantizer,
@@ -66,7 +68,7 @@ def find_ranges(
         calibration: texts to calibrate with, or a file of them; default: ``quantization.json`` of the
             folder, then the scales among its weights (SparseML), then built-in texts.
         embeddings: ``int8`` or ``int4``, in place of what the model was quantized with.
-        activations: ``static`` or ``dynamic``, of a model that is calibrated here; default: static.
+        activations: ``static``, ``dynamic`` or ``auto``, of a model that is calibrated here; default: static.
 
     Raises:
         UsageError: calibration is needed, but torch and transformers are not installed; both
@@ -76,12 +78,12 @@ def find_ranges(
         CheckpointError: ``quantization.json`` is not as documented.
     """
     _check("embeddings", embeddings, EMBEDDINGS)
-    _check("activations", activations, ACTIVATIONS)
+    _check("activations", activations, ACTIVATION_CHOICES)
     found = _find_ranges(
         checkpoint, config, ranges, calibration, embeddings or EMBEDDINGS[0], activations or ACTIVATIONS[0]
     )
-    kind = ACTIVATIONS[found.scales.dynamic]
-    if activations not in (None, kind):
+    kind = found.scales.activations
+    if activations not in (None, kind) and not (activations == AUTO and found.calibrated):
         raise UsageError(
             f"{found.scales.source} quantizes activations as {kind}; they were asked to be {activations}",
             hint="leave --activations out (in Python activations), or build from the float model",
@@ -172,7 +174,7 @@ def _calibrate(
         config: what is compiled of it.
         texts: see :func:`calibration_batches`.
         embeddings: what the word embeddings are quantized to.
-        activations: ``static`` or ``dynamic``.
+        activations: ``static``, ``dynamic`` or ``auto``.
         equalized: whether weights may be rewritten so that no channel stands out.
 
     Returns:

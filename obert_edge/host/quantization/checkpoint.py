@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Union
 
 import transformers
 from torch import nn
@@ -19,14 +19,23 @@ from obert_edge.files import atomic_folder
 from obert_edge.host.architectures import ARCHITECTURES
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
 from obert_edge.host.checkpoints.pytorch import load_pytorch
-from obert_edge.host.checkpoints.quantization_format import ACTIVATIONS, EMBEDDINGS, FILE, FORMATS
+from obert_edge.host.checkpoints.quantization_format import (
+    ACTIVATIONS,
+    EMBEDDINGS,
+    FILE,
+    FORMATS,
+    MIXED,
+    RECORDED_ACTIVATIONS,
+)
 from obert_edge.host.checkpoints.scales import Scales
 from obert_edge.host.quantization.attention import AttentionQuantizers
 from obert_edge.host.quantization.convert import (
     activations_of,
     embeddings_of,
+    input_quantizers,
     quantize_model,
     quantizers,
+    scale_per_token,
     set_observers,
 )
 from obert_edge.host.quantization.modules import ActivationQuantizer, QuantLinear, quantized_modules
@@ -57,12 +66,12 @@ def quantization_record(model: nn.Module, method: str) -> Dict[str, Any]:
         for name, module in quantized_modules(model)
         if isinstance(module, QuantLinear) and module.weight_scale is not None
     }
-    embeddings = embeddings_of(model)
+    activations, embeddings = activations_of(model), embeddings_of(model)
     default = embeddings == EMBEDDINGS[0]
     return {
-        "format": 3 if not default else 2 if weights else 1,
+        "format": 4 if activations == MIXED else 3 if not default else 2 if weights else 1,
         "method": method,
-        "activations": activations_of(model),
+        "activations": activations,
         **({} if default else {"embeddings": embeddings}),
         "sites": parameters,
         **({"weights": weights} if weights else {}),
@@ -137,7 +146,9 @@ def load_quantized(folder: Union[str, Path], model_class: Optional[Any] = None) 
     if missing:
         # A pooler that was never saved would be random numbers, with a quantizer that nobody observed.
         getattr(model, model.base_model_prefix, model).pooler = None
-    quantize_model(model, record["activations"], record.get("embeddings", EMBEDDINGS[0]))
+    _quantize_as(
+        model, record["activations"], record.get("embeddings", EMBEDDINGS[0]), record["sites"].__contains__
+    )
     expected = {name: quantizer for name, quantizer in quantizers(model).items() if not quantizer.dynamic}
     odd = sorted(set(expected) ^ set(record["sites"]))
     one_of_several = class_name not in (checkpoint.config.get("architectures") or [class_name])
@@ -175,7 +186,9 @@ def apply_scales(model: Any, scales: Scales) -> Any:
     Returns:
         ``model``, in eval mode with its ranges frozen.
     """
-    quantize_model(model, ACTIVATIONS[scales.dynamic], scales.embeddings)
+    _quantize_as(
+        model, scales.activations, scales.embeddings, lambda name: scales.quantizer(name) is not None
+    )
     set_observers(model, "frozen")
     for name, quantizer in quantizers(model).items():
         found = scales.quantizer(name)
@@ -190,6 +203,20 @@ def apply_scales(model: Any, scales: Scales) -> Any:
         if isinstance(module, QuantLinear) and scale is not None:
             module.weight_scale = float(scale)
     return model.eval()
+
+
+def _quantize_as(model: Any, activations: str, embeddings: str, known: Callable[[str], bool]) -> None:
+    """Quantize a float model as it was recorded.
+
+    Args:
+        model: the model.
+        activations: one of :data:`RECORDED_ACTIVATIONS`.
+        embeddings: of the word embeddings.
+        known: whether the record has a quantizer; only ``mixed`` activations depend on it.
+    """
+    quantize_model(model, ACTIVATIONS[0] if activations == MIXED else activations, embeddings)
+    if activations == MIXED:
+        scale_per_token(model, [name for name in input_quantizers(model) if not known(name)])
 
 
 def _set_weight_scales(model: nn.Module, weights: Mapping[str, Any], folder: Path) -> None:
@@ -216,7 +243,7 @@ def _read(path: Path) -> Dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         found = record["format"]
-        if not isinstance(record["sites"], dict) or record["activations"] not in ACTIVATIONS:
+        if not isinstance(record["sites"], dict) or record["activations"] not in RECORDED_ACTIVATIONS:
             raise ValueError("sites or activations are not as expected")
         if record.get("embeddings", EMBEDDINGS[0]) not in EMBEDDINGS:
             raise ValueError(f"embeddings are {record['embeddings']!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Collection, Dict, List, Optional, Set
 
 from torch import nn
 
@@ -13,6 +13,7 @@ from obert_edge.host.architectures import Architecture, architecture_of
 from obert_edge.host.checkpoints.quantization_format import (
     ACTIVATIONS,
     EMBEDDINGS,
+    MIXED,
     OPERANDS,
     input_quantizer,
     operand_quantizer,
@@ -113,9 +114,31 @@ def is_quantized(model: nn.Module) -> bool:
 
 
 def activations_of(model: nn.Module) -> str:
-    """``static`` or ``dynamic``: how the inputs of a quantized model's linears are quantized."""
-    dynamic = any(isinstance(module, QuantLinear) and module.input.dynamic for module in model.modules())
-    return "dynamic" if dynamic else "static"
+    """``static``, ``dynamic`` or ``mixed``: how the inputs of a quantized model's linears are quantized."""
+    found = {module.input.dynamic for module in model.modules() if isinstance(module, QuantLinear)}
+    return MIXED if len(found) == 2 else ACTIVATIONS[found == {True}]
+
+
+def input_quantizers(model: nn.Module) -> Dict[str, ActivationQuantizer]:
+    """Those of :func:`quantizers` that belong to inputs of linears."""
+    return {
+        input_quantizer(name): module.input
+        for name, module in model.named_modules()
+        if isinstance(module, QuantLinear)
+    }
+
+
+def scale_per_token(model: nn.Module, names: Collection[str]) -> None:
+    """Make quantizers of a static model's linears find a scale per token: the activations become ``mixed``.
+
+    Args:
+        model: of :func:`quantize_model` with static activations.
+        names: of :func:`input_quantizers`. Linears that read one tensor share a quantizer, so that the name
+            of one is enough.
+    """
+    inputs = input_quantizers(model)
+    for name in names:
+        inputs[name].dynamic = True
 
 
 def embeddings_of(model: nn.Module) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Optional, Tuple
 
 from obert_edge.bundle.manifest import PROBLEM_TYPES
-from obert_edge.host.checkpoints.quantization_format import ACTIVATIONS, EMBEDDINGS
+from obert_edge.host.checkpoints.quantization_format import ACTIVATION_CHOICES, ACTIVATIONS, EMBEDDINGS
 from obert_edge.host.options import Settings, option, refusal
 
 if TYPE_CHECKING:
@@ -229,7 +229,10 @@ class Quantization(Settings):
         help="Train with the engine's arithmetic, or find ranges without training.",
     )
     activations: str = option(
-        ACTIVATIONS[0], choices=ACTIVATIONS, help="Scales that are fixed, or made anew for every token."
+        ACTIVATIONS[0],
+        choices=ACTIVATION_CHOICES,
+        help="Scales that are fixed, made anew for every token, or each linear's as measured (method "
+        "calibrate).",
     )
     observe: float = option(
         0.5, above=0, maximum=1, help="QAT: share of the steps in which ranges are still updated."

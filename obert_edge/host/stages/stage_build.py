@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Optional, Tuple
 
-from obert_edge.host.checkpoints.quantization_format import ACTIVATIONS, EMBEDDINGS
+from obert_edge.host.checkpoints.quantization_format import ACTIVATION_CHOICES, EMBEDDINGS
 from obert_edge.host.options import Settings, option
 from obert_edge.host.signing import read_signer
 from obert_edge.host.stages.reports import Figures
@@ -62,9 +62,10 @@ class BuildSettings(Settings):
     )
     activations: Optional[str] = option(
         None,
-        choices=ACTIVATIONS,
+        choices=ACTIVATION_CHOICES,
         absent="static, and dynamic where static loses the model's answers",
-        help="Ranges of activations fixed, or found per token, for a model that is not quantized.",
+        help="Ranges of activations fixed, found per token, or each linear's as measured, for a model that "
+        "is not quantized.",
     )
     min_cosine: Optional[float] = option(
         None,

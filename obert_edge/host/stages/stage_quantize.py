@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from obert_edge.errors import UsageError
-from obert_edge.host.checkpoints.quantization_format import EMBEDDINGS
+from obert_edge.host.checkpoints.quantization_format import AUTO, EMBEDDINGS
 from obert_edge.host.options import part
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
@@ -73,6 +73,11 @@ class Quantize(Stage[QuantizeSettings]):
             raise UsageError(
                 "quantizing keeps zeros, and dense gives them up",
                 hint="train them first with `obert-edge finetune --dense`, or leave --dense out",
+            )
+        if settings.qat and settings.activations == AUTO:
+            raise UsageError(
+                "activations are chosen by measurement where ranges are calibrated, and QAT trains them",
+                hint="take static or dynamic activations, or method calibrate",
             )
         if settings.qat and settings.training.none:
             raise UsageError(

@@ -96,6 +96,87 @@ def test_threads_are_what_affinity_and_quota_allow(fake_root, monkeypatch, quota
     assert machine.available_threads() == threads
 
 
+CPU = "sys/devices/system/cpu/cpu{}/"
+
+
+def of_cpus(name, texts):
+    """Files of that name, one for each CPU."""
+    return {CPU.format(cpu) + name: text for cpu, text in enumerate(texts)}
+
+
+A53, A55, A72, A76 = (f"0x00000000410f{part}" for part in ("d034", "d050", "d083", "d0b1"))
+MIDR = "regs/identification/midr_el1"
+#: What the sysfs of machines says of their cores, and how many threads they get.
+CORES = {
+    "equal cores": (4, of_cpus("cpu_capacity", ["1024"] * 4), 4),
+    "favored cores of a desktop": (
+        4,
+        of_cpus("cpufreq/cpuinfo_max_freq", ["5000000"] * 2 + ["4700000"] * 2),
+        4,
+    ),
+    "RK3399, 2 Cortex-A72 and 4 Cortex-A53": (
+        6,
+        {**of_cpus("cpu_capacity", ["485"] * 4 + ["1024"] * 2), **of_cpus(MIDR, [A53] * 4 + [A72] * 2)},
+        2,
+    ),
+    "RK3588, 4 Cortex-A76 and 4 Cortex-A55": (
+        8,
+        {**of_cpus("cpu_capacity", ["530"] * 4 + ["1024"] * 4), **of_cpus(MIDR, [A55] * 4 + [A76] * 4)},
+        4,
+    ),
+    "the same where cores do not say what they are": (
+        8,
+        of_cpus("cpu_capacity", ["530"] * 4 + ["1024"] * 4),
+        8,
+    ),
+    "2 P cores and 8 E cores, half as fast": (
+        12,
+        {"sys/devices/cpu_core/cpus": "0-3", "sys/devices/cpu_atom/cpus": "4-11"},
+        12,
+    ),
+    "8 P cores and 4 E cores, half as fast": (
+        12,
+        {"sys/devices/cpu_core/cpus": "0-7", "sys/devices/cpu_atom/cpus": "8-11"},
+        8,
+    ),
+    "P and E cores of a system that measures them": (
+        8,
+        {
+            **of_cpus("cpu_capacity", ["1024"] * 6 + ["623"] * 2),
+            "sys/devices/cpu_core/cpus": "0-5",
+            "sys/devices/cpu_atom/cpus": "6-7",
+        },
+        6,
+    ),
+    "a cluster at a third of the clock": (
+        4,
+        of_cpus("cpufreq/cpuinfo_max_freq", ["600000", "600000", "1800000", "1800000"]),
+        2,
+    ),
+    "half of the files": (4, of_cpus("cpu_capacity", ["1024", "300"]), 4),
+    "files of nonsense": (2, {**of_cpus("cpu_capacity", ["", "x"]), "sys/devices/cpu_atom/cpus": "?"}, 2),
+}
+
+
+@pytest.mark.parametrize(("cpus", "files", "threads"), CORES.values(), ids=CORES)
+def test_slow_cores_that_would_hold_the_others_up_get_no_thread(fake_root, monkeypatch, cpus, files, threads):
+    fake_root(files)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cpus)))
+    assert machine.available_threads() == threads
+    assert machine.slow_cpus() == cpus - threads
+
+
+def test_only_the_cores_this_process_may_use_are_compared(fake_root, monkeypatch):
+    fake_root(CORES["8 P cores and 4 E cores, half as fast"][1])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {6, 7, 8, 9, 10, 11})
+    assert machine.available_threads() == 6
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {8, 9})
+    assert machine.available_threads() == 2
+    fake_root({"sys/fs/cgroup/cpu.max": "300000 100000"})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)))
+    assert machine.available_threads() == 3
+
+
 def test_memory(fake_root):
     fake_root(
         {

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Set
 
 import numpy as np
+import pytest
 
+from obert_edge.device.runtime import machine
 from obert_edge.device.runtime.native import Library
+from obert_edge.targets import build
 from tests.engine.models import EncoderBuilder, batch_of
 
 ENCODER = EncoderBuilder(layers=1)
@@ -75,3 +81,32 @@ def test_closing_ends_the_threads(library: Library) -> None:
     while native_threads() & started and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not native_threads() & started
+
+
+@pytest.mark.skipif(machine.affinity() < 2, reason="this process may use one CPU only")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no system compiler (g++)")
+def test_a_worker_without_a_cpu_finishes_on_its_callers(tmp_path: Path) -> None:
+    program = tmp_path / "late"
+    sources = [Path(__file__).parent / "thread_pool_late.cpp", build.ENGINE / "exec" / "thread_pool.cpp"]
+    flags = ["-std=c++17", "-O1", *build.include_flags(), "-lpthread"]
+    subprocess.run(["g++", *map(str, sources), *flags, "-o", str(program)], check=True)
+    done = subprocess.run([str(program)], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(machine.affinity() < 2, reason="this process may use one CPU only")
+def test_the_same_bits_beside_processes_that_take_every_cpu(library: Library) -> None:
+    batch = batch_of([100, 30, 60])
+    with library.open(*BLOBS) as model:
+        expected = model.run(batch)
+    usual = os.sched_getaffinity(0)
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in usual]
+    try:
+        with library.open(*BLOBS, threads=2) as model:
+            for _ in range(200):
+                assert all(a.tobytes() == b.tobytes() for a, b in zip(model.run(batch), expected))
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert os.sched_getaffinity(0) == usual

@@ -30,7 +30,7 @@ def test_a_folder_without_the_file_has_no_scales(tmp_path: Path) -> None:
     assert Scales.load(tmp_path, "bert.") is None
     (tmp_path / "quantization.json").write_text(json.dumps(content()))
     scales = Scales.load(tmp_path, "bert.")
-    assert scales is not None and not scales.dynamic and scales.method == "qat"
+    assert scales is not None and scales.activations == "static" and scales.method == "qat"
 
 
 @pytest.mark.parametrize("module", ["bert.layer.query", "layer.query"])
@@ -56,7 +56,7 @@ def test_the_inverse_scale_is_one_float32_division() -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"format": 4}, "has format 4.*reads 1, 2, 3"),
+        ({"format": 5}, "has format 5.*reads 1, 2, 3, 4"),
         ({"activations": "some"}, "activations 'some'"),
         ({"sites": None}, "sites of type NoneType; expected .* an object 'sites'"),
         ({"sites": {"x:input": {"scale": 0, "zero_point": 0}}}, "'x:input'"),
@@ -86,3 +86,16 @@ def test_word_embeddings_are_int8_unless_the_record_says_int4() -> None:
     assert Scales.from_mapping(content(format=3, embeddings="int4"), "bert.").embeddings == "int4"
     with pytest.raises(CheckpointError, match="has embeddings 'int2', expected one of int8, int4"):
         Scales.from_mapping(content(format=3, embeddings="int2"), "bert.")
+
+
+@pytest.mark.parametrize(
+    ("activations", "known", "other"),
+    [("static", False, False), ("dynamic", True, True), ("mixed", False, True)],
+)
+def test_mixed_activations_have_a_scale_per_token_where_the_file_has_none(
+    activations: str, known: bool, other: bool
+) -> None:
+    scales = Scales.from_mapping(content(format=4, activations=activations), "bert.")
+    assert scales.per_token("bert.layer.query") is known
+    assert scales.per_token("layer.query") is known
+    assert scales.per_token("bert.layer.output") is other

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from obert_edge.bundle import Bundle
-from obert_edge.bundle.container import MANIFEST
+from obert_edge.bundle.container import MANIFEST, PROGRAM
 from obert_edge.bundle.manifest import QualityFacts
-from obert_edge.bundle.program import Embed, Linear
+from obert_edge.bundle.program import Embed, Linear, Program, QuantizeDynamic
 from obert_edge.device.runtime.verify import verify
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.compiler import build
@@ -40,6 +40,25 @@ def test_dynamic_activations_answer_like_the_checkpoint(tmp_path: Path, architec
     check_answers_alike(model, path)
     with Bundle.open(path) as bundle:
         assert bundle.manifest.quantization.activations == "dynamic"
+
+
+@pytest.mark.parametrize("architecture", ["bert", "electra", "modernbert"])
+def test_mixed_activations_answer_like_the_checkpoint(tmp_path: Path, architecture: str) -> None:
+    model = save_model(tmp_path / "model", architecture, "sequence-classification")
+    ranges = ranges_of(tmp_path / "model")
+    inputs = sorted(name for name in ranges["sites"] if name.endswith(":input"))
+    # The projections of an attention read one tensor, and are quantized in one way.
+    per_token = [name for name in inputs if "layer.0." in name or "layers.0." in name]
+    assert 0 < len(per_token) < len(inputs)
+    sites = {name: value for name, value in ranges["sites"].items() if name not in per_token}
+    mixed = {**ranges, "format": 4, "activations": "mixed", "sites": sites}
+    path = build(tmp_path / "model", output=tmp_path / "m.oeb", ranges=mixed)
+    check_answers_alike(model, path)
+    assert verify(path).ok
+    with Bundle.open(path) as bundle:
+        assert bundle.manifest.quantization.activations == "mixed"
+        ops = Program.from_bytes(bytes(bundle.member(PROGRAM))).ops
+    assert 0 < sum(isinstance(op, QuantizeDynamic) for op in ops) < len(inputs)
 
 
 def test_the_shape_of_tinybert_builds(tmp_path: Path) -> None:

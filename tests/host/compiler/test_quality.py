@@ -150,6 +150,16 @@ def test_dynamic_activations_are_taken_where_fixed_ranges_lose_the_answers(
     assert path.read_bytes() == dynamic.read_bytes()
 
 
+def test_activations_can_be_chosen_by_measurement(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m", "BertModel", spoil_feed_forward)
+    fixed, chosen, per_token = (
+        quality_of(build(folder, output=tmp_path / f"{how}.oeb", activations=how, min_cosine=-1))
+        for how in ("static", "auto", "dynamic")
+    )
+    assert fixed.cosine < chosen.cosine
+    assert chosen.cosine > per_token.cosine - 0.1 * (per_token.cosine - fixed.cosine) - 0.02
+
+
 def test_a_trained_model_is_held_against_its_fake_quantized_twin(tmp_path: Path) -> None:
     folder = save(tmp_path / "m")
     model = quantize_model(make_model(CLASSIFIER, 200)).train()

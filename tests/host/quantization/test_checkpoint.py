@@ -17,11 +17,16 @@ from obert_edge.host.quantization import (
     save_quantized,
     set_observers,
 )
+from obert_edge.host.quantization.convert import input_quantizers, scale_per_token
 from tests.host.quantization.tiny_models import ARCHITECTURES, make_batch, make_model
 
 
 def trained(architecture="Bert", head="ForSequenceClassification", activations="static"):
-    model = quantize_model(make_model(architecture, head), activations).train()
+    model = quantize_model(
+        make_model(architecture, head), "static" if activations == "mixed" else activations
+    ).train()
+    if activations == "mixed":
+        scale_per_token(model, sorted(input_quantizers(model))[::3])
     model(**make_batch())
     set_observers(model.eval(), "frozen")
     return model
@@ -29,7 +34,7 @@ def trained(architecture="Bert", head="ForSequenceClassification", activations="
 
 @pytest.mark.parametrize("head", ["ForSequenceClassification", "ForMaskedLM", "Model"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("activations", ["static", "dynamic"])
+@pytest.mark.parametrize("activations", ["static", "dynamic", "mixed"])
 def test_a_loaded_model_gives_the_same_bits(tmp_path, architecture, head, activations):
     model = trained(architecture, head, activations)
     save_quantized(model, None, tmp_path / "model")
@@ -75,6 +80,16 @@ def test_four_bit_embeddings_are_recorded_and_read_back(tmp_path):
     edit(tmp_path / "model", embeddings="int2")
     with pytest.raises(CheckpointError, match="embeddings are 'int2'"):
         load_quantized(tmp_path / "model")
+
+
+def test_mixed_models_record_the_linears_with_fixed_ranges(tmp_path):
+    model = trained(activations="mixed")
+    save_quantized(model, None, tmp_path / "model")
+    record = json.loads((tmp_path / "model" / "quantization.json").read_text())
+    assert (record["format"], record["activations"]) == (4, "mixed")
+    fixed = {name for name, quantizer in quantizers(model).items() if not quantizer.dynamic}
+    assert set(record["sites"]) == fixed
+    assert any(name.endswith(":input") for name in fixed)
 
 
 def test_dynamic_models_record_only_queries_keys_and_values(tmp_path):

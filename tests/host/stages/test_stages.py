@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.data import load_task
 from obert_edge.host.stages import evaluate, finetune, prune, quantize
-from obert_edge.host.stages.recipe import Distillation, Pruning, Training
+from obert_edge.host.stages.recipe import Distillation, Pruning, Quantization, Training
 from tests.host.stages.conftest import FAST
 
 SHORT = dataclasses.replace(FAST, max_steps=4, save_steps=2)
@@ -127,6 +127,16 @@ def test_a_truncated_checkpoint_is_refused_and_nothing_is_written(dense, task, t
 def test_quantization_aware_training_of_no_steps_is_refused(dense, task, tmp_path):
     with pytest.raises(UsageError, match="0 steps"):
         quantize(dense, task, tmp_path / "o", training=Training(max_steps=0), progress=False)
+
+
+def test_activations_are_chosen_where_ranges_are_calibrated_alone(dense, task, tmp_path):
+    chosen = Quantization(method="calibrate", activations="auto", calibration_examples=16)
+    quantize(dense, task, tmp_path / "q", quantization=chosen, progress=False)
+    record = json.loads((tmp_path / "q" / "quantization.json").read_text())
+    assert record["activations"] in ("static", "mixed", "dynamic")
+    with pytest.raises(UsageError, match="QAT trains them"):
+        trained = Quantization(activations="auto")
+        quantize(dense, task, tmp_path / "o", quantization=trained, training=SHORT, progress=False)
 
 
 def test_a_quantized_folder_is_not_quantized_again(dense, task, tmp_path):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import json
+import re
 
 import pytest
 
 from obert_edge.errors import DataError
 from obert_edge.host.data import load_task
 from obert_edge.host.stages.recipe import Recipe
+from tests.device.bundles import make_bundle
 from tools.reproduce import embedder_pruning as study
 
 
@@ -76,29 +79,37 @@ def test_recipes_prune_by_gradients_of_outputs_and_train_for_eight_bits(name, tm
     assert recipe.prune.gradients_of in (None, "outputs")
 
 
+SCORES = {"recall_at_1": 50.0, "mrr": 60.0, "mean_cosine": 99.0, "least_cosine": 90.0}
+
+
+def row(**values):
+    return {"model": "m", "method": "dense", "sparsity": 0.0, "bytes": 2e6, "seconds": 0, **SCORES, **values}
+
+
+def page(*rows):
+    return study.page({"texts": 1000, "pairs": 3, "machine": {"cores": 2}, "rows": list(rows)})
+
+
 def test_the_page_says_what_is_left_of_the_dense_score():
-    scores = {"recall_at_1": 50.0, "mrr": 60.0, "mean_cosine": 99.0, "least_cosine": 90.0}
-    rows = [
-        {
-            "model": "m",
-            "method": "dense",
-            "sparsity": 0.0,
-            "bytes": 2e6,
-            "seconds": 0,
-            "spearman": 80.0,
-            **scores,
-        },
-        {
-            "model": "m",
-            "method": "obert",
-            "sparsity": 0.5,
-            "bytes": 1e6,
-            "seconds": 9,
-            "spearman": 76.0,
-            **scores,
-        },
-    ]
-    page = study.page({"texts": 1000, "pairs": 3, "machine": {"cores": 2}, "rows": rows})
-    assert "on 1,000 texts without a label" in page
-    assert "| m | dense |  | 2.0 | 80.00 |  | 50.0 | 60.0 | 0.9900 | 0.9000 |  |" in page
-    assert "| m | obert | 50 % | 1.0 | 76.00 | 95.0 % | 50.0 | 60.0 | 0.9900 | 0.9000 | 9 |" in page
+    pruned = row(method="obert", sparsity=0.5, bytes=1e6, seconds=9, spearman=76.0)
+    found = page(row(spearman=80.0), pruned)
+    assert "on 1,000 texts without a label" in found
+    assert "| m | dense |  | 2.0 | 80.00 |  | 50.0 | 60.0 | 0.9900 | 0.9000 |  |" in found
+    assert "| m | obert | 50 % | 1.0 | 76.00 | 95.0 % | 50.0 | 60.0 | 0.9900 | 0.9000 | 9 |" in found
+    assert "## Speed" not in found
+
+
+def test_speeds_are_measured_of_bundles_that_are_there_and_stay_beside_their_scores(tmp_path):
+    place = tmp_path / "m" / "dense"
+    place.mkdir(parents=True)
+    (tmp_path / "checkpoint").mkdir()
+    make_bundle(tmp_path / "checkpoint", "BertModel").rename(place / "model.oeb")
+    (place / "cell.json").write_text(json.dumps(row(spearman=80.0)))
+    study.measure_speeds(place, lengths=(8,), rounds=2)
+    measured = json.loads((place / "cell.json").read_text())
+    assert measured["spearman"] == 80.0
+    assert [speed["tokens"] for speed in measured["speeds"]] == [8]
+    assert set(measured["speeds"][0]["ratios"]) == set(study.BASELINES)
+    found = page(measured)
+    assert "## Speed" in found
+    assert re.search(r"\| m \| dense \|  \| 8 \| [\d.]+ \| [\d.]+x \(", found)
