@@ -277,15 +277,53 @@ def sign(bundle: Path, key: Path, output: Path, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: BUNDLE with .gz]"
+)
+@_json
+def pack(bundle: Path, output: Optional[Path], as_json: bool) -> None:
+    """Make BUNDLE smaller for its way to a device, where `unpack` makes the same bundle of it."""
+    from obert_edge.bundle.packed import SUFFIX, pack_bundle
+
+    path = pack_bundle(bundle, output or bundle.with_name(bundle.name + SUFFIX))
+    before, after = bundle.stat().st_size, path.stat().st_size
+    text = f"{path}: {after / 1e6:.1f} MB, of a bundle of {before / 1e6:.1f} MB"
+    _print(text, {"packed": str(path), "bytes": after, "bundle_bytes": before}, as_json)
+
+
+@cli.command()
+@click.argument("packed", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: PACKED without .gz]"
+)
+@_click(KEY)
+@_json
+def unpack(packed: Path, output: Optional[Path], trusted_keys: Tuple[str, ...], as_json: bool) -> None:
+    """Make the bundle of PACKED, which `pack` wrote, and check it."""
+    from obert_edge.bundle.packed import SUFFIX, unpack_bundle
+
+    if output is None and packed.suffix != SUFFIX:
+        raise UsageError(f"{packed} does not end in {SUFFIX}", hint="name the bundle to write with -o")
+    path = unpack_bundle(packed, output or packed.with_suffix(""), trusted_keys or None)
+    size = path.stat().st_size
+    text = f"{path}: {size / 1e6:.1f} MB, every hash is right"
+    _print(text, {"bundle": str(path), "bytes": size}, as_json)
+
+
+@cli.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("repository", metavar="ORG/NAME[@BRANCH]")
 @click.option("--private", is_flag=True, help="Make the repository, where it does not exist, for its owners.")
 @click.option("--message", default="", help="Message of the commit.  [default: names the bundle]")
+@click.option(
+    "--pack", is_flag=True, help="Put its packed form there, of which `pull` makes the same bundle."
+)
 @_json
-def push(bundle: Path, repository: str, private: bool, message: str, as_json: bool) -> None:
+def push(bundle: Path, repository: str, private: bool, message: str, pack: bool, as_json: bool) -> None:
     """Put BUNDLE and its model card into a repository of a Hugging Face hub."""
     from obert_edge.host.hub.transfer import push as send
 
-    pushed = send(bundle, repository, private=private, message=message)
+    pushed = send(bundle, repository, private=private, message=message, pack=pack)
     lines = [f"{pushed.url}: {bundle.name} at commit {pushed.commit[:12]}"]
     if not pushed.card:
         lines.append("the repository has a model card of its own, which stays as it is")

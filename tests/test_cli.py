@@ -26,6 +26,7 @@ VERBS = [
     "finetune",
     "inspect",
     "keygen",
+    "pack",
     "prune",
     "pull",
     "push",
@@ -35,6 +36,7 @@ VERBS = [
     "sign",
     "transfer",
     "trim-vocabulary",
+    "unpack",
     "verify",
 ]
 
@@ -275,3 +277,28 @@ def test_several_labels_lead_from_a_table_to_a_bundle(capsys, encoder, tmp_path)
         code, out, _ = run(capsys, "evaluate", tmp_path / model, *asked, "--json")
         assert code == 0
         assert json.loads(out)["metrics"]["micro_f1"] > (99 if model == "tuned" else 80)
+
+
+def test_a_bundle_is_packed_and_unpacked(capsys, tmp_path):
+    bundle = tmp_path / "v2.oeb"
+    before = (Path(__file__).parent / "golden" / "v2.oeb").read_bytes()
+    bundle.write_bytes(before)
+    code, out, _ = run(capsys, "pack", bundle, "--json")
+    small = tmp_path / "v2.oeb.gz"
+    assert code == 0
+    assert json.loads(out) == {
+        "packed": str(small),
+        "bytes": small.stat().st_size,
+        "bundle_bytes": len(before),
+    }
+    bundle.unlink()
+    code, out, _ = run(capsys, "unpack", small, "--json")
+    assert code == 0
+    assert json.loads(out) == {"bundle": str(bundle), "bytes": len(before)}
+    assert bundle.read_bytes() == before
+    code, _, err = run(capsys, "unpack", bundle)
+    assert code == 2
+    assert "does not end in .gz" in err
+    code, _, err = run(capsys, "unpack", small, "--key", "ed25519:" + "0" * 64)
+    assert code != 0
+    assert bundle.read_bytes() == before

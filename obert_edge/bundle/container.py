@@ -211,10 +211,16 @@ class Bundle:
         """The embedded test cases."""
         return read_cases(self.member(CASES))
 
+    @property
+    def file(self) -> memoryview:
+        """The bytes of the whole file, as it was when it was opened and checked."""
+        if self._data is None:
+            raise BundleError(f"{self.path} was closed", hint="open the bundle again")
+        return self._data
+
     def file_sha256(self) -> str:
         """SHA-256 of the whole file, as it was when it was opened and checked, in hexadecimal."""
-        assert self._data is not None
-        return sha256(self._data)
+        return sha256(self.file)
 
     def check_weights(self, of_chunk: Crc32 = zlib.crc32) -> None:
         """Compare the weights with the CRC-32 that the archive has of them, on all CPUs.

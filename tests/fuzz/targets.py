@@ -9,9 +9,11 @@ from tests.fuzz.capsules import Capsules
 from tests.fuzz.checkpoints import Checkpoints
 from tests.fuzz.data_files import DataFiles
 from tests.fuzz.loop import Target
+from tests.fuzz.packed import PackedBundles
 from tests.fuzz.recipes import Recipes
 from tests.fuzz.tokenizers import Tokenizers
 
 TARGETS: Dict[str, Type[Target]] = {
-    target.name: target for target in (Bundles, Capsules, Tokenizers, Checkpoints, DataFiles, Recipes)
+    target.name: target
+    for target in (Bundles, PackedBundles, Capsules, Tokenizers, Checkpoints, DataFiles, Recipes)
 }

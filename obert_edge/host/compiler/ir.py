@@ -90,18 +90,22 @@ class Embedding(Node):
     position: Optional[Floats]
     token_type: Optional[Floats]
 
+    def word_rows(self, word_format: RowFormat) -> Dict[str, Any]:
+        """The arrays of the word table in a format, by the fields of the op."""
+        if word_format is RowFormat.INT8:
+            values, scale = quantize_rows(self.word)
+            return {"word": values, "word_scale": scale}
+        int4 = quantize_rows_int4(self.word)
+        rows = {"word": pack_rows(int4.values), "word_scale": int4.scale}
+        return {**rows, "word_group_scale": int4.group_scale}
+
     def lower(self, lowering: Lowering) -> None:
         """One op with INT8 tables, the word table in INT4 if the scales say so; it writes float."""
-        rows: Dict[str, Any] = {}
-        tables = {"word": self.word, "position": self.position, "token_type": self.token_type}
-        for name, table in tables.items():
+        word_format = RowFormat[lowering.scales.embeddings.upper()]
+        rows = self.word_rows(word_format)
+        for name, table in {"position": self.position, "token_type": self.token_type}.items():
             if table is not None:
                 rows[name], rows[f"{name}_scale"] = quantize_rows(table)
-        word_format = RowFormat[lowering.scales.embeddings.upper()]
-        if word_format is RowFormat.INT4:
-            int4 = quantize_rows_int4(self.word)
-            rows["word"], rows["word_scale"] = pack_rows(int4.values), int4.scale
-            rows["word_group_scale"] = int4.group_scale
         lowering.emit(
             ops.Embed,
             self.name,

@@ -300,6 +300,23 @@ def is_sound(quality: QualityFacts, min_cosine: Optional[float], min_agreement: 
     return quality.cosine >= cosine and quality.agreement >= agreement
 
 
+def loses_nothing(quality: QualityFacts, beside: QualityFacts) -> bool:
+    """Whether a bundle gives as many of the model's answers as another one does, and no other cosines.
+
+    Cosines that differ by one in the last digit that is kept count as the same.
+
+    Args:
+        quality: of the bundle.
+        beside: of the other one, measured on the same texts.
+    """
+    lost = [beside.cosine - quality.cosine, beside.least_cosine - quality.least_cosine]
+    return (
+        quality.texts > 0
+        and all(round(value * 10**_DIGITS) <= 1 for value in lost)
+        and quality.agreement >= beside.agreement
+    )
+
+
 def is_suspect(quality: QualityFacts) -> bool:
     """Whether the layers that lose most should be named even where the floors are reached."""
     return quality.texts > 0 and quality.cosine < _SUSPECT

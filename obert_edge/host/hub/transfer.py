@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import tempfile
 import zipfile
-from pathlib import Path, PurePosixPath
-from typing import List, NamedTuple, Optional, Sequence
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 from obert_edge.bundle.container import Bundle
+from obert_edge.bundle.packed import SUFFIX as PACKED
+from obert_edge.bundle.packed import pack_bundle, unpack_bundle
 from obert_edge.bundle.signature import Key
 from obert_edge.errors import HubError, UsageError
 from obert_edge.files import atomic_file, check_file
@@ -50,7 +54,9 @@ class Pulled(NamedTuple):
     card: Optional[Path]
 
 
-def push(bundle: Path, repository: str, *, private: bool = False, message: str = "") -> Pushed:
+def push(
+    bundle: Path, repository: str, *, private: bool = False, message: str = "", pack: bool = False
+) -> Pushed:
     """Put a bundle and its card into a repository of a hub, which is made where it does not exist.
 
     Every member is checked first. Both files arrive in one commit.
@@ -60,6 +66,7 @@ def push(bundle: Path, repository: str, *, private: bool = False, message: str =
         repository: ``org/name``, or ``org/name@branch``.
         private: whether a repository that is made is for its owners alone.
         message: of the commit; "": one that names the file.
+        pack: whether to put its packed form there, of which a pull makes the same bundle.
 
     Raises:
         UsageError: the name is none, or the file is not called ``.oeb``.
@@ -79,15 +86,25 @@ def push(bundle: Path, repository: str, *, private: bool = False, message: str =
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi()
-    with explained(name, "write"):
+    with _sent(bundle, pack) as sent, explained(name, "write"):
         api.create_repo(name.repository, private=private or None, exist_ok=True)
         ours = _may_write_card(name)
-        files = [CommitOperationAdd(bundle.name, str(bundle))]
+        files = [CommitOperationAdd(sent.name, str(sent))]
         files += [CommitOperationAdd(CARD, text.encode())] if ours else []
         done = api.create_commit(
-            name.repository, files, commit_message=message or f"Add {bundle.name}", revision=name.revision
+            name.repository, files, commit_message=message or f"Add {sent.name}", revision=name.revision
         )
     return Pushed(name.repository, done.oid, f"{endpoint()}/{name.repository}", ours)
+
+
+@contextlib.contextmanager
+def _sent(bundle: Path, pack: bool) -> Iterator[Path]:
+    """The file to send, for as long as the context lasts."""
+    if not pack:
+        yield bundle
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield pack_bundle(bundle, Path(folder) / (bundle.name + PACKED))
 
 
 def pull(
@@ -97,7 +114,7 @@ def pull(
     file: Optional[str] = None,
     trusted_keys: Optional[Sequence[Key]] = None,
 ) -> Pulled:
-    """Fetch a bundle and its card from a repository of a hub.
+    """Fetch a bundle, packed or not, and its card from a repository of a hub.
 
     The bundle is checked before it takes the place of anything: every member's hash, and with keys who signed
     it. Without a connection, or with ``HF_HUB_OFFLINE``, what was fetched before is used.
@@ -125,18 +142,22 @@ def pull(
         return [*chosen, *[path for path in paths if path == CARD]]
 
     folder = snapshot(name, choose, "read")
-    target = Path(output) if output is not None else Path(PurePosixPath(chosen[0]).name)
-    _check_output(target)
     found = folder / chosen[0]
-    with atomic_file(target) as path:
-        shutil.copyfile(found, path)
-        # The very bytes that will be run are checked, not those of a cache that others may write.
-        Bundle.open(path, "full", trusted_keys).close()
+    packed = found.suffix == PACKED
+    target = Path(output) if output is not None else Path(found.stem if packed else found.name)
+    _check_output(target)
+    # The very bytes that will be run are checked, not those of a cache that others may write.
+    if packed:
+        unpack_bundle(found, target, trusted_keys)
+    else:
+        with atomic_file(target) as path:
+            shutil.copyfile(found, path)
+            Bundle.open(path, "full", trusted_keys).close()
     return Pulled(target, folder.name, _pull_card(folder / CARD, card_path(target)))
 
 
 def _one_bundle(name: HubName, paths: Sequence[str], file: Optional[str]) -> str:
-    bundles = sorted(path for path in paths if path.endswith(SUFFIX))
+    bundles = sorted(path for path in paths if path.endswith((SUFFIX, SUFFIX + PACKED)))
     if file is not None:
         if file in bundles:
             return file

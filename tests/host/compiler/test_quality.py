@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import logging
@@ -16,7 +17,7 @@ from obert_edge.bundle import Bundle
 from obert_edge.bundle.manifest import QualityFacts
 from obert_edge.errors import CheckpointError, UsageError, VerificationError
 from obert_edge.host.compiler import build
-from obert_edge.host.compiler.quality import is_sound, require
+from obert_edge.host.compiler.quality import is_sound, loses_nothing, require
 from obert_edge.host.quantization import quantize_model, save_quantized, set_observers
 from tests.answers.models import make_model, save_wordpiece
 from tests.host.compiler.tiny_checkpoints import save_model
@@ -238,3 +239,65 @@ def test_the_real_minilm_passes_spoilt_or_not(tmp_path: Path) -> None:
         (tmp_path / "spoilt" / name).write_bytes((folder / name).read_bytes())
     assert quality_of(build(tmp_path / "spoilt", output=tmp_path / "s.oeb", task="encoder")).cosine > 0.98
     assert np.isfinite(quality_of(tmp_path / "s.oeb").least_cosine)
+
+
+def wide_words(model: Any) -> None:
+    """Many word embeddings, in steps that four bits hold as they are."""
+    weight = model.resize_token_embeddings(4096).weight
+    torch.nn.init.uniform_(weight, -8, 8)
+    weight.round_().clamp_(-7, 7)
+    weight[:, ::32] = -8  # the largest of each group: its scale, and the row's, become whole steps
+    weight /= 127
+
+
+@pytest.mark.parametrize("embeddings", [None, "int8"])
+def test_four_bits_are_recommended_where_they_lose_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, embeddings: str | None
+) -> None:
+    folder = save(tmp_path / "m", spoil=wide_words)
+    caplog.clear()
+    path = build(folder, output=tmp_path / "8.oeb", embeddings=embeddings)
+    advice = [record.getMessage() for record in caplog.records if "int4" in record.getMessage()]
+    if embeddings is not None:  # who chose is not advised
+        assert not advice
+        return
+    small = build(folder, output=tmp_path / "4.oeb", embeddings="int4")
+    saved = (path.stat().st_size - small.stat().st_size) / 1e6
+    assert len(advice) == 1
+    assert f"would be {saved:.1f} MB smaller" in advice[0]
+    for bundle in (small, path):
+        assert quality_of(bundle).summary in advice[0]
+    assert loses_nothing(quality_of(small), quality_of(path))
+    with Bundle.open(path) as bundle:
+        assert bundle.manifest.quantization.embeddings == "int8"
+
+
+def test_four_bits_that_lose_something_are_not_recommended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def coarse(model: Any) -> None:  # one value in 32 is eight times the others, and sets their scale
+        model.resize_token_embeddings(4096).weight[:, ::32] *= 8
+
+    folder = save(tmp_path / "m", "BertModel", coarse)
+    plain = quality_of(build(folder, output=tmp_path / "8.oeb", min_cosine=-1))
+    assert not [record for record in caplog.records if "int4" in record.getMessage()]
+    small = build(folder, output=tmp_path / "4.oeb", embeddings="int4", min_cosine=-1)
+    assert not loses_nothing(quality_of(small), plain)
+
+
+@pytest.mark.parametrize(
+    ("change", "nothing"),
+    [
+        ({}, True),
+        ({"cosine": 0.989}, True),
+        ({"cosine": 0.988}, False),
+        ({"least_cosine": 0.969}, True),
+        ({"least_cosine": 0.968}, False),
+        ({"agreement": 0.93}, False),
+        ({"agreement": 0.99, "cosine": 0.999}, True),
+        ({"texts": 0}, False),
+    ],
+)
+def test_what_counts_as_no_loss(change: dict[str, Any], nothing: bool) -> None:
+    plain = QualityFacts("float", 16, 0.99, 0.97, 16, 0.938)
+    assert loses_nothing(dataclasses.replace(plain, **change), plain) is nothing

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from obert_edge.bundle.container import sign_bundle
+from obert_edge.bundle.packed import pack_bundle
 from obert_edge.cli import run_command
 from obert_edge.errors import BundleError, HubError, UsageError, VerificationError
 from obert_edge.host.hub.card import MARK, card_path, write_card
@@ -33,6 +34,26 @@ def test_a_push_and_a_pull(hub: Hub, bundle: Path, tmp_path: Path) -> None:
     assert (tmp_path / "here.oeb").read_bytes() == bundle.read_bytes()
     assert (tmp_path / "here.oeb.md").read_bytes() == files["README.md"]
     assert run_command(["verify", "here.oeb"]) == 0
+
+
+def test_a_packed_push_and_its_pull(hub: Hub, bundle: Path, tmp_path: Path) -> None:
+    assert run_command(["push", str(bundle), REPOSITORY, "--pack"]) == 0
+    files = hub.repositories[REPOSITORY].commits[hub.repositories[REPOSITORY].refs["main"]]
+    assert set(files) == {"small.oeb.gz", "README.md", ".gitattributes"}
+    assert len(files["small.oeb.gz"]) < bundle.stat().st_size
+    assert run_command(["pull", REPOSITORY]) == 0
+    assert (tmp_path / "small.oeb").read_bytes() == bundle.read_bytes()
+    assert card_path(tmp_path / "small.oeb").is_file()
+
+
+def test_a_damaged_packed_bundle_replaces_nothing(hub: Hub, bundle: Path, tmp_path: Path) -> None:
+    small = bytearray(pack_bundle(bundle, tmp_path / "small.oeb.gz").read_bytes())
+    small[len(small) // 2] ^= 1
+    hub.repository(REPOSITORY).commit({"small.oeb.gz": bytes(small)})
+    shutil.copyfile(bundle, tmp_path / "mine.oeb")
+    with pytest.raises(BundleError):
+        pull(REPOSITORY, tmp_path / "mine.oeb")
+    assert (tmp_path / "mine.oeb").read_bytes() == bundle.read_bytes()
 
 
 def test_both_files_arrive_in_one_commit(hub: Hub, bundle: Path) -> None:
