@@ -52,11 +52,11 @@ def pack_bundle(path: Union[str, Path], output: Union[str, Path]) -> Path:
         for start in range(0, len(bundle.file), _BLOCK_BYTES):
             stream.write(packer.compress(bundle.file[start : start + _BLOCK_BYTES]))
         stream.write(packer.flush())
-        if stream.tell() * _MOST_TIMES < len(bundle.file):
+        times = len(bundle.file) // stream.tell()
+        if times >= _MOST_TIMES:
             raise BundleError(
-                f"{path} would be {len(bundle.file) // stream.tell()} times smaller, and `unpack` takes files "
-                f"of up to {_MOST_TIMES} times their size",
-                hint="its weights are hardly more than zeros: build it from a trained model, or copy it as it is",
+                f"{path} is {times} times as large as its packed form; `unpack` takes at most {_MOST_TIMES}",
+                hint="its weights are hardly more than zeros: copy it as it is, or build a trained model",
             )
     return output
 

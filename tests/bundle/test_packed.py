@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from obert_edge.bundle import packed
-from obert_edge.bundle.container import Bundle, write_bundle
+from obert_edge.bundle.container import WEIGHTS, Bundle, write_bundle
 from obert_edge.bundle.packed import pack_bundle, unpack_bundle
 from obert_edge.errors import BundleError, UsageError, VerificationError
 from tests.bundle.samples import sample_manifest, sample_members, write_sample
@@ -46,6 +46,14 @@ def test_any_gzip_reads_and_writes_it(bundle: Path, small: Path, tmp_path: Path)
     theirs = tmp_path / "theirs.gz"
     theirs.write_bytes(gzip.compress(bundle.read_bytes(), 1))
     assert unpack_bundle(theirs, tmp_path / "again.oeb").read_bytes() == bundle.read_bytes()
+
+
+def test_what_would_not_be_unpacked_is_not_packed(tmp_path: Path) -> None:
+    members = {**sample_members(), WEIGHTS: bytes(1 << 22)}
+    zeros = write_bundle(tmp_path / "zeros.oeb", sample_manifest(), members)
+    with pytest.raises(BundleError, match="times as large as its packed form"):
+        pack_bundle(zeros, tmp_path / "zeros.gz")
+    assert files(tmp_path) == ["zeros.oeb"]
 
 
 def test_a_signed_bundle_stays_signed(tmp_path: Path) -> None:
