@@ -97,6 +97,8 @@ bool ThreadPool::start_workers(int32_t threads) {
     Worker& worker = workers_[static_cast<size_t>(i - 1)];
     worker.pool = this;
     worker.thread = i;
+    worker.holds = false;  // a fork has copied what the other process's did
+    worker.place = kUsual;
     if (pthread_create(&worker.handle, nullptr, worker_main, &worker) != 0) return false;
     threads_ = i + 1;
   }

@@ -59,7 +59,7 @@ class ThreadPool {
   // Which CPUs a worker may use. Only who made it kMoving changes that.
   static constexpr int32_t kUsual = 0, kMoving = 1, kCalled = 2;
 
-  struct alignas(64) Worker {
+  struct Worker {
     ThreadPool* pool;
     pthread_t handle;
     int32_t thread;
