@@ -82,13 +82,16 @@ class Embedding(Node):
 
     Attributes:
         word: float32 [vocabulary, channels]; also ``position`` [positions, channels] and ``token_type``
-            [token types, channels] (None: the model has none of them).
+            [token types, channels] (None: none of them is added).
+        neighbors: whether the channels are, instead, the word rows of the token after, of the token and of
+            the one before it, each of a third of them; beyond a sequence's ends they are 0.
     """
 
     output: Tensor
-    word: Floats
+    word: Optional[Floats]
     position: Optional[Floats]
     token_type: Optional[Floats]
+    neighbors: bool = False
 
     def lower(self, lowering: Lowering) -> None:
         """One op with INT8 tables, the word table in INT4 if the scales say so; it writes float."""
@@ -97,8 +100,10 @@ class Embedding(Node):
         for name, table in tables.items():
             if table is not None:
                 rows[name], rows[f"{name}_scale"] = quantize_rows(table)
-        word_format = RowFormat[lowering.scales.embeddings.upper()]
-        if word_format is RowFormat.INT4:
+        word_format = RowFormat.INT8
+        if self.word is not None:
+            word_format = RowFormat[lowering.scales.embeddings.upper()]
+        if self.word is not None and word_format is RowFormat.INT4:
             int4 = quantize_rows_int4(self.word)
             rows["word"], rows["word_scale"] = pack_rows(int4.values), int4.scale
             rows["word_group_scale"] = int4.group_scale
@@ -107,18 +112,19 @@ class Embedding(Node):
             self.name,
             output=lowering.as_float(self.output),
             **rows,
-            vocabulary=len(self.word),
+            vocabulary=0 if self.word is None else len(self.word),
             positions=0 if self.position is None else len(self.position),
             token_types=0 if self.token_type is None else len(self.token_type),
             channels=self.output.channels,
             word_format=int(word_format),
+            neighbors=int(self.neighbors),
         )
         lowering.quantize(self.output)
 
 
 @dataclass(frozen=True)
 class LayerNorm(Node):
-    """LayerNorm or RMS norm over channels.
+    """LayerNorm or RMS norm over channels, or neither: gamma and beta alone.
 
     Attributes:
         gamma: float32 [channels]; ``beta`` too.
