@@ -143,6 +143,7 @@ class NormKind(enum.IntEnum):
 
     LAYER = 0  # takes the mean away and divides by the deviation
     RMS = 1  # divides by the root of the mean square
+    NONE = 2  # nothing (MobileBERT's NoNorm)
 
 
 @dataclass(frozen=True)
@@ -174,18 +175,20 @@ class Embed(Op):
     Args:
         name: of the op in messages and profiles.
         output: F32[channels] over tokens.
-        word: S8[vocabulary, channels], or INT4 rows as ``word_format`` says.
-        word_scale: F32, one scale per row.
+        word: S8[vocabulary, channels], or INT4 rows as ``word_format`` says; or ABSENT.
+        word_scale: F32, one scale per row; or ABSENT.
         position: S8[positions, channels]; or ABSENT.
         position_scale: F32, one scale per row; or ABSENT.
         token_type: S8[token_types, channels]; or ABSENT.
         token_type_scale: F32, one scale per row; or ABSENT.
-        vocabulary: rows of the word table.
+        vocabulary: rows of the word table; 0: there is none.
         positions: rows of the position table; 0: there is none.
         token_types: rows of the token-type table; 0: there is none.
         channels: of the buffers.
         word_group_scale: S8[vocabulary, groups]: INT4 rows alone; multiplies the row's scale; or ABSENT.
         word_format: how the word rows are stored.
+        neighbors: 1: the channels are the word rows of the token after, of the token, and of the one before
+            it, each of ``channels / 3``; 0: they are a sum.
     """
 
     output: int
@@ -201,6 +204,7 @@ class Embed(Op):
     channels: int
     word_group_scale: int = ABSENT
     word_format: int = RowFormat.INT8
+    neighbors: int = 0
 
     KIND = 1
     OUTPUTS = ("output",)
@@ -213,9 +217,17 @@ class Embed(Op):
         "token_type_scale",
         "word_group_scale",
     )
-    INTS = ("vocabulary", "positions", "token_types", "channels", "word_format")
-    OPTIONAL = ("position", "position_scale", "token_type", "token_type_scale", "word_group_scale")
-    FIELD_READERS: ClassVar[Mapping[str, int]] = {"word_format": 2}
+    INTS = ("vocabulary", "positions", "token_types", "channels", "word_format", "neighbors")
+    OPTIONAL = (
+        "word",
+        "word_scale",
+        "position",
+        "position_scale",
+        "token_type",
+        "token_type_scale",
+        "word_group_scale",
+    )
+    FIELD_READERS: ClassVar[Mapping[str, int]] = {"word_format": 2, "neighbors": 3}
 
 
 @dataclass(frozen=True)

@@ -247,6 +247,7 @@ ENUMS = (
         (
             Member("LAYER", 0, "takes the mean away and divides by the deviation"),
             Member("RMS", 1, "divides by the root of the mean square"),
+            Member("NONE", 2, "nothing (MobileBERT's NoNorm)"),
         ),
     ),
 )
@@ -265,8 +266,8 @@ OPS = (
         "Sum of the word, position and (optional) token-type rows, dequantized.",
         outputs=(Field("output", _F32_TOKENS),),
         consts=(
-            Field("word", "S8[vocabulary, channels], or INT4 rows as ``word_format`` says"),
-            Field("word_scale", _TABLE_SCALE),
+            Field("word", "S8[vocabulary, channels], or INT4 rows as ``word_format`` says", optional=True),
+            Field("word_scale", _TABLE_SCALE, optional=True),
             Field("position", "S8[positions, channels]", optional=True),
             Field("position_scale", _TABLE_SCALE, optional=True),
             Field("token_type", "S8[token_types, channels]", optional=True),
@@ -279,7 +280,7 @@ OPS = (
             ),
         ),
         ints=(
-            Field("vocabulary", "rows of the word table"),
+            Field("vocabulary", "rows of the word table; 0: there is none"),
             Field("positions", "rows of the position table; 0: there is none"),
             Field("token_types", "rows of the token-type table; 0: there is none"),
             _CHANNELS,
@@ -289,6 +290,13 @@ OPS = (
                 enum="RowFormat",
                 default="RowFormat.INT8",
                 reader=2,
+            ),
+            Field(
+                "neighbors",
+                "1: the channels are the word rows of the token after, of the token, and of the one before "
+                "it, each of ``channels / 3``; 0: they are a sum",
+                default="0",
+                reader=3,
             ),
         ),
     ),

@@ -1,4 +1,4 @@
-// LayerNorm, or RMS norm, of each token over its channels (docs/reference/numerics.md, "LayerNorm").
+// LayerNorm, RMS norm, or neither, of each token over its channels (docs/reference/numerics.md, "LayerNorm").
 #include "functions.h"
 #include "scalar.h"
 
@@ -19,13 +19,16 @@ void layer_norm(const LayerNormArgs& args, int32_t begin, int32_t end) {
       mean = ((s[0] + s[1]) + (s[2] + s[3])) * inv;
     }
 
-    float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    for (int32_t c = 0; c < args.channels; ++c) {
-      const float d = args.input[at(c)] - mean;
-      v[c % 4] = fmaf(d, d, v[c % 4]);
+    float rstd = 1.0f;
+    if (args.kind != NormKind::None) {
+      float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+      for (int32_t c = 0; c < args.channels; ++c) {
+        const float d = args.input[at(c)] - mean;
+        v[c % 4] = fmaf(d, d, v[c % 4]);
+      }
+      const float variance = ((v[0] + v[1]) + (v[2] + v[3])) * inv;
+      rstd = 1.0f / sqrtf(variance + args.epsilon);
     }
-    const float variance = ((v[0] + v[1]) + (v[2] + v[3])) * inv;
-    const float rstd = 1.0f / sqrtf(variance + args.epsilon);
 
     for (int32_t c = 0; c < args.channels; ++c) {
       const float d = args.input[at(c)] - mean;

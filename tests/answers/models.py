@@ -97,6 +97,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "JinaEmbeddingsV3": _special("pad", "bos", "eos"),
     "EuroBert": {"num_key_value_heads": 2, **_special("pad", "bos", "eos", "mask")},
     "Albert": {"embedding_size": 32, "num_hidden_layers": 3},
+    "MobileBert": {"embedding_size": 32, "intra_bottleneck_size": 32},
     "DebertaV2": {
         "relative_attention": True,
         "position_buckets": 16,
@@ -138,6 +139,8 @@ def make_model(class_name: str, vocabulary: int, *, seed: int = 0, scale: float 
         for name, parameter in model.named_parameters():
             if parameter.dim() == 2:
                 parameter.mul_(scale)
+            elif class_name.startswith("MobileBert") and name.endswith("LayerNorm.weight"):
+                parameter.uniform_(-2, 2)
             elif name.endswith("bias"):
                 parameter.normal_(0, 0.05)
     return model

@@ -41,6 +41,7 @@ PUBLISHED: dict[str, dict[str, str]] = {
     "jina_embeddings_v3": {"Unigram": "xlm-roberta"},
     "eurobert": {"byte-level BPE": "llama3"},
     "albert": {"Unigram": "albert"},
+    "mobilebert": {"WordPiece": "bert-uncased"},
 }
 CASES = [(name, family) for name, kinds in PUBLISHED.items() for family in kinds.values()]
 TEXTS = [

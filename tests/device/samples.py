@@ -61,10 +61,18 @@ class Sample:
         arguments = {"input_ids": ids, "attention_mask": mask}
         if hasattr(self.torch_model.config, "type_vocab_size"):
             arguments["token_type_ids"] = types
+        head = getattr(getattr(self.torch_model, "cls", None), "predictions", None)
+        joined = None
+        if hasattr(head, "dense"):  # MobileBERT's decoder has the columns of two linears
+            joined = round_trip(torch.cat([head.decoder.weight, head.dense.weight.t()], 1).data)
         with torch.no_grad():
             for name, module in self.torch_model.named_modules():
                 if isinstance(module, (torch.nn.Linear, torch.nn.Embedding)) and "bias" not in name:
                     module.weight.data = round_trip(module.weight.data)
+            if joined is not None:
+                width = head.decoder.weight.shape[1]
+                head.decoder.weight = torch.nn.Parameter(joined[:, :width])  # no longer that of the words
+                head.dense.weight.data = joined[:, width:].t()
             outputs = self.torch_model(**arguments)
         names = ("logits", "start_logits", "end_logits")
         found = [outputs[name].numpy() for name in names if name in outputs]

@@ -47,6 +47,7 @@ class Checkpoints(Target):
             _plain(folder / "nomic", "nomic_bert", "token-classification"),
             _plain(folder / "euro", "eurobert", "sequence-classification"),
             _plain(folder / "albert", "albert", "question-answering"),
+            _plain(folder / "mobile", "mobilebert", "masked-lm"),
             _plain(folder / "roberta", "roberta", "token-classification"),
             _plain(folder / "electra", "electra", "question-answering"),
         ]

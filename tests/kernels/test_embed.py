@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from obert_edge.bundle.program import ABSENT, DType, Embed, RowFormat
 from obert_edge.bundle.rows import dequantize_rows, group_count, pack_rows
 from obert_edge.device.runtime.native import Library, PackedBatch
+from obert_edge.errors import BundleError
 from tests.kernels.harness import ProgramBuilder, run_everywhere, starts_of
 
 POSITIONS, TYPES = 512, 2
@@ -109,6 +110,79 @@ def test_int4_word_rows(library: Library, channels: int, lengths: List[int], typ
 
     words = dequantize_rows(word["rows"], word["group_scale"], word["scale"], channels)[batch.ids]
     np.testing.assert_allclose(found, expected(batch, words, others), atol=1e-6)
+
+
+@pytest.mark.parametrize("lengths", [[1], [2], [1, 1, 16, 3], [5, 30, 4], [63, 2, 64], [200]], ids=str)
+@pytest.mark.parametrize("width", [1, 16, 33, 50], ids=lambda n: f"{n}-channels")
+@pytest.mark.parametrize("int4", [False, True], ids=["int8", "int4"])
+def test_rows_of_the_tokens_beside_each(library: Library, width: int, lengths: List[int], int4: bool) -> None:
+    """The token after, the token, the token before it; beyond a sequence's ends there is nothing."""
+    rng, vocabulary = np.random.default_rng(5), 62
+    batch = batch_of(rng, lengths, vocabulary, 0)
+    rows, scale = int8_table(rng, vocabulary, width), scales_of(rng, vocabulary)
+    words = rows * scale[:, None].astype(np.float64)
+    builder = ProgramBuilder()
+    output = builder.buffer(DType.F32, 3 * width)
+    fields: Dict[str, Any] = {}
+    if int4:
+        codes = pack_rows(rng.integers(-8, 8, rows.shape).astype(np.int8))
+        groups = int8_table(rng, vocabulary, group_count(width))
+        words = dequantize_rows(codes, groups, scale, width).astype(np.float64)
+        fields = {"word_format": RowFormat.INT4, "word_group_scale": builder.const(groups)}
+        rows = codes
+    tables = (builder.const(rows), builder.const(scale), *[ABSENT] * 4)
+    builder.add(Embed("embed", output, *tables, vocabulary, 0, 0, 3 * width, neighbors=1, **fields))
+    (found,) = run_everywhere(library, builder, batch, {}, [output])
+
+    expected = []
+    for start, end in zip(batch.starts, batch.starts[1:]):
+        own = words[batch.ids[start:end]]
+        none = np.zeros((1, width))
+        expected.append(np.hstack([np.vstack([own[1:], none]), own, np.vstack([none, own[:-1]])]))
+    np.testing.assert_allclose(found.T, np.vstack(expected), atol=1e-6)
+
+
+@with_or_without_types
+@pytest.mark.parametrize("lengths", [[1], [5, 30, 4], [64, 65]], ids=str)
+def test_rows_of_positions_without_those_of_words(library: Library, lengths: List[int], types: int) -> None:
+    rng, channels = np.random.default_rng(6), 50
+    others = other_tables(rng, channels, types)
+    batch = batch_of(rng, lengths, 1 << 20, types)  # ids that no table has
+    builder = ProgramBuilder()
+    output = builder.buffer(DType.F32, channels)
+    constants = [builder.const(table[name]) for table in others for name in ("rows", "scale")]
+    constants = [ABSENT, ABSENT, *constants, *[ABSENT] * (4 - len(constants))]
+    builder.add(Embed("embed", output, *constants, 0, POSITIONS, types, channels))
+    (found,) = run_everywhere(library, builder, batch, {}, [output])
+    nothing = np.zeros((sum(lengths), channels))
+    np.testing.assert_allclose(found.T, expected(batch, nothing, others), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"neighbors": 2}, "neighbors"),
+        ({"neighbors": 1, "channels": 4}, "beyond three rows"),
+        ({"neighbors": 1, "position": 0}, "position table beside neighbors"),
+        ({"neighbors": 1, "token_type": 0}, "token type table beside neighbors"),
+        ({"neighbors": 1, "word": ABSENT, "vocabulary": 0}, "neighbors without a word table"),
+        ({"word": ABSENT}, "vocabulary without a word table"),
+        ({"word": ABSENT, "vocabulary": 0}, "token_types without other tables"),
+    ],
+)
+def test_fields_that_do_not_belong_together_are_refused(
+    library: Library, changes: Dict[str, int], named: str
+) -> None:
+    channels = changes.get("channels", 3)
+    builder = ProgramBuilder()
+    output = builder.buffer(DType.F32, channels)
+    table, scale = builder.const(np.ones((8, 3), np.int8)), builder.const(np.ones(8, np.float32))
+    fields = {"word": table, "word_scale": scale, "vocabulary": 8, "channels": channels, **changes}
+    absent = dict.fromkeys(("position", "position_scale", "token_type", "token_type_scale"), ABSENT)
+    builder.add(Embed("embed", output, **{**absent, **fields, "positions": 0, "token_types": 0}))
+    batch = batch_of(np.random.default_rng(7), [3], 8, 0)
+    with pytest.raises(BundleError, match=named):
+        run_everywhere(library, builder, batch, {}, [output])
 
 
 def test_token_types_default_to_zero(library: Library) -> None:

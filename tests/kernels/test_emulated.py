@@ -190,6 +190,7 @@ def test_layer_norm_of_odd_shapes(emulated: EmulatedLibrary, channels: int, toke
     test_layer_norm.check(emulated, channels, tokens, quantized=channels > 1)
     test_layer_norm.check(emulated, channels, tokens, quantized=channels > 1, in_place=True)
     test_layer_norm.check(emulated, channels, tokens, kind=NormKind.RMS)
+    test_layer_norm.check(emulated, channels, tokens, kind=NormKind.NONE)
 
 
 def test_quantization(emulated: EmulatedLibrary) -> None:
@@ -208,6 +209,8 @@ def test_embedding(emulated: EmulatedLibrary, types: int) -> None:
         for lengths in ([1], [5, 30, 4], [65]):
             test_embed.test_int8_word_rows(emulated, channels, lengths, types)
             test_embed.test_int4_word_rows(emulated, channels, lengths, types)
+            test_embed.test_rows_of_the_tokens_beside_each(emulated, channels, lengths, bool(types))
+            test_embed.test_rows_of_positions_without_those_of_words(emulated, lengths, types)
 
 
 def test_pooling(emulated: EmulatedLibrary) -> None:

@@ -76,5 +76,11 @@ def test_the_root_of_the_mean_square(library: Library, channels: int, tokens: in
     check(library, channels, tokens, offset=3.0, kind=NormKind.RMS)
 
 
+@pytest.mark.parametrize("channels, tokens", [(1, 17), (5, 64), (128, 100), (312, 200)])
+def test_gamma_and_beta_alone(library: Library, channels: int, tokens: int) -> None:
+    check(library, channels, tokens, offset=3.0, kind=NormKind.NONE)
+    check(library, channels, tokens, offset=3.0, in_place=True, quantized=False, kind=NormKind.NONE)
+
+
 def test_values_far_from_zero(library: Library) -> None:
     check(library, 384, 20, offset=30.0, quantized=False)

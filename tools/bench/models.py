@@ -34,7 +34,7 @@ from obert_edge.host.pruning.patterns import Pattern
 from obert_edge.host.quantization.checkpoint import quantization_record
 from tools import command_line
 
-#: The shapes of known models: layers, hidden channels, attention heads, channels of the feed-forward part.
+#: The shapes of known models: layers, hidden channels, attention heads, channels of a feed-forward part.
 SHAPES: Dict[str, Tuple[int, int, int, int]] = {
     "bert-base": (12, 768, 12, 3072),
     "minilm-l6": (6, 384, 12, 1536),
@@ -44,6 +44,7 @@ SHAPES: Dict[str, Tuple[int, int, int, int]] = {
     "deberta-v3-base": (12, 768, 12, 3072),
     "deberta-v3-small": (6, 768, 12, 3072),
     "deberta-v3-xsmall": (12, 384, 6, 1536),
+    "mobilebert": (24, 512, 4, 512),
 }
 #: The shape of each family's base size. Jina v3 has only a large one.
 BASE_SHAPES: Dict[str, str] = {
@@ -61,6 +62,7 @@ BASE_SHAPES: Dict[str, str] = {
     "jina_embeddings_v3": "bert-base",
     "eurobert": "bert-base",
     "albert": "bert-base",
+    "mobilebert": "mobilebert",
 }
 CLASS_PREFIXES = {
     "bert": "Bert",
@@ -77,6 +79,7 @@ CLASS_PREFIXES = {
     "jina_embeddings_v3": "JinaEmbeddingsV3",
     "eurobert": "EuroBert",
     "albert": "Albert",
+    "mobilebert": "MobileBert",
 }
 TASKS = {
     "sequence-classification": "ForSequenceClassification",
@@ -217,7 +220,9 @@ def make_model(spec: Spec) -> Any:
         sizes.update(
             dict.fromkeys((f"{name}_token_id" for name in ("bos", "eos", "mask")), 3), pad_token_id=0
         )
-    if spec.architecture in ("electra", "albert"):
+    if spec.architecture == "mobilebert":
+        sizes["intra_bottleneck_size"] = spec.hidden // 4
+    if spec.architecture in ("electra", "albert", "mobilebert"):
         sizes["embedding_size"] = min(128, spec.hidden)
     prefix = CLASS_PREFIXES[spec.architecture]
     config = getattr(transformers, f"{prefix}Config")(**sizes)

@@ -72,17 +72,22 @@ class Table:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Sum of the rows of one to three tables; writes [tokens, channels]."""
+    """Sum of the rows of one to three tables; writes [tokens, channels].
+
+    With ``neighbors`` the word rows of the token after, of the token and of the one before it, side by side;
+    beyond the ends of a sequence they are 0.
+    """
 
     output: str
-    word: Table
+    word: Optional[Table]
     position: Optional[Table]
     token_type: Optional[Table]
+    neighbors: bool = False
 
 
 @dataclass(frozen=True)
 class Norm:
-    """LayerNorm or RMS norm over channels."""
+    """LayerNorm or RMS norm over channels, or gamma and beta alone."""
 
     input: str
     output: str
@@ -347,11 +352,12 @@ class _Translation:
         return Table(data, self._floats(scale))
 
     def _word_table(self, op: ir.Embed) -> Table:
+        width = op.channels // 3 if op.neighbors else op.channels
         if op.word_format == ir.RowFormat.INT8:
-            return self._table(op.word, op.word_scale, op.channels)
+            return self._table(op.word, op.word_scale, width)
         spans = (np.frombuffer(self._span(index), np.int8) for index in (op.word, op.word_group_scale))
         rows, group_scale = (span.reshape(op.vocabulary, -1) for span in spans)
-        return Table.nearest(dequantize_rows(rows, group_scale, self._floats(op.word_scale), op.channels))
+        return Table.nearest(dequantize_rows(rows, group_scale, self._floats(op.word_scale), width))
 
     def embed(self, op: ir.Embed) -> None:
         position, token_type = None, None
@@ -359,8 +365,9 @@ class _Translation:
             position = self._table(op.position, op.position_scale, op.channels)
         if op.token_type != ir.ABSENT:
             token_type = self._table(op.token_type, op.token_type_scale, op.channels)
-        word = self._word_table(op)
-        self.ops.append(Embedding(self._write(op.output, op.name, None), word, position, token_type))
+        word = None if op.word == ir.ABSENT else self._word_table(op)
+        output = self._write(op.output, op.name, None)
+        self.ops.append(Embedding(output, word, position, token_type, bool(op.neighbors)))
 
     def layer_norm(self, op: ir.LayerNorm) -> None:
         source = self.values[op.input]

@@ -72,7 +72,10 @@ def evaluate(
 
 
 def _embed(ids: Any, types: Any, first: int, op: Embedding) -> Floats:
-    summed: Floats = op.word.floats[ids]
+    summed: Floats = np.zeros((1, 1, 1), np.float32) if op.word is None else op.word.floats[ids]
+    if op.neighbors:
+        padded = np.pad(summed, ((0, 0), (1, 1), (0, 0)))
+        summed = np.concatenate([padded[:, 2:], summed, padded[:, :-2]], axis=2)
     if op.position is not None:
         summed = summed + op.position.floats[first : first + ids.shape[1]]
     return summed if op.token_type is None else summed + op.token_type.floats[types]
@@ -83,6 +86,8 @@ def _changed(x: Floats, op: Union[Norm, Rotation]) -> Floats:
 
 
 def _layer_norm(x: Floats, op: Norm) -> Floats:
+    if op.kind is NormKind.NONE:
+        return x * op.gamma + op.beta
     centered = x - x.mean(axis=-1, keepdims=True) if op.kind is NormKind.LAYER else x
     variance = np.square(centered).mean(axis=-1, keepdims=True)
     result: Floats = centered / np.sqrt(variance + np.float32(op.epsilon)) * op.gamma + op.beta

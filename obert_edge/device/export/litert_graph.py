@@ -125,14 +125,33 @@ class _Graph:
 
     def embed(self, op: Embedding) -> int:
         """Word, position and token-type rows. Positions are known here, so they are one constant."""
-        summed = self.rows(op.word, self.inputs[0])
+        parts = [] if op.word is None else [self.rows(op.word, self.inputs[0])]
+        if op.neighbors:
+            parts = [self.neighbors(parts[0])]
         if op.position is not None:
             first = self.model.position_offset
             positions = np.tile(op.position.floats[first : first + self.sequence], (self.batch, 1))
-            summed = self.elementwise("ADD", summed, self.writer.constant(positions))
+            parts.append(self.writer.constant(positions))
         if op.token_type is not None:
-            summed = self.elementwise("ADD", summed, self.rows(op.token_type, self.inputs[2]))
+            parts.append(self.rows(op.token_type, self.inputs[2]))
+        summed = parts[0]
+        for part in parts[1:]:
+            summed = self.elementwise("ADD", summed, part)
         return summed
+
+    def neighbors(self, words: int) -> int:
+        """The rows of the token after, of the token and of the one before it; beyond the ends 0."""
+        shape = self.writer.shape(words)
+        within = np.arange(self.tokens) % self.sequence
+        parts = []
+        for step, kept in ((1, within < self.sequence - 1), (-1, within > 0)):
+            at = self.writer.constant(np.where(kept, np.arange(self.tokens) + step, 0).astype(np.int32))
+            beside = self.writer.op("GATHER", [words, at], shape, "Gather")
+            parts.append(
+                self.elementwise("MUL", beside, self.writer.constant(kept.astype(np.float32)[:, None]))
+            )
+        both = [parts[0], words, parts[1]]
+        return self.writer.op("CONCATENATION", both, [shape[0], 3 * shape[1]], "Concatenation", axis=1)
 
     def rows(self, table: Table, indices: int) -> int:
         """Rows of a table, [tokens, channels]; INT8 models keep the table in INT8."""
@@ -149,8 +168,11 @@ class _Graph:
         return self.elementwise("MUL", self.writer.op("CAST", [rows], shape), scale)
 
     def norm(self, x: int, op: Norm) -> int:
-        """LayerNorm from means, as LiteRT has no operator for it; or RMS norm."""
+        """LayerNorm from means, as LiteRT has no operator for it; RMS norm; or gamma and beta alone."""
         scaled = x
+        if op.kind is NormKind.NONE:
+            scaled = self.elementwise("MUL", x, self.writer.constant(op.gamma))
+            return self.elementwise("ADD", scaled, self.writer.constant(op.beta))
         if op.kind is NormKind.LAYER:
             scaled = self.elementwise("SUB", x, self._mean_over_channels(x))
         variance = self._mean_over_channels(self.elementwise("MUL", scaled, scaled))

@@ -41,7 +41,6 @@ from obert_edge.device.export.dense import (
     SelfAttention,
     Table,
 )
-from obert_edge.errors import BundleError
 from obert_edge.files import atomic_folder
 
 MICROSOFT = "com.microsoft"
@@ -87,13 +86,10 @@ class _FloatGraph:
         attentions = [op for op in model.ops if isinstance(op, SelfAttention)]
         self.rotated = {op.output for op in model.ops if isinstance(op, Rotation)}
         #: Linears that the attention op computes itself, by the value they write.
-        self.merged = {
-            value
-            for op in attentions
-            if op.query not in self.rotated
-            for value in (op.query, op.key, op.value)
-        }
         self.writers = {op.output: op for op in model.ops if isinstance(op, Dense)}
+        self.merged = {
+            value for op in attentions if self.is_merged(op) for value in (op.query, op.key, op.value)
+        }
         self.mask = ""
         self.made_biases: Dict[int, str] = {}  # id of the biases -> their value
 
@@ -158,7 +154,9 @@ class _FloatGraph:
 
     def embed(self, op: Embedding) -> str:
         """Word, position and token-type rows; position t is row ``position_offset + t``."""
-        summed = self.rows(op.word, "input_ids")
+        parts = [] if op.word is None else [self.rows(op.word, "input_ids")]
+        if op.neighbors:
+            parts = [self.neighbors(parts[0])]
         if op.position is not None:
             first = self.model.position_offset
             length = self.node("Shape", ["input_ids"], start=1)
@@ -166,18 +164,34 @@ class _FloatGraph:
             positions = self.node(
                 "Slice", [self.constant(op.position.floats), self.constant(np.array([first])), end]
             )
-            summed = self.node("Add", [summed, positions])
+            parts.append(positions)
         if op.token_type is not None:
-            summed = self.node("Add", [summed, self.rows(op.token_type, "token_type_ids")])
+            parts.append(self.rows(op.token_type, "token_type_ids"))
+        summed = parts[0]
+        for part in parts[1:]:
+            summed = self.node("Add", [summed, part])
         return summed
+
+    def neighbors(self, words: str) -> str:
+        """The rows of the token after, of the token and of the one before it; beyond the ends 0."""
+        zero, one, two, end = (
+            self.constant(np.array([value])) for value in (0, 1, 2, np.iinfo(np.int64).max)
+        )
+        none = self.node("Mul", [self.node("Slice", [words, zero, one, one]), self.constant(np.float32(0))])
+        padded = self.node("Concat", [none, words, none], axis=1)
+        after = self.node("Slice", [padded, two, end, one])
+        before = self.node("Slice", [padded, zero, self.constant(np.array([-2])), one])
+        return self.node("Concat", [after, words, before], axis=2)
 
     def rows(self, table: Table, indices: str) -> str:
         """The rows of a table, float32 [batch, sequence, channels]."""
         return self.node("Gather", [self.constant(table.floats), indices])
 
     def norm(self, op: Norm) -> str:
-        """LayerNorm, or RMS norm."""
+        """LayerNorm, RMS norm, or gamma and beta alone."""
         source, gamma = self.values[op.input], self.constant(op.gamma)
+        if op.kind is NormKind.NONE:
+            return self.node("Add", [self.node("Mul", [source, gamma]), self.constant(op.beta)])
         if op.kind is NormKind.LAYER:
             inputs = [source, gamma, self.constant(op.beta)]
             return self.node("LayerNormalization", inputs, epsilon=op.epsilon)
@@ -209,16 +223,17 @@ class _FloatGraph:
         product = self.node("MatMul", [self.values[op.input], self.constant(op.weight.T)])
         return self.node("Add", [product, self.constant(op.bias)])
 
-    def attention(self, op: SelfAttention) -> str:
-        """Self-attention with its three input products, where nothing stands between them."""
+    def is_merged(self, op: SelfAttention) -> bool:
+        """Whether queries, keys and values are products of one value, with nothing between."""
         if op.query in self.rotated:
+            return False
+        return len({self.writers[value].input for value in (op.query, op.key, op.value)}) == 1
+
+    def attention(self, op: SelfAttention) -> str:
+        """Self-attention with its three input products, where they may be merged."""
+        if not self.is_merged(op):
             return self.attention_alone(op)
         linears = [self.writers[value] for value in (op.query, op.key, op.value)]
-        if len({linear.input for linear in linears}) != 1:
-            raise BundleError(
-                f"the queries, keys and values of {op.output!r} come from different inputs",
-                hint="rebuild the bundle with `obert-edge build`",
-            )
         weights = np.concatenate([linear.weight for linear in linears])
         bias = np.concatenate([linear.bias for linear in linears])
         inputs = [

@@ -110,14 +110,29 @@ class _Graph:
 
     def embed(self, op: Embedding) -> Any:
         """Word, position and token-type rows; position t is row ``position_offset + t``."""
-        summed = self.rows(op.word, self.ids)
+        parts = [] if op.word is None else [self.rows(op.word, self.ids)]
+        if op.neighbors:
+            parts = [self.neighbors(parts[0])]
         if op.position is not None:
             first = self.model.position_offset
-            positions = op.position.floats[None, first : first + self.shape[1]]
-            summed = self.ops.add(summed, self.ops.constant(positions))
+            parts.append(self.ops.constant(op.position.floats[None, first : first + self.shape[1]]))
         if op.token_type is not None:
-            summed = self.ops.add(summed, self.rows(op.token_type, self.types))
+            parts.append(self.rows(op.token_type, self.types))
+        summed = parts[0]
+        for part in parts[1:]:
+            summed = self.ops.add(summed, part)
         return summed
+
+    def neighbors(self, words: Any) -> Any:
+        """The rows of the token after, of the token and of the one before it; beyond the ends 0."""
+        at, last = np.arange(self.shape[1]), self.shape[1] - 1
+        after = self.ops.gather(words, self.ops.constant(np.minimum(at + 1, last)), 1)
+        before = self.ops.gather(words, self.ops.constant(np.maximum(at - 1, 0)), 1)
+        has_next, has_previous = (
+            self.ops.constant(kept.astype(np.float32)[None, :, None]) for kept in (at < last, at > 0)
+        )
+        parts = [self.ops.multiply(after, has_next), words, self.ops.multiply(before, has_previous)]
+        return self.ops.concat(parts, 2)
 
     def rows(self, table: Table, indices: Any) -> Any:
         """The rows of a table; kept in INT8 with the linears."""
@@ -127,12 +142,12 @@ class _Graph:
         return self.ops.multiply(rows, self.ops.gather(self.ops.constant(table.scale[:, None]), indices, 0))
 
     def norm(self, op: Norm) -> Any:
-        """LayerNorm, in the three nodes OpenVINO knows as one; or RMS norm."""
+        """LayerNorm, in the three nodes OpenVINO knows as one; RMS norm; or gamma and beta alone."""
         last = self.ops.constant(np.array([-1]))
         normal = self.values[op.input]
         if op.kind is NormKind.LAYER:
             normal = self.ops.mvn(normal, last, True, op.epsilon, "inside_sqrt")
-        else:
+        elif op.kind is NormKind.RMS:
             square = self.ops.reduce_mean(self.ops.multiply(normal, normal), last, True)
             square = self.ops.add(square, self.ops.constant(np.float32(op.epsilon)))
             normal = self.ops.divide(normal, self.ops.sqrt(square))

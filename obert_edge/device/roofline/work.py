@@ -240,9 +240,10 @@ def _multiply(program: Program, op: Multiply, lengths: Sequence[int]) -> Work:
 
 def _embed(program: Program, op: Embed, lengths: Sequence[int]) -> Work:
     values = _padded(sum(lengths)) * op.channels
-    word = 0.5 if op.word_format == RowFormat.INT4 else 1.0
-    read = (word + 1 + (op.token_type != ABSENT)) * values
-    return Work(floats=_EMBED * values, l1=read, written=4 * values, memory=(word + 1) * values)
+    word = 0.0 if op.word == ABSENT else 0.5 if op.word_format == RowFormat.INT4 else 1.0
+    rows = word + (op.position != ABSENT)
+    read = (rows + (op.token_type != ABSENT)) * values
+    return Work(floats=_EMBED * values, l1=read, written=4 * values, memory=rows * values)
 
 
 def _select_first(program: Program, op: SelectFirst, lengths: Sequence[int]) -> Work:

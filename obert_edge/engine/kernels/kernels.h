@@ -155,7 +155,7 @@ struct LayerNormArgs {
   uint8_t* quantized;  // U8 panels [channels], or nullptr
   const float* gamma;  // [channels]
   const float* beta;   // [channels]
-  NormKind kind;       // RMS: the mean counts as 0
+  NormKind kind;       // RMS: the mean counts as 0; NONE: and the deviation as 1
   int32_t tokens, channels, zero_point;
   float epsilon, inv_scale;
 };
@@ -204,16 +204,36 @@ struct EmbedArgs {
   const int32_t* ids;              // [tokens], without the padding lanes
   const int32_t* positions;        // [tokens]
   const int32_t* token_types;      // [tokens]; nullptr: all are type 0
-  const int8_t* word;              // [vocabulary][channels], or INT4 rows
-  const int8_t* word_group_scale;  // [vocabulary][groups_of(channels)] where the word rows are INT4, else nullptr
+  const int32_t* starts;           // [sequences + 1]: first token of each sequence, and the end of the last
+  const int8_t* word;              // [vocabulary][width], or INT4 rows; nullptr: the sum has no word rows
+  const int8_t* word_group_scale;  // [vocabulary][groups_of(width)] where the word rows are INT4, else nullptr
   const float* word_scale;         // [vocabulary]
   const int8_t* position;          // [positions][channels]; nullptr: the model has no position table
   const float* position_scale;     // [positions]
   const int8_t* token_type;        // [types][channels]; nullptr: the model has no token types
   const float* token_type_scale;   // [types]
   float* output;                   // F32 panels [channels]; padding lanes are set to 0
-  int32_t tokens, channels;
+  int32_t tokens, sequences, channels;
+  bool neighbors;  // the channels are three word rows: of the token after, of the token, and of the one before it
 };
+
+// Channels of a row of the tables.
+static inline int32_t row_width(const EmbedArgs& args) { return args.neighbors ? args.channels / 3 : args.channels; }
+
+// The id that stands `step` tokens behind `token` in its sequence (before it, where negative); -1: none does.
+static inline int32_t id_beside(const EmbedArgs& args, int32_t token, int32_t step) {
+  int32_t sequence = 0, end = args.sequences;
+  while (end - sequence > 1) {
+    const int32_t middle = sequence + (end - sequence) / 2;
+    if (args.starts[middle] <= token) {
+      sequence = middle;
+    } else {
+      end = middle;
+    }
+  }
+  const int32_t other = token + step;
+  return other >= args.starts[sequence] && other < args.starts[sequence + 1] ? args.ids[other] : -1;
+}
 using EmbedFn = void (*)(const EmbedArgs& args, int32_t begin, int32_t end);
 
 // Arguments of pooling: docs/reference/numerics.md, "Embedding, pooling".

@@ -1,4 +1,5 @@
-// Embed: the word, position and token-type rows of each token, dequantized and added.
+// Embed: the word, position and token-type rows of each token, dequantized and added; or the word rows of the tokens
+// beside it and its own, one after the other.
 #include "exec/parallel.h"
 #include "ops/definition.h"
 
@@ -14,15 +15,23 @@ int32_t check_table(const OpCheck& check, const char* what, int32_t rows, int32_
   return check.floats(what, scales, rows);
 }
 
-int32_t check_word_table(const OpCheck& check, const EmbedFields& op) {
+// Without a word table the sum is that of the other rows.
+int32_t check_no_words(const OpCheck& check, const EmbedFields& op) {
+  OE_CHECK(check.in_range("vocabulary without a word table", op.vocabulary, 0, 0));
+  OE_CHECK(check.in_range("neighbors without a word table", op.neighbors, 0, 0));
+  return op.position == kAbsent ? check.in_range("token_types without other tables", op.token_types, 1, 1 << 24)
+                                : OE_OK;
+}
+
+int32_t check_word_table(const OpCheck& check, const EmbedFields& op, int32_t channels) {
   OE_CHECK(check.in_range("word_format", static_cast<int32_t>(op.word_format), kFirstRowFormat, kLastRowFormat));
   if (op.word_format == RowFormat::Int8) {
     if (op.word_group_scale != kAbsent) {
       OE_REFUSE(check, "it has word group scales (constant %d) beside INT8 rows", op.word_group_scale);
     }
-    return check_table(check, "word table", op.vocabulary, op.word, op.word_scale, op.channels);
+    return check_table(check, "word table", op.vocabulary, op.word, op.word_scale, channels);
   }
-  const int64_t groups = groups_of(op.channels);
+  const int64_t groups = groups_of(channels);
   OE_CHECK(check_table(check, "word table", op.vocabulary, op.word, op.word_scale, groups * kInt4GroupBytes));
   return check.constant("word group scales", op.word_group_scale, static_cast<uint64_t>(op.vocabulary * groups));
 }
@@ -32,7 +41,17 @@ int32_t check_op(const OpCheck& check) {
   OE_CHECK(check.channels(op.channels));
   OE_CHECK(check.buffer("output", op.output, kF32, op.channels));
   OE_CHECK(check.domain("output", op.output, Domain::Tokens));
-  OE_CHECK(check_word_table(check, op));
+  OE_CHECK(check.in_range("neighbors", op.neighbors, 0, 1));
+  if (op.neighbors) {
+    OE_CHECK(check.in_range("channels beyond three rows", op.channels % 3, 0, 0));
+    OE_CHECK(check.in_range("position table beside neighbors", op.position, kAbsent, kAbsent));
+    OE_CHECK(check.in_range("token type table beside neighbors", op.token_type, kAbsent, kAbsent));
+  }
+  if (op.word == kAbsent) {
+    OE_CHECK(check_no_words(check, op));
+  } else {
+    OE_CHECK(check_word_table(check, op, op.neighbors ? op.channels / 3 : op.channels));
+  }
   if (op.position == kAbsent) {
     OE_CHECK(check.in_range("positions without a table", op.positions, 0, 0));
   } else {
@@ -59,9 +78,9 @@ int32_t check_rows(const char* what, const int32_t* values, int32_t count, int32
 int32_t check_batch(const Op& record, const oe_batch& batch) {
   const EmbedFields op = embed_fields(record);
   if (!batch.ids || !batch.positions) return fail(OE_INVALID_INPUT, "the batch has no ids or no positions");
-  OE_CHECK(check_rows("ids", batch.ids, batch.tokens, op.vocabulary));
+  if (op.vocabulary > 0) OE_CHECK(check_rows("ids", batch.ids, batch.tokens, op.vocabulary));
   if (op.positions > 0) OE_CHECK(check_rows("positions", batch.positions, batch.tokens, op.positions));
-  if (!batch.token_types) return OE_OK;
+  if (!batch.token_types || op.neighbors) return OE_OK;  // another op has the types
   return check_rows("token_types", batch.token_types, batch.tokens, op.token_types ? op.token_types : 1);
 }
 
@@ -73,16 +92,19 @@ EmbedArgs args_of(const Run& run, int32_t index) {
   args.ids = run.batch.ids;
   args.positions = run.batch.positions;
   args.token_types = run.batch.token_types;
+  args.starts = run.batch.starts;
   args.word = run.program.constant<int8_t>(op.word);
   args.word_group_scale = run.program.constant<int8_t>(op.word_group_scale);
-  args.word_scale = run.program.constant<float>(op.word_scale);
+  args.word_scale = args.word ? run.program.constant<float>(op.word_scale) : nullptr;
   args.position = run.program.constant<int8_t>(op.position);
   args.position_scale = args.position ? run.program.constant<float>(op.position_scale) : nullptr;
   args.token_type = run.program.constant<int8_t>(op.token_type);
   args.token_type_scale = args.token_type ? run.program.constant<float>(op.token_type_scale) : nullptr;
   args.output = run.buffer<float>(op.output);
   args.tokens = run.batch.tokens;
+  args.sequences = run.batch.sequences;
   args.channels = op.channels;
+  args.neighbors = op.neighbors != 0;
   return args;
 }
 

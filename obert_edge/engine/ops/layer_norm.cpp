@@ -1,4 +1,4 @@
-// LayerNorm, or RMS norm: over the channels of each token, to float, quantized, or both.
+// LayerNorm, RMS norm, or gamma and beta alone: over the channels of each token, to float, quantized, or both.
 #include "exec/parallel.h"
 #include "ops/definition.h"
 

@@ -100,10 +100,11 @@ constexpr int32_t kActivationReader[] = {1, 1, 1, 1, 1, 3};
 enum class NormKind : int32_t {
   Layer = 0,  // takes the mean away and divides by the deviation
   Rms = 1,  // divides by the root of the mean square
+  None = 2,  // nothing (MobileBERT's NoNorm)
 };
-constexpr int32_t kFirstNormKind = 0, kLastNormKind = 1;
+constexpr int32_t kFirstNormKind = 0, kLastNormKind = 2;
 // The names of a NormKind, by number.
-constexpr const char* kNormKindNames[] = {"LAYER", "RMS"};
+constexpr const char* kNormKindNames[] = {"LAYER", "RMS", "NONE"};
 
 }  // namespace oe
 #endif

@@ -46,7 +46,7 @@ struct OpShape {
 };
 constexpr OpShape kOpShapes[] = {
     {nullptr, 0, 0, 0, 0, 0},
-    {"Embed", 0, 1, 7, 5, 0},
+    {"Embed", 0, 1, 7, 6, 0},
     {"LayerNorm", 1, 2, 2, 3, 2},
     {"Quantize", 1, 1, 0, 2, 1},
     {"QuantizeDynamic", 1, 2, 0, 1, 0},
@@ -77,22 +77,23 @@ constexpr OpShape kOpShapes[] = {
 namespace embed_op {  // places
 enum { kOutput };  // outputs
 enum { kWord, kWordScale, kPosition, kPositionScale, kTokenType, kTokenTypeScale, kWordGroupScale };  // consts
-enum { kVocabulary, kPositions, kTokenTypes, kChannels, kWordFormat };  // ints
+enum { kVocabulary, kPositions, kTokenTypes, kChannels, kWordFormat, kNeighbors };  // ints
 }  // namespace embed_op
 struct EmbedFields {
   int32_t output;  // F32[channels] over tokens
-  int32_t word;  // S8[vocabulary, channels], or INT4 rows as word_format says
-  int32_t word_scale;  // F32, one scale per row
+  int32_t word;  // S8[vocabulary, channels], or INT4 rows as word_format says; or kAbsent
+  int32_t word_scale;  // F32, one scale per row; or kAbsent
   int32_t position;  // S8[positions, channels]; or kAbsent
   int32_t position_scale;  // F32, one scale per row; or kAbsent
   int32_t token_type;  // S8[token_types, channels]; or kAbsent
   int32_t token_type_scale;  // F32, one scale per row; or kAbsent
   int32_t word_group_scale;  // S8[vocabulary, groups]: INT4 rows alone; multiplies the row's scale; or kAbsent
-  int32_t vocabulary;  // rows of the word table
+  int32_t vocabulary;  // rows of the word table; 0: there is none
   int32_t positions;  // rows of the position table; 0: there is none
   int32_t token_types;  // rows of the token-type table; 0: there is none
   int32_t channels;  // of the buffers
   RowFormat word_format;  // how the word rows are stored
+  int32_t neighbors;  // 1: the channels are the word rows of the token after, of the token, and of the one before it, each of channels / 3; 0: they are a sum
 };
 static inline EmbedFields embed_fields(const Op& op) {
   return {
@@ -109,6 +110,7 @@ static inline EmbedFields embed_fields(const Op& op) {
       op.ints[embed_op::kTokenTypes],
       op.ints[embed_op::kChannels],
       static_cast<RowFormat>(op.ints[embed_op::kWordFormat]),
+      op.ints[embed_op::kNeighbors],
   };
 }
 

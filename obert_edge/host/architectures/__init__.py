@@ -19,6 +19,7 @@ from obert_edge.host.architectures.electra import ELECTRA
 from obert_edge.host.architectures.eurobert import EUROBERT
 from obert_edge.host.architectures.gte import GTE
 from obert_edge.host.architectures.jina_embeddings_v3 import JINA_EMBEDDINGS_V3
+from obert_edge.host.architectures.mobilebert import MOBILEBERT
 from obert_edge.host.architectures.modernbert import MODERNBERT
 from obert_edge.host.architectures.mpnet import MPNET
 from obert_edge.host.architectures.nomic_bert import NOMIC_BERT
@@ -43,6 +44,7 @@ ARCHITECTURES: Dict[str, Architecture] = {
         JINA_EMBEDDINGS_V3,
         EUROBERT,
         ALBERT,
+        MOBILEBERT,
     )
 }
 
@@ -85,10 +87,6 @@ _REFUSED: Dict[str, Tuple[str, str]] = {
     ),
     **dict.fromkeys(
         ("convbert", "squeezebert"), (_CONVOLUTIONS, "the nearest is electra, distilbert or a MiniLM (bert)")
-    ),
-    "mobilebert": (
-        "its layers have bottlenecks and several feed-forward parts",
-        "the nearest of its size is distilbert or a MiniLM (bert)",
     ),
 }
 

@@ -6,7 +6,7 @@ BERT-like family is one file beside this one and its row in ``__init__.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Optional, Tuple, Union
 
@@ -145,10 +145,13 @@ class Decoder:
     Attributes:
         module: its path.
         bias: the tensor that holds the bias where the file has none under ``module``.
+        columns: linear whose weight, turned over, has the further columns, where the word embedding is
+            narrower than what is decoded; "": it is as wide.
     """
 
     module: str
     bias: Optional[str] = None
+    columns: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,6 +231,46 @@ class Sharing:
 
 
 @dataclass(frozen=True)
+class Bottleneck:
+    """Layers that work on fewer channels than lie between them (MobileBERT's): paths inside a layer.
+
+    Attributes:
+        width: field of ``config.json``: the channels inside a layer.
+        entry: linear from the hidden width to them; what follows it is added behind attention.
+        entry_norm: norm behind it.
+        shared: linear from the hidden width to what queries and keys are made of.
+        shared_norm: norm behind it.
+        exit: linear back to the hidden width.
+        exit_norm: norm behind the addition of the layer's input.
+        count: field of ``config.json``: the feed-forward parts of a layer, of which :class:`LayerModules`
+            names the last.
+        intermediate: first linear of feed-forward part ``{k}`` before that.
+        output: second linear of it.
+        output_norm: norm behind its addition.
+        epsilon: of the norms of the embeddings and of the last feed-forward part, for which transformers
+            does not take that of the configuration.
+    """
+
+    width: str
+    entry: str
+    entry_norm: str
+    shared: str
+    shared_norm: str
+    exit: str
+    exit_norm: str
+    count: str
+    intermediate: str
+    output: str
+    output_norm: str
+    epsilon: float
+
+    @property
+    def linears(self) -> Tuple[str, ...]:
+        """Paths of the linears that :class:`LayerModules` does not name."""
+        return (self.entry, self.shared, self.intermediate, self.output, self.exit)
+
+
+@dataclass(frozen=True)
 class Renaming:
     """What a published file calls otherwise than transformers' model does.
 
@@ -265,6 +308,9 @@ class Architecture:
         final_norm: LayerNorm after the last layer, in a family that normalizes before each block; ``None``:
             it normalizes after each block.
         sharing: which layers share weights; ``None``: each has its own.
+        bottleneck: where its layers work on fewer channels; ``None``: they work on the hidden width.
+        trigrams: whether the word rows of a token and of those beside it are projected together, before
+            positions and token types are added.
         bare_first_layer: whether the first layer of such a family has no ``attention_norm``.
         norm: what its LayerNorms do.
         optional_biases: whether linears and norms need no bias.
@@ -301,6 +347,8 @@ class Architecture:
     padding_id: Optional[int] = None
     final_norm: Optional[str] = None
     sharing: Optional[Sharing] = None
+    bottleneck: Optional[Bottleneck] = None
+    trigrams: bool = False
     bare_first_layer: bool = False
     norm: NormKind = NormKind.LAYER
     optional_biases: bool = False
@@ -348,6 +396,17 @@ class Architecture:
         return tuple(
             self.layer.format(i=int(i / (layers / groups)), j=j) for i in range(layers) for j in inner
         )
+
+    def layer_linears(self, parts: Sequence[Union[int, str]]) -> Tuple[str, ...]:
+        """Paths of the linears of a layer inside it.
+
+        Args:
+            parts: what stands for the feed-forward parts of a bottleneck before the last one: 0, 1, 2.
+        """
+        found = list(self.modules.linears)
+        for path in () if self.bottleneck is None else self.bottleneck.linears:
+            found += [path.format(k=k) for k in parts] if "{k}" in path else [path]
+        return tuple(found)
 
     @property
     def tasks(self) -> Tuple[str, ...]:

@@ -84,9 +84,11 @@ class ModelConfig:
         task: what is compiled, one of ``TASK_TYPES``.
         hidden: channels of a token between layers.
         layers: number of encoder layers, those that share weights counted each.
+        inner: channels inside a layer: ``hidden``, or those between its bottlenecks.
+        feed_forward_parts: of a layer.
         layer_paths: of each of them inside the encoder, in the order in which they are computed.
         projects: whether a linear brings the embeddings to the hidden width.
-        heads: attention heads; they divide ``hidden``.
+        heads: attention heads; they divide ``inner``.
         intermediate: channels between the two feed-forward linears.
         embedding: channels of an embedding row.
         activation: the feed-forward activation, as the engine has it.
@@ -138,6 +140,8 @@ class ModelConfig:
     key_heads: int = 0
     layer_paths: Tuple[str, ...] = ()
     projects: bool = False
+    inner: int = 0
+    feed_forward_parts: int = 1
 
     @property
     def class_for_task(self) -> str:
@@ -185,9 +189,11 @@ def read_config(
     _refuse_unsupported(checkpoint)
     fields = architecture.fields
     hidden, heads = _size(checkpoint, fields.hidden), _size(checkpoint, fields.heads)
-    if hidden % heads:
+    inner, feed_forward_parts = _inside_layers(checkpoint, architecture, hidden)
+    if inner % heads:
         raise CheckpointError(
-            f"{checkpoint.folder}: {heads} attention heads do not divide the hidden size {hidden}",
+            f"{checkpoint.folder}: {heads} attention heads do not divide the "
+            f"{'hidden size' if inner == hidden else 'width of the bottlenecks'} {inner}",
             hint="use the config.json that was saved with the weights",
         )
     if config.get("head_dim") not in (None, hidden // heads):
@@ -252,7 +258,44 @@ def read_config(
         key_heads=key_heads,
         layer_paths=paths,
         projects=embedding != hidden or f"{base}{architecture.projection}.weight" in checkpoint,
+        inner=inner,
+        feed_forward_parts=feed_forward_parts,
     )
+
+
+#: Fields of MobileBERT's configuration, what transformers takes where they are absent, and what stands in the
+#: published models, for which alone there is a graph.
+_BOTTLENECK_FIELDS = {
+    "use_bottleneck": True,
+    "use_bottleneck_attention": False,
+    "key_query_shared_bottleneck": True,
+    "trigram_input": True,
+}
+_NORMALIZATIONS = ("no_norm", "layer_norm")
+_MOST_PARTS = 64
+
+
+def _inside_layers(checkpoint: Checkpoint, architecture: Architecture, hidden: int) -> Tuple[int, int]:
+    """The channels inside a layer and its feed-forward parts."""
+    names, config = architecture.bottleneck, checkpoint.config
+    if names is None:
+        return hidden, 1
+    for name, value in _BOTTLENECK_FIELDS.items():
+        if config.get(name, value) is not value:
+            raise CheckpointError(
+                f"config.json of {checkpoint.folder} has {name} = {repr(config[name])[:60]}; supported is "
+                f"{value}, as in the published models",
+                hint="start from google's mobilebert-uncased, or from distilbert or a MiniLM (bert)",
+            )
+    if config.get("normalization_type", _NORMALIZATIONS[0]) not in _NORMALIZATIONS:
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has normalization_type = "
+            f"{repr(config['normalization_type'])[:60]}; expected {' or '.join(_NORMALIZATIONS)}",
+            hint="use the config.json that was saved with the weights",
+        )
+    parts = _size(checkpoint, names.count)
+    _at_most(checkpoint, names.count, parts, _MOST_PARTS)
+    return _size(checkpoint, names.width), parts
 
 
 #: What ``pos_att_type`` may name: queries times positions, and keys times positions.

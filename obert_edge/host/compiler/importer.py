@@ -10,7 +10,7 @@ import numpy as np
 
 from obert_edge.bundle.ops import Activation, Domain, NormKind
 from obert_edge.errors import CheckpointError, UsageError
-from obert_edge.host.architectures.base import Decoder, Dense, Norm
+from obert_edge.host.architectures.base import Bottleneck, Decoder, Dense, Norm
 from obert_edge.host.checkpoints.checkpoint import Checkpoint, heads_among, unknown_tensors
 from obert_edge.host.checkpoints.model_config import ModelConfig, RelativeAttention
 from obert_edge.host.compiler import ir
@@ -74,7 +74,9 @@ class _Importer:
             prefix = config.base + path
             times = config.layer_paths[:i].count(path)
             self.suffix = f"@{times}" if times else ""
-            if architecture.final_norm is None:
+            if architecture.bottleneck is not None:
+                hidden = self._thin_layer(prefix, hidden, i, architecture.bottleneck)
+            elif architecture.final_norm is None:
                 hidden = self._layer(prefix, hidden, i)
             else:
                 hidden = self._pre_norm_layer(prefix, hidden, i)
@@ -120,15 +122,9 @@ class _Importer:
     def _embed(self) -> ir.Tensor:
         config, architecture, base = self.config, self.config.architecture, self.config.base
         width = config.embedding
-        rows = self.graph.max_length + config.position_offset
-        position, token_type = None, None
-        if architecture.position:
-            shape = (config.positions, width)
-            position = self._tensor(f"{base}{architecture.position}.weight", shape)[:rows]
-        if config.type_vocabulary:
-            token_type = self._tensor(
-                f"{base}{architecture.token_type}.weight", (config.type_vocabulary, width)
-            )
+        if architecture.trigrams:
+            return self._embed_trigrams()
+        position, token_type = self._other_rows(width)
         output = ir.Tensor("embeddings", width)
         self.graph.nodes.append(
             ir.Embedding(
@@ -150,6 +146,34 @@ class _Importer:
                 hint="use the config.json that was saved with the weights",
             )
         return self._linear(base + architecture.projection, output, config.hidden)
+
+    def _other_rows(self, width: int) -> Tuple[Optional[Floats], Optional[Floats]]:
+        """The tables of positions and of token types, where the model has them."""
+        config, architecture, base = self.config, self.config.architecture, self.config.base
+        position, token_type = None, None
+        if architecture.position:
+            shape = (config.positions, width)
+            rows = self.graph.max_length + config.position_offset
+            position = self._tensor(f"{base}{architecture.position}.weight", shape)[:rows]
+        if config.type_vocabulary:
+            token_type = self._tensor(
+                f"{base}{architecture.token_type}.weight", (config.type_vocabulary, width)
+            )
+        return position, token_type
+
+    def _embed_trigrams(self) -> ir.Tensor:
+        """A linear of the word rows of each token and of those beside it; the other rows are added."""
+        config, architecture, base = self.config, self.config.architecture, self.config.base
+        assert architecture.projection is not None and architecture.bottleneck is not None
+        table = self._tensor(f"{base}{architecture.word}.weight", (config.vocabulary, config.embedding))
+        words = ir.Tensor("embeddings.words", 3 * config.embedding)
+        self.graph.nodes.append(ir.Embedding("embeddings.words", words, table, None, None, neighbors=True))
+        others = ir.Tensor("embeddings.positions", config.hidden)
+        rows = self._other_rows(config.hidden)
+        self.graph.nodes.append(ir.Embedding("embeddings.positions", others, None, *rows))
+        projected = self._linear(base + architecture.projection, words, config.hidden)
+        norm = f"{base}{architecture.embedding_norm}"
+        return self._norm(norm, self._add(projected, others), architecture.bottleneck.epsilon)
 
     def _relative_bias(self, name: str) -> RelativeBias:
         table = self.checkpoint.tensor(name)
@@ -217,22 +241,45 @@ class _Importer:
         normal = self._norm(f"{prefix}.{modules.output_norm}", hidden)
         return self._add(self._feed_forward(prefix, normal), hidden)
 
-    def _attend(self, prefix: str, value: ir.Tensor, index: int) -> ir.Tensor:
-        """Self-attention and the linear after it."""
+    def _thin_layer(self, prefix: str, hidden: ir.Tensor, index: int, names: Bottleneck) -> ir.Tensor:
+        """MobileBERT's layer: the inner width between bottlenecks, and several feed-forward parts."""
+        config, modules = self.config, self.config.architecture.modules
+        inner = self._linear(f"{prefix}.{names.entry}", hidden, config.inner)
+        inner = self._norm(f"{prefix}.{names.entry_norm}", inner)
+        shared = self._linear(f"{prefix}.{names.shared}", hidden, config.inner)
+        shared = self._norm(f"{prefix}.{names.shared_norm}", shared)
+        attended = self._attend(prefix, hidden, index, shared)
+        inner = self._norm(f"{prefix}.{modules.attention_norm}", self._add(attended, inner))
+        for k in range(config.feed_forward_parts - 1):
+            wide, narrow, norm = (
+                f"{prefix}.{path.format(k=k)}"
+                for path in (names.intermediate, names.output, names.output_norm)
+            )
+            unit = self._activate(self._linear(wide, inner, config.intermediate), config.activation)
+            inner = self._norm(norm, self._add(self._linear(narrow, unit, config.inner), inner))
+        narrowed = self._add(self._feed_forward(prefix, inner), inner)
+        inner = self._norm(f"{prefix}.{modules.output_norm}", narrowed, names.epsilon)
+        widened = self._linear(f"{prefix}.{names.exit}", inner, config.hidden)
+        return self._norm(f"{prefix}.{names.exit_norm}", self._add(widened, hidden))
+
+    def _attend(
+        self, prefix: str, value: ir.Tensor, index: int, shared: Optional[ir.Tensor] = None
+    ) -> ir.Tensor:
+        """Self-attention and the linear after it; queries and keys read ``shared`` where there is such."""
         config, modules = self.config, self.config.architecture.modules
         name = f"{prefix}.{modules.attention}"
         paths = [f"{prefix}.{module}" for module in (modules.query, modules.key, modules.value)]
         if modules.is_fused:
             query, key, value = self._parts(paths[0], value, ("query", "key", "value"), config.hidden)
         else:
-            query = self._linear(paths[0], value, config.hidden)
-            key, value = (self._key_linear(path, value) for path in paths[1:])
+            query = self._linear(paths[0], shared or value, config.inner)
+            key, value = self._key_linear(paths[1], shared or value), self._key_linear(paths[2], value)
         window = 0
         if config.attention:
             attention = config.attention[index]
             query, key = (self._rotate(tensor, attention.base) for tensor in (query, key))
             window = attention.window if attention.window < self.graph.max_length - 1 else 0
-        context = ir.Tensor(f"{name}.context{self.suffix}", config.hidden)
+        context = ir.Tensor(f"{name}.context{self.suffix}", config.inner)
         self.graph.nodes.append(
             ir.SelfAttention(
                 name + self.suffix,
@@ -248,14 +295,14 @@ class _Importer:
                 module=name,
             )
         )
-        return self._linear(f"{prefix}.{modules.attention_output}", context, config.hidden)
+        return self._linear(f"{prefix}.{modules.attention_output}", context, config.inner)
 
     def _key_linear(self, module: str, value: ir.Tensor) -> ir.Tensor:
         """A linear of keys or values; heads that several heads of queries share are there once for each."""
         config = self.config
         shared = config.heads // config.key_heads
         if shared == 1:
-            return self._linear(module, value, config.hidden)
+            return self._linear(module, value, config.inner)
         width = config.hidden // shared
         head = config.hidden // config.heads
         weight = self._tensor(f"{module}.weight", (width, value.channels))
@@ -271,7 +318,7 @@ class _Importer:
         wide, gate = f"{prefix}.{modules.intermediate}", f"{prefix}.{modules.gate}"
         if not modules.gate:
             unit = self._activate(self._linear(wide, value, config.intermediate), config.activation)
-            return self._linear(f"{prefix}.{modules.output}", unit, config.hidden)
+            return self._linear(f"{prefix}.{modules.output}", unit, config.inner)
         if modules.gate == modules.intermediate:
             unit, factor = self._parts(wide, value, ("unit", "gate"), config.intermediate)
         else:
@@ -376,7 +423,8 @@ class _Importer:
 
     def _decode(self, step: Decoder, hidden: ir.Tensor) -> ir.Tensor:
         config = self.config
-        shape = (config.vocabulary, hidden.channels)
+        further = 0 if not step.columns else hidden.channels - config.embedding
+        shape = (config.vocabulary, hidden.channels - further)
         name = f"{step.module}.weight"
         if name not in self.checkpoint and self.checkpoint.config.get("tie_word_embeddings", True):
             name = f"{config.base}{config.architecture.word}.weight"
@@ -384,17 +432,13 @@ class _Importer:
         if step.bias is not None:
             bias = bias if bias in self.checkpoint else step.bias
             self.used.add(step.bias)
+        weight = self._tensor(name, shape)
+        if further:
+            columns = self._tensor(f"{step.columns}.weight", (further, config.vocabulary))
+            weight = np.concatenate([weight, columns.T], axis=1)
         output = ir.Tensor(step.module, config.vocabulary, hidden.domain)
-        self.graph.nodes.append(
-            ir.Linear(
-                step.module,
-                step.module,
-                hidden,
-                output,
-                self._tensor(name, shape),
-                self._bias(bias, config.vocabulary),
-            )
-        )
+        bias_values = self._bias(bias, config.vocabulary)
+        self.graph.nodes.append(ir.Linear(step.module, step.module, hidden, output, weight, bias_values))
         return output
 
     def _linear(self, module: str, value: ir.Tensor, width: int) -> ir.Tensor:

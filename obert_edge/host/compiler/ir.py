@@ -82,16 +82,21 @@ class Embedding(Node):
 
     Attributes:
         word: float32 [vocabulary, channels]; also ``position`` [positions, channels] and ``token_type``
-            [token types, channels] (None: the model has none of them).
+            [token types, channels] (None: none of them is added).
+        neighbors: whether the channels are, instead, the word rows of the token after, of the token and of
+            the one before it, each of a third of them; beyond a sequence's ends they are 0.
     """
 
     output: Tensor
-    word: Floats
+    word: Optional[Floats]
     position: Optional[Floats]
     token_type: Optional[Floats]
+    neighbors: bool = False
 
     def word_rows(self, word_format: RowFormat) -> Dict[str, Any]:
-        """The arrays of the word table in a format, by the fields of the op."""
+        """The arrays of the word table in a format, by the fields of the op; none without words."""
+        if self.word is None:
+            return {}
         if word_format is RowFormat.INT8:
             values, scale = quantize_rows(self.word)
             return {"word": values, "word_scale": scale}
@@ -101,7 +106,9 @@ class Embedding(Node):
 
     def lower(self, lowering: Lowering) -> None:
         """One op with INT8 tables, the word table in INT4 if the scales say so; it writes float."""
-        word_format = RowFormat[lowering.scales.embeddings.upper()]
+        word_format = RowFormat.INT8
+        if self.word is not None:
+            word_format = RowFormat[lowering.scales.embeddings.upper()]
         rows = self.word_rows(word_format)
         for name, table in {"position": self.position, "token_type": self.token_type}.items():
             if table is not None:
@@ -111,18 +118,19 @@ class Embedding(Node):
             self.name,
             output=lowering.as_float(self.output),
             **rows,
-            vocabulary=len(self.word),
+            vocabulary=0 if self.word is None else len(self.word),
             positions=0 if self.position is None else len(self.position),
             token_types=0 if self.token_type is None else len(self.token_type),
             channels=self.output.channels,
             word_format=int(word_format),
+            neighbors=int(self.neighbors),
         )
         lowering.quantize(self.output)
 
 
 @dataclass(frozen=True)
 class LayerNorm(Node):
-    """LayerNorm or RMS norm over channels.
+    """LayerNorm or RMS norm over channels, or neither: gamma and beta alone.
 
     Attributes:
         gamma: float32 [channels]; ``beta`` too.

@@ -146,9 +146,10 @@ def required_quantizers(config: ModelConfig) -> List[str]:
     operands: List[str] = []
     if architecture.projection and config.projects:
         linears.append(f"{config.base}{architecture.projection}")
+    parts = range(config.feed_forward_parts - 1)
     for path in dict.fromkeys(config.layer_paths):
         layer = config.base + path
-        linears += [f"{layer}.{module}" for module in modules.linears]
+        linears += [f"{layer}.{module}" for module in architecture.layer_linears(parts)]
         operands += [operand_quantizer(f"{layer}.{modules.attention}", operand) for operand in OPERANDS]
     if config.task != "encoder":
         steps = architecture.heads[config.task].steps

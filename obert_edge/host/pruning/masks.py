@@ -19,7 +19,8 @@ from obert_edge.host.pruning.settings import Pruning
 def _layer_linears(architecture: Architecture) -> str:
     """A pattern of the paths, inside the encoder, of the linears of every layer."""
     layer = re.escape(architecture.layer.format(i="LAYER", j="LAYER")).replace("LAYER", r"\d+")
-    return rf"{layer}\.(?:{'|'.join(map(re.escape, architecture.modules.linears))})"
+    linears = (re.escape(path).replace("PART", r"\d+") for path in architecture.layer_linears(["PART"]))
+    return rf"{layer}\.(?:{'|'.join(linears)})"
 
 
 # Embeddings (Electra's projection included), pooler and heads have other paths and so stay dense, as in the
@@ -37,9 +38,10 @@ def is_prunable(path: str) -> bool:
 def prunable_linears(model: nn.Module) -> Dict[str, nn.Module]:
     """The linear modules of the encoder blocks, by module path, in the model's order.
 
-    These are query, key, value, attention output and the two feed-forward matrices of every
-    layer of a model of ``obert_edge.host.architectures`` (any head). Modules are recognized by
-    path and by a two-dimensional ``weight``, so fake-quantized linears count as well.
+    These are query, key, value, attention output and the two feed-forward matrices of every layer of a
+    model of ``obert_edge.host.architectures`` (any head); in MobileBERT those of all feed-forward parts,
+    and the bottlenecks. Modules are recognized by path and by a two-dimensional ``weight``, so
+    fake-quantized linears count as well.
 
     Raises:
         UsageError: the model has none.

@@ -73,7 +73,8 @@ def permutable_units(model: nn.Module) -> List[Units]:
     architecture = architecture_of(config.to_dict(), type(model).__name__)
     modules = architecture.modules
     heads = int(getattr(config, architecture.fields.heads))
-    width = int(getattr(config, architecture.fields.hidden)) // heads
+    names = architecture.bottleneck
+    width = int(getattr(config, names.width if names is not None else architecture.fields.hidden)) // heads
     positions = architecture.relative_positions
     own = (positions.key, positions.query) if positions is not None else ()
     paths = {path for path, _ in model.named_modules()}
@@ -86,6 +87,10 @@ def permutable_units(model: nn.Module) -> List[Units]:
         between = weights[narrow].shape[1]
         halves = [(wide[0], 0), (wide[0], between)] if modules.gate == modules.intermediate else []
         found.append(Units(tuple(halves or [(linear, 0) for linear in wide]), (narrow, 0), between))
+        if names is not None:
+            for k in range(int(getattr(config, names.count)) - 1):
+                first, second = (prefix + part.format(k=k) for part in (names.intermediate, names.output))
+                found.append(Units(((first, 0),), (second, 0), weights[second].shape[1]))
         key, value = prefix + modules.key, prefix + modules.value
         output = prefix + modules.attention_output
         offset = 2 * heads * width if modules.is_fused else 0

@@ -29,11 +29,16 @@ _LOG2_E = math.log2(math.e)
 
 
 class AttentionQuantizers(nn.Module):
-    """The quantizers of one self-attention module: the shared input of q, k, v, and the operands."""
+    """The quantizers of one self-attention module: the input that linears share, and the operands.
 
-    def __init__(self, *, dynamic: bool) -> None:
+    Args:
+        dynamic: whether the input is quantized per token.
+        readers: how many linears share it: q, k and v, or the first two.
+    """
+
+    def __init__(self, *, dynamic: bool, readers: int = 3) -> None:
         super().__init__()
-        self.input = ActivationQuantizer(signed=False, dynamic=dynamic, readers=3)
+        self.input = ActivationQuantizer(signed=False, dynamic=dynamic, readers=readers)
         self.query = ActivationQuantizer(signed=False)
         self.key = ActivationQuantizer(signed=True)
         self.value = ActivationQuantizer(signed=True)

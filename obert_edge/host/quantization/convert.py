@@ -10,6 +10,7 @@ from torch import nn
 from obert_edge.bundle.program import RowFormat
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures import Architecture, architecture_of
+from obert_edge.host.architectures.base import Decoder
 from obert_edge.host.checkpoints.quantization_format import (
     ACTIVATIONS,
     EMBEDDINGS,
@@ -22,6 +23,7 @@ from obert_edge.host.quantization.attention import NAME as ATTENTION
 from obert_edge.host.quantization.attention import AttentionQuantizers
 from obert_edge.host.quantization.biased_attention import BiasedSelfAttention
 from obert_edge.host.quantization.disentangled_attention import DisentangledSelfAttention
+from obert_edge.host.quantization.joined_decoder import JoinedDecoder
 from obert_edge.host.quantization.modules import (
     MODES,
     ActivationQuantizer,
@@ -70,6 +72,7 @@ def quantize_model(model: Any, activations: str = "static", embeddings: str = "i
     architecture = _supported_architecture(model)
     model.float()
     shared = _insert_attention_quantizers(model, architecture, activations == "dynamic")
+    _join_decoder(model, architecture)
     _swap_layers(model, activations == "dynamic", shared, _float_modules(model, architecture))
     swap_activations(model)
     model.get_input_embeddings().int4 = embeddings == INT4
@@ -189,7 +192,8 @@ def _insert_attention_quantizers(
 ) -> Dict[nn.Module, ActivationQuantizer]:
     """Give every self-attention its quantizers; return the input quantizers that several linears share.
 
-    These are a self-attention's three projections, and the two linears of a gated unit.
+    These are a self-attention's three projections, or behind a bottleneck those of queries and keys, and the
+    two linears of a gated unit.
     """
     shared: Dict[nn.Module, ActivationQuantizer] = {}
     for path, module in list(model.named_modules()):
@@ -201,7 +205,10 @@ def _insert_attention_quantizers(
             shared.update((linear, quantizer) for linear in widening)
         projections = _projections(module, architecture)
         if projections is not None:
-            quantizers = AttentionQuantizers(dynamic=dynamic).to(projections[0].weight.device)
+            if architecture.bottleneck is not None:  # values are made of what lies before the bottleneck
+                projections = projections[:2]
+            quantizers = AttentionQuantizers(dynamic=dynamic, readers=len(projections))
+            quantizers.to(projections[0].weight.device)
             if architecture.relative_bias is not None:
                 module = _replaced(model, path, _with_bias(module, architecture))
             if architecture.relative_positions is not None:
@@ -209,6 +216,20 @@ def _insert_attention_quantizers(
             module.quantizers = quantizers.train(module.training)
             shared.update((linear, quantizers.input) for linear in projections)
     return shared
+
+
+def _decoders(architecture: Architecture) -> List[Decoder]:
+    """The linears onto the vocabulary in the architecture's heads."""
+    steps = (step for head in architecture.heads.values() for step in head.steps)
+    return [step for step in steps if isinstance(step, Decoder)]
+
+
+def _join_decoder(model: nn.Module, architecture: Architecture) -> None:
+    """Replace the head of a masked language model whose decoder has the columns of two linears."""
+    for step in _decoders(architecture):
+        path = step.module.rpartition(".")[0]
+        if step.columns and any(name == path for name, _ in model.named_modules()):
+            _replaced(model, path, JoinedDecoder(model.get_submodule(path)))
 
 
 def _with_bias(module: nn.Module, architecture: Architecture) -> nn.Module:
@@ -234,11 +255,15 @@ def _replaced(model: nn.Module, path: str, twin: nn.Module) -> nn.Module:
 
 
 def _float_modules(model: nn.Module, architecture: Architecture) -> Set[nn.Module]:
-    """Embeddings and linears that stay float: what the compiler makes of them is added to scores."""
+    """Embeddings and linears that stay float: what the compiler makes of them is added to scores.
+
+    And a linear whose weight is part of a decoder's, which quantizes it.
+    """
     positions = architecture.relative_positions
     kept = [architecture.relative_bias]
     if positions is not None:
         kept += [positions.table, positions.key, positions.query]
+    kept += [step.columns or None for step in _decoders(architecture)]
     ends = tuple(path for path in kept if path is not None)
     return {module for path, module in model.named_modules() if ends and path.endswith(ends)}
 

@@ -334,7 +334,7 @@ def _write_weights(checkpoint: Checkpoint, config: ModelConfig, folder: Path, id
     """The tensors with fewer rows where rows are pieces, and the configuration that says so."""
     from safetensors.numpy import save_file
 
-    rows = _row_tensors(config)
+    rows, columns = _row_tensors(config), _column_tensors(config)
     ignored = {config.base + name for name in config.architecture.ignored}
     tensors: Dict[str, npt.NDArray[np.float32]] = {}
     for name in checkpoint.names:
@@ -349,6 +349,8 @@ def _write_weights(checkpoint: Checkpoint, config: ModelConfig, folder: Path, id
                     hint="use the config.json that was saved with these weights",
                 )
             tensor = tensor[list(ids)]
+        elif name in columns:
+            tensor = checkpoint.tensor(name, (tensor.shape[0], config.vocabulary))[:, list(ids)]
         tensors[name] = np.ascontiguousarray(tensor)
     save_file(tensors, str(folder / SAFETENSORS), metadata={"format": "pt"})
     _write_zeros(tensors, folder)
@@ -371,6 +373,12 @@ def _write_zeros(tensors: Mapping[str, npt.NDArray[np.float32]], folder: Path) -
     paths = {name: name[: -len(".weight")] for name in tensors if name.endswith(".weight")}
     linears = {path: torch.tensor(tensors[name]) for name, path in paths.items() if is_prunable(path)}
     write_sparsity(linears, folder)
+
+
+def _column_tensors(config: ModelConfig) -> Set[str]:
+    """Names of the tensors with a column per piece: what MobileBERT's decoder has beside the embeddings."""
+    steps = (step for head in config.architecture.heads.values() for step in head.steps)
+    return {f"{step.columns}.weight" for step in steps if isinstance(step, Decoder) and step.columns}
 
 
 def _row_tensors(config: ModelConfig) -> Set[str]:

@@ -13,6 +13,7 @@ import transformers
 from torch import nn
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.eurobert.modeling_eurobert import EuroBertRMSNorm
+from transformers.models.mobilebert.modeling_mobilebert import NoNorm
 
 import obert_edge
 from obert_edge.bundle.ops import NormKind
@@ -48,7 +49,7 @@ def test_another_model_type_is_refused_with_those_there_are(config: dict) -> Non
     ("model_type", "why", "nearest"),
     [
         ("deberta", "multiplies with relative positions", "deberta-v2"),
-        ("mobilebert", "bottlenecks", "distilbert"),
+        ("convbert", "convolutions", "distilbert"),
         ("t5", "with a decoder", "roberta"),
         ("gpt2", "left to right", "roberta"),
         ("llama", "left to right", "roberta"),
@@ -90,7 +91,8 @@ def test_every_module_of_the_table_is_there_in_the_model(model_type: str, task: 
     model = make_model(model_type, task, layers=2)
     base = "" if task == "encoder" else f"{architecture.prefix}."
     layer = base + architecture.layer_paths(model.config.to_dict())[1]
-    linears = [f"{layer}.{path}" for path in architecture.modules.linears]
+    parts = range(getattr(model.config, architecture.bottleneck.count) - 1) if architecture.bottleneck else ()
+    linears = [f"{layer}.{path}" for path in architecture.layer_linears(parts)]
     norms = [
         f"{layer}.{architecture.modules.attention_norm}",
         f"{layer}.{architecture.modules.output_norm}",
@@ -99,16 +101,22 @@ def test_every_module_of_the_table_is_there_in_the_model(model_type: str, task: 
         norms.append(base + architecture.embedding_norm)
     if architecture.final_norm:
         norms.append(base + architecture.final_norm)
+    if architecture.bottleneck:
+        names = architecture.bottleneck
+        norms += [f"{layer}.{path}" for path in (names.entry_norm, names.shared_norm, names.exit_norm)]
+        norms += [f"{layer}.{names.output_norm.format(k=k)}" for k in parts]
+    head_norms = []
     if architecture.projection:
         linears.append(base + architecture.projection)
     if task != "encoder":
         for step in architecture.heads[task].steps:
-            (norms if isinstance(step, Norm) else linears).append(step.module.format(base=base))
+            (head_norms if isinstance(step, Norm) else linears).append(step.module.format(base=base))
             assert not isinstance(step, Decoder) or step is architecture.heads[task].steps[-1]
     modules = dict(model.named_modules())
     assert {type(modules[path]) for path in linears} == {nn.Linear}
-    kinds = {NormKind.LAYER: nn.LayerNorm, NormKind.RMS: EuroBertRMSNorm}
+    kinds = {NormKind.LAYER: nn.LayerNorm, NormKind.RMS: EuroBertRMSNorm, NormKind.NONE: NoNorm}
     assert {type(modules[path]) for path in norms} == {kinds[architecture.norm]}
+    assert {type(modules[path]) for path in head_norms} <= {nn.LayerNorm}
     attention = modules[f"{layer}.{architecture.modules.attention}"]
     assert all(isinstance(getattr(attention, name), nn.Linear) for name in architecture.modules.projections)
 
@@ -137,7 +145,7 @@ def test_no_other_module_names_an_architecture_or_its_tensors() -> None:
     package = Path(obert_edge.__file__).parent
     known = {architecture.model_type for architecture in ARCHITECTURES.values()}
     for architecture in ARCHITECTURES.values():
-        known |= {*architecture.modules.linears, *architecture.modules.projections} - set(OPERANDS)
+        known |= {*architecture.layer_linears(["0"]), *architecture.modules.projections} - set(OPERANDS)
     known = {name for name in known if len(name) > 1}  # MPNet's "k" is also a field of an op
     found: List[str] = []
     for path in sorted(package.glob("**/*.py")):

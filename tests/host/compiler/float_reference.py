@@ -33,7 +33,12 @@ def evaluate(
             results[node.name] = values[node.input.name]
         elif isinstance(node, ir.Embedding):
             positions = graph.position_offset + np.arange(len(ids))
-            total = node.word[ids].astype(np.float64)
+            total = np.zeros((len(ids), node.output.channels))
+            if node.neighbors:
+                own, none = node.word[ids], np.zeros_like(node.word[:1])
+                total = np.hstack([np.vstack([own[1:], none]), own, np.vstack([none, own[:-1]])])
+            elif node.word is not None:
+                total = node.word[ids].astype(np.float64)
             if node.position is not None:
                 total = total + node.position[positions]
             values[node.output.name] = (
@@ -51,6 +56,8 @@ def _linear(node: ir.Linear, x: np.ndarray, *residual: np.ndarray) -> np.ndarray
 
 
 def _layer_norm(node: ir.LayerNorm, x: np.ndarray) -> np.ndarray:
+    if node.kind is NormKind.NONE:
+        return x * node.gamma + node.beta
     centered = x - x.mean(axis=1, keepdims=True) if node.kind is NormKind.LAYER else x
     variance = (centered**2).mean(axis=1, keepdims=True)
     return centered / np.sqrt(variance + node.epsilon) * node.gamma + node.beta

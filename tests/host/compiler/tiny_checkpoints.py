@@ -49,6 +49,8 @@ def make_model(
         sizes[fields.key_heads] = heads // 2
     if fields.embedding != fields.hidden:
         sizes[fields.embedding] = 32
+    if known.bottleneck:
+        sizes[known.bottleneck.width] = hidden // 2
     config = getattr(transformers, f"{known.class_prefix}Config")(**{**sizes, **options})
     model = getattr(transformers, known.class_name(task))(config).eval()
     with torch.no_grad():
@@ -56,7 +58,8 @@ def make_model(
             if name.endswith("bias"):
                 value.normal_(0, 0.1)
             elif "norm" in name.lower():
-                value.normal_(1, 0.1)
+                # Without a norm that divides, activations would grow from layer to layer.
+                value.normal_(0.5 if known.bottleneck else 1, 0.1)
             else:
                 value.normal_(0, value.shape[-1] ** -0.5)
     return model

@@ -23,6 +23,8 @@ from transformers import (
     GteForSequenceClassification,
     JinaEmbeddingsV3Config,
     JinaEmbeddingsV3ForSequenceClassification,
+    MobileBertConfig,
+    MobileBertForSequenceClassification,
     ModernBertConfig,
     ModernBertForSequenceClassification,
     MPNetConfig,
@@ -113,6 +115,13 @@ def make_albert():
     return AlbertForSequenceClassification(AlbertConfig(**sizes))
 
 
+def make_mobilebert():
+    """Two feed-forward parts in each layer."""
+    torch.manual_seed(0)
+    inside = {"intra_bottleneck_size": 8, "embedding_size": 8, "num_feedforward_networks": 2}
+    return MobileBertForSequenceClassification(MobileBertConfig(**_BERT_SIZES, **inside))
+
+
 def make_xlm_roberta():
     torch.manual_seed(0)
     return XLMRobertaForSequenceClassification(XLMRobertaConfig(**_BERT_SIZES))
@@ -149,6 +158,7 @@ ARCHITECTURES = {
     "jina_embeddings_v3": make_jina_embeddings_v3,
     "eurobert": make_eurobert,
     "albert": make_albert,
+    "mobilebert": make_mobilebert,
     "xlm-roberta": make_xlm_roberta,
     "camembert": make_camembert,
     "deberta-v2": make_deberta,

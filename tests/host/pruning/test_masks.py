@@ -25,6 +25,8 @@ def test_exactly_the_linears_of_every_encoder_block_are_prunable(architecture):
         layer = [(16, 16)] * 4 + [(32, 16)] * 2 + [(16, 32)]
     if KNOWN[architecture].fields.key_heads:
         layer[1] = layer[2] = (8, 16)
+    if KNOWN[architecture].bottleneck:  # 8 channels inside, two feed-forward parts
+        layer = [(8, 16)] * 3 + [(8, 8)] * 3 + [(32, 8), (8, 32)] * 2 + [(16, 8)]
     assert sorted(shapes) == sorted(layer * 2)
     for name in found:
         assert not any(part in name for part in ("embedding", "pooler", "classifier"))

@@ -51,18 +51,23 @@ def test_any_order_of_permutable_units_leaves_the_function_as_it_is(kind):
     stay = {modules.query, modules.key} if kind in ROTARY and not modules.is_fused else set()
     if kind in SHARED:
         stay |= {modules.value, modules.attention_output}
+    if bottleneck := KNOWN[kind].bottleneck:
+        stay |= {bottleneck.entry, bottleneck.shared, bottleneck.exit}
     assert moved == [name for name in weights if not any(name.endswith(one) for one in stay)]
 
 
 @pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
 def test_units_are_those_of_heads_and_of_the_feed_forward_layers(kind):
     sets = permutable_units(ARCHITECTURES[kind]())
-    # Two heads of 8, of queries with keys and of values; 32 units between the feed-forward matrices.
+    # Two heads of 8 (of 4 in bottlenecks), of queries with keys and of values; 32 units between two matrices
+    # of a feed-forward part, of which there are two behind a bottleneck.
+    size, parts = (4, 2) if KNOWN[kind].bottleneck else (8, 1)
     heads = 4 * (kind not in ROTARY) + 4 * (kind not in SHARED)
-    assert sorted(units.count for units in sets) == [8] * heads + [32] * 2
+    assert sorted(units.count for units in sets) == [size] * heads + [32] * 2 * parts
     covered = [(name, first + i) for one in sets for name, first in one.rows for i in range(one.count)]
-    wide = 32 * (1 + bool(KNOWN[kind].modules.gate))
-    assert len(covered) == len(set(covered)) == 2 * (4 * heads + wide + 16 * (kind not in ROTARY))
+    wide = 32 * (parts + bool(KNOWN[kind].modules.gate))
+    rows = size * (heads // 2 + 2 * (kind not in ROTARY))
+    assert len(covered) == len(set(covered)) == 2 * (rows + wide)
 
 
 def test_units_of_four_kinds_find_each_other():

@@ -26,7 +26,10 @@ def test_every_linear_and_embedding_is_swapped_and_no_key_is_renamed(architectur
     parameters = {name: id(parameter) for name, parameter in model.named_parameters()}
     assert quantize_model(model) is model
     kinds = {type(module) for module in model.modules()}
-    assert nn.Linear not in kinds
+    linears = [name for name, module in model.named_modules() if type(module) is nn.Linear]
+    # Its columns are quantized with those of the decoder, which it is a part of.
+    joined = (architecture, head) == ("MobileBert", "ForMaskedLM")
+    assert linears == (["cls.predictions.dense"] if joined else [])
     kept = [name for name, module in model.named_modules() if type(module) is nn.Embedding]
     # Added to scores in float, or what the compiler makes the rows of.
     assert all(name.endswith(("relative_attention_bias", "rel_embeddings")) for name in kept)
@@ -62,15 +65,19 @@ def test_quantizers_are_named_as_transformers_names_its_modules():
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_query_key_and_value_share_the_range_of_their_input(architecture):
+    """Behind a bottleneck queries and keys alone."""
     model = quantize_model(make_model(architecture))
     known = next(known for known in KNOWN.values() if known.class_prefix == architecture)
-    modules, paths = known.modules, set(known.layer_paths(model.config.to_dict()))
+    paths = set(known.layer_paths(model.config.to_dict()))
+    sharing = known.modules.linears[: 2 if known.bottleneck else 3]
     inputs = {}
     for name, quantizer in quantizers(model).items():
-        if name.endswith(tuple(f".{linear}:input" for linear in modules.linears[:3])):
+        if name.endswith(tuple(f".{linear}:input" for linear in sharing)):
             inputs.setdefault(name.rsplit(".", 1)[0], set()).add(id(quantizer))
     assert len(inputs) == len(paths)
     assert all(len(shared) == 1 for shared in inputs.values())
+    apart = {id(quantizer) for name, quantizer in quantizers(model).items() if name.endswith(".value:input")}
+    assert not known.bottleneck or len(apart | set().union(*inputs.values())) == 2 * len(paths)
 
 
 @pytest.mark.parametrize("architecture", ["NomicBert", "Gte", "EuroBert"])

@@ -28,6 +28,8 @@ def _sizes(class_prefix):
     sizes |= {fields.hidden: 32, fields.layers: 2, fields.heads: 2, fields.intermediate: 64}
     if fields.embedding != fields.hidden:
         sizes[fields.embedding] = 16
+    if known.bottleneck:
+        sizes[known.bottleneck.width] = 16
     if known.relative_positions:
         sizes |= {
             "relative_attention": True,
@@ -55,12 +57,18 @@ def make_model(architecture="Bert", head="ForSequenceClassification", seed=0, **
     model = getattr(transformers, f"{architecture}{head}")(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "norm.weight" in name.lower():
+            if "norm.weight" in name.lower() and hasattr(config, "intra_bottleneck_size"):
+                parameter.uniform_(0.3, 0.6)  # nothing else keeps activations from growing
+            elif "norm.weight" in name.lower():
                 parameter.uniform_(0.7, 1.3)
             elif parameter.dim() == 1:
                 parameter.normal_(0, 0.1)
             else:
                 parameter.normal_(0, 1.6 * parameter.shape[1] ** -0.5)
+        if hasattr(
+            config, "trigram_input"
+        ):  # the token before padding sees its row, or nothing, as in a bundle
+            model.get_input_embeddings().weight[config.pad_token_id] = 0
     return model.eval()
 
 

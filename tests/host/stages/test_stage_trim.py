@@ -49,6 +49,8 @@ def make(folder: Path, kind: str, head: str = HEAD) -> Tokenizer:
         }
     if ARCHITECTURES[kind].fields.embedding == "embedding_size":
         sizes["embedding_size"] = 16
+    if ARCHITECTURES[kind].bottleneck:
+        sizes["intra_bottleneck_size"] = 16
     if ARCHITECTURES[kind].rotary:
         sizes |= {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")}
     if kind == "eurobert":
@@ -66,7 +68,7 @@ def make(folder: Path, kind: str, head: str = HEAD) -> Tokenizer:
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece, _ in ordered))
     (folder / "added_tokens.json").write_text(json.dumps({"newtok": tokenizer.token_to_id("newtok") or 0}))
     config = {"model_max_length": 64, "added_tokens_decoder": _added(tokenizer)}
-    if kind not in ("bert", "distilbert", "electra"):
+    if kind not in ("bert", "distilbert", "electra", "mobilebert"):
         # The classes of other families would read a vocabulary of another form.
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     (folder / "tokenizer_config.json").write_text(json.dumps(config))

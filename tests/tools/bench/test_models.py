@@ -59,7 +59,9 @@ def test_a_model_of_every_architecture_builds_and_takes_texts(tmp_path, architec
     with obert_edge.bundle.Bundle.open(bundle) as opened:
         layers = [linear for linear in opened.manifest.linears if "layer" in linear.name]
         # Whether the two linears of a gated unit are one matrix or not, and queries, keys and values.
-        assert len(layers) == (7 if ARCHITECTURES[architecture].modules.gate else 6) * spec.layers
+        known = ARCHITECTURES[architecture]
+        count = len(known.layer_linears(range(3))) if known.bottleneck else 7 if known.modules.gate else 6
+        assert len(layers) == count * spec.layers
         spread = 0.05 if architecture == "modernbert" else 0.01  # the parts of a matrix of 0.75
         assert all(linear.sparsity == pytest.approx(0.75, abs=spread) for linear in layers)
         assert opened.manifest.model.vocabulary == 600

@@ -21,9 +21,9 @@ def four_bit_words(graph: ir.Graph, packed: LoweredGraph) -> LoweredGraph:
     nodes = {node.name: node for node in graph.nodes if isinstance(node, ir.Embedding)}
     ops: List[LoweredOp] = []
     for op in packed.ops:
-        if op.op_type is program.Embed:
-            arrays = {**op.arrays, **nodes[op.name].word_rows(RowFormat.INT4)}
+        rows = nodes[op.name].word_rows(RowFormat.INT4) if op.op_type is program.Embed else {}
+        if rows:
             numbers = {**op.numbers, "word_format": int(RowFormat.INT4)}
-            op = dataclasses.replace(op, arrays=arrays, numbers=numbers)
+            op = dataclasses.replace(op, arrays={**op.arrays, **rows}, numbers=numbers)
         ops.append(op)
     return dataclasses.replace(packed, ops=ops)
