@@ -35,11 +35,11 @@ def make_bundle(folder: Path, target: str) -> Path:
     return build(folder, target, folder / f"{target}.oeb")
 
 
-def make_positioned_bundle(folder: Path, target: str) -> Path:
-    """Build a random DeBERTa for a target; needs torch."""
+def make_random_bundle(folder: Path, target: str, architecture: str) -> Path:
+    """Build a random classifier of an architecture for a target; needs torch."""
     from tests.host.compiler.tiny_checkpoints import save_model
 
-    save_model(folder, "deberta-v2", "sequence-classification", layers=1)
+    save_model(folder, architecture, "sequence-classification", layers=1)
     save_tokenizer(folder / "tokenizer.json", 120)
     texts = ["the film is good.", "a bad film was fun."]
     return build(folder, target, folder / f"{target}.oeb", calibration=texts)

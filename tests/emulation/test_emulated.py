@@ -10,7 +10,7 @@ import pytest
 from obert_edge.cli import run_command
 from obert_edge.device.runtime.session import load
 from obert_edge.host.remote import bench_devices
-from tests.emulation.bundles import make_bundle, make_positioned_bundle
+from tests.emulation.bundles import make_bundle, make_random_bundle
 from tools.emulation.emulated import MACHINES, PI_32_BIT
 
 PI_4, PI_5 = MACHINES[1], MACHINES[2]
@@ -38,8 +38,9 @@ def test_a_bundle_built_here_verifies_bit_for_bit_on_every_kernel_of_the_core(em
 
 
 @pytest.mark.parametrize("machine", [PI_5, PI_32_BIT], ids=lambda machine: machine.name)
-def test_a_bundle_with_relative_positions_verifies_too(emulate, tmp_path, machine):
-    bundle = make_positioned_bundle(tmp_path, target_of(machine))
+@pytest.mark.parametrize("architecture", ["deberta-v2", "mobilebert"])
+def test_a_bundle_with_ops_of_its_own_verifies_too(emulate, tmp_path, machine, architecture):
+    bundle = make_random_bundle(tmp_path, target_of(machine), architecture)
     done = emulate(machine).run(bundle, "verify", "--json")
     assert done.returncode == 0, done.stderr
     checks = json.loads(done.stdout)["checks"]

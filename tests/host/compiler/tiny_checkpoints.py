@@ -50,7 +50,7 @@ def make_model(
     if fields.embedding != fields.hidden:
         sizes[fields.embedding] = 32
     if known.bottleneck:
-        sizes[known.bottleneck.width] = hidden // 2
+        sizes[known.bottleneck.width] = sizes[fields.embedding] = hidden // 2
     config = getattr(transformers, f"{known.class_prefix}Config")(**{**sizes, **options})
     model = getattr(transformers, known.class_name(task))(config).eval()
     with torch.no_grad():
