@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, List, Optional, Tuple
+from typing import Optional, Tuple
 
 from obert_edge.bundle.manifest import TASK_TYPES, ModuleFacts
 from obert_edge.bundle.program import Activation
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures import ARCHITECTURES, CLASS_SUFFIXES, Architecture, architecture_of
-from obert_edge.host.architectures.base import ConfigFields, Rotary
+from obert_edge.host.checkpoints.attention_config import (
+    LayerAttention,
+    RelativeAttention,
+    layer_attention,
+    position_products,
+    relative_attention,
+)
 from obert_edge.host.checkpoints.checkpoint import Checkpoint, heads_among
+from obert_edge.host.checkpoints.config_fields import activation_named, at_most, epsilon, positions, size
 from obert_edge.host.checkpoints.sentence_transformers import (
     EMBEDDER,
     RERANKER,
@@ -20,57 +26,9 @@ from obert_edge.host.checkpoints.sentence_transformers import (
     read_sentence_model,
 )
 
-#: The engine's activation by the name transformers gives it (``hidden_act`` in ``config.json``).
-ACTIVATIONS = {
-    "gelu": Activation.GELU,
-    "gelu_python": Activation.GELU,
-    "gelu_new": Activation.GELU_TANH,
-    "gelu_pytorch_tanh": Activation.GELU_TANH,
-    "gelu_fast": Activation.GELU_TANH,
-    "relu": Activation.RELU,
-    "silu": Activation.SILU,
-    "swish": Activation.SILU,
-}
-
 _RERANKER_TASK = "sequence-classification"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LayerAttention:
-    """How one layer of an architecture with rotary positions attends.
-
-    Attributes:
-        base: of the frequencies of the rotation (``rope_theta``).
-        window: keys that are more than so many tokens from the query do not count; 0: all do.
-    """
-
-    base: float
-    window: int
-
-
-@dataclass(frozen=True)
-class RelativeAttention:
-    """What scores multiply with beside keys, where an architecture has relative positions.
-
-    Attributes:
-        key: whether queries are multiplied with the positions' keys (``c2p``).
-        query: whether keys are multiplied with the positions' queries (``p2c``).
-        span: half the rows of the table.
-        buckets: distances from half of this on share rows, by their logarithm; 0: each has its own.
-        furthest: the distance that the last bucket begins with.
-        shared: whether rows become keys and queries by the linears of the tokens; else by their own.
-        normed: whether a LayerNorm comes before that.
-    """
-
-    key: bool
-    query: bool
-    span: int
-    buckets: int
-    furthest: int
-    shared: bool
-    normed: bool
 
 
 @dataclass(frozen=True)
@@ -188,7 +146,7 @@ def read_config(
     architecture = architecture_of(config, checkpoint.folder)
     _refuse_unsupported(checkpoint)
     fields = architecture.fields
-    hidden, heads = _size(checkpoint, fields.hidden), _size(checkpoint, fields.heads)
+    hidden, heads = size(checkpoint, fields.hidden), size(checkpoint, fields.heads)
     inner, feed_forward_parts = _inside_layers(checkpoint, architecture, hidden)
     if inner % heads:
         raise CheckpointError(
@@ -202,19 +160,19 @@ def read_config(
             f"do not make up the hidden size {hidden}",
             hint="use the config.json that was saved with the weights",
         )
-    key_heads = _size(checkpoint, fields.key_heads) if config.get(fields.key_heads) is not None else heads
+    key_heads = size(checkpoint, fields.key_heads) if config.get(fields.key_heads) is not None else heads
     if heads % key_heads:
         raise CheckpointError(
             f"{checkpoint.folder}: {key_heads} heads of keys do not divide the {heads} heads of queries",
             hint="use the config.json that was saved with the weights",
         )
     name = config.get(fields.activation, fields.usual_activation)
-    activation = _activation(checkpoint, name)
+    activation = activation_named(checkpoint, name)
     class_name = _class_name(checkpoint, architecture)
     chosen, sentence = _task_and_sentence_model(checkpoint, architecture, class_name, hidden, task)
     head = architecture.heads.get(chosen)
     named = (head.activation if head else "") or fields.head_activation
-    head_activation = _activation(checkpoint, config.get(named, "gelu")) if named else activation
+    head_activation = activation_named(checkpoint, config.get(named, "gelu")) if named else activation
     pad_id = config.get("pad_token_id") if architecture.padding_id is None else architecture.padding_id
     if not isinstance(pad_id, int):
         pad_id = 1 if architecture.positions_after_padding else 0
@@ -223,7 +181,7 @@ def read_config(
     if chosen == "encoder":
         pooled, modules = _pooling(checkpoint, architecture, hidden, sentence, pooling)
     base = f"{architecture.prefix}." if _has_prefix(checkpoint, architecture) else ""
-    embedding = _size(checkpoint, fields.embedding if fields.embedding in config else fields.hidden)
+    embedding = size(checkpoint, fields.embedding if fields.embedding in config else fields.hidden)
     paths = _layer_paths(checkpoint, architecture)
     return ModelConfig(
         architecture=architecture,
@@ -233,13 +191,13 @@ def read_config(
         hidden=hidden,
         layers=len(paths),
         heads=heads,
-        intermediate=_size(checkpoint, fields.intermediate),
+        intermediate=size(checkpoint, fields.intermediate),
         embedding=embedding,
         activation=activation,
         activation_name=name,
-        epsilon=architecture.epsilon or _epsilon(checkpoint, fields),
-        vocabulary=_size(checkpoint, "vocab_size"),
-        positions=_positions(checkpoint),
+        epsilon=architecture.epsilon or epsilon(checkpoint, fields),
+        vocabulary=size(checkpoint, "vocab_size"),
+        positions=positions(checkpoint),
         position_offset=pad_id + 1 if architecture.positions_after_padding else 0,
         pad_id=pad_id,
         type_vocabulary=_type_vocabulary(checkpoint, architecture),
@@ -250,11 +208,11 @@ def read_config(
         head_pooling=_head_pooling(checkpoint, architecture)
         if fields.head_pooling and chosen == "sequence-classification"
         else "",
-        attention=_attention(checkpoint, architecture.rotary, len(paths), hidden // heads)
+        attention=layer_attention(checkpoint, architecture.rotary, len(paths), hidden // heads)
         if architecture.rotary
         else (),
-        relative=_relative(checkpoint, hidden // heads) if architecture.relative_positions else None,
-        score_parts=1 + len(_position_products(checkpoint)) if architecture.relative_positions else 1,
+        relative=relative_attention(checkpoint, hidden // heads) if architecture.relative_positions else None,
+        score_parts=1 + len(position_products(checkpoint)) if architecture.relative_positions else 1,
         key_heads=key_heads,
         layer_paths=paths,
         projects=embedding != hidden or f"{base}{architecture.projection}.weight" in checkpoint,
@@ -293,98 +251,9 @@ def _inside_layers(checkpoint: Checkpoint, architecture: Architecture, hidden: i
             f"{repr(config['normalization_type'])[:60]}; expected {' or '.join(_NORMALIZATIONS)}",
             hint="use the config.json that was saved with the weights",
         )
-    parts = _size(checkpoint, names.count)
-    _at_most(checkpoint, names.count, parts, _MOST_PARTS)
-    return _size(checkpoint, names.width), parts
-
-
-#: What ``pos_att_type`` may name: queries times positions, and keys times positions.
-_KEY, _QUERY = "c2p", "p2c"
-
-
-def _position_products(checkpoint: Checkpoint) -> List[str]:
-    """The products with relative positions that a score has: those transformers looks for in the field."""
-    found = checkpoint.config.get("pos_att_type")
-    if found is None:
-        return []
-    named = [part.strip() for part in found.lower().split("|")] if isinstance(found, str) else found
-    if not isinstance(named, list) or not all(isinstance(part, str) for part in named):
-        raise CheckpointError(
-            f"config.json of {checkpoint.folder} has pos_att_type = {repr(found)[:60]}; expected a list of "
-            f"{_KEY} and {_QUERY}",
-            hint="use the config.json that was saved with the weights",
-        )
-    return [part for part in (_KEY, _QUERY) if part in named]
-
-
-def _relative(checkpoint: Checkpoint, head_dim: int) -> Optional[RelativeAttention]:
-    """Relative positions as DeBERTa's configuration describes them; None: the scores have none."""
-    config = checkpoint.config
-    _refuse_parts_beside_attention(checkpoint, head_dim)
-    if not config.get("relative_attention", False):
-        return None
-    if head_dim % 4:
-        raise CheckpointError(
-            f"{checkpoint.folder} has attention heads of {head_dim} channels; with relative positions the "
-            "engine takes multiples of 4",
-            hint="start from a model whose hidden size is a multiple of 4 times its attention heads",
-        )
-    furthest = _whole(checkpoint, "max_relative_positions")
-    if furthest < 1:
-        furthest = _positions(checkpoint)
-    buckets = max(0, _whole(checkpoint, "position_buckets"))
-    if furthest > _MOST_DISTANCES or buckets > _MOST_DISTANCES or (buckets and furthest - 1 <= buckets // 2):
-        raise CheckpointError(
-            f"config.json of {checkpoint.folder} has {buckets} position_buckets of {furthest} "
-            f"max_relative_positions; expected at most {_MOST_DISTANCES} of each, and buckets of more "
-            "distances than half their number",
-            hint="use the config.json that was saved with the weights",
-        )
-    norm = str(config.get("norm_rel_ebd", "none")).lower()
-    products = _position_products(checkpoint)
-    return RelativeAttention(
-        key=_KEY in products,
-        query=_QUERY in products,
-        span=buckets or furthest,
-        buckets=buckets,
-        furthest=furthest,
-        shared=bool(config.get("share_att_key", False)),
-        normed="layer_norm" in [part.strip() for part in norm.split("|")],
-    )
-
-
-#: The table has two rows for each, which the engine numbers in 16 bits.
-_MOST_DISTANCES = 1 << 15
-
-
-def _refuse_parts_beside_attention(checkpoint: Checkpoint, head_dim: int) -> None:
-    """What DeBERTa's configuration may add that the graph has no nodes for."""
-    config = checkpoint.config
-    if _whole(checkpoint, "conv_kernel_size", 0) > 0:
-        raise CheckpointError(
-            f"{checkpoint.folder} has a convolution beside its first layer (conv_kernel_size = "
-            f"{config['conv_kernel_size']}), which the engine has no op for",
-            hint="start from a model without one: all of version 3, and mDeBERTa",
-        )
-    width = config.get("embedding_size") or config.get(ConfigFields.hidden)
-    size = config.get("attention_head_size") or head_dim
-    if width != config.get(ConfigFields.hidden) or size != head_dim:
-        raise CheckpointError(
-            f"{checkpoint.folder} has embeddings of width {width} and attention heads of {size} channels for "
-            f"a hidden size of {config.get(ConfigFields.hidden)}; supported are embeddings of the hidden "
-            f"size and heads of {head_dim}",
-            hint="start from a model without embedding_size and attention_head_size in its config.json",
-        )
-
-
-def _whole(checkpoint: Checkpoint, name: str, default: int = -1) -> int:
-    value: Any = checkpoint.config.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise CheckpointError(
-            f"config.json of {checkpoint.folder} has {name} = {repr(value)[:60]}; expected a whole number",
-            hint="use the config.json that was saved with the weights",
-        )
-    return value
+    parts = size(checkpoint, names.count)
+    at_most(checkpoint, names.count, parts, _MOST_PARTS)
+    return size(checkpoint, names.width), parts
 
 
 #: Far more layers than any encoder has.
@@ -392,50 +261,20 @@ _MOST_LAYERS = 1 << 12
 
 
 def _layer_paths(checkpoint: Checkpoint, architecture: Architecture) -> Tuple[str, ...]:
-    layers = _size(checkpoint, architecture.fields.layers)
-    _at_most(checkpoint, architecture.fields.layers, layers, _MOST_LAYERS)
+    layers = size(checkpoint, architecture.fields.layers)
+    at_most(checkpoint, architecture.fields.layers, layers, _MOST_LAYERS)
     if architecture.sharing is not None:
         for name, most in ((architecture.sharing.groups, layers), (architecture.sharing.inner, 64)):
             if checkpoint.config.get(name) is not None:
-                _at_most(checkpoint, name, _size(checkpoint, name), most)
+                at_most(checkpoint, name, size(checkpoint, name), most)
     return architecture.layer_paths(checkpoint.config)
-
-
-def _at_most(checkpoint: Checkpoint, name: str, value: int, most: int) -> None:
-    if value > most:
-        raise CheckpointError(
-            f"config.json of {checkpoint.folder} has {name} = {value}; expected at most {most}",
-            hint="use the config.json that was saved with the weights",
-        )
-
-
-def _epsilon(checkpoint: Checkpoint, fields: ConfigFields) -> float:
-    field = fields.epsilon
-    value = checkpoint.config.get(field, fields.usual_epsilon)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise CheckpointError(
-            f"config.json of {checkpoint.folder} has {field} = {repr(value)[:60]}; expected a number "
-            "from 0 to 1",
-            hint="use the config.json that was saved with the weights",
-        )
-    return float(value)
-
-
-def _activation(checkpoint: Checkpoint, name: Any) -> Activation:
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise CheckpointError(
-            f"{checkpoint.folder} uses the activation {str(name)[:60]!r}; supported are "
-            f"{', '.join(ACTIVATIONS)}",
-            hint="start from a model with one of these activations",
-        )
-    return ACTIVATIONS[name]
 
 
 def _type_vocabulary(checkpoint: Checkpoint, architecture: Architecture) -> int:
     """Rows of the token-type table; GTE may have none, and says 0."""
     if not architecture.token_type or (architecture.rotary and checkpoint.config.get("type_vocab_size") == 0):
         return 0
-    return _size(checkpoint, "type_vocab_size")
+    return size(checkpoint, "type_vocab_size")
 
 
 def _head_pooling(checkpoint: Checkpoint, architecture: Architecture) -> str:
@@ -448,78 +287,6 @@ def _head_pooling(checkpoint: Checkpoint, architecture: Architecture) -> str:
             hint="use the config.json that was saved with the weights",
         )
     return known[found]
-
-
-#: What transformers calls the kinds of layers, and the field of the base of each in older configurations.
-_FULL, _LOCAL = "full_attention", "sliding_attention"
-_BASES = {_FULL: "global_rope_theta", _LOCAL: "local_rope_theta"}
-
-
-def _attention(
-    checkpoint: Checkpoint, rotary: Rotary, layers: int, head_dim: int
-) -> Tuple[LayerAttention, ...]:
-    """How each layer attends: fields of transformers 5, or those of before (``global_rope_theta`` ...)."""
-    config = checkpoint.config
-    if head_dim % 2:
-        raise CheckpointError(
-            f"{checkpoint.folder} has heads of {head_dim} channels; rotary positions turn pairs of them",
-            hint="use the config.json that was saved with the weights",
-        )
-    if rotary.local_base is None:
-        return (LayerAttention(_base(checkpoint, "", "rope_theta", rotary.base), 0),) * layers
-    every = config.get("global_attn_every_n_layers", 3)
-    types = config.get("layer_types") or [_LOCAL if i % every else _FULL for i in range(layers)]
-    known = isinstance(types, list) and all(one in tuple(_BASES) for one in types)
-    if not known or len(types) != layers:
-        raise CheckpointError(
-            f"config.json of {checkpoint.folder} has layer_types = {str(types)[:200]!r} for {layers} "
-            f"layers; expected {_FULL} or {_LOCAL} for each",
-            hint="use the config.json that was saved with the weights",
-        )
-    window = config.get("local_attention", 128)
-    if not isinstance(window, int) or isinstance(window, bool) or window < 2:
-        raise CheckpointError(
-            f"config.json of {checkpoint.folder} has local_attention = {window!r}; expected a whole number "
-            "above 1",
-            hint="use the config.json that was saved with the weights",
-        )
-    bases = {_FULL: rotary.base, _LOCAL: rotary.local_base}
-    return tuple(
-        LayerAttention(
-            _base(checkpoint, kind, _BASES[kind], bases[kind]), window // 2 if kind == _LOCAL else 0
-        )
-        for kind in types
-    )
-
-
-def _base(checkpoint: Checkpoint, kind: str, field: str, default: float) -> float:
-    """The base of a kind of layers; "": all are of one kind."""
-    config = checkpoint.config
-    found = _object(checkpoint, "rope_parameters", config.get("rope_parameters"))
-    if kind:
-        found = _object(checkpoint, f"rope_parameters.{kind}", found.get(kind))
-    scaling = _object(checkpoint, "rope_scaling", config.get("rope_scaling"))
-    rope_type = found.get("rope_type", scaling.get("rope_type", scaling.get("type", "default")))
-    base = found.get("rope_theta") or config.get(field) or default
-    part = found.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
-    if rope_type != "default" or not isinstance(base, (int, float)) or base <= 1 or part != 1:
-        raise CheckpointError(
-            f"{checkpoint.folder} has rotary positions of type {rope_type!r} with base {base!r}, on {part} "
-            f"of the channels{f' of its {kind} layers' if kind else ''}; supported is the type 'default' "
-            "with a base above 1, on all channels",
-            hint="start from a checkpoint whose rotary positions are not scaled",
-        )
-    return float(base)
-
-
-def _object(checkpoint: Checkpoint, field: str, value: Any) -> Mapping[str, Any]:
-    """What a field of the configuration holds; an empty object where it is absent."""
-    if value is not None and not isinstance(value, Mapping):
-        raise CheckpointError(
-            f"config.json of {checkpoint.folder} has {field} = {repr(value)[:60]}; expected an object",
-            hint="use the config.json that was saved with the weights",
-        )
-    return value or {}
 
 
 def _refuse_unsupported(checkpoint: Checkpoint) -> None:
@@ -540,26 +307,6 @@ def _refuse_unsupported(checkpoint: Checkpoint) -> None:
             f"the weights of {checkpoint.folder} are already quantized by another tool (quantization_config)",
             hint="build from the float checkpoint: obert-edge quantizes it itself",
         )
-
-
-def _size(checkpoint: Checkpoint, name: str) -> int:
-    value: Any = checkpoint.config.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(
-            f"config.json of {checkpoint.folder} has {name} = {value!r}; expected a whole number above 0",
-            hint="use the config.json that was saved with the weights",
-        )
-    return value
-
-
-#: The longest position table that the engine takes; a rotary one has no rows in the file to bound it.
-_MOST_POSITIONS = 1 << 20
-
-
-def _positions(checkpoint: Checkpoint) -> int:
-    found = _size(checkpoint, "max_position_embeddings")
-    _at_most(checkpoint, "max_position_embeddings", found, _MOST_POSITIONS)
-    return found
 
 
 def _class_name(checkpoint: Checkpoint, architecture: Architecture) -> str:

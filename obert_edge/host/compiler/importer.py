@@ -11,8 +11,9 @@ import numpy as np
 from obert_edge.bundle.ops import Activation, Domain, NormKind
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures.base import Bottleneck, Decoder, Dense, Norm
+from obert_edge.host.checkpoints.attention_config import RelativeAttention
 from obert_edge.host.checkpoints.checkpoint import Checkpoint, heads_among, unknown_tensors
-from obert_edge.host.checkpoints.model_config import ModelConfig, RelativeAttention
+from obert_edge.host.checkpoints.model_config import ModelConfig
 from obert_edge.host.compiler import ir
 from obert_edge.host.compiler.ir import Floats
 from obert_edge.host.compiler.relative_bias import BUCKETS, RelativeBias, relative_bias

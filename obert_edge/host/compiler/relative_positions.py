@@ -13,7 +13,7 @@ from typing import Optional, Tuple
 import numpy as np
 import numpy.typing as npt
 
-from obert_edge.host.checkpoints.model_config import RelativeAttention
+from obert_edge.host.checkpoints.attention_config import RelativeAttention
 
 Floats = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]

@@ -14,8 +14,9 @@ from transformers.models.modernbert.modeling_modernbert import ModernBertRotaryE
 from obert_edge.bundle import Bundle
 from obert_edge.bundle.ops import Attention, Embed, Multiply, Rotate
 from obert_edge.errors import CheckpointError
+from obert_edge.host.checkpoints.attention_config import LayerAttention
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
-from obert_edge.host.checkpoints.model_config import LayerAttention, read_config
+from obert_edge.host.checkpoints.model_config import read_config
 from obert_edge.host.compiler import build
 from obert_edge.host.compiler.importer import import_graph
 from obert_edge.host.compiler.passes.first_token import select_first_early

@@ -14,8 +14,9 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_po
 
 from obert_edge.bundle.program import Attention
 from obert_edge.errors import CheckpointError
+from obert_edge.host.checkpoints.attention_config import RelativeAttention
 from obert_edge.host.checkpoints.checkpoint import Checkpoint
-from obert_edge.host.checkpoints.model_config import RelativeAttention, read_config
+from obert_edge.host.checkpoints.model_config import read_config
 from obert_edge.host.checkpoints.scales import Scales
 from obert_edge.host.compiler.importer import import_graph
 from obert_edge.host.compiler.passes.fuse import fuse
