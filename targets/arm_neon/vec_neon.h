@@ -81,7 +81,10 @@ OE_INLINE void in_order(I16& x) { __asm__ volatile("" : "+w"(x.v[0]), "+w"(x.v[1
 constexpr int kRegisters = 4;  // that an I16 takes
 constexpr bool kPipelined = false;
 constexpr int kWidestTile = 1;  // units of a row-gather tile: the sums of 4 rows take 16 of 32 registers
+constexpr int kWidestDense = 1;
+constexpr int kWidestFloats = 1;
 constexpr int kWidestQueries = 1;
+constexpr int kMostSums = 16;
 OE_INLINE constexpr bool is_scrambled(int) { return false; }
 OE_INLINE void unscramble(I16 (&)[1]) {}
 

@@ -90,15 +90,19 @@ OE_INLINE I16 load_s8(const int8_t* p) {
 
 // ---- bytes
 
-constexpr int32_t kBias = 0;       // what a Q16 holds less than the activations
-constexpr int kRegisters = 2;      // that an I16 takes
-constexpr int kWidestTile = 1;     // units of a row-gather tile: with one, the sums of 4 rows take 8 of 16 registers
+constexpr int32_t kBias = 0;     // what a Q16 holds less than the activations
+constexpr int kRegisters = 2;    // that an I16 takes
+constexpr int kWidestTile = 2;   // units of a row-gather tile: the 32 tokens that unpacks of whole registers interleave
+constexpr int kWidestDense = 1;  // units of a Dense4 tile: with one, the sums of 4 rows take 8 of 16 registers
+constexpr int kWidestFloats = 1;   // units of a tile of floats: with one, four partial sums take 8 of 16 registers
 constexpr int kWidestQueries = 1;  // units of an attention tile
 OE_INLINE constexpr bool is_scrambled(int) { return true; }
 #if defined(__AVX512VL__)
 constexpr bool kPipelined = true;  // 32 registers have room for the quads of a pipeline
+constexpr int kMostSums = 16;      // registers that the sums of a row-gather tile may take
 #else
 constexpr bool kPipelined = false;
+constexpr int kMostSums = 8;
 #endif
 
 struct Q16 {  // 16 tokens x 4 channels, one dword per token
@@ -114,29 +118,35 @@ OE_INLINE __m256i load_weights(const int8_t* p) {  // 4 weights, in every dword
 // sums[row][token] += the dot product of the token's 4 channels and the row's 4 weights; rows are `stride` bytes apart.
 template <int kRows, int kTile>
 OE_INLINE void add_quad(I16 (&sums)[kRows * kTile], const Q16 (&x)[kTile], const int8_t* weights, size_t stride) {
-  static_assert(kTile == 1, "two registers hold a unit, and there are sixteen");
 #if defined(OE_DPBUSD)
   OE_UNROLL for (int r = 0; r < kRows; ++r) {
     const __m256i w = load_weights(weights + static_cast<size_t>(r) * stride);
-    sums[r].a = OE_DPBUSD(sums[r].a, x[0].a, w);
-    sums[r].b = OE_DPBUSD(sums[r].b, x[0].b, w);
+    OE_UNROLL for (int u = 0; u < kTile; ++u) {
+      I16& sum = sums[r * kTile + u];
+      sum.a = OE_DPBUSD(sum.a, x[u].a, w);
+      sum.b = OE_DPBUSD(sum.b, x[u].b, w);
+    }
   }
 #else
   // Channels 0 and 2 are widened to words and multiplied for all rows, then channels 1 and 3, so that only one of the
   // two halves is in registers at a time.
   const __m256i even = _mm256_set1_epi16(0xFF);
-  const __m256i even_a = _mm256_and_si256(x[0].a, even), even_b = _mm256_and_si256(x[0].b, even);
-  OE_UNROLL for (int r = 0; r < kRows; ++r) {
-    const __m256i w =
-        _mm256_srai_epi16(_mm256_slli_epi16(load_weights(weights + static_cast<size_t>(r) * stride), 8), 8);
-    sums[r].a = _mm256_add_epi32(sums[r].a, _mm256_madd_epi16(even_a, w));
-    sums[r].b = _mm256_add_epi32(sums[r].b, _mm256_madd_epi16(even_b, w));
-  }
-  const __m256i odd_a = _mm256_srli_epi16(x[0].a, 8), odd_b = _mm256_srli_epi16(x[0].b, 8);
-  OE_UNROLL for (int r = 0; r < kRows; ++r) {
-    const __m256i w = _mm256_srai_epi16(load_weights(weights + static_cast<size_t>(r) * stride), 8);
-    sums[r].a = _mm256_add_epi32(sums[r].a, _mm256_madd_epi16(odd_a, w));
-    sums[r].b = _mm256_add_epi32(sums[r].b, _mm256_madd_epi16(odd_b, w));
+  OE_UNROLL for (int u = 0; u < kTile; ++u) {
+    const __m256i even_a = _mm256_and_si256(x[u].a, even), even_b = _mm256_and_si256(x[u].b, even);
+    OE_UNROLL for (int r = 0; r < kRows; ++r) {
+      const __m256i w =
+          _mm256_srai_epi16(_mm256_slli_epi16(load_weights(weights + static_cast<size_t>(r) * stride), 8), 8);
+      I16& sum = sums[r * kTile + u];
+      sum.a = _mm256_add_epi32(sum.a, _mm256_madd_epi16(even_a, w));
+      sum.b = _mm256_add_epi32(sum.b, _mm256_madd_epi16(even_b, w));
+    }
+    const __m256i odd_a = _mm256_srli_epi16(x[u].a, 8), odd_b = _mm256_srli_epi16(x[u].b, 8);
+    OE_UNROLL for (int r = 0; r < kRows; ++r) {
+      const __m256i w = _mm256_srai_epi16(load_weights(weights + static_cast<size_t>(r) * stride), 8);
+      I16& sum = sums[r * kTile + u];
+      sum.a = _mm256_add_epi32(sum.a, _mm256_madd_epi16(odd_a, w));
+      sum.b = _mm256_add_epi32(sum.b, _mm256_madd_epi16(odd_b, w));
+    }
   }
 #endif
 }
@@ -166,29 +176,42 @@ OE_INLINE I16 add_signed_bytes(I16 acc, const int8_t* p) {
           _mm256_add_epi32(acc.b, _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, load_32(p + 32)), words))};
 }
 
-// Four channels of one unit as loaded: tokens 0-7 in the low half of the first 128-bit lane, 8-15 in that of the
-// second.
+// Four channels as loaded. One unit: channels 0 and 2, and 1 and 3, in the two 128-bit lanes of a register. Two units: a
+// register per channel.
 template <int kTile>
 struct Rows {
-  __m256i v[4];
+  __m256i v[2 * kTile];
 };
-OE_INLINE __m256i load_halves(const uint8_t* p) {
-  int64_t high;
-  __builtin_memcpy(&high, p + 8, 8);
-  return _mm256_blend_epi32(_mm256_castsi128_si256(_mm_loadl_epi64((const __m128i*)p)), _mm256_set1_epi64x(high), 0xF0);
+OE_INLINE __m256i load_two(const uint8_t* low, const uint8_t* high) {
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(load_16(low)), load_16(high), 1);
 }
 OE_INLINE void load_rows(Rows<1>& rows, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
-  rows.v[0] = load_halves(c0);
-  rows.v[1] = load_halves(c1);
-  rows.v[2] = load_halves(c2);
-  rows.v[3] = load_halves(c3);
+  rows.v[0] = load_two(c0, c2);
+  rows.v[1] = load_two(c1, c3);
+}
+OE_INLINE void load_rows(Rows<2>& rows, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  rows.v[0] = load_32(c0);
+  rows.v[1] = load_32(c1);
+  rows.v[2] = load_32(c2);
+  rows.v[3] = load_32(c3);
 }
 // The unpacks stay in 128-bit lanes: `a` gets tokens 0-3 and 8-11, `b` tokens 4-7 and 12-15 ("scrambled").
 OE_INLINE void interleave_rows(Q16 (&out)[1], const Rows<1>& rows) {
-  const __m256i low = _mm256_unpacklo_epi8(rows.v[0], rows.v[1]), high = _mm256_unpacklo_epi8(rows.v[2], rows.v[3]);
-  out[0] = {_mm256_unpacklo_epi16(low, high), _mm256_unpackhi_epi16(low, high)};
+  const __m256i low = _mm256_unpacklo_epi8(rows.v[0], rows.v[1]), high = _mm256_unpackhi_epi8(rows.v[0], rows.v[1]);
+  const __m256i c01 = _mm256_permute2x128_si256(low, high, 0x20), c23 = _mm256_permute2x128_si256(low, high, 0x31);
+  out[0] = {_mm256_unpacklo_epi16(c01, c23), _mm256_unpackhi_epi16(c01, c23)};
 }
-OE_INLINE void pin(Q16 (&)[1], Rows<1>&) {}
+// The first unit gets tokens 0-3 and 16-19, 8-11 and 24-27, the second one 4-7 and 20-23, 12-15 and 28-31.
+OE_INLINE void interleave_rows(Q16 (&out)[2], const Rows<2>& rows) {
+  const __m256i low_01 = _mm256_unpacklo_epi8(rows.v[0], rows.v[1]);
+  const __m256i high_01 = _mm256_unpackhi_epi8(rows.v[0], rows.v[1]);
+  const __m256i low_23 = _mm256_unpacklo_epi8(rows.v[2], rows.v[3]);
+  const __m256i high_23 = _mm256_unpackhi_epi8(rows.v[2], rows.v[3]);
+  out[0] = {_mm256_unpacklo_epi16(low_01, low_23), _mm256_unpacklo_epi16(high_01, high_23)};
+  out[1] = {_mm256_unpackhi_epi16(low_01, low_23), _mm256_unpackhi_epi16(high_01, high_23)};
+}
+template <int kTile>
+OE_INLINE void pin(Q16 (&)[kTile], Rows<kTile>&) {}
 
 // Turns the scrambled order into token order, and back.
 OE_INLINE void swap_lanes(__m256i& a, __m256i& b) {
@@ -197,25 +220,21 @@ OE_INLINE void swap_lanes(__m256i& a, __m256i& b) {
   b = high;
 }
 OE_INLINE void unscramble(I16 (&x)[1]) { swap_lanes(x[0].a, x[0].b); }
-// The same for two units that were unpacked from 32 tokens at once. The four registers hold tokens 0-3 and 16-19, 4-7
-// and 20-23, 8-11 and 24-27, 12-15 and 28-31.
+// The same for two units that were unpacked from 32 tokens at once.
 OE_INLINE void unscramble(I16 (&x)[2]) {
-  swap_lanes(x[0].a, x[0].b);
-  swap_lanes(x[1].a, x[1].b);
-  const __m256i second = x[0].b;
-  x[0].b = x[1].a;
-  x[1].a = second;
+  swap_lanes(x[0].a, x[1].a);
+  swap_lanes(x[0].b, x[1].b);
 }
 
 // Four channels of 16 tokens to 64 bytes, one dword per token, in token order.
 OE_INLINE void interleave(uint8_t* out, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
-  Rows<1> rows;
-  Q16 quad[1];
-  load_rows(rows, c0, c1, c2, c3);
-  interleave_rows(quad, rows);
-  swap_lanes(quad[0].a, quad[0].b);
-  store_32(out, quad[0].a);
-  store_32(out + 32, quad[0].b);
+  const __m256i c02 = load_two(c0, c2), c13 = load_two(c1, c3);
+  const __m256i words = _mm256_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15,  //
+                                         0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+  const __m256i low = _mm256_permute4x64_epi64(_mm256_unpacklo_epi8(c02, c13), 0xD8);
+  const __m256i high = _mm256_permute4x64_epi64(_mm256_unpackhi_epi8(c02, c13), 0xD8);
+  store_32(out, _mm256_shuffle_epi8(low, words));
+  store_32(out + 32, _mm256_shuffle_epi8(high, words));
 }
 // The same for signed bytes, which add_quad takes as weights.
 OE_INLINE void interleave_weights(uint8_t* out, const uint8_t* c0, const uint8_t* c1, const uint8_t* c2,
@@ -247,13 +266,27 @@ OE_INLINE void store_bytes(void* out, const I16 (&q)[1], const ByteRange& range)
 // The same for two units, whose scrambled order the packs turn into token order.
 template <bool kScrambled>
 OE_INLINE void store_bytes(void* out, const I16 (&q)[2], const ByteRange& range) {
-  const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(q[0].a, q[0].b), range.zero_point);
-  const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(q[1].a, q[1].b), range.zero_point);
+  const __m256i second = kScrambled ? q[1].a : q[0].b, third = kScrambled ? q[0].b : q[1].a;
+  const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(q[0].a, second), range.zero_point);
+  const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(third, q[1].b), range.zero_point);
   const __m256i lo = _mm256_broadcastsi128_si256(range.lo), hi = _mm256_broadcastsi128_si256(range.hi);
   __m256i bytes = range.is_signed ? _mm256_min_epi8(_mm256_max_epi8(_mm256_packs_epi16(low, high), lo), hi)
                                   : _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(low, high), lo), hi);
   if (!kScrambled) bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   store_32(out, bytes);
+}
+
+// The same for two neighboring channels of one unit, whose bytes are contiguous.
+#define OE_HAS_STORE_CHANNELS
+template <bool kScrambled>
+OE_INLINE void store_channels(void* out, const I16 (&q)[2], const ByteRange& range) {
+  if (!kScrambled) return store_bytes<false>(out, q, range);
+  const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(q[0].a, q[0].b), range.zero_point);
+  const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(q[1].a, q[1].b), range.zero_point);
+  const __m256i lo = _mm256_broadcastsi128_si256(range.lo), hi = _mm256_broadcastsi128_si256(range.hi);
+  const __m256i bytes = range.is_signed ? _mm256_min_epi8(_mm256_max_epi8(_mm256_packs_epi16(low, high), lo), hi)
+                                        : _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(low, high), lo), hi);
+  store_32(out, _mm256_permute4x64_epi64(bytes, 0xD8));
 }
 
 // The low bytes of 4 keys x 8 queries to one dword per query. Bits 8 to 21 must be 0; those above are ignored.

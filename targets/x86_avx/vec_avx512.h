@@ -101,7 +101,10 @@ constexpr int32_t kBias = 0;       // what a Q16 holds less than the activations
 constexpr int kRegisters = 1;      // that an I16 takes
 constexpr bool kPipelined = true;  // 32 registers have room for the quads of a pipeline
 constexpr int kWidestTile = 4;     // units of a row-gather tile: the sums of 4 rows x 4 units take 16 registers
+constexpr int kWidestDense = 4;    // units of a Dense4 tile
+constexpr int kWidestFloats = 4;   // units of a tile of floats
 constexpr int kWidestQueries = 4;  // units of an attention tile
+constexpr int kMostSums = 16;      // registers that the sums of a row-gather tile may take
 OE_INLINE constexpr bool is_scrambled(int units) { return units == 4; }
 
 // Hides from clang how a vector was made. It would merge the chosen shuffles into others that take more instructions.

@@ -116,6 +116,20 @@ def test_every_epilogue_of_linears(emulated: EmulatedLibrary, weight_format: Wei
     check(emulated, a_linear(weight_format).over_sequences(19))
 
 
+@every_format
+def test_panels_of_every_width_with_the_epilogues_that_have_code_of_their_own(
+    emulated: EmulatedLibrary, weight_format: WeightFormat
+) -> None:
+    for epilogue in test_linear.EPILOGUES.values():
+        for tokens in (16, 32, 48, 64):
+            linear = a_linear(weight_format).sized(n=24, k=52).over(tokens=tokens)
+            check(emulated, epilogue(linear), threads=(1,))
+            check(emulated, epilogue(linear.with_scattered_rows()), threads=(1,))
+            # The quads of a group are more than wait for a second pass.
+            long = linear.sized(n=8, k=1100).keeping(1.0)
+            check(emulated, epilogue(long), threads=(1,))
+
+
 @pytest.mark.parametrize("activation", [255, 0])
 @pytest.mark.parametrize("weight", [127, -127])
 @every_format

@@ -84,6 +84,18 @@ def test_groups_without_padding_rows(
     check(library, EPILOGUES[epilogue](linear), threads=(1, 2))
 
 
+@pytest.mark.parametrize("epilogue", EPILOGUES)
+@over_tokens(16, 32, 48, 64)
+@pytest.mark.parametrize("k", [516, 1100])
+@every_format
+def test_groups_of_more_quads_than_wait_for_a_second_pass(
+    library: Library, weight_format: WeightFormat, k: int, tokens: int, epilogue: str
+) -> None:
+    """Kernels with few registers take some rows of a group first, and hold the quads of at most 128."""
+    linear = a_linear(weight_format).sized(n=8, k=k).over(tokens=tokens).keeping(1.0)
+    check(library, EPILOGUES[epilogue](linear), threads=(1,))
+
+
 @both_byte_outputs
 @pytest.mark.parametrize("activation", [Activation.NONE, Activation.GELU], ids=lambda x: x.name)
 @pytest.mark.parametrize("magnitude", [1e4, 1e8, 1e12, 1e30])

@@ -104,10 +104,10 @@ class Row:
     peak: float
 
 
-def assembly(name: str, folder: Path) -> str:
-    """The assembly of a kernel file of the arm64 target, compiled with the target's flags."""
-    plan = build.plans()["arm_neon"]
-    source, flags = next(source for source in plan.sources if source[0] == f"arm_neon/{name}.cpp")
+def assembly(name: str, folder: Path, target: str = "arm_neon") -> str:
+    """The assembly of a kernel file of a target's folder, compiled with the target's flags."""
+    plan = build.plans()[target]
+    source, flags = next(source for source in plan.sources if source[0] == f"{target}/{name}.cpp")
     command = [*build.toolchain(plan.triple).compile, *build.COMPILE_FLAGS, *plan.flags, *flags]
     output = folder / f"{name}.s"
     paths = (*build.include_flags(), "-S", str(build.source_path(source)))
@@ -116,11 +116,11 @@ def assembly(name: str, folder: Path) -> str:
     return output.read_text()
 
 
-def functions(text: str) -> Iterator[Tuple[str, List[str]]]:
+def functions(text: str, comment: str = "//") -> Iterator[Tuple[str, List[str]]]:
     """The name and the lines (labels and instructions) of every function of an assembly file."""
     name, lines = "", []  # type: str, List[str]
     for line in text.splitlines():
-        line = re.sub(r"//.*", "", line).strip()
+        line = line.partition(comment)[0].strip()
         label = _LABEL.match(line)
         if label and not label[1].startswith(".L"):
             if name:
@@ -132,13 +132,13 @@ def functions(text: str) -> Iterator[Tuple[str, List[str]]]:
         yield name, lines
 
 
-def innermost_loops(lines: Sequence[str]) -> Iterator[List[str]]:
+def innermost_loops(lines: Sequence[str], is_branch: re.Pattern[str] = _BRANCH) -> Iterator[List[str]]:
     """The instructions of the loops that hold no other: from a label to the branch back to it."""
     at = {match[1]: i for i, line in enumerate(lines) if (match := _LABEL.match(line))}
     spans = [
         (at[branch[1]], i)
         for i, line in enumerate(lines)
-        if (branch := _BRANCH.match(line)) and at.get(branch[1], i) < i
+        if (branch := is_branch.match(line)) and at.get(branch[1], i) < i
     ]
     for begin, end in spans:
         if not any((a, b) != (begin, end) and begin <= a and b <= end for a, b in spans):
