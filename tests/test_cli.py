@@ -200,7 +200,7 @@ def hints():
             for keyword in getattr(node, "keywords", []):
                 if isinstance(node, ast.Call) and keyword.arg == "hint":
                     parts = [one for one in ast.walk(keyword.value) if isinstance(one, ast.Constant)]
-                    text = "".join(one.value for one in parts if isinstance(one.value, str))
+                    text = " ".join(one.value for one in parts if isinstance(one.value, str))
                     yield f"{path.relative_to(root)}:{node.lineno}", text
 
 

@@ -112,7 +112,7 @@ def test_what_cannot_be_mended_is_refused_with_the_layers_and_the_ways_out(tmp_p
     with pytest.raises(VerificationError, match="would not answer like the float model: cosine") as caught:
         build(folder, output=tmp_path / "m.oeb")
     assert ".output.dense (" in caught.value.message
-    for way in ("--calibration-data", "--activations dynamic", "obert-edge quantize", "--min-cosine"):
+    for way in ("--calibration-data", "--activations auto", "obert-edge quantize", "--min-cosine"):
         assert way in caught.value.hint
     assert not (tmp_path / "m.oeb").exists()
     accepted = build(folder, output=tmp_path / "m.oeb", min_cosine=-1)

@@ -145,8 +145,8 @@ def test_a_broken_record_is_refused(folder, content):
 
 
 def test_a_record_of_a_newer_format_is_refused(folder):
-    edit(folder, format=4)
-    with pytest.raises(CheckpointError, match="format 4.*reads format 1, 2, 3"):
+    edit(folder, format=5)
+    with pytest.raises(CheckpointError, match="format 5.*reads format 1, 2, 3, 4"):
         load_quantized(folder)
 
 
