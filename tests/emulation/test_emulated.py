@@ -38,7 +38,7 @@ def test_a_bundle_built_here_verifies_bit_for_bit_on_every_kernel_of_the_core(em
 
 
 @pytest.mark.parametrize("machine", [PI_5, PI_32_BIT], ids=lambda machine: machine.name)
-@pytest.mark.parametrize("architecture", ["deberta-v2", "mobilebert"])
+@pytest.mark.parametrize("architecture", ["mpnet", "modernbert", "deberta-v2", "mobilebert"])
 def test_a_bundle_with_ops_of_its_own_verifies_too(emulate, tmp_path, machine, architecture):
     bundle = make_random_bundle(tmp_path, target_of(machine), architecture)
     done = emulate(machine).run(bundle, "verify", "--json")
