@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence
 
 import torch
 
@@ -47,40 +47,40 @@ def choose_per_token(model: Any, batches: Iterable[Mapping[str, torch.Tensor]]) 
     if not is_quantized(model):
         raise UsageError("the model is not quantized", hint="calibrate it first")
     # Linears that read one tensor share a quantizer, of which the first name is taken.
-    sites: List[Tuple[str, ActivationQuantizer]] = []
+    names: Dict[ActivationQuantizer, str] = {}
     for name, quantizer in input_quantizers(model).items():
         if quantizer.dynamic:
             raise UsageError(f"{name} has a scale per token already", hint="start from static activations")
-        if all(quantizer is not known for _, known in sites):
-            sites.append((name, quantizer))
+        names.setdefault(quantizer, name)
     measure = _error(model, _some(batches))
-    static, dynamic = measure([]), measure([quantizer for _, quantizer in sites])
+    static, dynamic = measure([]), measure(list(names))
     if static - dynamic < WORTHWHILE * static:
-        _log.info("fixed ranges are as good as scales per token in all %d places", len(sites))
+        _log.info("fixed ranges are as good as scales per token in all %d places", len(names))
         return []
-    errors = [measure([quantizer]) for _, quantizer in sites]
-    order = sorted(range(len(sites)), key=errors.__getitem__)
+    errors = {quantizer: measure([quantizer]) for quantizer in names}
+    order = sorted(names, key=errors.__getitem__)
     target = static - SHARE * (static - dynamic)
-    few, enough = 0, len(sites)  # so many are too few; so many are enough
+    few, enough, reached = 0, len(order), dynamic  # so many are too few; so many are enough, with this error
     while enough - few > 1:
         middle = (few + enough) // 2
-        if measure([sites[i][1] for i in order[:middle]]) <= target:
-            enough = middle
+        error = measure(order[:middle])
+        if error <= target:
+            enough, reached = middle, error
         else:
             few = middle
-    chosen = [sites[i] for i in order[:enough]]
-    for _, quantizer in chosen:
+    chosen = order[:enough]
+    for quantizer in chosen:
         quantizer.dynamic = True
     _log.info(
         "scales per token in %d of %d places: a relative change of the outputs of %.4f, for %.4f with fixed "
         "ranges and %.4f with scales per token everywhere",
         len(chosen),
-        len(sites),
-        measure([]) ** 0.5,
+        len(names),
+        reached**0.5,
         static**0.5,
         dynamic**0.5,
     )
-    return [name for name, _ in chosen]
+    return [names[quantizer] for quantizer in chosen]
 
 
 def _some(batches: Iterable[Mapping[str, torch.Tensor]]) -> List[Mapping[str, torch.Tensor]]:
@@ -106,13 +106,12 @@ def _error(
     size = float(reference.square().mean().clamp(min=1e-30))
 
     def measure(per_token: Sequence[ActivationQuantizer]) -> float:
-        changed = [quantizer for quantizer in per_token if not quantizer.dynamic]
-        for quantizer in changed:
+        for quantizer in per_token:
             quantizer.dynamic = True
         try:
             return float((outputs_of(model, batches) - reference).square().mean()) / size
         finally:
-            for quantizer in changed:
+            for quantizer in per_token:
                 quantizer.dynamic = False
 
     return measure

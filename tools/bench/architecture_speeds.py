@@ -29,7 +29,7 @@ from obert_edge.host.architectures import ARCHITECTURES
 from tools import command_line
 from tools.bench.models import BASE_SHAPES, Spec, ensure_bundle
 from tools.machine import speed_facts
-from tools.markdown import table
+from tools.markdown import speedup, table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REFERENCE = "BERT-base"
@@ -183,8 +183,7 @@ def _row(result: Dict[str, Any]) -> List[str]:
 def _ratio(ratios: Dict[str, Any], name: str, missing: Dict[str, str]) -> str:
     if name not in ratios:
         return "not run" if name in missing else "no graph"
-    ratio = ratios[name]
-    return f"{ratio['median']:.1f}x ({ratio['low']:.1f} to {ratio['high']:.1f})"
+    return speedup(ratios[name])
 
 
 def _part(architecture: str, pattern: str, options: argparse.Namespace) -> Path:

@@ -15,17 +15,14 @@ Takes: about 40 seconds.
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from obert_edge.files import atomic_file
-from obert_edge.targets import build
 from tools import command_line
+from tools.bench import inner_loops
 from tools.bench.arm_interleaving import alternatives
 
 #: By name of the kernel file: the cores it is for, each as llvm-mca calls it and as a reader knows it.
@@ -77,7 +74,6 @@ The loops of `tools/bench/arm_interleaving.py` on the model of the Neoverse N1; 
 
 | a quad of columns | instructions | MACs | cycles | busiest vector pipe | of SDOT peak |
 |---|---|---|---|---|---|"""
-_LABEL = re.compile(r"^(\.?\w+):")
 _BRANCH = re.compile(r"^(?:b\.\w+|b|cbn?z|tbn?z)\b.*?(\.L\w+)$")
 
 
@@ -104,70 +100,14 @@ class Row:
     peak: float
 
 
-def assembly(name: str, folder: Path, target: str = "arm_neon") -> str:
-    """The assembly of a kernel file of a target's folder, compiled with the target's flags."""
-    plan = build.plans()[target]
-    source, flags = next(source for source in plan.sources if source[0] == f"{target}/{name}.cpp")
-    command = [*build.toolchain(plan.triple).compile, *build.COMPILE_FLAGS, *plan.flags, *flags]
-    output = folder / f"{name}.s"
-    paths = (*build.include_flags(), "-S", str(build.source_path(source)))
-    environment = build._compiler_environment()
-    subprocess.run([*command, *paths, "-o", str(output)], check=True, env=environment)
-    return output.read_text()
-
-
-def functions(text: str, comment: str = "//") -> Iterator[Tuple[str, List[str]]]:
-    """The name and the lines (labels and instructions) of every function of an assembly file."""
-    name, lines = "", []  # type: str, List[str]
-    for line in text.splitlines():
-        line = line.partition(comment)[0].strip()
-        label = _LABEL.match(line)
-        if label and not label[1].startswith(".L"):
-            if name:
-                yield name, lines
-            name, lines = label[1], []
-        elif line and (label or not line.startswith(".")):
-            lines.append(line)
-    if name:
-        yield name, lines
-
-
-def innermost_loops(lines: Sequence[str], is_branch: re.Pattern[str] = _BRANCH) -> Iterator[List[str]]:
-    """The instructions of the loops that hold no other: from a label to the branch back to it."""
-    at = {match[1]: i for i, line in enumerate(lines) if (match := _LABEL.match(line))}
-    spans = [
-        (at[branch[1]], i)
-        for i, line in enumerate(lines)
-        if (branch := is_branch.match(line)) and at.get(branch[1], i) < i
-    ]
-    for begin, end in spans:
-        if not any((a, b) != (begin, end) and begin <= a and b <= end for a, b in spans):
-            yield [line for line in lines[begin : end + 1] if not _LABEL.match(line)]
-
-
 def work_of(loop: Sequence[str]) -> int:
     """Multiply-adds of one iteration."""
     return sum(_MULTIPLIES.get(line.split()[0], 0) for line in loop)
 
 
-def cycles_of(mca: str, core: str, loop: Sequence[str], *, bound: bool = False) -> float:
-    """Cycles of one iteration in a long run, by llvm-mca's model of a core.
-
-    Args:
-        mca: llvm-mca's command.
-        core: llvm-mca's name of the core.
-        loop: the instructions of an iteration.
-        bound: return the cycles of the busiest pipe, as if no instruction waited for another's result.
-    """
-    iterations = 400
-    command = [mca, "-mtriple=aarch64", f"-mcpu={core}", "-mattr=+dotprod,+i8mm", f"-iterations={iterations}"]
-    done = subprocess.run(
-        [*command, "-"], input="\n".join(loop) + "\n", capture_output=True, text=True, check=False
-    )
-    total = re.search(r"Block RThroughput:\s+([\d.]+)" if bound else r"Total Cycles:\s+(\d+)", done.stdout)
-    if total is None:
-        sys.exit(f"{' '.join(command)} failed: {done.stderr.strip()[:500]}")
-    return float(total[1]) / (1 if bound else iterations)
+def cycles_of(mca: str, core: str, loop: Sequence[str]) -> Tuple[float, float]:
+    """Cycles of one iteration on a core, and of its busiest pipe; see :func:`inner_loops.cycles_of`."""
+    return inner_loops.cycles_of(mca, ["-mtriple=aarch64", f"-mcpu={core}", "-mattr=+dotprod,+i8mm"], loop)
 
 
 def vector_part(loop: Sequence[str]) -> List[str]:
@@ -177,10 +117,13 @@ def vector_part(loop: Sequence[str]) -> List[str]:
 
 def rows_of(mca: str, name: str, folder: Path) -> Iterator[Row]:
     """The predictions for the kernels of one file."""
-    found = list(functions(assembly(name, folder)))
+    found = list(inner_loops.functions(inner_loops.assembly("arm_neon", name, folder), "//"))
     for pattern, kernel in KERNELS.items():
         loops = [
-            loop for symbol, lines in found if re.search(pattern, symbol) for loop in innermost_loops(lines)
+            loop
+            for symbol, lines in found
+            if re.search(pattern, symbol)
+            for loop in inner_loops.innermost_loops(lines, _BRANCH)
         ]
         # Of loops with as many multiply-adds the longest is the kernel's: those that only add weights up are
         # short.
@@ -188,30 +131,29 @@ def rows_of(mca: str, name: str, folder: Path) -> Iterator[Row]:
         for core, _ in CORES[name]:
             multiplies = [line for line in loop if line.split()[0] in _PEAK]
             work = work_of(loop)
-            yield Row(
-                kernel, core, len(loop), work, cycles_of(mca, core, loop),
-                cycles_of(mca, core, vector_part(loop), bound=True), work / cycles_of(mca, core, multiplies),
-            )  # fmt: skip
+            cycles, _ = cycles_of(mca, core, loop)
+            _, pipe = cycles_of(mca, core, vector_part(loop))
+            alone, _ = cycles_of(mca, core, multiplies)
+            yield Row(kernel, core, len(loop), work, cycles, pipe, work / alone)
 
 
 def other_ways(mca: str, core: str = "neoverse-n1") -> List[str]:
     """The section of the page on other ways to interleave."""
     lines = [OTHER_WAYS]
     for name, loop in alternatives():
-        work, cycles = work_of(loop), cycles_of(mca, core, loop)
-        peak = work / cycles_of(mca, core, [line for line in loop if line.split()[0] in _PEAK])
+        work = work_of(loop)
+        cycles, _ = cycles_of(mca, core, loop)
+        alone, _ = cycles_of(mca, core, [line for line in loop if line.split()[0] in _PEAK])
         vectors = [line for line in loop if line.startswith("st4") or line in vector_part(loop)]
-        pipes = cycles_of(mca, core, vectors, bound=True)
-        share = 100 * work / cycles / peak
+        _, pipes = cycles_of(mca, core, vectors)
+        share = 100 * alone / cycles
         lines.append(f"| {name} | {len(loop)} | {work} | {cycles:.1f} | {pipes:.1f} | {share:.0f} % |")
     return [*lines, ""]
 
 
 def page(mca: str, tables: Dict[str, List[Row]]) -> str:
     """The results page."""
-    version = subprocess.run([mca, "--version"], capture_output=True, text=True, check=True).stdout
-    number = re.search(r"LLVM version ([\d.]+)", version)
-    lines = [INTRODUCTION.format(version=number[1] if number else "of unknown version")]
+    lines = [INTRODUCTION.format(version=inner_loops.version_of(mca))]
     for name, rows in tables.items():
         for core, meaning in CORES[name]:
             lines += [
@@ -234,21 +176,10 @@ def page(mca: str, tables: Dict[str, List[Row]]) -> str:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     """Predict, and print the page or write it."""
-    parser = command_line.parser("tools.bench.arm_loops", __doc__)
-    found = next(filter(shutil.which, ("llvm-mca-19", "llvm-mca")), "llvm-mca")
-    parser.add_argument("--mca", default=found, help=f"llvm-mca's command (default: {found})")
-    parser.add_argument("--output", type=Path, help="write the page to this file, and do not print it")
-    options = parser.parse_args(arguments)
-    if shutil.which(options.mca) is None:
-        sys.exit(f"{options.mca} was not found: install LLVM 19's tools (Debian: apt-get install llvm-19)")
+    options = inner_loops.read_options("tools.bench.arm_loops", __doc__, arguments)
     with tempfile.TemporaryDirectory() as folder:
         tables = {name: list(rows_of(options.mca, name, Path(folder))) for name in CORES}
-    text = page(options.mca, tables)
-    if options.output:
-        with atomic_file(options.output) as temporary:
-            temporary.write_text(text, "utf-8")
-    else:
-        print(text)
+    inner_loops.publish(page(options.mca, tables), options.output)
 
 
 if __name__ == "__main__":

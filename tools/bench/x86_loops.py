@@ -16,17 +16,14 @@ Takes: about 2 minutes, most of them the compiler's.
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from obert_edge.files import atomic_file
 from tools import command_line
-from tools.bench import arm_loops
+from tools.bench import inner_loops
 
 #: By name of the kernel file: the models it is given to, each as llvm-mca calls it and as a reader knows it.
 CORES: Dict[str, Tuple[Tuple[str, str], ...]] = {
@@ -148,17 +145,8 @@ def loads_of(loop: Sequence[str]) -> int:
 
 
 def cycles_of(mca: str, core: str, loop: Sequence[str]) -> Tuple[float, float]:
-    """Cycles of one iteration in a long run by llvm-mca's model of a core, and their bound."""
-    iterations = 400
-    command = [mca, "-mtriple=x86_64", f"-mcpu={core}", "-mattr=+avxvnni", f"-iterations={iterations}"]
-    done = subprocess.run(
-        [*command, "-"], input="\n".join(loop) + "\n", capture_output=True, text=True, check=False
-    )
-    total = re.search(r"Total Cycles:\s+(\d+)", done.stdout)
-    bound = re.search(r"Block RThroughput:\s+([\d.]+)", done.stdout)
-    if total is None or bound is None:
-        sys.exit(f"{' '.join(command)} failed: {done.stderr.strip()[:500]}")
-    return float(total[1]) / iterations, float(bound[1])
+    """Cycles of one iteration on a core, and their bound; see :func:`inner_loops.cycles_of`."""
+    return inner_loops.cycles_of(mca, ["-mtriple=x86_64", f"-mcpu={core}", "-mattr=+avxvnni"], loop)
 
 
 def loops_of(kernel: Kernel, found: Sequence[Tuple[str, List[str]]]) -> List[List[str]]:
@@ -170,7 +158,7 @@ def loops_of(kernel: Kernel, found: Sequence[Tuple[str, List[str]]]) -> List[Lis
         loop
         for symbol, lines in found
         if re.search(kernel.symbol, symbol)
-        for loop in arm_loops.innermost_loops(lines, _BRANCH)
+        for loop in inner_loops.innermost_loops(lines, _BRANCH)
         if work_of(loop)
     ]
     # Of loops with as many multiply-adds the shorter is the one for panels of a known width.
@@ -202,9 +190,7 @@ def rows_of(
 
 def page(mca: str, tables: Dict[Tuple[str, str, str], List[Row]]) -> str:
     """The results page; the tables are by kernel file, model and what a reader calls that."""
-    version = subprocess.run([mca, "--version"], capture_output=True, text=True, check=True).stdout
-    number = re.search(r"LLVM version ([\d.]+)", version)
-    lines = [INTRODUCTION.format(version=number[1] if number else "of unknown version")]
+    lines = [INTRODUCTION.format(version=inner_loops.version_of(mca))]
     for (name, core, meaning), rows in tables.items():
         lines += [
             f"## `{name}` on {meaning} (model `{core}`)",
@@ -224,26 +210,15 @@ def page(mca: str, tables: Dict[Tuple[str, str, str], List[Row]]) -> str:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     """Predict, and print the page or write it."""
-    parser = command_line.parser("tools.bench.x86_loops", __doc__)
-    found = next(filter(shutil.which, ("llvm-mca-19", "llvm-mca")), "llvm-mca")
-    parser.add_argument("--mca", default=found, help=f"llvm-mca's command (default: {found})")
-    parser.add_argument("--output", type=Path, help="write the page to this file, and do not print it")
-    options = parser.parse_args(arguments)
-    if shutil.which(options.mca) is None:
-        sys.exit(f"{options.mca} was not found: install LLVM 19's tools (Debian: apt-get install llvm-19)")
+    options = inner_loops.read_options("tools.bench.x86_loops", __doc__, arguments)
     tables = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, cores in CORES.items():
-            text = arm_loops.assembly(name, Path(folder), "x86_avx")
-            functions = list(arm_loops.functions(text, "#"))
+            text = inner_loops.assembly("x86_avx", name, Path(folder))
+            functions = list(inner_loops.functions(text, "#"))
             for core, meaning in cores:
                 tables[name, core, meaning] = list(rows_of(options.mca, KERNELS[name], core, functions))
-    text = page(options.mca, tables)
-    if options.output:
-        with atomic_file(options.output) as temporary:
-            temporary.write_text(text, "utf-8")
-    else:
-        print(text)
+    inner_loops.publish(page(options.mca, tables), options.output)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from obert_edge.host.stages import compress, evaluate
 from obert_edge.host.stages.recipe import Recipe
 from tools import command_line
 from tools.machine import speed_facts, training_facts
-from tools.markdown import table
+from tools.markdown import speedup, table
 from tools.reproduce.published_models import make_folder
 
 FOLDER = Path(__file__).resolve().parent
@@ -312,10 +312,7 @@ def _speeds(rows: Sequence[Dict[str, Any]]) -> List[str]:
             *_names(row),
             str(speed["tokens"]),
             f"{speed['ms']:.2f}",
-            *(
-                f"{ratio['median']:.1f}x ({ratio['low']:.1f} to {ratio['high']:.1f})"
-                for ratio in (speed["ratios"][name] for name in BASELINES)
-            ),
+            *(speedup(speed["ratios"][name]) for name in BASELINES),
         ]
         for row, speed in measured
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tests.tools.results import RESULTS, begins_with
-from tools.bench import arm_loops
+from tools.bench import arm_loops, inner_loops
 
 ASSEMBLY = """
 \t.text
@@ -26,21 +26,22 @@ second:
 
 
 def test_functions_are_told_apart_by_their_labels():
-    found = dict(arm_loops.functions(ASSEMBLY))
+    found = dict(inner_loops.functions(ASSEMBLY, "//"))
     assert list(found) == ["first", "second"]
     assert found["second"] == ["ret"]
 
 
 def test_only_the_innermost_loop_is_taken_and_its_multiply_adds_are_counted():
-    lines = dict(arm_loops.functions(ASSEMBLY))["first"]
-    (loop,) = arm_loops.innermost_loops(lines)
+    lines = dict(inner_loops.functions(ASSEMBLY, "//"))["first"]
+    (loop,) = inner_loops.innermost_loops(lines, arm_loops._BRANCH)
     assert [line.split()[0] for line in loop] == ["sdot", "smlal", "subs", "b.ne"]
     assert arm_loops.work_of(loop) == 16 + 8
     assert len(arm_loops.vector_part(loop)) == 2
 
 
 def test_every_kernel_is_found_in_the_assembly_of_its_file(tmp_path):
-    symbols = [name for name, _ in arm_loops.functions(arm_loops.assembly("neondot", tmp_path))]
+    text = inner_loops.assembly("arm_neon", "neondot", tmp_path)
+    symbols = [name for name, _ in inner_loops.functions(text, "//")]
     for pattern, kernel in arm_loops.KERNELS.items():
         assert any(re.search(pattern, symbol) for symbol in symbols), kernel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tests.tools.results import RESULTS, begins_with
-from tools.bench import arm_loops, x86_loops
+from tools.bench import inner_loops, x86_loops
 
 ASSEMBLY = """
 \t.text
@@ -32,8 +32,8 @@ first:                                  # @first
 
 
 def loops():
-    lines = dict(arm_loops.functions(ASSEMBLY, "#"))["first"]
-    return list(arm_loops.innermost_loops(lines, x86_loops._BRANCH))
+    lines = dict(inner_loops.functions(ASSEMBLY, "#"))["first"]
+    return list(inner_loops.innermost_loops(lines, x86_loops._BRANCH))
 
 
 def test_multiply_adds_and_loads_are_counted():
@@ -53,15 +53,15 @@ def test_a_peak_is_of_registers_alone():
 
 
 def test_a_kernel_of_two_passes_has_its_two_loops_in_order():
-    found = list(arm_loops.functions(ASSEMBLY, "#"))
+    found = list(inner_loops.functions(ASSEMBLY, "#"))
     both = x86_loops.loops_of(x86_loops.Kernel("both", "first", passes=2), found)
     assert both == loops()
     assert x86_loops.loops_of(x86_loops.Kernel("one", "first"), found) == [loops()[1]]
 
 
 def test_every_kernel_is_found_in_the_assembly_of_its_file(tmp_path):
-    text = arm_loops.assembly("avxvnni", tmp_path, "x86_avx")
-    symbols = [name for name, _ in arm_loops.functions(text, "#")]
+    text = inner_loops.assembly("x86_avx", "avxvnni", tmp_path)
+    symbols = [name for name, _ in inner_loops.functions(text, "#")]
     for kernel in x86_loops.KERNELS["avxvnni"]:
         assert any(re.search(kernel.symbol, symbol) for symbol in symbols), kernel.name
 
