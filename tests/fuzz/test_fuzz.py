@@ -11,8 +11,15 @@ from tests.fuzz.loop import LONGEST, Target, attempt, generator, run
 from tests.fuzz.targets import TARGETS
 
 #: Tries of each kind; together some 20 seconds.
-COUNTS = {"bundle": 500, "packed": 100, "capsule": 300, "tokenizer": 700, "checkpoint": 250, "data": 800}
-COUNTS["recipe"] = 60
+COUNTS = {
+    "bundle": 500,
+    "packed": 100,
+    "capsule": 300,
+    "tokenizer": 700,
+    "checkpoint": 250,
+    "data": 800,
+    "recipe": 60,
+}
 SEED = 20261130
 
 

@@ -92,7 +92,7 @@ def busy_process(scene: str) -> Iterator[Optional[int]]:
         yield None
         return
     where = [str(max(os.sched_getaffinity(0)))] if scene == "pinned" else []
-    with subprocess.Popen([sys.executable, "-c", _BUSY, *where], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-P", "-c", _BUSY, *where], stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             process.stdout.readline()

@@ -218,7 +218,7 @@ def _measure_limit(options: argparse.Namespace, texts: List[str]) -> int:
 @contextlib.contextmanager
 def serving(options: argparse.Namespace, own: Set[int]) -> Iterator[Tuple[str, int, subprocess.Popen[str]]]:
     """A server on some CPUs; it has to end with 0."""
-    command = [sys.executable, "-c", _ENTRY, "serve", f"{NAME}={options.bundle.resolve()}", "--port", "0"]
+    command = [sys.executable, "-P", "-c", _ENTRY, "serve", f"{NAME}={options.bundle.resolve()}", "--port", "0"]
     command += ["--threads", str(options.threads), *options.server_option]
     process = subprocess.Popen(
         command,
