@@ -128,10 +128,25 @@ def cpus(threads: int) -> Tuple[Set[int], Set[int]]:
     return own, set(usable[threads:]) or own
 
 
+@contextlib.contextmanager
+def only_on(chosen: Set[int]) -> Iterator[None]:
+    """Keep this process on some CPUs as long as the context lasts."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, chosen)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def measure(options: argparse.Namespace, texts: List[str]) -> Dict[str, Any]:
-    """Run everything; the figures by name."""
+    """Run everything, on the clients' CPUs but for the engine and its server; the figures by name."""
     own, others = cpus(options.threads)
-    os.sched_setaffinity(0, others)
+    with only_on(others):
+        return _measure(options, texts, own)
+
+
+def _measure(options: argparse.Namespace, texts: List[str], own: Set[int]) -> Dict[str, Any]:
     with obert_edge.load(options.bundle, threads=1) as session:
         vectors = session.encode(texts)
         tokens = [
@@ -185,7 +200,7 @@ def measure(options: argparse.Namespace, texts: List[str]) -> Dict[str, Any]:
         "tokens_per_batch": round(counted["obert_edge_batch_tokens_sum"] / batches, 1),
         "server_cpu": round(server_cpu / outcome.duration, 3),
         "client_cpu": round(client_cpu / outcome.duration, 3),
-        "separate_cpus": own != others,
+        "separate_cpus": own != os.sched_getaffinity(0),
         "interference": interference.to_text() if interference is not None else "",
         "measure_again": interference is not None and interference.significant,
     }
@@ -218,8 +233,8 @@ def _measure_limit(options: argparse.Namespace, texts: List[str]) -> int:
 @contextlib.contextmanager
 def serving(options: argparse.Namespace, own: Set[int]) -> Iterator[Tuple[str, int, subprocess.Popen[str]]]:
     """A server on some CPUs; it has to end with 0."""
-    command = [sys.executable, "-P", "-c", _ENTRY, "serve", f"{NAME}={options.bundle.resolve()}", "--port", "0"]
-    command += ["--threads", str(options.threads), *options.server_option]
+    command = [sys.executable, "-P", "-c", _ENTRY, "serve", f"{NAME}={options.bundle.resolve()}"]
+    command += ["--port", "0", "--threads", str(options.threads), *options.server_option]
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,

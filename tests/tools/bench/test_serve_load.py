@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from tests.device.bundles import make_bundle
 from tools.bench import serve_load
@@ -13,9 +14,11 @@ def test_a_moment_of_load_makes_a_page_and_its_figures(tmp_path):
     bundle = make_bundle(tmp_path / "model", "BertModel")
     (tmp_path / "texts").write_text("the film is good\n\nanna lives in new york\nthe film is good\n")
     page = tmp_path / "serving.md"
+    before = os.sched_getaffinity(0)
     times = ["--seconds", "0.5", "--limit-seconds", "0.2", "--clients", "4"]
     code = serve_load.main([str(bundle), *times, "--texts", str(tmp_path / "texts"), "--output", str(page)])
     assert code == 0
+    assert os.sched_getaffinity(0) == before
     figures = json.loads((tmp_path / "serving.json").read_text())
     assert figures["texts"] == 2 and figures["mean_tokens"] == 6.5
     assert figures["requests"] >= 4 and figures["errors"] == figures["wrong"] == 0
