@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, Iterable, List, Mapping, NoReturn, Optional, Tuple, Type, TypeVar
 
 from obert_edge.errors import BundleError
 
 #: A whole number of a manifest is smaller than this, and a float64 can be made of it.
 LARGEST = 1 << 63
+#: Lists and objects stand within at most so many others where a field may hold anything; the writer needs two.
+#: `dataclasses.asdict` makes three calls for each, of the 1,000 that Python allows.
+DEEPEST = 32
 
 _T = TypeVar("_T")
 _SCALARS: Dict[str, tuple[type, ...]] = {
@@ -77,12 +80,27 @@ def _value(annotation: str, value: Any, source: str, where: str, nested: Mapping
         of = annotation[len("Dict[str, ") : -1]
         return {key: _value(of, item, source, f"{where}[{key!r}]", nested) for key, item in value.items()}
     if annotation == "Any":
+        _check_nesting(value, source, where)
         return value
     if not isinstance(value, _SCALARS[annotation]) or (isinstance(value, bool) and annotation != "bool"):
         refuse(source, f"has {where} = {repr(value)[:60]}, expected {annotation}")
     if isinstance(value, int) and abs(value) >= LARGEST:
         refuse(source, f"has {where} of {value.bit_length()} bits; expected a number of at most 63")
     return value
+
+
+def _check_nesting(value: Any, source: str, where: str) -> None:
+    """Refuse a value that those who walk through it by recursion could not get to the end of."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [item for found in level for item in _items(found)]
+        if not level:
+            return
+    refuse(source, f"nests {where} more than {DEEPEST} levels deep")
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def refuse(source: str, found: str) -> NoReturn:

@@ -9,6 +9,7 @@ from typing import Any, Dict
 import pytest
 
 from obert_edge.bundle.manifest import FORMAT_VERSION, BoardFacts, Manifest, ModuleFacts, TaskFacts
+from obert_edge.bundle.records import DEEPEST
 from obert_edge.errors import BundleError
 from tests.bundle.samples import sample_manifest
 
@@ -178,3 +179,22 @@ def test_numbers_that_json_does_not_have_are_refused(number: bytes) -> None:
     text = sample_manifest().to_json().replace(b'"sparsity": 0.5,', b'"sparsity": ' + number + b",")
     with pytest.raises(BundleError, match="is no number of JSON"):
         Manifest.from_json(text)
+
+
+@pytest.mark.parametrize("kind", ["list", "object"])
+def test_a_value_nested_deeper_than_its_readers_can_follow_is_refused(kind: str) -> None:
+    fields = json.loads(sample_manifest().to_json())
+    fields["tokenizer"] = {"deep": _nested(DEEPEST - 2, kind)}
+    kept = Manifest.from_json(json.dumps(fields).encode())
+    assert Manifest.from_json(kept.to_json()) == kept
+    for depth in (DEEPEST, 300):
+        fields["tokenizer"] = {"deep": _nested(depth, kind)}
+        with pytest.raises(BundleError, match=f"nests manifest.tokenizer.* more than {DEEPEST} levels deep"):
+            Manifest.from_json(json.dumps(fields).encode())
+
+
+def _nested(depth: int, kind: str) -> Any:
+    value: Any = "core"
+    for _ in range(depth):
+        value = [value] if kind == "list" else {"a": value}
+    return value
