@@ -55,8 +55,8 @@ static inline int32_t panel_count(int32_t tokens) { return (tokens + kPanel - 1)
 //                than the others of its four is filled up with weights of zero.
 //
 // After the last record follow kRecordsBeyond records of zeros, so that a kernel may load ahead without a check.
-// PairedRowGather: the columns of each row-gather group are in an order in which VPMADDUBSW does not saturate
-// (pairing.h).
+// PairedRowGather: the columns of each row-gather group are in an order in which VPMADDUBSW does not saturate, and the
+// quads of the other formats with which it may are marked (pairing.h).
 enum class Records : uint8_t { None, All, PairedRowGather };  // which sparse linears an implementation reads as records
 constexpr size_t kColumnsOfRecord = 8;                        // bytes of the four columns
 constexpr uint64_t kRecordsBeyond = 2;
@@ -86,6 +86,9 @@ struct LinearArgs {
   const uint8_t* records;   // in place of columns and weights where Implementation::records says so; else nullptr
   const uint32_t* record_offsets;  // 1x4 with records: [ceil(groups / 4) + 1], first record of every four groups.
                                    // Paired row-gather: [groups][2], the two counts of PairedQuads
+  const uint8_t* hard;             // Dense4 and 1x4 beside paired row-gather: bit q % 8 of byte q / 8 is set where
+                                   // VPMADDUBSW may saturate with quad (block) q; else nullptr. Eight bytes may be
+                                   // read from any of them on
   const float* scale;              // [n]
   const float* bias;               // [n]
   const int32_t* correction;       // [n]; sums and what is added to them wrap around in int32

@@ -214,12 +214,41 @@ class Group {
   Parts sums_[kMaxColumns / 4];
 };
 
+// Whether a pair of neighboring weights of 16 is more than a lane holds. The sum of both tells as much as the sums of one
+// sign: of weights with different signs, neither is beyond 128 alone.
+bool has_hard_pair(Weights sixteen) {
+  using Pairs = int16_t __attribute__((vector_size(16)));
+  const Pairs pairs = reinterpret_cast<Pairs>(sixteen);
+  const Pairs sums = (pairs >> 8) + (pairs << 8 >> 8);
+  const Pairs beyond = (sums > kFits) | (sums < -kFits);
+  uint64_t halves[2];
+  memcpy(halves, &beyond, sizeof halves);
+  return (halves[0] | halves[1]) != 0;
+}
+
+template <size_t kBytes>
+void mark_hard(const int8_t* weights, size_t quads, uint8_t* marks) {
+  for (size_t quad = 0; quad < quads; quad += 8) {
+    uint32_t byte = 0;
+    for (size_t i = 0; i < 8 && quad + i < quads; ++i, weights += kBytes) {
+      Weights sixteen = {};
+      memcpy(&sixteen, weights, kBytes);
+      byte |= static_cast<uint32_t>(has_hard_pair(sixteen)) << i;
+    }
+    marks[quad / 8] = static_cast<uint8_t>(byte);
+  }
+}
+
 }  // namespace
 
 PairedQuads pair_columns(uint8_t* records, size_t quads, int rows) {
   if (rows == 4) return Group<4>(records, quads).order();
   if (rows == 2) return Group<2>(records, quads).order();
   return Group<1>(records, quads).order();
+}
+
+void mark_hard_quads(const int8_t* weights, size_t quads, int rows, uint8_t* marks) {
+  return rows == 4 ? mark_hard<16>(weights, quads, marks) : mark_hard<4>(weights, quads, marks);
 }
 
 }  // namespace oe

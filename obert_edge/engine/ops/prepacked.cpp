@@ -31,8 +31,10 @@ uint32_t longest_of_four(const uint32_t* offsets, int32_t groups, int32_t group)
   return longest;
 }
 
-// The number of quads (row-gather) or blocks (1x4) that a linear stores.
+// The number of quads (row-gather, dense) or blocks (1x4) that a linear stores.
 uint64_t stored_of(const Program& program, const Op& op) {
+  const uint64_t groups = static_cast<uint64_t>(op.ints[linear_op::kGroups]);
+  if (!is_sparse(format_of(op))) return groups * ((static_cast<uint64_t>(op.ints[linear_op::kK]) + 3) / 4);
   return program.constant<uint32_t>(op.consts[linear_op::kOffsets])[op.ints[linear_op::kGroups]];
 }
 
@@ -131,12 +133,22 @@ Prepacked::Made Prepacked::made_of(const Op& op) const {
   return has_masks(op) ? Made::Columns : Made::Nothing;
 }
 
+// Whether the hard quads of an op are marked.
+bool Prepacked::is_marked(const Op& op) const {
+  return kinds_ == Records::PairedRowGather && op.kind == OpKind::Linear && !is_row_gather(op);
+}
+
+// Bytes of the columns as lists, where they are made.
+uint64_t Prepacked::column_bytes(const Op& op, Made made) const {
+  if (made != Made::Columns) return 0;
+  return stored_of(*program_, op) * static_cast<uint64_t>(numbers_of_quad(format_of(op))) * sizeof(uint16_t);
+}
+
 uint64_t Prepacked::bytes_of(const Op& op, const Place& place) const {
-  if (place.made == Made::Nothing) return 0;
   if (place.made == Made::Records) {
     return (place.records + kRecordsBeyond) * record_bytes(op) + offsets_of(op) * sizeof(uint32_t);
   }
-  return stored_of(*program_, op) * static_cast<uint64_t>(numbers_of_quad(format_of(op))) * sizeof(uint16_t);
+  return column_bytes(op, place.made) + (is_marked(op) ? stored_of(*program_, op) / 8 + sizeof(uint64_t) : 0);
 }
 
 // The numbers in LinearArgs::record_offsets.
@@ -215,7 +227,12 @@ int32_t Prepacked::prepack(const Program& program, const Implementation& impleme
 
 void Prepacked::fill(const Op& op) {
   const Place& place = place_of(op);
-  if (place.made == Made::Nothing || place.filled_elsewhere) return;
+  if (place.filled_elsewhere) return;
+  if (is_marked(op)) {
+    mark_hard_quads(program_->constant<int8_t>(op.consts[linear_op::kWeights]), stored_of(*program_, op),
+                    rows_of(format_of(op)), const_cast<uint8_t*>(hard(op)));
+  }
+  if (place.made == Made::Nothing) return;
   uint8_t* out = memory_.data() + place.at;
   if (place.made == Made::Records && !is_row_gather(op)) {
     return fill_blocks(op, out, const_cast<uint32_t*>(record_offsets(op)));
@@ -287,6 +304,12 @@ const uint32_t* Prepacked::record_offsets(const Op& op) const {
 const uint8_t* Prepacked::records(const Op& op) const {
   const Place& place = place_of(op);
   return place.made == Made::Records ? memory_.data() + place.at : nullptr;
+}
+
+const uint8_t* Prepacked::hard(const Op& op) const {
+  if (!is_marked(op)) return nullptr;
+  const Place& place = place_of(op);
+  return memory_.data() + place.at + column_bytes(op, place.made);
 }
 
 }  // namespace oe

@@ -1,7 +1,7 @@
 // Prepacked weights: layouts that kernels read and a bundle does not store, made once when a model is loaded. A bundle
 // stores the columns of a sparse linear as bit masks where those are smaller than lists; kernels read lists. And where
 // an implementation reads records (kernels.h), the columns and the weights of its sparse linears become one stream of
-// them.
+// them. Where it needs to know which quads its multiplication is not exact for, these are marked.
 #ifndef OBERT_EDGE_PREPACKED_H
 #define OBERT_EDGE_PREPACKED_H
 
@@ -28,6 +28,9 @@ class Prepacked {
   // LinearArgs::record_offsets of a linear; nullptr where there are no records, or where the offsets of its groups do.
   const uint32_t* record_offsets(const Op& op) const;
 
+  // LinearArgs::hard of a linear; nullptr where the implementation asks for no marks of its format.
+  const uint8_t* hard(const Op& op) const;
+
   // Bytes of memory that all prepacked weights take.
   uint64_t bytes() const { return memory_.bytes(); }
 
@@ -41,11 +44,13 @@ class Prepacked {
   };
 
   Made made_of(const Op& op) const;
+  bool is_marked(const Op& op) const;
   const Op* same_weights_before(const Op& op) const;
   uint64_t bytes_of(const Op& op, const Place& place) const;
   const Place& place_of(const Op& op) const { return places_[static_cast<size_t>(&op - program_->ops.data())]; }
   uint64_t records_of(const Op& op) const;
   uint64_t offsets_of(const Op& op) const;  // number of record_offsets
+  uint64_t column_bytes(const Op& op, Made made) const;
   void fill(const Op& op);
   void fill_blocks(const Op& op, uint8_t* records, uint32_t* record_offsets);
 
