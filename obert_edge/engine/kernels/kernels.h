@@ -56,10 +56,12 @@ static inline int32_t panel_count(int32_t tokens) { return (tokens + kPanel - 1)
 //
 // After the last record follow kRecordsBeyond records of zeros, so that a kernel may load ahead without a check.
 // PairedRowGather: the columns of each row-gather group are in an order in which VPMADDUBSW does not saturate, and the
-// quads of the other formats with which it may are marked (pairing.h).
+// quads of the other formats are marked by how it may take them (pairing.h).
 enum class Records : uint8_t { None, All, PairedRowGather };  // which sparse linears an implementation reads as records
 constexpr size_t kColumnsOfRecord = 8;                        // bytes of the four columns
 constexpr uint64_t kRecordsBeyond = 2;
+// The quads of a group that are marked go through a kernel so many at a time: eight bytes from any on hold as many marks.
+constexpr uint32_t kMarks = 56;
 // Shifted left by 3, a column is the byte distance of rows of 8 tokens, and the addressing modes of x86 multiply that
 // by 2, 4 or 8: panels of 16, 32 and 64 tokens then need no multiplication. Beyond k = 8192 the shifted columns do not
 // fit 16 bits.
@@ -86,9 +88,8 @@ struct LinearArgs {
   const uint8_t* records;   // in place of columns and weights where Implementation::records says so; else nullptr
   const uint32_t* record_offsets;  // 1x4 with records: [ceil(groups / 4) + 1], first record of every four groups.
                                    // Paired row-gather: [groups][2], the two counts of PairedQuads
-  const uint8_t* hard;             // Dense4 and 1x4 beside paired row-gather: bit q % 8 of byte q / 8 is set where
-                                   // VPMADDUBSW may saturate with quad (block) q; else nullptr. Eight bytes may be
-                                   // read from any of them on
+  const uint8_t* hard;             // Dense4 and 1x4 beside paired row-gather: marks (pairing.h), a bit for each quad
+  const uint8_t* by_twos;          // or block, of which eight bytes may be read from any on; the second 1x4 alone
   const float* scale;              // [n]
   const float* bias;               // [n]
   const int32_t* correction;       // [n]; sums and what is added to them wrap around in int32

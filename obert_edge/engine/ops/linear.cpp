@@ -203,6 +203,7 @@ LinearArgs args_of(const Run& run, int32_t index) {
   args.records = prepacked.records(record);
   args.record_offsets = prepacked.record_offsets(record);
   args.hard = prepacked.hard(record);
+  args.by_twos = prepacked.by_twos(record);
   args.scale = program.constant<float>(op.scale);
   args.bias = program.constant<float>(op.bias);
   args.correction = program.constant<int32_t>(op.correction);

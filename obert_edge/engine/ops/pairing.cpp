@@ -214,28 +214,38 @@ class Group {
   Parts sums_[kMaxColumns / 4];
 };
 
-// Whether a pair of neighboring weights of 16 is more than a lane holds. The sum of both tells as much as the sums of one
-// sign: of weights with different signs, neither is beyond 128 alone.
-bool has_hard_pair(Weights sixteen) {
-  using Pairs = int16_t __attribute__((vector_size(16)));
-  const Pairs pairs = reinterpret_cast<Pairs>(sixteen);
-  const Pairs sums = (pairs >> 8) + (pairs << 8 >> 8);
-  const Pairs beyond = (sums > kFits) | (sums < -kFits);
-  uint64_t halves[2];
-  memcpy(halves, &beyond, sizeof halves);
-  return (halves[0] | halves[1]) != 0;
-}
+// What the two weights of each lane add up to in a quad of up to four rows: those of one sign apart from the others, as
+// magnitudes.
+struct Lanes {
+  Parts positive, negative;
 
-template <size_t kBytes>
-void mark_hard(const int8_t* weights, size_t quads, uint8_t* marks) {
-  for (size_t quad = 0; quad < quads; quad += 8) {
-    uint32_t byte = 0;
-    for (size_t i = 0; i < 8 && quad + i < quads; ++i, weights += kBytes) {
-      Weights sixteen = {};
-      memcpy(&sixteen, weights, kBytes);
-      byte |= static_cast<uint32_t>(has_hard_pair(sixteen)) << i;
+  explicit Lanes(Weights sixteen) {
+    const Parts pairs = reinterpret_cast<Parts>(sixteen), even = pairs << 8 >> 8, odd = pairs >> 8;
+    positive = (even & (even > 0)) + (odd & (odd > 0));
+    negative = positive - (even + odd);
+  }
+};
+
+template <int kRows>
+void mark_group(const int8_t* weights, size_t first, size_t count, uint8_t* hard, uint8_t* by_twos) {
+  const auto lanes = [&](size_t quad) {
+    Weights sixteen = {};
+    memcpy(&sixteen, weights + 4 * kRows * quad, 4 * kRows);
+    return Lanes(sixteen);
+  };
+  const auto mark = [&](uint8_t* marks, size_t quad) {
+    marks[(first + quad) / 8] = static_cast<uint8_t>(marks[(first + quad) / 8] | 1u << (first + quad) % 8);
+  };
+  for (size_t quad = 0; quad < count; ++quad) {
+    const Lanes own = lanes(quad);
+    if (by_twos && quad + 1 < count && (quad + 1) % kMarks != 0) {
+      const Lanes next = lanes(quad + 1);
+      if (fits(own.positive + next.positive) && fits(own.negative + next.negative)) {
+        mark(by_twos, quad++);
+        continue;
+      }
     }
-    marks[quad / 8] = static_cast<uint8_t>(byte);
+    if (!(fits(own.positive) && fits(own.negative))) mark(hard, quad);
   }
 }
 
@@ -247,8 +257,9 @@ PairedQuads pair_columns(uint8_t* records, size_t quads, int rows) {
   return Group<1>(records, quads).order();
 }
 
-void mark_hard_quads(const int8_t* weights, size_t quads, int rows, uint8_t* marks) {
-  return rows == 4 ? mark_hard<16>(weights, quads, marks) : mark_hard<4>(weights, quads, marks);
+void mark_quads(const int8_t* weights, size_t first, size_t count, int rows, uint8_t* hard, uint8_t* by_twos) {
+  return rows == 4 ? mark_group<4>(weights, first, count, hard, by_twos)
+                   : mark_group<1>(weights, first, count, hard, by_twos);
 }
 
 }  // namespace oe

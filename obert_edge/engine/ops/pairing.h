@@ -1,5 +1,5 @@
 // Orders the columns of a row-gather group so that AVX2's VPMADDUBSW can multiply them exactly, and marks the quads of
-// other formats, whose columns are what they are, with which it may not.
+// other formats, whose columns are what they are, by how it can.
 //
 // VPMADDUBSW multiplies u8 activations by s8 weights and adds the products of two neighboring columns in int16, where
 // it saturates. With activations of at most 255, a lane stays exact as long as the weights of one sign that a row has
@@ -29,9 +29,11 @@ struct PairedQuads {
 // Orders the columns of the `quads` records (kernels.h) of one group of `rows` (1, 2 or 4) rows, in place.
 PairedQuads pair_columns(uint8_t* records, size_t quads, int rows);
 
-// Marks each of `quads` quads with weights S8 [rows][4], of 1 or 4 rows, that may saturate when it is widened to int32
-// by itself: bit q % 8 of byte q / 8 of `marks` is set for them, and cleared for the others.
-void mark_hard_quads(const int8_t* weights, size_t quads, int rows, uint8_t* marks);
+// Marks the `count` quads of one group of `rows` (1 or 4) rows, with weights S8 [count][rows][4]. Bit q % 8 of byte
+// q / 8 of `hard` is set where quad q may saturate even alone, and of `by_twos`, unless that is nullptr, where q and
+// q + 1 can be added in int16. No quad has two marks, and no two quads that belong together are in different kMarks of
+// the group. Bits of other quads stay as they are. `first` is the number of the group's first quad.
+void mark_quads(const int8_t* weights, size_t first, size_t count, int rows, uint8_t* hard, uint8_t* by_twos);
 
 }  // namespace oe
 #endif

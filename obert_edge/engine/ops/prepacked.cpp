@@ -133,7 +133,7 @@ Prepacked::Made Prepacked::made_of(const Op& op) const {
   return has_masks(op) ? Made::Columns : Made::Nothing;
 }
 
-// Whether the hard quads of an op are marked.
+// Whether the quads of an op are marked.
 bool Prepacked::is_marked(const Op& op) const {
   return kinds_ == Records::PairedRowGather && op.kind == OpKind::Linear && !is_row_gather(op);
 }
@@ -144,11 +144,16 @@ uint64_t Prepacked::column_bytes(const Op& op, Made made) const {
   return stored_of(*program_, op) * static_cast<uint64_t>(numbers_of_quad(format_of(op))) * sizeof(uint16_t);
 }
 
+// Bytes of one kind of marks.
+uint64_t Prepacked::mark_bytes(const Op& op) const {
+  return is_marked(op) ? stored_of(*program_, op) / 8 + sizeof(uint64_t) : 0;
+}
+
 uint64_t Prepacked::bytes_of(const Op& op, const Place& place) const {
   if (place.made == Made::Records) {
     return (place.records + kRecordsBeyond) * record_bytes(op) + offsets_of(op) * sizeof(uint32_t);
   }
-  return column_bytes(op, place.made) + (is_marked(op) ? stored_of(*program_, op) / 8 + sizeof(uint64_t) : 0);
+  return column_bytes(op, place.made) + (is_sparse(format_of(op)) ? 2 : 1) * mark_bytes(op);
 }
 
 // The numbers in LinearArgs::record_offsets.
@@ -228,10 +233,7 @@ int32_t Prepacked::prepack(const Program& program, const Implementation& impleme
 void Prepacked::fill(const Op& op) {
   const Place& place = place_of(op);
   if (place.filled_elsewhere) return;
-  if (is_marked(op)) {
-    mark_hard_quads(program_->constant<int8_t>(op.consts[linear_op::kWeights]), stored_of(*program_, op),
-                    rows_of(format_of(op)), const_cast<uint8_t*>(hard(op)));
-  }
+  if (is_marked(op)) mark(op);
   if (place.made == Made::Nothing) return;
   uint8_t* out = memory_.data() + place.at;
   if (place.made == Made::Records && !is_row_gather(op)) {
@@ -261,6 +263,19 @@ void Prepacked::fill(const Op& op) {
     }
     weights += stored * bytes;
     out += stored * record_bytes(op);  // the kRecordsBeyond records after the last group stay zero
+  }
+}
+
+void Prepacked::mark(const Op& op) {
+  const size_t bytes = 4 * static_cast<size_t>(rows_of(format_of(op)));
+  const int8_t* weights = program_->constant<int8_t>(op.consts[linear_op::kWeights]);
+  const uint32_t* offsets = program_->constant<uint32_t>(op.consts[linear_op::kOffsets]);
+  const size_t groups = static_cast<size_t>(op.ints[linear_op::kGroups]);
+  const size_t dense = static_cast<size_t>(stored_of(*program_, op)) / groups;  // quads of every group
+  for (size_t group = 0, first = 0, count; group < groups; ++group, first += count) {
+    count = is_sparse(format_of(op)) ? offsets[group + 1] - offsets[group] : dense;
+    mark_quads(weights + first * bytes, first, count, rows_of(format_of(op)), const_cast<uint8_t*>(hard(op)),
+               const_cast<uint8_t*>(by_twos(op)));
   }
 }
 
@@ -310,6 +325,10 @@ const uint8_t* Prepacked::hard(const Op& op) const {
   if (!is_marked(op)) return nullptr;
   const Place& place = place_of(op);
   return memory_.data() + place.at + column_bytes(op, place.made);
+}
+
+const uint8_t* Prepacked::by_twos(const Op& op) const {
+  return is_marked(op) && is_sparse(format_of(op)) ? hard(op) + mark_bytes(op) : nullptr;
 }
 
 }  // namespace oe

@@ -1,7 +1,7 @@
 // Prepacked weights: layouts that kernels read and a bundle does not store, made once when a model is loaded. A bundle
 // stores the columns of a sparse linear as bit masks where those are smaller than lists; kernels read lists. And where
 // an implementation reads records (kernels.h), the columns and the weights of its sparse linears become one stream of
-// them. Where it needs to know which quads its multiplication is not exact for, these are marked.
+// them. Where it must know how to multiply the quads of others, these are marked.
 #ifndef OBERT_EDGE_PREPACKED_H
 #define OBERT_EDGE_PREPACKED_H
 
@@ -28,8 +28,9 @@ class Prepacked {
   // LinearArgs::record_offsets of a linear; nullptr where there are no records, or where the offsets of its groups do.
   const uint32_t* record_offsets(const Op& op) const;
 
-  // LinearArgs::hard of a linear; nullptr where the implementation asks for no marks of its format.
+  // LinearArgs::hard and LinearArgs::by_twos of a linear; nullptr where the implementation asks for no such marks.
   const uint8_t* hard(const Op& op) const;
+  const uint8_t* by_twos(const Op& op) const;
 
   // Bytes of memory that all prepacked weights take.
   uint64_t bytes() const { return memory_.bytes(); }
@@ -51,7 +52,9 @@ class Prepacked {
   uint64_t records_of(const Op& op) const;
   uint64_t offsets_of(const Op& op) const;  // number of record_offsets
   uint64_t column_bytes(const Op& op, Made made) const;
+  uint64_t mark_bytes(const Op& op) const;  // of one kind of marks
   void fill(const Op& op);
+  void mark(const Op& op);
   void fill_blocks(const Op& op, uint8_t* records, uint32_t* record_offsets);
 
   const Program* program_ = nullptr;
