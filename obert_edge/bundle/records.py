@@ -10,7 +10,7 @@ from obert_edge.errors import BundleError
 
 #: A whole number of a manifest is smaller than this, and a float64 can be made of it.
 LARGEST = 1 << 63
-#: Lists and objects stand within at most so many others where a field may hold anything; the writer needs two.
+#: Lists and objects stand within at most so many others where a field may hold anything; writers need two.
 #: `dataclasses.asdict` makes three calls for each, of the 1,000 that Python allows.
 DEEPEST = 32
 
