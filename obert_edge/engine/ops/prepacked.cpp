@@ -144,16 +144,15 @@ uint64_t Prepacked::column_bytes(const Op& op, Made made) const {
   return stored_of(*program_, op) * static_cast<uint64_t>(numbers_of_quad(format_of(op))) * sizeof(uint16_t);
 }
 
-// Bytes of one kind of marks.
-uint64_t Prepacked::mark_bytes(const Op& op) const {
-  return is_marked(op) ? stored_of(*program_, op) / 8 + sizeof(uint64_t) : 0;
-}
+// Bytes of one kind of marks of an op that has some.
+uint64_t Prepacked::mark_bytes(const Op& op) const { return stored_of(*program_, op) / 8 + sizeof(uint64_t); }
 
 uint64_t Prepacked::bytes_of(const Op& op, const Place& place) const {
   if (place.made == Made::Records) {
     return (place.records + kRecordsBeyond) * record_bytes(op) + offsets_of(op) * sizeof(uint32_t);
   }
-  return column_bytes(op, place.made) + (is_sparse(format_of(op)) ? 2 : 1) * mark_bytes(op);
+  const uint64_t columns = column_bytes(op, place.made);
+  return is_marked(op) ? columns + (is_sparse(format_of(op)) ? 2 : 1) * mark_bytes(op) : columns;
 }
 
 // The numbers in LinearArgs::record_offsets.
