@@ -96,6 +96,7 @@ INTRODUCTION = """# Embedders pruned without labels
 
 Bundles: those with a sparsity are pruned in blocks of 4x1 and trained for 8 bit on {texts} texts without \
 a label, by the recipes that extend `tools/reproduce/embedder.yaml`.
+
 Spearman's correlation is of the {pairs} pairs of STS-B dev, on which nothing was trained or chosen.
 Recall at 1 and the mean reciprocal rank (MRR) are of finding the other half of a pair with a score of 4 \
 or more among all sentences of the split; cosines are to the dense float model.
