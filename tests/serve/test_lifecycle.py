@@ -51,7 +51,12 @@ class Load:
                     first = False
 
     def end(self) -> None:
+        """Tell the clients to stop, and wait until they have."""
         self._stop.set()
+        self.outlast()
+
+    def outlast(self) -> None:
+        """Wait until every client has ended by itself: until its server is gone, and it has asked once more."""
         for client in self._clients:
             client.result(60)
         self._pool.shutdown()
@@ -76,7 +81,7 @@ def test_sigterm_ends_with_0_when_all_that_was_accepted_is_answered(serving, pla
     server = serving(place)
     load = Load(server, BODY)
     assert server.stop(signal.SIGTERM) == 0
-    load.end()
+    load.outlast()
     assert set(load.statuses) <= {200, 503}
     assert {answer.tobytes() for answer in load.answers} == {expected(place)}
     # Each client goes on until it hears that nobody listens any more.
@@ -112,7 +117,7 @@ def test_a_killed_server_breaks_connections_and_another_takes_its_place(serving,
     server = serving(place, "--uds", path)
     load = Load(server, BODY)
     assert server.stop(signal.SIGKILL) == -signal.SIGKILL
-    load.end()
+    load.outlast()
     assert set(load.statuses) == {200}
     assert {answer.tobytes() for answer in load.answers} == {expected(place)}
     assert len(load.broken) == CLIENTS
