@@ -17,7 +17,7 @@ EXTRAS: Dict[str, str] = {
     **dict.fromkeys(("onnxruntime", "onnx", "ai_edge_litert"), "baselines"),
     "openvino": "openvino",
     "cryptography": "sign",
-    **dict.fromkeys(("starlette", "uvicorn", "httptools", "orjson", "prometheus_client"), "serve"),
+    **dict.fromkeys(("starlette", "uvicorn", "httptools", "uvloop", "orjson", "prometheus_client"), "serve"),
     "datasets": "datasets",
     "sentence_transformers": "sentence-transformers",
     "langchain_core": "langchain",

@@ -88,6 +88,36 @@ class _Text(NamedTuple):
     reader: Reader
 
 
+class _Watch:
+    """Cancels the future of a job that waits for long and whose client is gone.
+
+    Args:
+        job: to watch; the event loop is the running one.
+        disconnected: a coroutine function that ends when the client is gone.
+    """
+
+    def __init__(self, job: Job, disconnected: Callable[[], Any]) -> None:
+        self.is_gone = False
+        self._job = job
+        self._disconnected = disconnected
+        self._task: Optional[asyncio.Task[None]] = None
+        self._timer = job.future.get_loop().call_later(_PATIENCE, self._begin)
+
+    def _begin(self) -> None:
+        self._task = asyncio.ensure_future(self._wait())
+
+    async def _wait(self) -> None:
+        await self._disconnected()
+        # An answer that is there goes out, and fails by itself.
+        self.is_gone = self._job.future.cancel()
+
+    def end(self) -> None:
+        """Stop watching."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+
 class Batcher:
     """Runs jobs on one thread, several of them together where they fit.
 
@@ -178,29 +208,19 @@ class Batcher:
             self._tokens += tokens
             self._waiting.append(job)
             self._condition.notify()
+        # Most jobs are answered before a task that listens for the client's end would be worth its making.
+        watch = disconnected and _Watch(job, disconnected)
         try:
-            if disconnected is not None:
-                await self._watch(job, disconnected)
             return await job.future
         except asyncio.CancelledError:
             self._drop(job)
-            raise
-
-    async def _watch(self, job: Job, disconnected: Callable[[], Any]) -> None:
-        """Return when a job is answered, or drop it when its client is gone."""
-        # Most jobs are answered before a second task would be worth its making.
-        await asyncio.wait([job.future], timeout=_PATIENCE)
-        if job.future.done():
-            return
-        gone = asyncio.ensure_future(disconnected())
-        try:
-            await asyncio.wait([job.future, gone], return_when=asyncio.FIRST_COMPLETED)
-            if not job.future.done():
-                self._drop(job)
-                self.metrics.abandoned.inc()
-                raise RefusedError(499, "the client is gone", code="client_gone")
+            if watch is None or not watch.is_gone:
+                raise
+            self.metrics.abandoned.inc()
+            raise RefusedError(499, "the client is gone", code="client_gone") from None
         finally:
-            gone.cancel()
+            if watch is not None:
+                watch.end()
 
     def _drop(self, job: Job) -> None:
         with self._condition:
@@ -297,9 +317,7 @@ class Batcher:
         for row, text in enumerate(texts):
             rows_of.setdefault(id(text.reader), []).append(row)
         for rows in rows_of.values():
-            own = results
-            if len(rows) < len(texts):
-                own = {name: values[rows] for name, values in results.items()}
+            own = results if len(rows) == len(texts) else results.of_rows(rows)
             answers = texts[rows[0]].reader(own, [len(texts[row].encoding) for row in rows])
             for row, answer in zip(rows, answers):
                 text = texts[row]

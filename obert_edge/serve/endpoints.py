@@ -59,7 +59,7 @@ class Endpoints:
         request = bodies.embedding_request(body)
         model, vectors, tokens = await self._embed(request, gone, "input")
         write = functools.partial(_written, vectors, request.base64)
-        listed = await self._beside(write, vectors.size, _FEW_NUMBERS)
+        listed = await self._beside(write, _numbers(vectors), _FEW_NUMBERS)
         data = [
             {"object": "embedding", "index": index, "embedding": vector}
             for index, vector in enumerate(listed)
@@ -74,7 +74,8 @@ class Endpoints:
             RefusedError: the request cannot be answered, and why.
         """
         _, vectors, _ = await self._embed(bodies.embed_request(body), gone, "inputs")
-        return await self._beside(functools.partial(_written, vectors, False), vectors.size, _FEW_NUMBERS)
+        write = functools.partial(_written, vectors, False)
+        return await self._beside(write, _numbers(vectors), _FEW_NUMBERS)
 
     async def rerank(self, body: Mapping[str, Any], gone: Disconnected) -> Any:
         """``POST /rerank``, as Cohere, Jina and TEI have it.
@@ -157,8 +158,8 @@ class Endpoints:
 
     async def _embed(
         self, request: bodies.EmbeddingRequest, gone: Disconnected, field: str
-    ) -> Tuple[Model, np.ndarray, int]:
-        """The vectors of a request, float32 ``[n, channels]``, and how many tokens they took."""
+    ) -> Tuple[Model, List[np.ndarray], int]:
+        """The vectors of a request, each float32 ``[channels]``, and how many tokens they took."""
         self._check_count(field, len(request.inputs))
         model = self._model(request.model, lambda one: one.kind == EMBEDDINGS, "embeddings", _EMBEDS)
         dimensions = request.dimensions
@@ -179,7 +180,7 @@ class Endpoints:
             raise bad(field, "lists of token ids", "texts, where a prompt is asked for")
         encodings = await self._tokenized(model, answerer, request.inputs, request.truncate, field)
         answers = await self._run(model, [(answerer, encodings)], gone)
-        return model, np.stack(answers[0]), sum(map(len, encodings))
+        return model, answers[0], sum(map(len, encodings))
 
     async def _similarities(
         self, model: Model, request: bodies.RerankRequest, gone: Disconnected
@@ -357,12 +358,15 @@ def _characters(inputs: Sequence[Any]) -> int:
     return total
 
 
-def _written(vectors: np.ndarray, as_base64: bool) -> List[Union[str, List[float]]]:
+def _numbers(vectors: Sequence[np.ndarray]) -> int:
+    return len(vectors) * vectors[0].size
+
+
+def _written(vectors: Sequence[np.ndarray], as_base64: bool) -> List[Union[str, List[float]]]:
     """Vectors as JSON has them. A float32 is a float64 without rounding, so a client gets the same bits."""
     if as_base64:
-        return [base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors]
-    listed: List[Union[str, List[float]]] = vectors.tolist()
-    return listed
+        return [base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode() for vector in vectors]
+    return [vector.tolist() for vector in vectors]
 
 
 def _named(prediction: Prediction, raw: bool) -> Dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Tuple
+from typing import Callable, Dict, Tuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -31,10 +31,12 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self.requests = Counter(
+        self._requests = Counter(
             "obert_edge_requests", "Requests answered.", ("endpoint", "status"), registry=registry
         )
-        self.request_seconds = Histogram(
+        # The library looks labels up under a lock, which takes longer than to count.
+        self._of_answers: Dict[Tuple[str, int], Tuple[Counter, Histogram]] = {}
+        self._request_seconds = Histogram(
             "obert_edge_request_seconds",
             "From the head of a request to its whole answer.",
             ("endpoint",),
@@ -79,6 +81,22 @@ class Metrics:
         queue.set_function(lambda: waiting()[0])
         tokens = Gauge("obert_edge_queue_tokens", "Tokens accepted and not yet computed.", registry=registry)
         tokens.set_function(lambda: waiting()[1])
+
+    def answered(self, path: str, status: int, seconds: float) -> None:
+        """Count a request.
+
+        Args:
+            path: one of the server's own: there are as many numbers of each kind as paths.
+            status: of the answer.
+            seconds: that it took.
+        """
+        found = self._of_answers.get((path, status))
+        if found is None:
+            found = self._requests.labels(path, str(status)), self._request_seconds.labels(path)
+            self._of_answers[path, status] = found
+        requests, request_seconds = found
+        requests.inc()
+        request_seconds.observe(seconds)
 
     def exposition(self, accept: str) -> Tuple[bytes, str]:
         """The page that Prometheus reads, and its content type.

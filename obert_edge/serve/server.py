@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Iterator, List, Mapping, Optional, Sequence, Type
 
 import uvicorn
+import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from obert_edge.errors import UsageError
@@ -68,7 +69,7 @@ def serve(bundles: Sequence[str], settings: Settings) -> int:
         log.warning("anybody who reaches this address may ask: set %s to ask for a key", KEYS)
     batcher.start()
     try:
-        return asyncio.run(_serve(application, shelf, settings, sockets))
+        return uvloop.run(_serve(application, shelf, settings, sockets))
     finally:
         application.close()
         batcher.close()

@@ -20,7 +20,7 @@ BATCH = 16
 class Model(Protocol):
     """Runs tokenized texts through a model; a session is one."""
 
-    def run_encodings(self, encodings: Sequence[Encoding]) -> Dict[str, np.ndarray]:
+    def run_encodings(self, encodings: Sequence[Encoding]) -> Mapping[str, np.ndarray]:
         """Results of the padded batch of ``encodings``, by name; see ``Session.run``."""
         ...
 
@@ -82,7 +82,9 @@ class Pipeline:
         first, second = self.KEYS
         text: Any
         pair: Any = None
-        if isinstance(item, Mapping):
+        if isinstance(item, str):
+            text = item
+        elif isinstance(item, Mapping):
             unknown = [key for key in item if key not in self.KEYS]
             if first not in item or unknown:
                 raise InputError(

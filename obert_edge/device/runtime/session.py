@@ -50,6 +50,7 @@ from obert_edge.device.runtime.float_mode import ieee_arithmetic
 from obert_edge.device.runtime.library import find_library
 from obert_edge.device.runtime.native import MOST_THREADS, Library, NativeModel, Packed, PackedBatch
 from obert_edge.device.runtime.preflight import check_outputs, require_memory
+from obert_edge.device.runtime.results import Results
 from obert_edge.device.runtime.turns import Turns
 from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer
 from obert_edge.errors import InputError, UsageError
@@ -318,7 +319,7 @@ class Session:
                 an empty batch, a row without a token, or column 0 masked where the model reads it.
         """
         inputs = self._packer.pack(input_ids, attention_mask, token_type_ids)
-        return self._named(inputs, self.run_packed(inputs))
+        return dict(self._results(inputs))
 
     def run_packed(self, batch: Union[PackedBatch, Packed]) -> List[np.ndarray]:
         """Run sequences that are packed one behind the other, without padding.
@@ -334,14 +335,14 @@ class Session:
         """
         return self._turns.take(self._model.run, batch)
 
-    def run_encodings(self, encodings: Sequence[Encoding]) -> Dict[str, np.ndarray]:
+    def run_encodings(self, encodings: Sequence[Encoding]) -> Results:
         """Pad tokenized texts to one length and run them.
 
         Args:
             encodings: of the tokenizer, at least one.
 
         Returns:
-            The same as :meth:`run`.
+            The same as :meth:`run`, each array made when it is asked for.
         """
         shape = (len(encodings), max(map(len, encodings)))
         ids = np.full(shape, self.manifest.model.pad_id, np.int32)
@@ -354,7 +355,7 @@ class Session:
             types[row, :length] = encoding.type_ids
         # RoBERTa's tokenizer and models without token types have no use for them.
         has_types = self.manifest.model.type_vocabulary > 1
-        return self.run(ids, mask, types if has_types else None)
+        return self._results(self._packer.pack(ids, mask, types if has_types else None))
 
     @ieee_arithmetic()
     def predict(self, inputs: Any, **options: Any) -> Any:
@@ -585,12 +586,18 @@ class Session:
     ) -> None:
         self.close()
 
-    def _named(self, inputs: Packed, results: Sequence[np.ndarray]) -> Dict[str, np.ndarray]:
-        named: Dict[str, np.ndarray] = {}
-        for facts, per_token, rows in zip(self.manifest.outputs, self._per_token, results):
+    def _results(self, inputs: Packed) -> Results:
+        """Run a packed batch."""
+        makers: Dict[str, Callable[[], np.ndarray]] = {}
+        for facts, per_token, rows in zip(self.manifest.outputs, self._per_token, self.run_packed(inputs)):
             if per_token:
-                rows = inputs.unpack(rows)
-                if facts.is_squeezed:
-                    rows = rows[..., 0]
-            named[facts.name] = rows
-        return named
+                makers[facts.name] = functools.partial(_spread, inputs, rows, facts.is_squeezed)
+            else:
+                makers[facts.name] = functools.partial(np.asarray, rows)
+        return Results(makers)
+
+
+def _spread(inputs: Packed, rows: np.ndarray, is_squeezed: bool) -> np.ndarray:
+    """Rows of tokens in their places of the padded batch, ``[B, S, channels]``; of one channel ``[B, S]``."""
+    placed = inputs.unpack(rows)
+    return placed[..., 0] if is_squeezed else placed

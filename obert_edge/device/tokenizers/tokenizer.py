@@ -214,6 +214,8 @@ class Tokenizer:
 
     def _shortened(self, pieces: Pieces, length: int) -> Pieces:
         """As many tokens, of the beginning or, where the tokenizer says so, of the end."""
+        if length == len(pieces):
+            return pieces
         return pieces.cut(len(pieces) - length, len(pieces)) if self._cuts_left else pieces.cut(0, length)
 
     def _tokenize(self, text: str) -> Pieces:
