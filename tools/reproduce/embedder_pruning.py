@@ -81,10 +81,12 @@ RECIPES = {
     "multilingual-e5-small": "embedder_e5.yaml",
     "all-mpnet-base-v2": "embedder_mpnet.yaml",
 }
+#: The recipe at 50 % where it is another one.
+HALF = {"multilingual-e5-small": "embedder_e5_half.yaml"}
 #: The prompt of the models that want one.
 PROMPTS = {"multilingual-e5-small": ("query",)}
 CELLS = [
-    Cell(model, recipe, sparsity, method)
+    Cell(model, HALF.get(model, recipe) if sparsity == 0.5 else recipe, sparsity, method)
     for model, recipe in RECIPES.items()
     for sparsity, methods in ((0.0, ("dense",)), (0.8, ("obert", "magnitude")), (0.5, ("obert", "magnitude")))
     for method in methods

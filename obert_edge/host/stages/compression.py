@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from obert_edge.errors import UsageError
 from obert_edge.files import check_apart, check_folder
 from obert_edge.host.data.base import ENCODER
 from obert_edge.host.hub.download import model_folder
 from obert_edge.host.stages.evaluation import evaluate
-from obert_edge.host.stages.folders import remove_work, write_json
+from obert_edge.host.stages.folders import remove_work, work_of, write_json
 from obert_edge.host.stages.lengths import fitted_to
 from obert_edge.host.stages.models import check_head, has_head, read_config
-from obert_edge.host.stages.recipe import Recipe
+from obert_edge.host.stages.recipe import STAGES, Recipe
 from obert_edge.host.stages.reports import Score, Summary
 from obert_edge.host.stages.runner import check_folder_is_model, check_stage, run_stage, with_length
-from obert_edge.host.stages.stage import RecipeContext
+from obert_edge.host.stages.stage import RecipeContext, Stage
 from obert_edge.progress import shown
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
         What ``<output>/summary.json`` holds: the recipe, and the scores of the stages' results.
 
     Raises:
-        UsageError: ``<output>`` holds the results of another recipe.
+        UsageError: ``<output>`` holds what another recipe has made, or begun.
         ObertEdgeError: a stage failed; the stages before it stay.
     """
     output, current = Path(recipe.output), model_folder(recipe.model)
@@ -98,34 +99,69 @@ def _check_stages(recipe: Recipe, model: Path, task: Task, context: RecipeContex
 
 
 def _claim(output: Path, recipe: Recipe) -> None:
-    """Tie an output folder to one recipe: stages of two recipes must not mix."""
+    """Tie an output folder to one recipe: stages of two recipes must not mix.
+
+    Stages that have left nothing yet may change: whoever sees the score of a pruned model may choose another
+    fine-tuning in 8 bit for it.
+    """
     record = output / RECIPE_RECORD
     ours = recipe.to_dict()
     if record.is_file():
-        theirs = _with_defaults(json.loads(record.read_text(encoding="utf-8")))
+        content = json.loads(record.read_text(encoding="utf-8"))
+        recorded = _read(content)
+        theirs = content if recorded is None else recorded.to_dict()
         changed = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
-        if changed:
-            raise UsageError(
-                f"{output} holds the stages of another recipe: {', '.join(changed)} differ",
-                hint="name another output in the recipe, or remove that folder",
-            )
-        return
+        if not changed:
+            return
+        hint = "name another output in the recipe, or remove that folder"
+        if recorded is not None and set(changed) <= {stage.name for stage in STAGES}:
+            left = _left(output, recorded, Recipe.from_dict(ours))
+            if not left:
+                write_json(record, ours)
+                return
+            hint = f"name another output in the recipe, or remove {', '.join(map(str, left))} to make it anew"
+        raise UsageError(
+            f"{output} holds the stages of another recipe: {', '.join(changed)} differ", hint=hint
+        )
     write_json(record, ours)
 
 
-def _with_defaults(content: Dict[str, Any]) -> Dict[str, Any]:
-    """A recorded recipe with the defaults of options that came later; as it is where it cannot be read."""
+def _left(output: Path, theirs: Recipe, ours: Recipe) -> List[Path]:
+    """What the first stage that differs between two recipes, and all after it, have left in a folder."""
+    before, now = theirs.stages(), ours.stages()
+    pairs = zip(before, now)
+    same = itertools.takewhile(lambda pair: _told(pair[0], theirs) == _told(pair[1], ours), pairs)
+    first = sum(1 for _ in same)
+    left = []
+    for number, (stage, _) in enumerate(before[first:], start=first + 1):
+        result = output / stage.output_name(number)
+        left += [path for path in (result, work_of(result), _score_of(result)) if path.exists()]
+    return left
+
+
+def _told(step: Tuple[Stage[Any], Any], recipe: Recipe) -> Tuple[str, Any]:
+    """A stage's name, and what it is told in a recipe."""
+    stage, settings = step
+    return stage.name, stage.in_recipe(settings, recipe.context())
+
+
+def _read(content: Dict[str, Any]) -> Optional[Recipe]:
+    """A recorded recipe, with the defaults of options that came later; ``None`` where it cannot be read."""
     try:
-        return Recipe.from_dict(content).to_dict()
+        return Recipe.from_dict(content)
     except UsageError:
-        return content
+        return None
+
+
+def _score_of(result: Path) -> Path:
+    return result.parent / f"{result.name}.score.json"
 
 
 def _scored(
     recipe: Recipe, task: Task, stage: str, result: Path, progress: bool, against: Optional[Path] = None
 ) -> Score:
     """Score a stage's result once; the score is kept beside it."""
-    path = result.parent / f"{result.name}.score.json"
+    path = _score_of(result)
     if not path.is_file():
         with shown(progress) as told:
             score = evaluate(

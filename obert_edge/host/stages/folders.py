@@ -42,6 +42,11 @@ def output_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
             yield Path(dropped)
 
 
+def work_of(output: Path) -> Path:
+    """Where a stage works until its output is in its place."""
+    return output.parent / f".{output.name}.work"
+
+
 @contextlib.contextmanager
 def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
     """The folder ``.<output>.work`` beside a stage's output: checkpoints and logs while it runs.
@@ -54,7 +59,7 @@ def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
         output: the stage's output.
         identity: plain values that together say what "the very same stage" means.
     """
-    work = output.parent / f".{output.name}.work"
+    work = work_of(output)
     identity = json.loads(json.dumps(identity))  # as it will be read: tuples are lists
     record = work / _IDENTITY
     if not is_main_process():
@@ -72,7 +77,7 @@ def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
 def remove_work(output: Path) -> None:
     """Remove the work folder of a stage whose output is in its place."""
     if is_main_process():
-        work = output.parent / f".{output.name}.work"
+        work = work_of(output)
         # The record first: where a kill leaves part of the folder, no later run goes on with it.
         (work / _IDENTITY).unlink(missing_ok=True)
         shutil.rmtree(work, ignore_errors=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 
 import pytest
 from transformers import Trainer
@@ -85,6 +86,52 @@ def test_an_output_belongs_to_one_recipe(recipe):
     compress(recipe, progress=False)
     with pytest.raises(UsageError, match="another recipe: finetune differ"):
         compress(dataclasses.replace(recipe, finetune=Training(max_steps=2)), progress=False)
+
+
+def test_a_stage_that_has_left_nothing_may_change(recipe, tmp_path):
+    recipe = dataclasses.replace(recipe, finetune=SHORT, build=None)
+    compress(dataclasses.replace(recipe, quantize=None), progress=False)
+    out = tmp_path / "out"
+    pruned = (out / "2-prune" / "model.safetensors").stat()
+    compress(recipe, progress=False)
+    assert (out / "2-prune" / "model.safetensors").stat() == pruned
+    assert json.loads((out / "recipe.json").read_text()) == recipe.to_dict()
+    other = dataclasses.replace(recipe, quantize=QuantizeSettings(training=dataclasses.replace(SHORT, seed=7)))
+    with pytest.raises(UsageError, match="another recipe: quantize differ") as found:
+        compress(other, progress=False)
+    left = [out / "3-quantize", out / "3-quantize.score.json"]
+    assert found.value.hint.endswith(f"or remove {left[0]}, {left[1]} to make it anew")
+    shutil.rmtree(left[0])
+    left[1].unlink()
+    summary = compress(other, progress=False)
+    assert [score.stage for score in summary.stages] == ["finetune", "prune", "quantize"]
+
+
+def test_a_stage_that_was_begun_may_not_change(recipe, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(recipe, finetune=SHORT, quantize=None, build=None)
+    training_step = Trainer.training_step
+
+    def killed(self, *args, **kwargs):
+        if "prune" in self.args.output_dir and self.state.global_step == 12:
+            raise KeyboardInterrupt
+        return training_step(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "training_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        compress(recipe, progress=False)
+    other = dataclasses.replace(recipe, prune=dataclasses.replace(recipe.prune, sparsity=0.6))
+    with pytest.raises(UsageError, match="another recipe: prune differ") as found:
+        compress(other, progress=False)
+    assert str(tmp_path / "out" / ".2-prune.work") in found.value.hint
+    assert (tmp_path / "out" / ".2-prune.work").is_dir()
+
+
+def test_what_a_later_stage_tells_an_earlier_one_counts_as_the_earlier_ones(recipe, tmp_path):
+    recipe = dataclasses.replace(recipe, finetune=SHORT, prune=None)
+    compress(dataclasses.replace(recipe, build=None), progress=False)  # trained with embeddings of 8 bit
+    with pytest.raises(UsageError, match="another recipe: build differ") as found:
+        compress(recipe, progress=False)
+    assert str(tmp_path / "out" / "2-quantize") in found.value.hint
 
 
 def test_an_output_of_before_an_option_was_added_is_gone_on_with(recipe, tmp_path):
