@@ -470,8 +470,9 @@ def bench(bundle: Path, as_json: bool, devices: Tuple[str, ...], **options: Any)
 def deploy(bundle: Path, device: str, trusted_keys: Tuple[str, ...], rollback: bool, as_json: bool) -> int:
     """Put BUNDLE in the place of an older one on a device, once it has proved itself there.
 
-    It is copied beside the older one and verified there, and the two are switched by renaming. The older one
-    stays as PATH.previous, and in its place where anything fails. With --rollback only BUNDLE's name counts.
+    It is copied beside the older one and verified there, and the two are switched by renaming; what `pack`
+    wrote is unpacked here first. The older one stays as PATH.previous, and in its place where anything fails.
+    With --rollback only BUNDLE's name counts.
     """
     from obert_edge.host import remote
 

@@ -18,6 +18,8 @@ from obert_edge.errors import BundleError, UsageError
 
 #: First line of the file: a bundle is also a program.
 PREFIX = b"#!/usr/bin/env python3\n"
+#: What a packed bundle starts with.
+_GZIP = b"\x1f\x8b"
 #: Data of members that are mapped starts at multiples of this many bytes.
 ALIGNMENT = 64
 MAX_MEMBERS = 256
@@ -116,6 +118,8 @@ def read_archive(data: memoryview, source: str) -> Tuple[Entry, ...]:
         _refuse(source, "is empty", "copy the bundle again")
     if bytes(data[: len(PREFIX)]) != PREFIX:
         found = bytes(data[:8])
+        if found.startswith(_GZIP):
+            _refuse(source, "is packed, as gzip packs", f"run `obert-edge unpack {source}`, or `gunzip -k`")
         _refuse(
             source,
             f"is not an obert-edge bundle (it starts with {found!r})",

@@ -6,6 +6,8 @@ are used in place. xz is 1 to 2 % smaller, and takes seven times as long and mor
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 import zlib
 from pathlib import Path
 from typing import BinaryIO, Iterator, Optional, Sequence, Union
@@ -105,6 +107,25 @@ def unpack_bundle(
                 ) from error
         Bundle.open(temporary, "full", trusted_keys).close()
     return output
+
+
+@contextlib.contextmanager
+def as_bundle(path: Union[str, Path], trusted_keys: Optional[Sequence[Key]] = None) -> Iterator[Path]:
+    """The bundle that a file is, or that a packed one holds: in a folder that goes when the context ends.
+
+    Args:
+        path: a bundle, or its packed form, whose name ends in ``.gz``.
+        trusted_keys: as for :func:`unpack_bundle`, for a packed one alone.
+
+    Raises:
+        ObertEdgeError: as :func:`unpack_bundle` does, for a packed one alone.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield unpack_bundle(path, Path(folder) / path.stem, trusted_keys)
 
 
 def _unpacked(source: BinaryIO, path: Path, most: int) -> Iterator[bytes]:

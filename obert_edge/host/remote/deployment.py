@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Union
 
 from obert_edge.bundle.container import Bundle
+from obert_edge.bundle.packed import SUFFIX as PACKED
+from obert_edge.bundle.packed import as_bundle
 from obert_edge.bundle.signature import Key
 from obert_edge.device.commands.verbs import Outcome
 from obert_edge.device.progress import Progress, silent
@@ -79,7 +81,7 @@ def deploy(
     for itself.
 
     Args:
-        bundle: the ``.oeb`` file here.
+        bundle: the ``.oeb`` file here, or its packed form, which is unpacked here first.
         device: its address, ``ssh://user@host[:path]``.
         trusted_keys: public keys, one of which must have signed it; ``None``: whether it is signed does not
             count.
@@ -96,17 +98,18 @@ def deploy(
         DeviceError: the device cannot be reached, has no room, or the connection broke.
     """
     address, tell = Address.parse(device), progress or silent
-    path = address.file(Path(bundle).name)
-    with Bundle.open(bundle, "full", trusted_keys) as opened:
-        digest = opened.file_sha256()
-    with Connection(address) as connection:
-        before = probe(connection, path).sha256
-        if before == digest:
-            tell(f"verifying on {address}", 1, _STEPS)
-            verified = _verify(connection, path)
-        else:
-            tell(f"copying to {address}", 0, _STEPS)
-            verified = _replace(connection, Path(bundle), path, digest, tell)
+    with as_bundle(bundle, trusted_keys) as file:
+        path = address.file(file.name)
+        with Bundle.open(file, "full", trusted_keys) as opened:
+            digest = opened.file_sha256()
+        with Connection(address) as connection:
+            before = probe(connection, path).sha256
+            if before == digest:
+                tell(f"verifying on {address}", 1, _STEPS)
+                verified = _verify(connection, path)
+            else:
+                tell(f"copying to {address}", 0, _STEPS)
+                verified = _replace(connection, file, path, digest, tell)
     tell("done", _STEPS, _STEPS)
     previous = path + PREVIOUS if before not in (None, digest) else None
     if before == digest:
@@ -121,7 +124,7 @@ def roll_back(name: str, device: str, *, progress: Optional[Progress] = None) ->
     """Switch a device back to the bundle that was there before; once more switches forward again.
 
     Args:
-        name: of the bundle, for an address that names a folder.
+        name: of the bundle or its packed form, for an address that names a folder.
         device: the address it was deployed to.
         progress: told about each step.
 
@@ -135,7 +138,7 @@ def roll_back(name: str, device: str, *, progress: Optional[Progress] = None) ->
         DeviceError: there is no older bundle, the device cannot be reached, or the connection broke.
     """
     address, tell = Address.parse(device), progress or silent
-    path = address.file(name)
+    path = address.file(name[: -len(PACKED)] if name.endswith(PACKED) else name)
     with Connection(address) as connection:
         tell(f"verifying on {address}", 1, _STEPS)
         found = probe(connection, path + PREVIOUS)

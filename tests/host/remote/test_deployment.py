@@ -11,6 +11,7 @@ import pytest
 
 from obert_edge.bundle.cases import write_cases
 from obert_edge.bundle.container import CASES, Bundle, sign_bundle, write_bundle
+from obert_edge.bundle.packed import pack_bundle
 from obert_edge.cli import run_command
 from obert_edge.errors import BundleError, DeviceError, UnsupportedDeviceError, UsageError, VerificationError
 from obert_edge.host.remote import deploy, roll_back
@@ -175,6 +176,20 @@ def test_nothing_to_switch_back_to(device, older):
     with pytest.raises(DeviceError, match=r"there is no models/model\.oeb\.previous on ssh://device"):
         roll_back("model.oeb", ADDRESS)
     assert files(device) == {"model.oeb": older}
+
+
+def test_a_packed_bundle_is_deployed_as_the_bundle(device, classifier, older, tmp_path):
+    packed = pack_bundle(classifier, tmp_path / "model.oeb.gz")
+    assert deploy(packed, ADDRESS).data["path"] == "models/model.oeb"
+    assert files(device) == {"model.oeb": classifier.read_bytes(), "model.oeb.previous": older}
+    assert roll_back(packed.name, ADDRESS).exit_code == 0
+    assert files(device) == {"model.oeb": older, "model.oeb.previous": classifier.read_bytes()}
+    with pytest.raises(VerificationError, match="not signed"):
+        deploy(packed, ADDRESS, trusted_keys=[make_keys(tmp_path / "new.key")[1]])
+    packed.write_bytes(packed.read_bytes()[:-100])
+    with pytest.raises(BundleError, match="ends within a bundle"):
+        deploy(packed, ADDRESS)
+    assert files(device) == {"model.oeb": older, "model.oeb.previous": classifier.read_bytes()}
 
 
 def test_what_is_no_bundle_or_no_address_is_refused_before_the_device_is_asked(classifier, tmp_path):

@@ -96,7 +96,8 @@ def test_a_stage_that_has_left_nothing_may_change(recipe, tmp_path):
     compress(recipe, progress=False)
     assert (out / "2-prune" / "model.safetensors").stat() == pruned
     assert json.loads((out / "recipe.json").read_text()) == recipe.to_dict()
-    other = dataclasses.replace(recipe, quantize=QuantizeSettings(training=dataclasses.replace(SHORT, seed=7)))
+    trained = dataclasses.replace(SHORT, seed=7)
+    other = dataclasses.replace(recipe, quantize=QuantizeSettings(training=trained))
     with pytest.raises(UsageError, match="another recipe: quantize differ") as found:
         compress(other, progress=False)
     left = [out / "3-quantize", out / "3-quantize.score.json"]
