@@ -239,6 +239,38 @@ def _umask() -> int:
     return mask
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other commands from working in a folder, for as long as the context lasts and this process lives.
+
+    Args:
+        folder: made where there is none.
+
+    Raises:
+        UsageError: another process works there.
+        ObertEdgeError: the folder cannot be made or written.
+    """
+    lock = folder / ".lock"
+    with _explain(lock):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    try:
+        import fcntl
+    except ImportError:  # a system without such locks
+        yield
+        return
+    with lock.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"another command works in {folder}", hint="wait until it has ended, or name another folder"
+            ) from error
+        except OSError:  # a file system without such locks
+            pass
+        yield
+
+
 def _lock(path: Path) -> Optional[int]:
     """Hold a lock on a temporary file or folder for as long as this process lives.
 

@@ -86,7 +86,7 @@ class Metrics:
         """Count a request.
 
         Args:
-            path: one of the server's own: there are as many numbers of each kind as paths.
+            path: one of the server's own, or one word for all others, so that numbers stay few.
             status: of the answer.
             seconds: that it took.
         """

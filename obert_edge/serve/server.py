@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import stat
@@ -30,6 +31,8 @@ KEYS, KEYS_FILE = "OBERT_EDGE_API_KEY", "OBERT_EDGE_API_KEY_FILE"
 _FEWEST_CHARACTERS = 8
 #: Bytes of a request's line and headers.
 _LONGEST_HEAD = 64 << 10
+#: Files that are open besides connections: bundles, sockets, pipes, and some to spare.
+_OTHER_FILES = 64
 #: The first file descriptor that a service manager passes (sd_listen_fds(3)).
 _FIRST_PASSED = 3
 
@@ -119,7 +122,7 @@ async def _serve(
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=settings.max_connections,
+        limit_concurrency=_most_connections(settings.max_connections),
         timeout_keep_alive=int(settings.keep_alive),
         timeout_graceful_shutdown=int(settings.shutdown_timeout),
         backlog=min(settings.max_connections, socket.SOMAXCONN),
@@ -155,6 +158,30 @@ async def _serve(
         log.error("%d accepted requests were cut off", cut_off)
     log.info("stopped")
     return 1 if cut_off else 0
+
+
+def _most_connections(wanted: int) -> int:
+    """As many connections as are wanted, or as many as this process may open files.
+
+    Where files run out first, connections would be closed without a word instead of answered with 503.
+    """
+    needed = wanted + _OTHER_FILES
+    may, at_most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if may != resource.RLIM_INFINITY and may < needed:
+        may = needed if at_most == resource.RLIM_INFINITY else min(needed, at_most)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (may, at_most))
+        may, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if may < needed:
+            most = max(may - _OTHER_FILES, 1)
+            log.warning(
+                "%d files may be open, so at most %d connections in place of %d: raise the limit (ulimit -n)",
+                may,
+                most,
+                wanted,
+            )
+            return most
+    return wanted
 
 
 class _Server(uvicorn.Server):

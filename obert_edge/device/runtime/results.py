@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Callable, Dict, Iterator, Mapping, Sequence
+from typing import Callable, Dict, Iterator, Mapping, Sequence, Tuple, Type, Union
 
 import numpy as np
 
 
 class Results(Mapping[str, np.ndarray]):
-    """Arrays by the names of outputs, each made when somebody asks for it first.
+    """Arrays by the names of outputs, each made when somebody first asks for it.
 
     An embedder's program gives a vector for every token beside the text's own, which alone is asked for: to
     spread the others over a padded array took 3 % of a run.
@@ -19,20 +19,27 @@ class Results(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, makers: Mapping[str, Callable[[], np.ndarray]]) -> None:
-        self._makers = makers
-        self._made: Dict[str, np.ndarray] = {}
+        self._found: Dict[str, Union[np.ndarray, Callable[[], np.ndarray]]] = dict(makers)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        made = self._made.get(name)
-        if made is None:
-            made = self._made[name] = self._makers[name]()
-        return made
+        found = self._found[name]
+        if not isinstance(found, np.ndarray):
+            # In the place of its maker, which may hold more memory than it.
+            found = self._found[name] = found()
+        return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
+        return iter(self._found)
 
     def __len__(self) -> int:
-        return len(self._makers)
+        return len(self._found)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self)})"
+
+    def __reduce__(self) -> Tuple[Type[Dict[str, np.ndarray]], Tuple[Dict[str, np.ndarray]]]:
+        # Another process gets the arrays.
+        return dict, (dict(self),)
 
     def of_rows(self, rows: Sequence[int]) -> Results:
         """The same of some sequences of the batch.

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from obert_edge.device.tokenizers import create_model, vocabulary_of
 from obert_edge.device.tokenizers.added_tokens import read_added_tokens
+from obert_edge.device.tokenizers.beginnings import MARGIN, beginnings, ends_words_at_spaces
 from obert_edge.device.tokenizers.byte_level import text_of_bytes
 from obert_edge.device.tokenizers.fields import number_field, object_of, optional_object, text_field
 from obert_edge.device.tokenizers.numbers import parse_json
@@ -84,6 +85,8 @@ class Tokenizer:
         #: Whether a text that is too long loses its beginning.
         self._cuts_left = (optional_object(parsed, "truncation") or {}).get("direction") == "Left"
         parts = _parts(parsed)
+        #: Whether the first tokens of a long text are those of its beginning.
+        self._has_beginnings = not self._cuts_left and ends_words_at_spaces(parts, added)
         #: Whether tokens spell bytes.
         self._spells_bytes = any(part_type({"part": part}, "part") == "ByteLevel" for part in parts)
         #: The character that stands for a space in the vocabulary, or nothing.
@@ -173,12 +176,15 @@ class Tokenizer:
         Raises:
             InputError: a text is not a string, or ``max_length`` leaves no room beside the special tokens.
         """
-        texts = [self._tokenize(text)] if pair is None else [self._tokenize(text), self._tokenize(pair)]
-        if max_length is not None:
-            room = self._room(max_length, pair is not None)
-            lengths = _longest_first([len(pieces) for pieces in texts], room)
-            texts = [self._shortened(pieces, length) for pieces, length in zip(texts, lengths)]
-        return self._assemble(texts)
+        given = [text] if pair is None else [text, pair]
+        if max_length is None:
+            return self._assemble(list(map(self._tokenize, given)))
+        room = self._room(max_length, pair is not None)
+        texts = [self._first_tokens(one, room) for one in given]
+        if pair is not None and min(map(len, texts)) > room:
+            texts = list(map(self._tokenize, given))  # the longer loses a token more than the shorter
+        lengths = _longest_first([len(pieces) for pieces in texts], room)
+        return self._assemble([self._shortened(pieces, length) for pieces, length in zip(texts, lengths)])
 
     def encode_windows(self, text: str, pair: Optional[str], max_length: int, stride: int) -> List[Encoding]:
         """Tokenize a long text as windows: over the second text of a pair, or over the only one.
@@ -218,18 +224,18 @@ class Tokenizer:
             return pieces
         return pieces.cut(len(pieces) - length, len(pieces)) if self._cuts_left else pieces.cut(0, length)
 
+    def _first_tokens(self, text: str, count: int) -> Pieces:
+        """All tokens of a text; or of one with many more than ``count`` that many of the first and more."""
+        if self._has_beginnings and isinstance(text, str):
+            for beginning in beginnings(text, count):
+                pieces = self._tokenize(beginning)
+                if len(pieces) >= count + MARGIN:
+                    _check_text(text)
+                    return pieces
+        return self._tokenize(text)
+
     def _tokenize(self, text: str) -> Pieces:
-        if not isinstance(text, str):
-            raise InputError(
-                f"a text is {type(text).__name__}; expected str", hint="pass text, or lists of texts"
-            )
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"a text holds half a character (a lone surrogate) at {error.start}",
-                hint="decode the text with the right encoding, or with errors='replace'",
-            ) from error
+        _check_text(text)
         return self._splitter.tokenize(text)
 
     def _room(self, max_length: int, pair: bool) -> int:
@@ -292,6 +298,20 @@ class _LibrarySplitter:
                 hint="rebuild the bundle from a model folder whose tokenizer cuts every text",
             ) from error
         return Pieces(list(encoding.ids), list(encoding.offsets), list(encoding.word_ids))
+
+
+def _check_text(text: Any) -> None:
+    if not isinstance(text, str):
+        raise InputError(
+            f"a text is {type(text).__name__}; expected str", hint="pass text, or lists of texts"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"a text holds half a character (a lone surrogate) at {error.start}",
+            hint="decode the text with the right encoding, or with errors='replace'",
+        ) from error
 
 
 def _library() -> Any:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from obert_edge.errors import UsageError
-from obert_edge.files import check_apart, check_folder
+from obert_edge.files import alone_in, check_apart, check_folder
 from obert_edge.host.data.base import ENCODER
 from obert_edge.host.hub.download import model_folder
 from obert_edge.host.stages.evaluation import evaluate
-from obert_edge.host.stages.folders import remove_work, work_of, write_json
+from obert_edge.host.stages.folders import is_main_process, remove_work, work_of, write_json
 from obert_edge.host.stages.lengths import fitted_to
 from obert_edge.host.stages.models import check_head, has_head, read_config
 from obert_edge.host.stages.recipe import STAGES, Recipe
@@ -34,7 +34,8 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
 
     Each result that has the task's head is scored. Each stage leaves ``<output>/<number>-<stage>``, which
     appears only when it is complete; a second run of the same recipe skips complete stages and goes on
-    inside the interrupted one from its last checkpoint, to the very weights it would have ended with.
+    inside the interrupted one from its last checkpoint, to the very weights it would have ended with. Stages
+    that were not begun may be other ones by then.
 
     Args:
         recipe: from :meth:`Recipe.load`.
@@ -44,7 +45,7 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
         What ``<output>/summary.json`` holds: the recipe, and the scores of the stages' results.
 
     Raises:
-        UsageError: ``<output>`` holds what another recipe has made, or begun.
+        UsageError: ``<output>`` holds what another recipe has made or begun, or another process works there.
         ObertEdgeError: a stage failed; the stages before it stay.
     """
     output, current = Path(recipe.output), model_folder(recipe.model)
@@ -57,7 +58,15 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
     start = str(current) if has_head(current, read_config(current), task) else None
     context = recipe.context(start=start)
     _check_stages(recipe, current, task, context)
-    _claim(output, recipe)
+    if not is_main_process():
+        return _run(recipe, current, task, context, progress)
+    with alone_in(output):
+        _claim(output, recipe)
+        return _run(recipe, current, task, context, progress)
+
+
+def _run(recipe: Recipe, current: Path, task: Task, context: RecipeContext, progress: bool) -> Summary:
+    output = Path(recipe.output)
     # Embeddings are scored beside those of the dense model, which everything after it learns from.
     teacher = current if task.head == ENCODER else None
     scores: List[Score] = []
@@ -132,11 +141,13 @@ def _left(output: Path, theirs: Recipe, ours: Recipe) -> List[Path]:
     pairs = zip(before, now)
     same = itertools.takewhile(lambda pair: _told(pair[0], theirs) == _told(pair[1], ours), pairs)
     first = sum(1 for _ in same)
-    left = []
-    for number, (stage, _) in enumerate(before[first:], start=first + 1):
-        result = output / stage.output_name(number)
-        left += [path for path in (result, work_of(result), _score_of(result)) if path.exists()]
-    return left
+    results = [
+        output / stage.output_name(number)
+        for stages in (before, now)
+        for number, (stage, _) in enumerate(stages[first:], start=first + 1)
+    ]
+    paths = (path for result in results for path in (result, work_of(result), _score_of(result)))
+    return [path for path in dict.fromkeys(paths) if path.exists()]
 
 
 def _told(step: Tuple[Stage[Any], Any], recipe: Recipe) -> Tuple[str, Any]:

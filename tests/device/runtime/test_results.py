@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,14 @@ def test_each_is_made_once_and_only_when_asked_for():
     assert made == ["second"]
     with pytest.raises(KeyError):
         results["third"]
+
+
+def test_another_process_gets_the_arrays(session):
+    found = session.run_encodings(encodings_of(session))
+    copied = pickle.loads(pickle.dumps(found))
+    assert type(copied) is dict and list(copied) == list(found)
+    assert all(copied[name].tobytes() == found[name].tobytes() for name in found)
+    assert repr(found) == f"Results({', '.join(found)})"
 
 
 def test_an_embedding_spreads_no_tokens_over_a_padded_array(session, monkeypatch):

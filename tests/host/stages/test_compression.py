@@ -127,6 +127,32 @@ def test_a_stage_that_was_begun_may_not_change(recipe, tmp_path, monkeypatch):
     assert (tmp_path / "out" / ".2-prune.work").is_dir()
 
 
+def test_two_runs_do_not_work_in_one_folder(recipe, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(recipe, finetune=SHORT, prune=None, quantize=None, build=None)
+    training_step, refused = Trainer.training_step, []
+
+    def another_starts(self, *args, **kwargs):
+        if not refused:
+            with pytest.raises(UsageError, match="another command works in") as found:
+                compress(dataclasses.replace(recipe, prune=PruneSettings()), progress=False)
+            refused.append(found.value)
+        return training_step(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "training_step", another_starts)
+    compress(recipe, progress=False)
+    assert len(refused) == 1
+    assert json.loads((tmp_path / "out" / "recipe.json").read_text()) == recipe.to_dict()
+
+
+def test_what_lies_in_the_place_of_a_new_stage_is_not_taken_for_its_result(recipe, tmp_path):
+    recipe = dataclasses.replace(recipe, finetune=SHORT, quantize=None, build=None)
+    compress(dataclasses.replace(recipe, prune=None), progress=False)
+    shutil.copytree(tmp_path / "out" / "1-finetune", tmp_path / "out" / "2-prune")
+    with pytest.raises(UsageError, match="prune differ") as found:
+        compress(recipe, progress=False)
+    assert found.value.hint.endswith(f"or remove {tmp_path / 'out' / '2-prune'} to make it anew")
+
+
 def test_what_a_later_stage_tells_an_earlier_one_counts_as_the_earlier_ones(recipe, tmp_path):
     recipe = dataclasses.replace(recipe, finetune=SHORT, prune=None)
     compress(dataclasses.replace(recipe, build=None), progress=False)  # trained with embeddings of 8 bit
