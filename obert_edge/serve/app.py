@@ -74,7 +74,7 @@ class Application:
         ]
         self._paths = {route.path for route in routes}
         self._app: ASGIApp = Starlette(
-            routes=routes, exception_handlers={HTTPException: _no_such, Exception: _failed}
+            routes=routes, exception_handlers={HTTPException: self._no_such, Exception: _failed}
         )
 
     def close(self) -> None:
@@ -148,6 +148,11 @@ class Application:
                 return _json(await compute(body, _waits_for_the_end(request)))
             except RefusedError as refusal:
                 return self._refuse(refusal)
+            except asyncio.CancelledError:
+                if not self.stopping:
+                    raise
+                stopped = RefusedError(503, "the server stopped before this was answered", code="stopping")
+                return self._refuse(stopped)
             except ClientDisconnect:
                 return self._refuse(RefusedError(499, "the client is gone", code="client_gone"))
             except Exception as error:
@@ -162,7 +167,7 @@ class Application:
         """The whole body of a request.
 
         Raises:
-            RefusedError: 413: it is too large; 415: it is not JSON; 408: the client takes too long.
+            RefusedError: 413: it is too large; 415: it is no JSON, or packed; 408: the client takes too long.
             ClientDisconnect: the client is gone.
         """
         content_type = _header(request.scope, b"content-type") or "application/json"
@@ -170,6 +175,13 @@ class Application:
             raise RefusedError(
                 415,
                 f"the content type is {content_type[:80]}; expected application/json",
+                code="unsupported_media_type",
+            )
+        encoding = _header(request.scope, b"content-encoding").strip().lower() or "identity"
+        if encoding != "identity":
+            raise RefusedError(
+                415,
+                f"the body is packed (Content-Encoding: {encoding[:80]}); send it as it is",
                 code="unsupported_media_type",
             )
         most = self._settings.max_body_bytes
@@ -211,6 +223,17 @@ class Application:
     def _refuse(self, refusal: RefusedError) -> Response:
         self._metrics.refused.labels(refusal.code).inc()
         return _json(refusal.body, refusal.status, refusal.headers)
+
+    async def _no_such(self, request: Request, error: Exception) -> Response:
+        """A path or a method that there is not."""
+        assert isinstance(error, HTTPException)
+        path, headers = request.url.path[:200], error.headers or {}
+        if error.status_code == 405:
+            text, code = f"{path} answers {headers.get('Allow')}, not {request.method}", "method_not_allowed"
+        else:
+            text, code = f"there is no {path}; there is {', '.join(sorted(self._paths))}", "no_such_path"
+        self._metrics.refused.labels(code).inc()
+        return _json(RefusedError(error.status_code, text, code=code).body, error.status_code, headers)
 
     async def _list(self, request: Request) -> Response:
         return _json({"object": "list", "data": [model.facts() for model in self._shelf]})
@@ -258,15 +281,6 @@ def _waits_for_the_end(request: Request) -> Disconnected:
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] = {}) -> Response:
     all_headers: Dict[str, str] = {**headers, "Content-Type": "application/json"}
     return Response(orjson.dumps(value), status, all_headers)
-
-
-async def _no_such(request: Request, error: Exception) -> Response:
-    """A path or a method that there is not."""
-    assert isinstance(error, HTTPException)
-    refusal = RefusedError(
-        error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}", code="no_such_path"
-    )
-    return _json(refusal.body, error.status_code, error.headers or {})
 
 
 async def _failed(request: Request, error: Exception) -> Response:

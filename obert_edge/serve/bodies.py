@@ -77,6 +77,11 @@ class RerankRequest(NamedTuple):
     raw_scores: bool
     truncate: Optional[bool]
 
+    @property
+    def field(self) -> str:
+        """The field that the documents came in."""
+        return "texts" if self.is_tei else "documents"
+
 
 class PredictRequest(NamedTuple):
     """Texts to answer the bundle's task for.

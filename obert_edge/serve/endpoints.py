@@ -84,8 +84,7 @@ class Endpoints:
             RefusedError: the request cannot be answered, and why.
         """
         request = bodies.rerank_request(body)
-        field = "texts" if request.is_tei else "documents"
-        self._check_count(field, len(request.documents))
+        self._check_count(request.field, len(request.documents))
         model = self._model(request.model, lambda one: one.ranks, "rerank", _RANKS)
         if model.kind == EMBEDDINGS:
             scores, tokens = await self._similarities(model, request, gone)
@@ -123,7 +122,7 @@ class Endpoints:
             answers = await self._other(model, request, gone)
         else:
             predictions, _ = await self._classify(
-                model, request.inputs, request.truncate, request.parameters, gone
+                model, request.inputs, request.truncate, request.parameters, gone, "inputs"
             )
             answers = [_labels(one, request.raw_scores) for one in predictions]
         return answers[0] if request.is_single else answers
@@ -175,12 +174,19 @@ class Endpoints:
         else:
             options.update(prompt_name=request.prompt_name, prompt=request.prompt)
         answerer = model.answerer(**model.options(options))
-        ids = [one for one in request.inputs if not isinstance(one, str)]
-        if ids and (request.prompt or request.prompt_name or request.role):
+        is_text = [isinstance(one, str) for one in request.inputs]
+        if not all(is_text) and (request.prompt or request.prompt_name or request.role):
             raise bad(field, "lists of token ids", "texts, where a prompt is asked for")
         encodings = await self._tokenized(model, answerer, request.inputs, request.truncate, field)
-        answers = await self._run(model, [(answerer, encodings)], gone)
-        return model, answers[0], sum(map(len, encodings))
+        lots = [(answerer, [one for one, text in zip(encodings, is_text) if text])]
+        if not all(is_text):
+            # No prompt is put before ids, so that pooling must not leave one out.
+            answerer = model.answerer(**{**options, "prompt_name": None, "prompt": ""})
+            lots.append((answerer, [one for one, text in zip(encodings, is_text) if not text]))
+        answers = await self._run(model, lots, gone)
+        of_texts, of_ids = iter(answers[0]), iter(answers[-1])
+        vectors = [next(of_texts if text else of_ids) for text in is_text]
+        return model, vectors, sum(map(len, encodings))
 
     async def _similarities(
         self, model: Model, request: bodies.RerankRequest, gone: Disconnected
@@ -189,7 +195,7 @@ class Endpoints:
         lots = []
         for role, texts in (("query", [request.query]), ("document", request.documents)):
             answerer = model.answerer(**_role_options(model, role))
-            field = "query" if role == "query" else "documents"
+            field = "query" if role == "query" else request.field
             lots.append((answerer, await self._tokenized(model, answerer, texts, request.truncate, field)))
         answers = await self._run(model, lots, gone)
         name = model.manifest.task.similarity
@@ -201,7 +207,7 @@ class Endpoints:
     ) -> Tuple[List[float], int]:
         """What a reranker gives for the query and each document, and how many tokens they took."""
         pairs = [(request.query, document) for document in request.documents]
-        predictions, tokens = await self._classify(model, pairs, request.truncate, {}, gone)
+        predictions, tokens = await self._classify(model, pairs, request.truncate, {}, gone, request.field)
         scores = [_named(one, request.raw_scores) for one in predictions]
         return [next(iter(one.values())) for one in scores], tokens
 
@@ -212,9 +218,10 @@ class Endpoints:
         truncate: Optional[bool],
         parameters: Mapping[str, Any],
         gone: Disconnected,
+        field: str,
     ) -> Tuple[List[Prediction], int]:
         answerer = model.answerer(**model.options(parameters))
-        encodings = await self._tokenized(model, answerer, inputs, truncate, "inputs")
+        encodings = await self._tokenized(model, answerer, inputs, truncate, field)
         answers = await self._run(model, [(answerer, encodings)], gone)
         return answers[0], sum(map(len, encodings))
 
@@ -226,10 +233,14 @@ class Endpoints:
         items = [pipeline.read(one) for one in request.inputs]
 
         def count() -> int:
-            return sum(len(model.tokenizer.encode(text, pair)) for text, pair in items)
+            tokens = 0
+            for text, pair in items:
+                most = self._settings.max_request_tokens + 1
+                tokens += len(model.tokenizer.encode(text, pair, max_length=max(most, _FEWEST_TOKENS)))
+                self._check_tokens(tokens)
+            return tokens
 
         tokens = await self._beside(count, _characters(items), _FEW_CHARACTERS)
-        self._check_tokens(tokens)
         predictions = await self._batcher.run(
             model, whole=functools.partial(pipeline.predict, items), tokens=tokens, disconnected=gone
         )
@@ -251,16 +262,19 @@ class Endpoints:
         cut = self._settings.truncate if truncate is None else truncate
 
         def encode() -> List[Encoding]:
-            return [
-                _of_ids(model, one, f"{field}[{place}]")
-                if isinstance(one, list)
-                else _of_text(model, answerer, one, cut, f"{field}[{place}]")
-                for place, one in enumerate(inputs)
-            ]
+            found = []
+            tokens = 0
+            for place, one in enumerate(inputs):
+                where = f"{field}[{place}]"
+                if isinstance(one, list):
+                    found.append(_of_ids(model, one, where))
+                else:
+                    found.append(_of_text(model, answerer, one, cut, where))
+                tokens += len(found[-1])
+                self._check_tokens(tokens)
+            return found
 
-        encodings = await self._beside(encode, _characters(inputs), _FEW_CHARACTERS)
-        self._check_tokens(sum(map(len, encodings)))
-        return encodings
+        return await self._beside(encode, _characters(inputs), _FEW_CHARACTERS)
 
     async def _run(
         self, model: Model, lots: Sequence[Tuple[Answerer, List[Encoding]]], gone: Disconnected
@@ -292,10 +306,12 @@ class Endpoints:
         most = self._settings.max_request_tokens
         if tokens > most:
             raise RefusedError(
-                413, f"the request has {tokens} tokens; it may have {most}", code="too_many_tokens"
+                413, f"the request has more tokens than the {most} that it may have", code="too_many_tokens"
             )
 
 
+#: What leaves room beside the special tokens of a pair.
+_FEWEST_TOKENS = 16
 _EMBEDS = "one of an encoder"
 _RANKS = "an encoder, or a classifier with one output"
 _PREDICTS = "one of a classifier, tagger, question answerer or masked language model"
@@ -310,11 +326,13 @@ def _role_options(model: Model, role: str) -> Dict[str, Any]:
 def _of_text(model: Model, answerer: Answerer, given: Any, cut: bool, where: str) -> Encoding:
     text, pair = answerer.pipeline.read(given)
     limit = model.max_length
-    encoding = model.tokenizer.encode(answerer.prompt + text, pair, max_length=limit if cut else None)
+    # One more than fit: what is too long need not be cut into tokens to its end.
+    most = limit if cut else limit + 1
+    encoding = model.tokenizer.encode(answerer.prompt + text, pair, max_length=most)
     if len(encoding) > limit:
         raise RefusedError(
             413,
-            f"{where} has {len(encoding)} tokens; {model.name!r} takes {limit}; shorten it, or send "
+            f"{where} has more tokens than the {limit} that {model.name!r} takes; shorten it, or send "
             '"truncate": true',
             code="text_too_long",
             param=where,

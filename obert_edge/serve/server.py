@@ -13,6 +13,7 @@ import stat
 from pathlib import Path
 from typing import Any, Iterator, List, Mapping, Optional, Sequence, Type
 
+import orjson
 import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,6 +22,7 @@ from obert_edge.errors import UsageError
 from obert_edge.serve.app import Application
 from obert_edge.serve.batcher import Batcher
 from obert_edge.serve.models import Shelf
+from obert_edge.serve.refusal import RefusedError
 from obert_edge.serve.settings import Settings
 
 log = logging.getLogger("obert_edge.serve")
@@ -206,9 +208,10 @@ class _Protocol(HttpToolsProtocol):
     head_timeout = 30.0
     _timer: Optional[asyncio.TimerHandle] = None
     _head = 0
+    _refused = False
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(_Transport(transport))
         self._await_head()
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
@@ -216,36 +219,85 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        before = self._head
         super().data_received(data)
-        if self._timer is not None:
-            self._head += len(data)
-            if self._head > _LONGEST_HEAD:
-                self._refuse(b"431 Request Header Fields Too Large")
+        if self._timer is not None and self._head == before:
+            self._add_to_head(len(data))  # a line that has not ended yet
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         if self._timer is None:
             self._await_head()
 
+    def on_url(self, url: bytes) -> None:
+        self._add_to_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._add_to_head(len(name) + len(value))
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._end_head()
-        super().on_headers_complete()
+        if not self._refused:
+            self._end_head()
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._refused:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(b"400 Bad Request", RefusedError(400, msg, code="invalid_http"))
+
+    def _add_to_head(self, length: int) -> None:
+        self._head += length
+        if self._head > _LONGEST_HEAD and not self._refused:
+            text = f"the line and the headers of a request may have {_LONGEST_HEAD} bytes"
+            self._refuse(
+                b"431 Request Header Fields Too Large", RefusedError(431, text, code="headers_too_large")
+            )
 
     def _await_head(self) -> None:
         self._head = 0
-        self._timer = self.loop.call_later(self.head_timeout, self._refuse, b"408 Request Timeout")
+        text = f"the head of a request did not come within {self.head_timeout:g} s"
+        refusal = RefusedError(408, text, code="timeout")
+        self._timer = self.loop.call_later(self.head_timeout, self._refuse, b"408 Request Timeout", refusal)
 
     def _end_head(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _refuse(self, status: bytes) -> None:
+    def _refuse(self, status: bytes, refusal: RefusedError) -> None:
         self._end_head()
-        if not self.transport.is_closing():
-            head = b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-            self.transport.write(head)
-            self.transport.close()
+        self._refused = True
+        body = orjson.dumps(refusal.body)
+        head = b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-type: application/json\r\n" % status
+        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        self.transport.close()
+
+
+class _Transport:
+    """A transport that takes what is written to a closed connection without a word.
+
+    asyncio's do so; uvloop's raise, where a client has gone since the protocol last looked.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
 
 def _protocol(head_timeout: float) -> Type[asyncio.Protocol]:

@@ -95,7 +95,7 @@ class Settings:
         "--max-request-tokens", "Tokens of a request, at most.", type=int, default=131072, minimum=1
     )
     max_body_bytes: int = _declared(
-        "--max-body-bytes", "Bytes of a request, at most.", type=int, default=8 << 20, minimum=1024
+        "--max-body-bytes", "Bytes of a request, at most.", type=int, default=2 << 20, minimum=1024
     )
     max_connections: int = _declared(
         "--max-connections", "Connections, at most; others get 503.", type=int, default=1024, minimum=1

@@ -340,6 +340,17 @@ def test_encode_takes_the_library_s_arguments(searcher: Any, options: Dict[str, 
     check_alike(session.encode(TEXTS, **options), model.encode(TEXTS, **options))
 
 
+@pytest.mark.parametrize("prompts", [None, {"passage": "the "}])
+@pytest.mark.parametrize("name", ["query", "document"])
+def test_query_and_document_are_empty_prompts_where_a_model_has_none(
+    embedder: Callable[..., Path], open_bundle: Callable[..., Session], prompts: Any, name: str
+) -> None:
+    folder = embedder(Pooling(HIDDEN, "mean"), prompts=prompts)
+    check_alike(theirs(folder, prompt_name=name), theirs(folder))
+    session = open_bundle(folder)
+    assert session.encode(TEXTS, prompt_name=name).tobytes() == session.encode(TEXTS).tobytes()
+
+
 def test_encode_knows_queries_and_documents(searcher: Any) -> None:
     session, model = searcher
     check_alike(session.encode_query(TEXTS), model.encode_query(TEXTS))

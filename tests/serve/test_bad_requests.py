@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 
 import openai
 import pytest
+
+from obert_edge.serve.server import _Transport
 
 EMBED, RERANK, PREDICT = "/v1/embeddings", "/rerank", "/predict"
 NAN = b'{"model": "embed", "input": "a", "dimensions": NaN}'
@@ -42,7 +46,7 @@ NAN = b'{"model": "embed", "input": "a", "dimensions": NaN}'
         (EMBED, {"input": "a", "prompt": "a", "prompt_name": "query"}, 400, "invalid_value", "give one"),
         (EMBED, {"input": "a", "truncate": "yes"}, 400, "invalid_value", "true or false"),
         (EMBED, {"input": ["a"] * 65}, 413, "too_many_inputs", "65 texts"),
-        (EMBED, {"input": ["the film is good " * 30] * 60}, 413, "too_many_tokens", "it may have 2000"),
+        (EMBED, {"input": ["the film is good " * 30] * 60}, 413, "too_many_tokens", "than the 2000 that"),
         (EMBED, {"input": "a" * 100001}, 413, "body_too_large", "it may have 100000"),
         (EMBED, {"input": "a", "model": "gpt-4"}, 404, "model_not_found", "'embed', 'sort', 'rank', 'ask'"),
         (EMBED, {"input": "a", "model": "sort"}, 400, "unsupported_endpoint", "/predict"),
@@ -94,8 +98,33 @@ def test_a_body_without_a_length_is_measured_while_it_comes(http):
 
 def test_other_types_paths_and_methods(http):
     assert http.post(EMBED, data={"input": "a"}).status_code == 415
-    assert http.post("/v1/chat/completions", json={}).status_code == 404
-    assert http.get(EMBED).status_code == 405
+    packed = http.post(EMBED, json={"input": "a"}, headers={"Content-Encoding": "gzip"})
+    assert packed.status_code == 415 and "gzip" in packed.json()["error"]["message"]
+    before = [refused(http, code) for code in ("no_such_path", "method_not_allowed")]
+    elsewhere = http.post("/v1/chat/completions", json={})
+    assert (elsewhere.status_code, elsewhere.json()["error"]["code"]) == (404, "no_such_path")
+    assert EMBED in elsewhere.json()["error"]["message"]
+    other = http.get(EMBED)
+    assert (other.status_code, other.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert other.json()["error"]["message"] == f"{EMBED} answers POST, not GET"
+    assert [refused(http, code) for code in ("no_such_path", "method_not_allowed")] == [
+        count + 1 for count in before
+    ]
+
+
+def refused(http, code):
+    found = re.search(rf'obert_edge_refused_total{{code="{code}"}} ([\d.]+)', http.get("/metrics").text)
+    return float(found[1]) if found else 0.0
+
+
+@pytest.mark.parametrize("truncate", [True, False])
+def test_a_text_of_100_kb_is_cut_or_refused_without_looking_at_all_of_it(http, truncate):
+    answer = http.post(EMBED, json={"model": "embed", "input": "a " * 49000, "truncate": truncate})
+    if truncate:
+        assert answer.status_code == 200 and answer.json()["usage"]["prompt_tokens"] == 96
+    else:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "text_too_long")
+        assert "more tokens than the 96" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -104,6 +133,7 @@ def test_other_types_paths_and_methods(http):
         (b"POST /v1/embeddings HTTP/1.1\r\nContent-Length: 9\r\n\r\n{", b"408"),
         (b"POST /v1/embeddings HTTP/1.1\r\nHost:", b"408"),
         (b"GET /health HTTP/1.1\r\nX: " + b"x" * 200000, b"431"),
+        (b"GET /health HTTP/1.1\r\nX: " + b"x" * 70000 + b"\r\n\r\n", b"431"),
         (b"\x16\x03\x01 no HTTP\r\n\r\n", b"400"),
     ],
 )
@@ -117,6 +147,19 @@ def test_clients_that_stall_or_talk_without_end_are_let_go(server, sent, status)
             assert status == b"431"
             return
     assert received.startswith(b"HTTP/1.1 " + status)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"content-type: application/json" in head and json.loads(body)["error"]["message"]
+
+
+def test_what_is_written_to_a_connection_that_closed_is_dropped():
+    class Closing:
+        def is_closing(self):
+            return True
+
+        def write(self, data):
+            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>")
+
+    _Transport(Closing()).write(b"an answer that nobody reads")
 
 
 @pytest.fixture

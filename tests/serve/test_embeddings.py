@@ -72,6 +72,20 @@ def test_fewer_dimensions_keep_the_length_of_the_whole(client, session):
     assert np.allclose(np.linalg.norm(found, axis=1), 1)
 
 
+def test_no_prompt_is_left_out_of_token_ids(serving, embedder, session):
+    ids = session.tokenizer.encode("the film is good").ids
+    with serving(embedder, "--prompt-name", "query").http() as http:
+        inputs = [ids, "the film is good"]
+        found = [
+            np.array(
+                http.post("/v1/embeddings", json={"input": one}).json()["data"][0]["embedding"], np.float32
+            )
+            for one in inputs
+        ]
+    assert found[0].tobytes() == session.encode("the film is good", prompt="").tobytes()
+    assert found[1].tobytes() == session.encode("the film is good", prompt_name="query").tobytes()
+
+
 @pytest.mark.parametrize(
     ("fields", "options"),
     [
@@ -92,7 +106,7 @@ def test_long_texts_are_cut_as_encode_cuts_them_unless_the_request_says_no(clien
     long = "the film is good " * 60
     found = vectors(client.embeddings.create(model="embed", input=long))
     assert found[0].tobytes() == session.encode(long).tobytes()
-    with pytest.raises(openai.APIStatusError, match="takes 96") as refused:
+    with pytest.raises(openai.APIStatusError, match="than the 96") as refused:
         client.embeddings.create(model="embed", input=long, extra_body={"truncate": False})
     assert refused.value.status_code == 413
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -88,6 +90,32 @@ def test_sigterm_ends_with_0_when_all_that_was_accepted_is_answered(serving, pla
     assert len(load.broken) == CLIENTS
     assert any("finishing what was accepted" in line for line in server.lines)
     assert not any("cut off" in line for line in server.lines)
+
+
+def test_what_is_not_answered_in_time_is_told_so(serving, place):
+    server = serving(place, "--threads", 1, "--shutdown-timeout", 0)
+    body = {"model": "model", "input": ["the film is good " * 20] * 2000}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, server.http() as http:
+        asked = pool.submit(http.post, "/v1/embeddings", json=body)
+        with server.http() as other:
+            while "obert_edge_queue_requests 1.0" not in other.get("/metrics").text:
+                pass
+        assert server.stop(signal.SIGTERM) == 1
+        answer = asked.result()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
+    assert any("1 accepted requests were cut off" in line for line in server.lines)
+    assert not any("Traceback" in line for line in server.lines)
+
+
+def test_connections_never_outnumber_the_files_that_may_be_open(serving, place):
+    few = (96, 96)
+    server = serving(place, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, few))
+    assert any("at most 32 connections in place of 1024" in line for line in server.lines)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.http()) for _ in range(40)]
+        statuses = {client.get("/health").status_code for client in clients}
+        assert statuses == {200, 503}
+    assert server.stop() == 0
 
 
 def test_a_request_whose_body_is_still_coming_is_answered_after_sigterm(serving, place):

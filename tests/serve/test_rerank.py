@@ -63,3 +63,11 @@ def test_a_classifier_with_several_classes_does_not_rank(http):
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == "unsupported_endpoint"
     assert "/predict" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("model", ["embed", "rank"])
+@pytest.mark.parametrize("field", ["texts", "documents"])
+def test_the_document_that_is_too_long_is_named_as_the_request_does(http, model, field):
+    body = {"model": model, "query": "a", field: ["a", "the film is good " * 100], "truncate": False}
+    error = http.post("/rerank", json=body).json()["error"]
+    assert (error["code"], error["param"]) == ("text_too_long", f"{field}[1]")

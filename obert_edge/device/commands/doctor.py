@@ -255,7 +255,8 @@ def _implementations(library: Library, where: str) -> Finding:
 def _check_bundle(path: Path) -> Iterator[Finding]:
     try:
         with Bundle.open(path, "full") as bundle:
-            yield Finding("ok", "bundle", f"{path}: {len(bundle.names)} members, all hashes right")
+            count = len(bundle.manifest.members)
+            yield Finding("ok", "bundle", f"{path}: {count} members have the hashes the manifest gives")
             yield _check_memory(bundle)
             yield from _check_board(bundle)
             installed = installed_library()

@@ -13,6 +13,8 @@ from obert_edge.device.pipelines.modules import Modules
 from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer
 from obert_edge.errors import InputError, UsageError
 
+#: Prompts that every model has, whatever its files say.
+EMPTY_PROMPTS = ("query", "document")
 #: Texts run through the engine at once. It skips padding, so a larger batch only takes more memory.
 BATCH = 16
 
@@ -122,7 +124,8 @@ def find_prompt(task: TaskFacts, prompt_name: Optional[str], prompt: Optional[st
 
     Args:
         task: from the manifest.
-        prompt_name: one of its prompts.
+        prompt_name: one of its prompts; ``query`` and ``document`` are empty where the model has none so
+            called, as they are in sentence-transformers.
         prompt: the text itself, which counts more than a name.
 
     Raises:
@@ -132,11 +135,12 @@ def find_prompt(task: TaskFacts, prompt_name: Optional[str], prompt: Optional[st
         if not isinstance(prompt, str):
             raise UsageError(f"prompt is {type(prompt).__name__}; expected str", hint="pass a text")
         return prompt
-    if prompt_name is not None and prompt_name not in task.prompts:
+    if prompt_name is not None and prompt_name not in {*task.prompts, *EMPTY_PROMPTS}:
         known = ", ".join(map(repr, task.prompts)) or "none"
+        hint = "name one of its prompts, or pass" if task.prompts else "leave the name out, or pass"
         raise UsageError(
             f"this bundle has no prompt {prompt_name!r}; it has {known}",
-            hint="name one of its prompts, or pass the text itself as the prompt",
+            hint=f"{hint} the text itself as the prompt",
         )
     name = task.default_prompt_name if prompt_name is None else prompt_name
     return task.prompts.get(name, "")

@@ -26,7 +26,7 @@ _ERRORS: Dict[int, Tuple[Type[ObertEdgeError], str]] = {
     _OUT_OF_MEMORY: (UnsupportedDeviceError, "use a smaller batch, shorter sequences or fewer threads"),
     _UNSUPPORTED: (
         UnsupportedDeviceError,
-        "unset OBERT_EDGE_IMPLEMENTATION, or name one that `obert-edge doctor` lists",
+        "name an implementation that `obert-edge doctor` lists, or none (is OBERT_EDGE_IMPLEMENTATION set?)",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Of a text that is far too long only a beginning is cut into tokens, and the tokens are those of the whole."""
+"""Of a text that is far too long only a beginning is cut into tokens, to the same tokens."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def test_few_characters_of_a_long_text_are_looked_at(family):
         assert splitter.characters < 6000
 
 
-@pytest.mark.parametrize("texts", [("a fox", "the quick fox " * 5000), ("the quick fox " * 5000, "a fox " * 4000)])
+@pytest.mark.parametrize(
+    "texts", [("a fox", "the quick fox " * 5000), ("the quick fox " * 5000, "a fox " * 4000)]
+)
 @pytest.mark.parametrize("max_length", [*LENGTHS, 129])
 def test_pairs_lose_the_end_of_the_longer_text(texts, max_length):
     tokenizer = Tokenizer(description_of("bert-uncased"))
