@@ -11,7 +11,7 @@ import signal
 import socket
 import stat
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, Optional, Sequence, Type
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Type, cast
 
 import orjson
 import uvicorn
@@ -211,7 +211,7 @@ class _Protocol(HttpToolsProtocol):
     _refused = False
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(_Transport(transport))
+        super().connection_made(cast(asyncio.Transport, _Transport(transport)))
         self._await_head()
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
