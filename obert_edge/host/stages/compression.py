@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from obert_edge.errors import UsageError
+from obert_edge.errors import UnsupportedDeviceError, UsageError
 from obert_edge.files import alone_in, check_apart, check_folder
 from obert_edge.host.data.base import ENCODER
 from obert_edge.host.hub.download import model_folder
@@ -25,6 +26,8 @@ from obert_edge.progress import shown
 if TYPE_CHECKING:
     from obert_edge.host.data import Task
 
+_log = logging.getLogger(__name__)
+
 RECIPE_RECORD = "recipe.json"
 SUMMARY = "summary.json"
 
@@ -32,7 +35,7 @@ SUMMARY = "summary.json"
 def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
     """Run every stage of a recipe: trim, fine-tune, drop layers, transfer, prune, quantize, build.
 
-    Each result that has the task's head is scored. Each stage leaves ``<output>/<number>-<stage>``, which
+    Each result that has the task's head is scored, but for a bundle that is for another CPU. Each stage leaves ``<output>/<number>-<stage>``, which
     appears only when it is complete; a second run of the same recipe skips complete stages and goes on
     inside the interrupted one from its last checkpoint, to the very weights it would have ended with. Stages
     that were not begun may be other ones by then.
@@ -78,7 +81,7 @@ def _run(recipe: Recipe, current: Path, task: Task, context: RecipeContext, prog
             told = stage.in_recipe(settings, context)
             run_stage(stage, current, task, result, told, progress=progress)
         if stage.writes_file:
-            if task.labeled and has_head(current, read_config(current), task):
+            if task.labeled and has_head(current, read_config(current), task) and _runs_here(result):
                 scores.append(_scored(recipe, task, stage.name, result, progress, teacher or current))
             continue
         current, context = result, stage.tell_others(context, result)
@@ -162,6 +165,27 @@ def _read(content: Dict[str, Any]) -> Optional[Recipe]:
         return Recipe.from_dict(content)
     except UsageError:
         return None
+
+
+def _runs_here(bundle: Path) -> bool:
+    """Whether a bundle is for the CPU of this machine; where it is not, that is said, and how to score it."""
+    from obert_edge.bundle.container import ENGINE, Bundle
+    from obert_edge.device.runtime import machine
+    from obert_edge.device.runtime.library import check_library_architecture
+
+    with Bundle.open(bundle, "header") as opened:
+        try:
+            if ENGINE in opened:
+                check_library_architecture(opened, machine.architecture(), "this machine")
+        except UnsupportedDeviceError as error:
+            if is_main_process():
+                _log.warning(
+                    "the bundle is not scored: %s; score it on the device, with `obert-edge evaluate` or "
+                    "`obert-edge verify` there",
+                    error.message,
+                )
+            return False
+    return True
 
 
 def _score_of(result: Path) -> Path:

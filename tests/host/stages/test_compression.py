@@ -8,6 +8,7 @@ import shutil
 import pytest
 from transformers import Trainer
 
+from obert_edge.device.runtime import machine
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.stages import compress
 from obert_edge.host.stages.recipe import (
@@ -202,3 +203,17 @@ def test_classes_that_a_score_would_refuse_are_refused_before_the_first_stage(re
 def test_a_recipe_says_what_its_data_are(recipe, capsys):
     compress(dataclasses.replace(recipe, prune=None, quantize=None, build=None, finetune=SHORT))
     assert "text: 2 classes (bad, good)\n" in capsys.readouterr().err
+
+
+def test_a_bundle_for_another_cpu_is_not_scored_and_the_run_ends_well(recipe, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(machine, "architecture", lambda: "x86_64")
+    built = dataclasses.replace(recipe, finetune=SHORT, prune=None, quantize=None)
+    summary = compress(dataclasses.replace(built, build=BuildSettings("arm64")), progress=False)
+    bundle = tmp_path / "out" / "model.oeb"
+    assert bundle.is_file()
+    assert [score.stage for score in summary.stages] == ["finetune"]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary.to_dict()
+    said = [message for message in caplog.messages if "not scored" in message]
+    assert len(said) == 1
+    assert f"{bundle} was built for aarch64 (target arm64); this machine is x86_64" in said[0]
+    assert "score it on the device, with `obert-edge evaluate`" in said[0]
