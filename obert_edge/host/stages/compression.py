@@ -35,10 +35,10 @@ SUMMARY = "summary.json"
 def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
     """Run every stage of a recipe: trim, fine-tune, drop layers, transfer, prune, quantize, build.
 
-    Each result that has the task's head is scored, but for a bundle that is for another CPU. Each stage leaves ``<output>/<number>-<stage>``, which
-    appears only when it is complete; a second run of the same recipe skips complete stages and goes on
-    inside the interrupted one from its last checkpoint, to the very weights it would have ended with. Stages
-    that were not begun may be other ones by then.
+    Each result that has the task's head is scored, but for a bundle that is for another CPU. Each stage
+    leaves ``<output>/<number>-<stage>``, which appears only when it is complete; a second run of the same
+    recipe skips complete stages and goes on inside the interrupted one from its last checkpoint, to the very
+    weights it would have ended with. Stages that were not begun may be other ones by then.
 
     Args:
         recipe: from :meth:`Recipe.load`.
