@@ -15,7 +15,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, TextIO
 
-#: Called as ``progress(what, done, total)``.
+#: Called as ``progress(what, done, total)``; a total of 0: nobody knows how much there is, and where nothing
+#: is counted as done either, no count is shown.
 Progress = Callable[[str, int, int], None]
 
 #: Seconds between two lines of a log.
@@ -205,7 +206,9 @@ class Lines:
     def _line(self, now: float) -> str:
         parts: List[str] = []
         for what, row in self._rows.items():
-            part = f"{what}: {row.done} of {row.total}" if row.total else f"{what}: {row.done}"
+            part = f"{what}: {row.done} of {row.total}" if row.total else what
+            if row.done and not row.total:
+                part += f": {row.done}"
             if row.note:
                 part += f", {row.note}"
             if not parts:  # the whole work comes first
@@ -266,7 +269,10 @@ class Bar:
     def show(self, what: str, done: int, total: int) -> None:
         """Move the bar."""
         if self._lines is None:
-            self._progress.update(self._row, description=what, completed=done, total=total)
+            if not total and self._progress.tasks[0].total is not None:  # a total cannot be taken back
+                self._progress.remove_task(self._row)
+                self._row = self._progress.add_task(what, total=None)
+            self._progress.update(self._row, description=what, completed=done, total=total or None)
             return
         if what != self._what:
             self._lines.drop()

@@ -150,6 +150,35 @@ def test_a_log_that_cannot_be_written_stops_no_work(clock) -> None:
     lines.show("scoring", 1, 4)
 
 
+def test_work_that_nobody_counts_is_shown_with_its_time_alone(clock, log) -> None:
+    lines = Lines(log, clock)
+    lines.show("finding activation ranges", 0, 0)
+    clock.now += 40
+    lines.tell_if_due()
+    lines.show("copying", 0, 0)
+    lines.show("copying", 7, 0)
+    clock.now += 40
+    lines.tell_if_due()
+    assert log.getvalue().splitlines() == [
+        "finding activation ranges, 40 s",
+        "finding activation ranges, 80 s; copying: 7",
+    ]
+
+
+def test_a_bar_on_a_terminal_moves_to_and_fro_for_work_that_nobody_counts(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as rich asks for a terminal
+    with Bar() as bar:
+        for what, done, total in (
+            ("copying", 1, 2),
+            ("thinking", 0, 0),
+            ("thinking", 0, 0),
+            ("cutting", 1, 3),
+        ):
+            bar.show(what, done, total)
+            (row,) = bar._progress.tasks
+            assert (row.description, row.completed, row.total) == (what, done, total or None)
+
+
 def test_a_bar_without_a_terminal_writes_lines_of_what_is_done_just_then(monkeypatch, capsys) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.0)
     monkeypatch.setattr(Lines.__init__, "__defaults__", (None, time.monotonic, 0.0))
