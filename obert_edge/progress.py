@@ -7,17 +7,100 @@ is, how long it has taken and about how long it will take.
 from __future__ import annotations
 
 import contextlib
+import statistics
 import sys
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, List, Optional, TextIO
+from typing import Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, TextIO
 
-#: Called as ``progress(what, done, total)``.
+#: Called as ``progress(what, done, total)``; a total of 0: nobody knows how much there is, and where nothing
+#: is counted as done either, no count is shown.
 Progress = Callable[[str, int, int], None]
 
 #: Seconds between two lines of a log.
 EVERY = 30.0
+
+#: How many of the last stretches of work the pace is taken of.
+_STRETCHES = 50
+#: Seconds that a stretch takes at least: the pace of shorter ones says more of the clock than of the work.
+_SHORTEST = 0.1
+#: A stretch that takes so many times what most of them take has a pause in it, such as a pruning step.
+_PAUSE = 8.0
+#: Stretches without which the pace is not known yet, where they are less than this share of the work.
+_FEWEST, _MUCH = 3, 0.05
+
+
+class _Stretch(NamedTuple):
+    """Work between two moments.
+
+    Attributes:
+        end: how much was done at its end.
+        units: how much was done in it.
+        seconds: how long it took.
+    """
+
+    end: int
+    units: int
+    seconds: float
+
+    @property
+    def pace(self) -> float:
+        """Seconds for a unit."""
+        return self.seconds / self.units
+
+
+class _Pace:
+    """How long work takes by how long it took of late.
+
+    Pauses, which training has where it prunes or scores, are not spread over the steps around them. One that
+    happened once says nothing about those to come; where they come again, each is expected as often as until
+    then.
+
+    Args:
+        now: when the work began, in seconds.
+        done: how much was done then.
+    """
+
+    def __init__(self, now: float, done: int) -> None:
+        self._time, self._done, self._first = now, done, done
+        self._recent: Deque[_Stretch] = deque()
+        self._pauses: List[_Stretch] = []  # those that are not among the recent stretches any more
+
+    def tell(self, now: float, done: int) -> None:
+        """Take note of how much is done now."""
+        if done <= self._done or now - self._time < _SHORTEST:
+            return
+        self._recent.append(_Stretch(done, done - self._done, now - self._time))
+        self._time, self._done = now, done
+        if len(self._recent) > _STRETCHES:
+            usual = self._usual()
+            oldest = self._recent.popleft()
+            if oldest.pace > _PAUSE * usual:
+                self._pauses.append(oldest)
+
+    def left(self, now: float, total: int) -> Optional[float]:
+        """Seconds until all is done; ``None``: too little is done to tell."""
+        known = self._done - self._first
+        few = len(self._recent) < _FEWEST and known < _MUCH * (total - self._first)
+        if not self._recent or few:
+            return None
+        usual = self._usual()
+        steady = [one for one in self._recent if one.pace <= _PAUSE * usual]
+        pace = sum(one.seconds for one in steady) / sum(one.units for one in steady)
+        pauses = [*self._pauses, *(one for one in self._recent if one.pace > _PAUSE * usual)]
+        if len(pauses) > 1:
+            begin, end = pauses[0].end, pauses[-1].end
+            every = (end - begin) / (len(pauses) - 1)
+            # Where the next one is overdue they become rarer, little by little.
+            passed = max(end - begin, self._done - begin - every)
+            pace += sum(one.seconds - pace * one.units for one in pauses[1:]) / passed
+        return max(0.0, pace * (total - self._done) - min(now - self._time, pace))
+
+    def _usual(self) -> float:
+        """The pace of most of the recent stretches."""
+        return statistics.median_low(one.pace for one in self._recent)
 
 
 @dataclass
@@ -26,14 +109,14 @@ class _Row:
 
     Args:
         began: when it was first told of, in seconds of the clock.
-        first: how much was done then.
+        pace: how long it takes.
         done: how much is done.
         total: how much there is; 0: nobody knows.
         note: what else to say of it.
     """
 
     began: float
-    first: int
+    pace: _Pace
     done: int
     total: int
     note: str = ""
@@ -94,8 +177,10 @@ class Lines:
         """
         with self._lock:
             row = self._rows.get(what)
+            now = self._clock()
             if row is None or done < row.done:  # it begins again
-                row = self._rows[what] = _Row(self._clock(), done, done, total)
+                row = self._rows[what] = _Row(now, _Pace(now, done), done, total)
+            row.pace.tell(now, done)
             row.done, row.total, row.note = done, total, note or row.note
         self.tell_if_due()
 
@@ -121,13 +206,15 @@ class Lines:
     def _line(self, now: float) -> str:
         parts: List[str] = []
         for what, row in self._rows.items():
-            part = f"{what}: {row.done} of {row.total}" if row.total else f"{what}: {row.done}"
+            part = f"{what}: {row.done} of {row.total}" if row.total else what
+            if row.done and not row.total:
+                part += f": {row.done}"
             if row.note:
                 part += f", {row.note}"
             if not parts:  # the whole work comes first
                 part += f", {_duration(now - row.began)}"
-                if row.total and row.done > row.first:
-                    left = (now - row.began) * (row.total - row.done) / (row.done - row.first)
+                left = row.pace.left(now, row.total) if row.total else None
+                if left is not None:
                     part += f", about {_duration(left)} left"
             parts.append(part)
         return "; ".join(parts)
@@ -182,7 +269,10 @@ class Bar:
     def show(self, what: str, done: int, total: int) -> None:
         """Move the bar."""
         if self._lines is None:
-            self._progress.update(self._row, description=what, completed=done, total=total)
+            if not total and self._progress.tasks[0].total is not None:  # a total cannot be taken back
+                self._progress.remove_task(self._row)
+                self._row = self._progress.add_task(what, total=None)
+            self._progress.update(self._row, description=what, completed=done, total=total or None)
             return
         if what != self._what:
             self._lines.drop()

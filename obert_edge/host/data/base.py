@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import copy
+import hashlib
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -89,6 +90,24 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def splits(self) -> Tuple[str, ...]:
         """The splits there is data for."""
+
+    @abc.abstractmethod
+    def rows(self, split: str) -> Sequence[object]:
+        """The rows of a split as they were read, before they are tokenized: plain values, or dataclasses."""
+
+    def identity(self) -> List[Any]:
+        """Plain values that are the same for the same rows to train on, read in the same way.
+
+        All rows count, and not the files: where those lie does not matter, a data set of a hub has none, and
+        columns, classes and rows that are held out decide what is read of them.
+        """
+        meaning = [] if self.classes == self.labels else list(self.classes)
+        digest = hashlib.sha256()
+        if "train" in self.splits:
+            for row in self.rows("train"):
+                # A representation has half characters escaped, and no line end: one row is not two.
+                digest.update(repr(row).encode() + b"\n")
+        return [self.name, list(self.labels), meaning, self.problem_type, digest.hexdigest()]
 
     @abc.abstractmethod
     def features(

@@ -120,6 +120,10 @@ class SequenceClassification(Task):
         """Whether the label is a number."""
         return self.problem_type == REGRESSION
 
+    def rows(self, split: str) -> Sequence[object]:
+        """See :meth:`Task.rows`."""
+        return self.examples(split)
+
     def examples(self, split: str) -> Sequence[Example]:
         """The examples of a split."""
         self.require(split)

@@ -137,10 +137,18 @@ class Embeddings(Task):
         """The splits there is data for."""
         return tuple(self._splits)
 
+    def rows(self, split: str) -> Sequence[object]:
+        """See :meth:`Task.rows`."""
+        return self.examples(split)
+
     def examples(self, split: str) -> Sequence[Example]:
         """The rows of a split."""
         self.require(split)
         return self._splits[split]
+
+    def identity(self) -> List[Any]:
+        """See :meth:`Task.identity`; what is put before texts counts, too."""
+        return [*super().identity(), list(self.prompt_names), list(self._prompts), self._pools_prompt]
 
     def for_embedder(self, prompts: Prompts, where: str) -> Embeddings:
         """The same task for a model with these prompts.

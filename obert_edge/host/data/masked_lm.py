@@ -44,6 +44,11 @@ class MaskedLanguageModel(Task):
         """The splits there is text for."""
         return tuple(self._splits)
 
+    def rows(self, split: str) -> Sequence[object]:
+        """The lines of a split."""
+        self.require(split)
+        return self._splits[split]
+
     def features(
         self,
         split: str,

@@ -97,6 +97,10 @@ class QuestionAnswering(Task):
         """The task in one line: its questions, and how many of them are impossible."""
         return f"{self.name}: {describe(self._splits)}"
 
+    def rows(self, split: str) -> Sequence[object]:
+        """See :meth:`Task.rows`."""
+        return self.questions(split)
+
     def questions(self, split: str) -> Sequence[Question]:
         """The questions of a split."""
         self.require(split)

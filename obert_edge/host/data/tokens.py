@@ -70,6 +70,10 @@ class TokenClassification(Task):
             [name if name in known else self.tagging.respelled(name, self.labels) for name in classes]
         )
 
+    def rows(self, split: str) -> Sequence[object]:
+        """See :meth:`Task.rows`."""
+        return self.sentences(split)
+
     def sentences(self, split: str) -> Sequence[Sentence]:
         """The sentences of a split."""
         self.require(split)

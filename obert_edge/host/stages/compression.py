@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from obert_edge.errors import UsageError
+from obert_edge.errors import UnsupportedDeviceError, UsageError
 from obert_edge.files import alone_in, check_apart, check_folder
 from obert_edge.host.data.base import ENCODER
+from obert_edge.host.hub.card import card_path, is_ours
 from obert_edge.host.hub.download import model_folder
 from obert_edge.host.stages.evaluation import evaluate
 from obert_edge.host.stages.folders import is_main_process, remove_work, work_of, write_json
@@ -25,6 +27,8 @@ from obert_edge.progress import shown
 if TYPE_CHECKING:
     from obert_edge.host.data import Task
 
+_log = logging.getLogger(__name__)
+
 RECIPE_RECORD = "recipe.json"
 SUMMARY = "summary.json"
 
@@ -32,10 +36,10 @@ SUMMARY = "summary.json"
 def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
     """Run every stage of a recipe: trim, fine-tune, drop layers, transfer, prune, quantize, build.
 
-    Each result that has the task's head is scored. Each stage leaves ``<output>/<number>-<stage>``, which
-    appears only when it is complete; a second run of the same recipe skips complete stages and goes on
-    inside the interrupted one from its last checkpoint, to the very weights it would have ended with. Stages
-    that were not begun may be other ones by then.
+    Each result that has the task's head is scored, but for a bundle that is for another CPU. Each stage
+    leaves ``<output>/<number>-<stage>``, which appears only when it is complete; a second run of the same
+    recipe skips complete stages and goes on inside the interrupted one from its last checkpoint, to the very
+    weights it would have ended with. Stages that were not begun may be other ones by then.
 
     Args:
         recipe: from :meth:`Recipe.load`.
@@ -76,9 +80,10 @@ def _run(recipe: Recipe, current: Path, task: Task, context: RecipeContext, prog
             remove_work(result)
         else:
             told = stage.in_recipe(settings, context)
+            _forget(result)
             run_stage(stage, current, task, result, told, progress=progress)
         if stage.writes_file:
-            if task.labeled and has_head(current, read_config(current), task):
+            if task.labeled and has_head(current, read_config(current), task) and _runs_here(result):
                 scores.append(_scored(recipe, task, stage.name, result, progress, teacher or current))
             continue
         current, context = result, stage.tell_others(context, result)
@@ -126,13 +131,34 @@ def _claim(output: Path, recipe: Recipe) -> None:
         if recorded is not None and set(changed) <= {stage.name for stage in STAGES}:
             left = _left(output, recorded, Recipe.from_dict(ours))
             if not left:
-                write_json(record, ours)
+                _record(output, ours)
                 return
             hint = f"name another output in the recipe, or remove {', '.join(map(str, left))} to make it anew"
         raise UsageError(
             f"{output} holds the stages of another recipe: {', '.join(changed)} differ", hint=hint
         )
-    write_json(record, ours)
+    _record(output, ours)
+
+
+def _record(output: Path, recipe: Dict[str, Any]) -> None:
+    """Say whose the folder is from now on; the summary of the recipe before is not of this one."""
+    (output / SUMMARY).unlink(missing_ok=True)
+    write_json(output / RECIPE_RECORD, recipe)
+
+
+def _forget(result: Path) -> None:
+    """Remove what is said of a result that is made anew: the summary, its score, and the card written for it.
+
+    A card that somebody has made his own stays.
+    """
+    if not is_main_process():
+        return
+    stale = [result.parent / SUMMARY, _score_of(result)]
+    card = card_path(result)
+    if is_ours(card):
+        stale.append(card)
+    for path in stale:
+        path.unlink(missing_ok=True)
 
 
 def _left(output: Path, theirs: Recipe, ours: Recipe) -> List[Path]:
@@ -146,7 +172,9 @@ def _left(output: Path, theirs: Recipe, ours: Recipe) -> List[Path]:
         for stages in (before, now)
         for number, (stage, _) in enumerate(stages[first:], start=first + 1)
     ]
-    paths = (path for result in results for path in (result, work_of(result), _score_of(result)))
+    # A score without its result is nobody's, and will be removed.
+    begun = (result for result in results if result.exists() or work_of(result).exists())
+    paths = (path for result in begun for path in (result, work_of(result), _score_of(result)))
     return [path for path in dict.fromkeys(paths) if path.exists()]
 
 
@@ -162,6 +190,27 @@ def _read(content: Dict[str, Any]) -> Optional[Recipe]:
         return Recipe.from_dict(content)
     except UsageError:
         return None
+
+
+def _runs_here(bundle: Path) -> bool:
+    """Whether a bundle is for the CPU of this machine; where it is not, that is said, and how to score it."""
+    from obert_edge.bundle.container import ENGINE, Bundle
+    from obert_edge.device.runtime import machine
+    from obert_edge.device.runtime.library import check_library_architecture
+
+    with Bundle.open(bundle, "header") as opened:
+        try:
+            if ENGINE in opened:
+                check_library_architecture(opened, machine.architecture(), "this machine")
+        except UnsupportedDeviceError as error:
+            if is_main_process():
+                _log.warning(
+                    "the bundle is not scored: %s; score it on the device, with `obert-edge evaluate` or "
+                    "`obert-edge verify` there",
+                    error.message,
+                )
+            return False
+    return True
 
 
 def _score_of(result: Path) -> Path:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Optional
 
 from obert_edge.errors import ObertEdgeError
 from obert_edge.files import atomic_file, atomic_folder
@@ -20,6 +21,15 @@ EVENTS = "tensorboard"
 _IDENTITY = "identity.json"
 #: Seconds that the other processes wait for the main one.
 _PATIENCE = 60
+#: The parts of an identity, as a user knows them.
+_PARTS = {
+    "source": "the model",
+    "task": "the data",
+    "settings": "the options",
+    "named": "files that the options name",
+}
+
+_log = logging.getLogger(__name__)
 
 
 def is_main_process() -> bool:
@@ -53,7 +63,8 @@ def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
 
     It is kept when the stage is interrupted, so that running the very same stage again goes on from
     the last checkpoint; :func:`remove_work` removes it when the output is in its place. What another
-    stage, or the same with other options, has left there is thrown away.
+    stage, or the same with other options, another model or other data, has left there is thrown away, and
+    that is said.
 
     Args:
         output: the stage's output.
@@ -66,8 +77,17 @@ def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
         _wait_for(record, identity)
         yield work
         return
-    if work.exists() and (not record.is_file() or json.loads(record.read_text("utf-8")) != identity):
-        shutil.rmtree(work)
+    if work.exists():
+        theirs = _recorded(record)
+        if theirs is not None and theirs != identity:
+            _log.warning(
+                "what an interrupted run left in %s is thrown away, and the stage begins anew: "
+                "the runs differ in %s",
+                work,
+                _difference(theirs, identity),
+            )
+        if theirs != identity:
+            shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     with atomic_file(record) as path:
         path.write_text(json.dumps(identity), encoding="utf-8")
@@ -87,6 +107,21 @@ def write_json(path: Path, content: Dict[str, Any]) -> None:
     """Write plain values, whole or not at all."""
     with atomic_file(path) as file:
         file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _recorded(record: Path) -> Optional[Dict[str, Any]]:
+    """The identity of the run that a work folder is of; ``None``: a kill left no whole record of it."""
+    try:
+        found = json.loads(record.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _difference(theirs: Dict[str, Any], ours: Dict[str, Any]) -> str:
+    """The parts in which two identities differ."""
+    changed = sorted(key for key in {*theirs, *ours} if theirs.get(key) != ours.get(key))
+    return ", ".join(_PARTS.get(key, f"the {key}") for key in changed)
 
 
 def _wait_for(record: Path, identity: Dict[str, Any]) -> None:

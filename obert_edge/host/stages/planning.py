@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from obert_edge.errors import ObertEdgeError, UsageError
+from obert_edge.host.data.embedding import Embeddings
 from obert_edge.host.stages.recipe import Recipe
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.stage import PlannedStage
@@ -51,7 +52,11 @@ def plan(recipe: Recipe) -> Plan:
     stages: List[PlannedStage] = []
     for number, (stage, settings) in enumerate(recipe.stages(), start=1):
         planned = stage.plan(stage.in_recipe(settings, context), lambda training: _rows(recipe, training))
-        stages.append(replace(planned, output=str(output / stage.output_name(number))))
+        training = planned.training
+        if training is not None:
+            training = replace(training, embeds=recipe.task.name == Embeddings.name)
+        place = str(output / stage.output_name(number))
+        stages.append(replace(planned, training=training, output=place))
     return Plan(recipe.model, recipe.task.name, recipe.task.data, stages)
 
 
@@ -73,12 +78,13 @@ def describe(found: Plan) -> str:
         if training.rates:
             turns = ", ".join(f"{rate:.2e} at {step}" for step, rate in training.rates)
             lines.append(f"  learning rate {turns}")
-        if training.distillation is not None:
-            teacher = training.distillation
-            hidden = f", hidden states {teacher.hidden_states:g}" if teacher.hidden_states else ""
+        if training.taught:
+            told = dict(training.taught)
+            teacher, hidden = told.pop("teacher") or "the dense model", told.pop("hidden_states")
+            if hidden:
+                told["hidden states"] = hidden
             lines.append(
-                f"  teacher {teacher.teacher or 'the dense model'}: hardness {teacher.hardness:g}, "
-                f"temperature {teacher.temperature:g}{hidden}"
+                f"  teacher {teacher}: " + ", ".join(f"{key} {value:g}" for key, value in told.items())
             )
     return "\n".join(lines)
 

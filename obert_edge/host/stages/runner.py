@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Optional, Union, cast
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Union, cast
 
 from obert_edge.errors import CheckpointError, DataError, UsageError
 from obert_edge.files import check_apart, check_folder
@@ -30,6 +30,10 @@ from obert_edge.packages import require_packages
 
 if TYPE_CHECKING:
     from obert_edge.host.data import Task
+
+
+#: What a model is made of: its weights, its configuration and its tokenizer.
+_MODEL_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model")
 
 
 def run_stage(
@@ -86,9 +90,10 @@ def run_stage(
         return run(target, target.parent)
     identity = {
         "stage": stage.name,
-        "source": str(source.resolve()),
-        "task": None if task is None else _task_identity(task),
+        "source": [str(source.resolve()), _files(source)],
+        "task": None if task is None else task.identity(),
         "settings": dataclasses.asdict(cast(Any, settings)),
+        "named": {name: _files(Path(name)) for name in sorted(_paths(settings))},
         "limit": limit,
     }
     with output_folder(target, overwrite=overwrite) as folder, work_folder(target, identity) as work:
@@ -213,15 +218,28 @@ def _with_head(stage: Stage[S], settings: S, source: Path, task: Optional[Task])
     return fitted
 
 
-def _task_identity(task: Task) -> List[Any]:
-    """What an interrupted run and the one that goes on must have in common: what labels mean to the model."""
-    meaning = [] if task.classes == task.labels else [list(task.classes)]
-    return [
-        task.name,
-        list(task.labels),
-        *meaning,
-        *([task.problem_type] if task.problem_type == "multi_label" else []),
-    ]
+def _files(place: Path) -> Dict[str, List[int]]:
+    """Size and time of last change of a file, or of a model folder's: weights are too large to be read.
+
+    An interrupted run must not go on with another model in the place of the one it began with.
+    """
+    paths = [place]
+    if place.is_dir():
+        paths = sorted(path for path in place.iterdir() if path.suffix in _MODEL_SUFFIXES)
+    facts = {path.name: path.stat() for path in paths if path.is_file()}
+    return {name: [fact.st_size, fact.st_mtime_ns] for name, fact in facts.items()}
+
+
+def _paths(settings: Settings) -> Iterator[str]:
+    """The files and folders that settings name, such as a teacher."""
+    for one in settings.options():
+        value = getattr(settings, one.name)
+        if one.declared.path and value is not None:
+            yield from value if one.several else [value]
+    for name in settings.parts():
+        below = getattr(settings, name)
+        if below is not None:
+            yield from _paths(below)
 
 
 def _sparsity(folder: Path) -> Optional[float]:

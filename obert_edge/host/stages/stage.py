@@ -298,6 +298,7 @@ class StageRun:
             augment=self.task.augment,
             score=make_score(self.task, self.tokenizer, training, self.pad_token_id, self._answers),
             bar=self.bar,
+            name=self.stage,
         )
 
     @property

@@ -157,8 +157,7 @@ class Build(Stage[BuildSettings]):
                 min_agreement=settings.min_agreement,
                 card=settings.card,
                 sign=settings.sign,
-                progress=None
-                if progress is None
-                else lambda stage, fraction: progress(stage, int(1000 * fraction), 1000),
+                # Its parts take very different times, so that a share of the whole tells nothing.
+                progress=None if progress is None else lambda stage, fraction: progress(stage, 0, 0),
             )
         return BuildFigures(run.output.stat().st_size)

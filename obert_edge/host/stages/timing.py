@@ -41,6 +41,7 @@ class TrainingPlan:
         rates: step and learning rate where the rate starts, turns and ends.
         pruning: the pruning steps.
         distillation: the teacher's share; None: no teacher.
+        embeds: whether an embedder is trained, which has no labels and no softmax.
     """
 
     steps: int
@@ -50,6 +51,15 @@ class TrainingPlan:
     rates: Tuple[Tuple[int, float], ...] = ()
     pruning: Tuple[PruningMoment, ...] = ()
     distillation: Optional[Distillation] = None
+    embeds: bool = False
+
+    @property
+    def taught(self) -> Dict[str, Any]:
+        """What counts of the options of learning from a teacher; empty: there is none."""
+        if self.distillation is None:
+            return {}
+        own = ("similarities",) if self.embeds else ("hardness", "temperature")
+        return {name: getattr(self.distillation, name) for name in ("teacher", *own, "hidden_states")}
 
     def to_dict(self) -> Dict[str, Any]:
         """Plain values for JSON; what a stage does not have is left out."""
@@ -59,9 +69,8 @@ class TrainingPlan:
             result["rates"] = list(self.rates)
         if self.pruning:
             result["pruning"] = [moment._asdict() for moment in self.pruning]
-        if self.distillation is not None:
-            names = ("teacher", "hardness", "temperature", "hidden_states")
-            result["distillation"] = {name: getattr(self.distillation, name) for name in names}
+        if self.taught:
+            result["distillation"] = self.taught
         return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from pathlib import Path
 from typing import (
@@ -42,6 +43,7 @@ from obert_edge.host.stages.batching import (
     PadCollator,
     answer_features,
 )
+from obert_edge.host.stages.folders import is_main_process
 from obert_edge.host.stages.lengths import longest_sequence
 from obert_edge.host.stages.logs import LogCallback, ProgressCallback
 from obert_edge.host.stages.models import check_head, has_head, load_model, read_config
@@ -61,6 +63,8 @@ Learned = Union[DistillationLoss, EmbeddingDistillation]
 
 #: Rows that a score during training looks at, at most.
 _SCORED_ROWS = 1000
+
+_log = logging.getLogger(__name__)
 
 
 class Counts(NamedTuple):
@@ -230,6 +234,7 @@ def train(
     augment: Optional[Callable[[Feature, int], Feature]] = None,
     score: Optional[Callable[[nn.Module], float]] = None,
     bar: Optional[ProgressCallback] = None,
+    name: str = "training",
 ) -> TrainingFigures:
     """Train ``model`` in place.
 
@@ -251,6 +256,7 @@ def train(
         augment: see :meth:`Task.augment`.
         score: metric of the model, every ``options.evaluate_steps`` steps.
         bar: shows progress; None: nothing is shown.
+        name: what is trained, for the line that says where training goes on.
 
     Raises:
         UsageError: ``fp16`` without a GPU.
@@ -302,6 +308,8 @@ def train(
 
     trainer.remove_callback(PrinterCallback)
     last = last_complete_checkpoint(work / CHECKPOINTS)
+    if last is not None and is_main_process():
+        _log.warning("%s: going on from step %d of %d", name, step_of(last), steps)
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     try:

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
 
 from obert_edge.errors import DataError, UsageError
 from obert_edge.host.data import load_task
+from obert_edge.host.data.embedding import Prompts
+
+#: SQuAD with one question.
+PARAGRAPH = {
+    "data": [
+        {
+            "title": "film",
+            "paragraphs": [
+                {
+                    "context": "a bad film",
+                    "qas": [
+                        {"id": "1", "question": "what?", "answers": [{"text": "film", "answer_start": 6}]}
+                    ],
+                }
+            ],
+        }
+    ]
+}
 
 
 def test_an_unknown_task_is_answered_with_the_nearest_name(tmp_path):
@@ -61,3 +80,34 @@ def test_class_names_of_a_model_can_be_mapped_only_where_there_are_classes(sst2)
     (sst2 / "train.txt").write_text("a text\n")
     with pytest.raises(UsageError, match="task 'mlm' has no classes"):
         load_task("mlm", sst2, label_map=["pos=positive"])
+
+
+def test_the_identity_of_a_task_follows_the_rows_to_train_on_and_not_their_place(tmp_path):
+    data = {
+        "sst2": ("train.tsv", "sentence\tlabel\ngood\t1\nbad\t0\n"),
+        "text": ("train.csv", "text,label\ngood,1\nbad,0\n"),
+        "tokens": ("train.conll", "good B-X\nfilm O\n\nbad O\n"),
+        "mlm": ("train.txt", "a good film\na bad film\n"),
+        "embedding": ("train.txt", "a good film\na bad film\n"),
+        "squad": ("train.json", json.dumps(PARAGRAPH)),
+    }
+    for name, (file, text) in data.items():
+        identities = []
+        for folder, content in (("one", text), ("moved", text), ("other", text.replace("bad", "dull"))):
+            (tmp_path / name / folder).mkdir(parents=True)
+            for split in ("train", "dev"):
+                (tmp_path / name / folder / file.replace("train", split)).write_text(content)
+            identities.append(load_task(name, tmp_path / name / folder).identity())
+        one, moved, other = identities
+        assert json.loads(json.dumps(one)) == one, name
+        assert moved == one, name
+        assert other != one, name
+
+
+def test_the_identity_of_an_embedders_task_follows_the_prompts(tmp_path):
+    (tmp_path / "train.txt").write_text("a good film\na bad film\n")
+    plain, told = (load_task("embedding", tmp_path, prompt_names=names) for names in ((), ("query",)))
+    assert plain.identity() != told.identity()
+    prompts = [Prompts({"query": text}) for text in ("query: ", "Q: ")]
+    fitted = [told.for_embedder(one, "the model").identity() for one in prompts]
+    assert fitted[0] != fitted[1]

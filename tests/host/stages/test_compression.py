@@ -8,8 +8,10 @@ import shutil
 import pytest
 from transformers import Trainer
 
+from obert_edge.device.runtime import machine
 from obert_edge.errors import CheckpointError, UsageError
-from obert_edge.host.stages import compress
+from obert_edge.host.stages import compress, compression
+from obert_edge.host.stages.evaluation import evaluate
 from obert_edge.host.stages.recipe import (
     BuildSettings,
     PruneSettings,
@@ -102,10 +104,53 @@ def test_a_stage_that_has_left_nothing_may_change(recipe, tmp_path):
         compress(other, progress=False)
     left = [out / "3-quantize", out / "3-quantize.score.json"]
     assert found.value.hint.endswith(f"or remove {left[0]}, {left[1]} to make it anew")
-    shutil.rmtree(left[0])
-    left[1].unlink()
+    shutil.rmtree(left[0])  # its score without it is nobody's
     summary = compress(other, progress=False)
     assert [score.stage for score in summary.stages] == ["finetune", "prune", "quantize"]
+
+
+def test_what_was_said_of_a_result_that_is_gone_is_not_said_of_the_new_one(recipe, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(recipe, finetune=SHORT, prune=None, quantize=None, build=BuildSettings())
+    first = compress(recipe, progress=False)
+    out = tmp_path / "out"
+    score, card = out / "model.oeb.score.json", out / "model.oeb.md"
+    assert first.stages[-1].metrics["accuracy"] <= 100 and card.is_file()
+    score.write_text(score.read_text().replace(f'"n": {first.stages[-1].n}', '"n": 7'))
+    (out / "model.oeb").unlink()
+    other = dataclasses.replace(recipe, build=BuildSettings(embeddings="int4", card=False))
+
+    def no_summary_meanwhile(*arguments, **options):
+        assert not (out / "summary.json").exists()
+        return evaluate(*arguments, **options)
+
+    monkeypatch.setattr(compression, "evaluate", no_summary_meanwhile)
+    second = compress(other, progress=False)
+    assert second.stages[-1].n == first.stages[-1].n  # it was scored itself
+    assert json.loads((out / "summary.json").read_text()) == second.to_dict()
+    assert not card.exists()
+
+
+def test_a_summary_goes_when_another_recipe_takes_the_folder(recipe, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(recipe, finetune=SHORT, prune=None, quantize=None, build=None)
+    compress(recipe, progress=False)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "training_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        compress(dataclasses.replace(recipe, quantize=QuantizeSettings(training=SHORT)), progress=False)
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_a_card_of_ones_own_stays_when_its_bundle_is_made_anew(recipe, tmp_path):
+    recipe = dataclasses.replace(recipe, finetune=SHORT, prune=None, quantize=None, build=BuildSettings())
+    compress(recipe, progress=False)
+    card = tmp_path / "out" / "model.oeb.md"
+    card.write_text("Mine.")
+    (tmp_path / "out" / "model.oeb").unlink()
+    compress(recipe, progress=False)
+    assert card.read_text() == "Mine."
 
 
 def test_a_stage_that_was_begun_may_not_change(recipe, tmp_path, monkeypatch):
@@ -202,3 +247,17 @@ def test_classes_that_a_score_would_refuse_are_refused_before_the_first_stage(re
 def test_a_recipe_says_what_its_data_are(recipe, capsys):
     compress(dataclasses.replace(recipe, prune=None, quantize=None, build=None, finetune=SHORT))
     assert "text: 2 classes (bad, good)\n" in capsys.readouterr().err
+
+
+def test_a_bundle_for_another_cpu_is_not_scored_and_the_run_ends_well(recipe, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(machine, "architecture", lambda: "x86_64")
+    built = dataclasses.replace(recipe, finetune=SHORT, prune=None, quantize=None)
+    summary = compress(dataclasses.replace(built, build=BuildSettings("arm64")), progress=False)
+    bundle = tmp_path / "out" / "model.oeb"
+    assert bundle.is_file()
+    assert [score.stage for score in summary.stages] == ["finetune"]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary.to_dict()
+    said = [message for message in caplog.messages if "not scored" in message]
+    assert len(said) == 1
+    assert f"{bundle} was built for aarch64 (target arm64); this machine is x86_64" in said[0]
+    assert "score it on the device, with `obert-edge evaluate`" in said[0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -41,6 +42,27 @@ def test_other_options_start_with_an_empty_work_folder(tmp_path):
         raise RuntimeError
     with work_folder(tmp_path / "o", {**IDENTITY, "settings": {"seed": 1, "keep": (0, 2)}}) as folder:
         assert not (folder / "checkpoint").exists()
+
+
+def test_work_that_is_thrown_away_is_spoken_of(tmp_path, caplog):
+    with pytest.raises(RuntimeError), work_folder(tmp_path / "o", {**IDENTITY, "task": ["a"]}):
+        raise RuntimeError
+    with work_folder(tmp_path / "o", {**IDENTITY, "task": ["a"]}):
+        assert caplog.messages == []
+    with work_folder(tmp_path / "o", {**IDENTITY, "task": ["b"]}) as folder:
+        pass
+    assert caplog.messages == [
+        f"what an interrupted run left in {folder} is thrown away, and the stage begins anew: "
+        "the runs differ in the data"
+    ]
+
+
+def test_a_work_folder_with_half_a_record_is_begun_anew(tmp_path):
+    folder = tmp_path / ".o.work"
+    folder.mkdir()
+    (folder / "identity.json").write_text('{"stage": "fine')
+    with work_folder(tmp_path / "o", IDENTITY):
+        assert json.loads((folder / "identity.json").read_text())["stage"] == "finetune"
 
 
 def test_other_processes_wait_for_the_main_one(tmp_path, monkeypatch):

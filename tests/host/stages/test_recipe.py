@@ -6,13 +6,16 @@ import sys
 import pytest
 
 from obert_edge.errors import UsageError
+from obert_edge.host.stages.planning import describe, plan
 from obert_edge.host.stages.recipe import (
     STAGES,
     Distillation,
     FinetuneSettings,
+    PruneSettings,
     Pruning,
     Quantization,
     Recipe,
+    TaskSettings,
     Training,
 )
 from obert_edge.host.stages.stage import RecipeContext
@@ -245,3 +248,28 @@ def test_a_long_value_is_named_in_few_words(tmp_path, key):
     with pytest.raises(UsageError) as caught:
         Recipe.load(path)
     assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("task", "counts", "said"),
+    [
+        ("embedding", {"similarities": 3.0}, "teacher the dense model: similarities 3, hidden states 0.5"),
+        (
+            "sst2",
+            {"hardness": 1.0, "temperature": 2.0},
+            "teacher the dense model: hardness 1, temperature 2, hidden states 0.5",
+        ),
+    ],
+)
+def test_a_dry_run_says_of_learning_from_a_teacher_what_counts_for_the_task(tmp_path, task, counts, said):
+    taught = Distillation(similarities=3.0, hidden_states=0.5)
+    recipe = Recipe(
+        model=str(tmp_path / "model"),
+        output=str(tmp_path / "out"),
+        task=TaskSettings(task, str(tmp_path / "data"), rows=640),
+        prune=PruneSettings(training=Training(epochs=2), distillation=taught, steps=2),
+    )
+    found = plan(recipe)
+    assert f"  {said}" in describe(found).splitlines()
+    (stage,) = found.to_dict()["stages"]
+    assert stage["distillation"] == {"teacher": None, **counts, "hidden_states": 0.5}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import time
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ from obert_edge.host.stages.stage_finetune import Finetune
 from obert_edge.host.stages.stage_prune import Prune
 from obert_edge.host.stages.stage_quantize import Quantize
 from obert_edge.host.stages.stage_transfer import Transfer, labels_only
+from obert_edge.progress import Lines
 from tests.answers.models import labeled, make_model, save_wordpiece
 
 SHORT = Training(max_steps=2, learning_rate=1e-3, batch_size=16, max_length=16, dropout=0.0)
@@ -282,3 +284,11 @@ def test_learning_from_labels_that_are_not_there_is_refused(dense, tmp_path):
     for name in ("finetune", "prune", "prune at once", "qat", "transfer", "drop"):
         with pytest.raises(DataError, match="learns from labels, and the rows .* have none"):
             run(name, dense, task, tmp_path / "o")
+
+
+def test_the_progress_of_a_build_counts_nothing_that_is_not_there(dense, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Lines.__init__, "__defaults__", (None, time.monotonic, 0.0))
+    run_stage(Build(), dense, None, tmp_path / "m.oeb", BuildSettings())
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("finding activation ranges, ") for line in lines)
+    assert not [line for line in lines if " of 1000" in line]

@@ -6,14 +6,16 @@ import json
 import shutil
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import Trainer
 
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.data import load_task
 from obert_edge.host.stages import evaluate, finetune, prune, quantize
 from obert_edge.host.stages.recipe import Distillation, Pruning, Quantization, Training
-from tests.host.stages.conftest import FAST
+from tests.host.stages.conftest import BAD, FAST, GOOD, OTHER
 
+EACH_STEP = dataclasses.replace(FAST, max_steps=4, save_steps=1)
 SHORT = dataclasses.replace(FAST, max_steps=4, save_steps=2)
 PLAN = Pruning(
     sparsity=0.5, pattern="4x1", initial_sparsity=0.25, steps=2, gradients=8, gradient_batch_size=4
@@ -146,8 +148,6 @@ def test_a_quantized_folder_is_not_quantized_again(dense, task, tmp_path):
 
 
 def test_checkpoints_of_other_options_are_not_gone_on_with(encoder, task, tmp_path, monkeypatch):
-    from transformers import Trainer
-
     monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", interrupt)
     with pytest.raises(KeyboardInterrupt):
         finetune(encoder, task, tmp_path / "o", training=SHORT, progress=False)
@@ -159,6 +159,98 @@ def test_checkpoints_of_other_options_are_not_gone_on_with(encoder, task, tmp_pa
     finetune(encoder, task, tmp_path / "o", training=other, progress=False)
     rows = list(csv.DictReader((tmp_path / "o" / "train_log.csv").open()))
     assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
+
+
+def interrupted(monkeypatch, *arguments, **options):
+    """Fine-tune until the third of four steps has begun, with a checkpoint of each step."""
+    training_step = Trainer.training_step
+
+    def killed(self, *args, **kwargs):
+        if self.state.global_step == 2:
+            raise KeyboardInterrupt
+        return training_step(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "training_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(*arguments, **options, training=EACH_STEP, progress=False)
+    monkeypatch.undo()
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Rows with two columns of texts, in which the label can be seen."""
+    lines = [
+        {"text": f"{other} {word}", "other": f"{word} {other}", "label": label}
+        for words, label in ((GOOD, "good"), (BAD, "bad"))
+        for word in words
+        for other in OTHER
+    ]
+    (tmp_path / "data").mkdir()
+    for split in ("train", "dev"):
+        (tmp_path / "data" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return tmp_path / "data"
+
+
+def test_an_interrupted_stage_goes_on_with_the_same_data_wherever_they_lie(
+    encoder, rows, tmp_path, monkeypatch, caplog
+):
+    interrupted(monkeypatch, encoder, load_task("text", rows), tmp_path / "o")
+    moved = rows.rename(tmp_path / "moved")
+    caplog.clear()
+    finetune(encoder, load_task("text", moved), tmp_path / "o", training=EACH_STEP, progress=False)
+    assert "finetune: going on from step 2 of 4" in caplog.messages
+    assert not [message for message in caplog.messages if "thrown away" in message]
+
+
+@pytest.mark.parametrize("changed", ["a row", "the column of the text", "rows held out"])
+def test_an_interrupted_stage_begins_anew_with_other_data(
+    changed, encoder, rows, tmp_path, monkeypatch, caplog
+):
+    interrupted(monkeypatch, encoder, load_task("text", rows), tmp_path / "o")
+    if changed == "a row":
+        train = rows / "train.jsonl"
+        train.write_text(train.read_text().replace("film warm", "plot warm", 1))
+    told = {
+        "a row": {},
+        "the column of the text": {"text_columns": ("other",)},
+        "rows held out": {"tune": 4},
+    }
+    task = load_task("text", rows, **told[changed])
+    caplog.clear()
+    finetune(encoder, task, tmp_path / "o", training=EACH_STEP, progress=False)
+    assert not [message for message in caplog.messages if "going on" in message]
+    (said,) = [message for message in caplog.messages if "thrown away" in message]
+    assert said.endswith("the runs differ in the data")
+
+
+def test_an_interrupted_stage_begins_anew_with_another_model_in_the_same_folder(
+    encoder, task, tmp_path, monkeypatch, caplog
+):
+    model = tmp_path / "model"
+    shutil.copytree(encoder, model)
+    interrupted(monkeypatch, model, task, tmp_path / "o")
+    weights = load_file(model / "model.safetensors")
+    save_file({name: weight * 0.5 for name, weight in weights.items()}, model / "model.safetensors")
+    caplog.clear()
+    finetune(model, task, tmp_path / "o", training=EACH_STEP, progress=False)
+    assert not [message for message in caplog.messages if "going on" in message]
+    (said,) = [message for message in caplog.messages if "thrown away" in message]
+    assert said.endswith("the runs differ in the model")
+
+
+def test_an_interrupted_stage_begins_anew_with_another_teacher_in_the_same_folder(
+    encoder, dense, task, tmp_path, monkeypatch, caplog
+):
+    teacher = tmp_path / "teacher"
+    shutil.copytree(dense, teacher)
+    taught = Distillation(teacher=str(teacher))
+    interrupted(monkeypatch, encoder, task, tmp_path / "o", distillation=taught)
+    weights = load_file(teacher / "model.safetensors")
+    save_file({name: weight * 0.5 for name, weight in weights.items()}, teacher / "model.safetensors")
+    caplog.clear()
+    finetune(encoder, task, tmp_path / "o", training=EACH_STEP, distillation=taught, progress=False)
+    (said,) = [message for message in caplog.messages if "thrown away" in message]
+    assert said.endswith("the runs differ in files that the options name")
 
 
 def interrupt(*_, **__):
