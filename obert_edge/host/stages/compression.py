@@ -121,7 +121,15 @@ def _claim(output: Path, recipe: Recipe) -> None:
     record = output / RECIPE_RECORD
     ours = recipe.to_dict()
     if record.is_file():
-        content = json.loads(record.read_text(encoding="utf-8"))
+        try:
+            content = json.loads(record.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise UsageError(
+                f"{record} is no record of a recipe, so that nobody knows whose the stages of {output} are",
+                hint="name another output in the recipe, or remove that folder",
+            )
         recorded = _read(content)
         theirs = content if recorded is None else recorded.to_dict()
         changed = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))

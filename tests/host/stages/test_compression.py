@@ -172,6 +172,14 @@ def test_a_stage_that_was_begun_may_not_change(recipe, tmp_path, monkeypatch):
     assert (tmp_path / "out" / ".2-prune.work").is_dir()
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
+def test_a_record_that_is_none_is_refused(recipe, tmp_path, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "recipe.json").write_text(content)
+    with pytest.raises(UsageError, match="recipe.json is no record of a recipe"):
+        compress(recipe, progress=False)
+
+
 def test_two_runs_do_not_work_in_one_folder(recipe, tmp_path, monkeypatch):
     recipe = dataclasses.replace(recipe, finetune=SHORT, prune=None, quantize=None, build=None)
     training_step, refused = Trainer.training_step, []
