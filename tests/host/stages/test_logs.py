@@ -26,6 +26,6 @@ def test_a_stage_tells_its_steps_its_loss_and_the_parts_of_a_pruning_step(capsys
     bar.close()
     assert capsys.readouterr().err.splitlines() == [
         "prune text: 10 of 40, loss 0.2500, 40 s, about 2 min left",
-        "prune text: 10 of 40, loss 0.2500, 75 s, about 4 min left; gradients: 3 of 8",
-        "prune text: 10 of 40, loss 0.2500, 2 min, about 6 min left",
+        "prune text: 10 of 40, loss 0.2500, 75 s, about 2 min left; gradients: 3 of 8",
+        "prune text: 10 of 40, loss 0.2500, 2 min, about 2 min left",
     ]
