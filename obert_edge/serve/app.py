@@ -170,22 +170,20 @@ class Application:
             RefusedError: 413: it is too large; 415: it is no JSON, or packed; 408: the client takes too long.
             ClientDisconnect: the client is gone.
         """
-        content_type = _header(request.scope, b"content-type") or "application/json"
+        content_type, encoding, length = _headers_of(request.scope)
         if content_type.partition(";")[0].strip().lower() != "application/json":
             raise RefusedError(
                 415,
                 f"the content type is {content_type[:80]}; expected application/json",
                 code="unsupported_media_type",
             )
-        encoding = _header(request.scope, b"content-encoding").strip().lower() or "identity"
-        if encoding != "identity":
+        if encoding.strip().lower() != "identity":
             raise RefusedError(
                 415,
                 f"the body is packed (Content-Encoding: {encoding[:80]}); send it as it is",
                 code="unsupported_media_type",
             )
         most = self._settings.max_body_bytes
-        length = _header(request.scope, b"content-length")
         if length.isdigit() and int(length) > most:
             raise self._too_large(length)
         task = asyncio.current_task()
@@ -265,9 +263,17 @@ class Application:
         return _json({"status": state, "models": self._shelf.names}, 200 if well else 503)
 
 
-def _header(scope: Scope, name: bytes) -> str:
-    """The first header of a name, or nothing; starlette's own headers cost more than the rest of a check."""
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+def _headers_of(scope: Scope) -> Tuple[str, str, str]:
+    """The first content type, encoding and length of a request, or what they are where it does not say.
+
+    Headers of starlette would cost more than the rest of the checks.
+    """
+    found: Dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        found.setdefault(name, value)
+    content_type = found.get(b"content-type", b"application/json").decode("latin-1")
+    encoding = found.get(b"content-encoding", b"identity").decode("latin-1")
+    return content_type, encoding, found.get(b"content-length", b"").decode("latin-1")
 
 
 def _waits_for_the_end(request: Request) -> Disconnected:

@@ -221,25 +221,19 @@ class _Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        before = self._head
         super().data_received(data)
-        if self._timer is not None and self._head == before:
-            self._add_to_head(len(data))  # a line that has not ended yet
+        if self._timer is not None:
+            self._head += len(data)
+            self._check_head(self._head)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         if self._timer is None:
             self._await_head()
 
-    def on_url(self, url: bytes) -> None:
-        self._add_to_head(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._add_to_head(len(name) + len(value))
-        super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
+        # All of it may have come in one read.
+        self._check_head(len(self.url) + sum([len(name) + len(value) for name, value in self.headers]))
         if not self._refused:
             self._end_head()
             super().on_headers_complete()
@@ -255,9 +249,8 @@ class _Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(b"400 Bad Request", RefusedError(400, msg, code="invalid_http"))
 
-    def _add_to_head(self, length: int) -> None:
-        self._head += length
-        if self._head > _LONGEST_HEAD and not self._refused:
+    def _check_head(self, length: int) -> None:
+        if length > _LONGEST_HEAD and not self._refused:
             text = f"the line and the headers of a request may have {_LONGEST_HEAD} bytes"
             self._refuse(
                 b"431 Request Header Fields Too Large", RefusedError(431, text, code="headers_too_large")
@@ -291,12 +284,13 @@ class _Transport:
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
+        self.is_closing = transport.is_closing
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        if not self._transport.is_closing():
+        if not self.is_closing():
             self._transport.write(data)
 
 
