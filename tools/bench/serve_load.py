@@ -5,11 +5,11 @@
 
 Clients ask over the loopback for the embedding of one text at a time, each as soon as it has its last answer,
 and compare every answer with the bits of `Session.encode`. The limit is what `encode` alone does with the
-same texts, in batches of 32 sorted by length, before and after. Both run on the same CPUs, the clients on the
-others: the server's reading and writing of HTTP has to come out of the engine's share.
+same texts, in batches of 32 sorted by length. Both run on the same CPUs, in turns, the clients on the others:
+the server's reading and writing of HTTP has to come out of the engine's share.
 
 Needs: an embedder's bundle, the extra `serve`, a quiet machine with two CPUs or more.
-Takes: a minute and a half.
+Takes: two minutes.
 """
 
 from __future__ import annotations
@@ -68,13 +68,21 @@ class Outcome:
     errors: int = 0
     wrong: int = 0
 
+    def add(self, other: Outcome) -> None:
+        """Take in what was seen in another round."""
+        self.seconds += other.seconds
+        self.duration += other.duration
+        self.errors += other.errors
+        self.wrong += other.wrong
+
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = command_line.parser("tools.bench.serve_load", __doc__)
     parser.add_argument("bundle", type=Path, help="an embedder")
     parser.add_argument("--clients", type=int, default=64, help="(default: 64)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of load (default: 60)")
-    parser.add_argument("--limit-seconds", type=float, default=10.0, help="of each `encode` (default: 10)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of load in all (default: 60)")
+    parser.add_argument("--rounds", type=int, default=6, help="of load, each after `encode` (default: 6)")
+    parser.add_argument("--limit-seconds", type=float, default=5.0, help="of each `encode` (default: 5)")
     parser.add_argument("--threads", type=int, default=1, help="of the engine (default: 1)")
     parser.add_argument("--texts", type=Path, help="a file with one on each line (default: these pages)")
     parser.add_argument("--server-option", action="append", default=[], help="handed to `serve`; repeatable")
@@ -154,27 +162,37 @@ def _measure(options: argparse.Namespace, texts: List[str], own: Set[int]) -> Di
             for text in texts
         ]
         implementation = session.implementation
-    before, before_cpu = run_limit(options, own)
+    rounds: List[Dict[str, float]] = []
+    outcome = Outcome()
+    limits = [run_limit(options, own)]
     with serving(options, own) as (host, port, process):
         bodies = [json.dumps({"model": NAME, "input": text, "encoding_format": "base64"}) for text in texts]
         expected = [base64.b64encode(vector.tobytes()) for vector in vectors]
         requests = [_request(host, body.encode()) for body in bodies]
-        at_start, own_start = cpu_seconds(process.pid), time.process_time()
-        watch = CpuWatch([process.pid, os.getpid()])
-        outcome = asyncio.run(load(host, port, requests, expected, options.clients, options.seconds))
-        server_cpu = cpu_seconds(process.pid) - at_start
-        client_cpu = time.process_time() - own_start
-        interference = watch.read()
+        server_cpu = client_cpu = 0.0
+        interferences = []
+        for _ in range(options.rounds):
+            at_start, own_start = cpu_seconds(process.pid), time.process_time()
+            watch = CpuWatch([process.pid, os.getpid()])
+            seconds = options.seconds / options.rounds
+            one = asyncio.run(load(host, port, requests, expected, options.clients, seconds))
+            used = cpu_seconds(process.pid) - at_start
+            client_cpu += time.process_time() - own_start
+            interferences.append(watch.read())
+            limits.append(run_limit(options, own))
+            rounds.append(_round(one, used, limits[-2:]))
+            outcome.add(one)
+            server_cpu += used
         counted = scrape(host, port)
-    after, after_cpu = run_limit(options, own)
-    limit = (before + after) / 2
-    limit_cpu = (before_cpu + after_cpu) / 2
     milliseconds = 1000 * np.array(outcome.seconds)
     throughput = len(milliseconds) / outcome.duration
     batches = counted["obert_edge_batch_texts_count"]
+    seen = [one for one in interferences if one is not None]
+    worst = max(seen, key=lambda one: one.others + one.stolen, default=None)
+    limit_cpu = float(np.median([one["limit_cpu_ms"] for one in rounds]))
     return {
         "command": f"python -m tools.bench.serve_load {options.bundle.name} --clients {options.clients} "
-        f"--seconds {options.seconds:g} --threads {options.threads}",
+        f"--seconds {options.seconds:g} --rounds {options.rounds} --threads {options.threads}",
         "machine": {"cpu": machine.cpu_model(), **speed_facts()},
         "kernels": implementation,
         "threads": options.threads,
@@ -187,12 +205,12 @@ def _measure(options: argparse.Namespace, texts: List[str], own: Set[int]) -> Di
         "errors": outcome.errors,
         "wrong": outcome.wrong,
         "throughput": round(throughput, 1),
-        "limit_before": round(before, 1),
-        "limit_after": round(after, 1),
-        "share": round(throughput / limit, 4),
+        "rounds": rounds,
+        "limit": round(float(np.median([texts_per_second for texts_per_second, _ in limits])), 1),
+        "share": round(float(np.median([one["share"] for one in rounds])), 4),
         "server_cpu_ms": round(1000 * server_cpu / len(milliseconds), 3),
-        "limit_cpu_ms": round(1000 * limit_cpu, 3),
-        "cpu_share": round(limit_cpu / (server_cpu / len(milliseconds)), 4),
+        "limit_cpu_ms": round(limit_cpu, 3),
+        "cpu_share": round(float(np.median([one["cpu_share"] for one in rounds])), 4),
         "p50_ms": round(float(np.percentile(milliseconds, 50)), 1),
         "p99_ms": round(float(np.percentile(milliseconds, 99)), 1),
         "max_ms": round(float(milliseconds.max()), 1),
@@ -201,9 +219,30 @@ def _measure(options: argparse.Namespace, texts: List[str], own: Set[int]) -> Di
         "server_cpu": round(server_cpu / outcome.duration, 3),
         "client_cpu": round(client_cpu / outcome.duration, 3),
         "separate_cpus": own != os.sched_getaffinity(0),
-        "interference": interference.to_text() if interference is not None else "",
-        "measure_again": interference is not None and interference.significant,
+        "interference": worst.to_text() if worst is not None else "",
+        "measure_again": worst is not None and worst.significant,
     }
+
+
+def _round(outcome: Outcome, server_cpu: float, limits: Sequence[Tuple[float, float]]) -> Dict[str, float]:
+    """The figures of one round, over `encode` before and after it."""
+    throughput = len(outcome.seconds) / outcome.duration
+    limit, limit_cpu = (float(np.mean(values)) for values in zip(*limits))
+    cpu = server_cpu / len(outcome.seconds)
+    return {
+        "throughput": round(throughput, 1),
+        "limit": round(limit, 1),
+        "share": round(throughput / limit, 4),
+        "server_cpu_ms": round(1000 * cpu, 3),
+        "limit_cpu_ms": round(1000 * limit_cpu, 3),
+        "cpu_share": round(limit_cpu / cpu, 4),
+    }
+
+
+def _spread(rounds: Sequence[Dict[str, float]], name: str) -> str:
+    """The least and the largest share of the rounds, in percent."""
+    values = [100 * one[name] for one in rounds]
+    return f"{min(values):.1f} to {max(values):.1f}"
 
 
 def run_limit(options: argparse.Namespace, own: Set[int]) -> Tuple[float, float]:
@@ -330,15 +369,18 @@ def render(figures: Dict[str, Any]) -> str:
         ("answers with other bits than `encode`", f"{figures['wrong']}"),
         ("throughput of the server", f"{figures['throughput']:.1f} texts/s"),
         (
-            "`encode` alone, before and after",
-            f"{figures['limit_before']:.1f} and {figures['limit_after']:.1f} texts/s",
+            "`encode` alone",
+            f"{figures['limit']:.1f} texts/s",
         ),
-        ("share of the limit", f"**{100 * figures['share']:.1f} %**"),
+        ("share of the limit", f"**{100 * figures['share']:.1f} %** ({_spread(figures['rounds'], 'share')})"),
         (
             "CPU of a text: server, `encode`",
             f"{figures['server_cpu_ms']:.2f} and {figures['limit_cpu_ms']:.2f} ms",
         ),
-        ("share of the limit by CPU time", f"{100 * figures['cpu_share']:.1f} %"),
+        (
+            "share of the limit by CPU time",
+            f"{100 * figures['cpu_share']:.1f} % ({_spread(figures['rounds'], 'cpu_share')})",
+        ),
         ("p50", f"{figures['p50_ms']:.1f} ms"),
         ("p99", f"{figures['p99_ms']:.1f} ms"),
         ("longest", f"{figures['max_ms']:.1f} ms"),
@@ -364,7 +406,9 @@ def render(figures: Dict[str, Any]) -> str:
         *table(("", ""), rows),
         "",
         *([f"{repeat}During the load {figures['interference']}."] if figures["interference"] else []),
-        "The limit is `Session.encode` of the same texts on the same CPUs, 32 at once, sorted by length.",
+        "The limit is `Session.encode` of the same texts on the same CPUs, 32 at once, sorted by length, "
+        f"before and after each of {len(figures['rounds'])} rounds of load.",
+        "Shares are medians of the rounds, with the least and the largest.",
         "How the server works is in the [guide](../guides/serving.md), and the figures are in "
         "[serving.json](serving.json).",
     ]
