@@ -94,7 +94,7 @@ def test_sigterm_ends_with_0_when_all_that_was_accepted_is_answered(serving, pla
 
 def test_what_is_not_answered_in_time_is_told_so(serving, place):
     server = serving(place, "--threads", 1, "--shutdown-timeout", 0)
-    body = {"model": "model", "input": ["the film is good " * 20] * 2000}
+    body = {"model": "model", "input": ["the film is good " * 20] * 1500}
     with concurrent.futures.ThreadPoolExecutor(1) as pool, server.http() as http:
         asked = pool.submit(http.post, "/v1/embeddings", json=body)
         with server.http() as other:
