@@ -19,7 +19,8 @@ taken as it is, so that --only can add one cell after the other; the page has th
 measures the bundles that are there against ONNX Runtime, on a quiet machine, and trains nothing.
 
 Needs: the host's packages, onnx and sentencepiece for the packages; 4 GB of memory, 2 GB of disk.
-Takes: by estimate 15 minutes for a cell of MiniLM-L6 on two cores, 30 for one of e5; speeds a minute a cell.
+Takes: 25 minutes for a cell of MiniLM-L6 on one of two busy cores, two hours for one of e5 at 80 %; speeds a
+minute a cell.
 """
 
 from __future__ import annotations
