@@ -294,7 +294,7 @@ def page(content: Dict[str, Any]) -> str:
                 *_names(row),
                 f"{row['bytes'] / 1e6:.1f}",
                 f"{row['spearman']:.2f}",
-                f"{100 * row['spearman'] / whole:.1f} %" if whole and row["sparsity"] else "",
+                f"{100 * row['spearman'] / whole:.2f} %" if whole and row["sparsity"] else "",
                 *(f"{row[key]:.1f}" for key in ("recall_at_1", "mrr")),
                 *(f"{row[key] / 100:.4f}" for key in ("mean_cosine", "least_cosine")),
                 str(row["seconds"]) if row["sparsity"] else "",
