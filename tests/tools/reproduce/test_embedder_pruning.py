@@ -95,7 +95,7 @@ def test_the_page_says_what_is_left_of_the_dense_score():
     found = page(row(spearman=80.0), pruned)
     assert "on 1,000 texts without a label" in found
     assert "| m | dense |  | 2.0 | 80.00 |  | 50.0 | 60.0 | 0.9900 | 0.9000 |  |" in found
-    assert "| m | obert | 50 % | 1.0 | 76.00 | 95.0 % | 50.0 | 60.0 | 0.9900 | 0.9000 | 9 |" in found
+    assert "| m | obert | 50 % | 1.0 | 76.00 | 95.00 % | 50.0 | 60.0 | 0.9900 | 0.9000 | 9 |" in found
     assert "## Speed" not in found
 
 
