@@ -20,6 +20,24 @@ from obert_edge.errors import BundleError
 _LARGEST_CLUSTER = 5
 
 
+def read_charsmap(charsmap: str) -> Tuple[bytes, int]:
+    """The bytes of a ``precompiled_charsmap``, and how many of them after the first four are the trie.
+
+    The ``tokenizers`` library takes memory for a trie of any size that the table claims, and where there is
+    not as much it ends the process.
+
+    Raises:
+        ValueError: it is not such a table.
+    """
+    content = base64.b64decode(charsmap, validate=True)
+    if len(content) < 4:
+        raise ValueError("precompiled_charsmap is empty")
+    (size,) = struct.unpack_from("<I", content)
+    if size % 4 or size < 4 or 4 + size > len(content):
+        raise ValueError(f"precompiled_charsmap has a trie of {size} bytes in {len(content)} bytes")
+    return content, size
+
+
 class Precompiled:
     """The ``Precompiled`` normalizer.
 
@@ -32,12 +50,7 @@ class Precompiled:
     """
 
     def __init__(self, charsmap: str) -> None:
-        content = base64.b64decode(charsmap, validate=True)
-        if len(content) < 4:
-            raise ValueError("precompiled_charsmap is empty")
-        (size,) = struct.unpack_from("<I", content)
-        if size % 4 or size < 4 or 4 + size > len(content):
-            raise ValueError(f"precompiled_charsmap has a trie of {size} bytes in {len(content)} bytes")
+        content, size = read_charsmap(charsmap)
         self._units = array("I", struct.unpack_from(f"<{size // 4}I", content, 4))
         self._replacements = content[4 + size :]
         self._replacements.decode()  # they are text, as the library checks, too

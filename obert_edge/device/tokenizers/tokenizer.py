@@ -18,6 +18,7 @@ from obert_edge.device.tokenizers.fields import number_field, object_of, optiona
 from obert_edge.device.tokenizers.numbers import parse_json
 from obert_edge.device.tokenizers.pieces import Pieces, TextSplitter, part_type
 from obert_edge.device.tokenizers.pipeline import PythonTokenizer
+from obert_edge.device.tokenizers.precompiled import read_charsmap
 from obert_edge.device.tokenizers.special_tokens import SpecialTokens
 from obert_edge.errors import BundleError, InputError, UnsupportedDeviceError
 
@@ -97,6 +98,9 @@ class Tokenizer:
         if library is None:
             self._splitter = PythonTokenizer(parsed, create_model(parsed), added)
         else:
+            for part in parts:
+                if part.get("type") == "Precompiled":
+                    read_charsmap(text_field(part, "precompiled_charsmap"))
             self._splitter = _LibrarySplitter(library, given)
 
     @property

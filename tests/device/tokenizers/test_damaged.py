@@ -77,9 +77,19 @@ def test_what_is_no_tokenizer_is_refused(text: bytes, backend: str) -> None:
 
 def test_a_panic_of_the_library_is_an_error_of_ours() -> None:
     """It is no Exception, so that no program that reads many bundles could go on after it."""
-    text = changed("albert", {"type": "Precompiled", "precompiled_charsmap": "?"}, "normalizer")
+    halves = base64.b64encode(struct.pack("<2I", 4, 0) + b"\xc3").decode()
+    text = changed("albert", {"type": "Precompiled", "precompiled_charsmap": halves}, "normalizer")
     with pytest.raises(BundleError, match="not one the tokenizers library reads"):
         Tokenizer(text, "tokenizers")
+
+
+@pytest.mark.parametrize("backend", ["python", "tokenizers"])
+def test_a_table_that_claims_gigabytes_is_refused_before_anybody_takes_them(backend: str) -> None:
+    """The library ends the process where there are not as many."""
+    table = base64.b64encode(struct.pack("<2I", 2**32 - 4, 0)).decode()
+    text = changed("albert", {"type": "Precompiled", "precompiled_charsmap": table}, "normalizer")
+    with pytest.raises(BundleError, match="a trie of 4294967292 bytes in 8 bytes"):
+        Tokenizer(text, backend)
 
 
 def test_a_text_that_the_library_cannot_cut_is_an_error_of_ours() -> None:
