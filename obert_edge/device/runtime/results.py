@@ -9,17 +9,17 @@ import numpy as np
 
 
 class Results(Mapping[str, np.ndarray]):
-    """Arrays by the names of outputs, each made when somebody first asks for it.
+    """Arrays by the names of outputs, some of them made when somebody first asks for them.
 
     An embedder's program gives a vector for every token beside the text's own, which alone is asked for: to
     spread the others over a padded array took 3 % of a run.
 
     Args:
-        makers: what makes each array.
+        found: each array, or what makes it.
     """
 
-    def __init__(self, makers: Mapping[str, Callable[[], np.ndarray]]) -> None:
-        self._found: Dict[str, Union[np.ndarray, Callable[[], np.ndarray]]] = dict(makers)
+    def __init__(self, found: Mapping[str, Union[np.ndarray, Callable[[], np.ndarray]]]) -> None:
+        self._found = dict(found)
 
     def __getitem__(self, name: str) -> np.ndarray:
         found = self._found[name]

@@ -588,13 +588,11 @@ class Session:
 
     def _results(self, inputs: Packed) -> Results:
         """Run a packed batch."""
-        makers: Dict[str, Callable[[], np.ndarray]] = {}
+        found: Dict[str, Union[np.ndarray, Callable[[], np.ndarray]]] = {}
         for facts, per_token, rows in zip(self.manifest.outputs, self._per_token, self.run_packed(inputs)):
-            if per_token:
-                makers[facts.name] = functools.partial(_spread, inputs, rows, facts.is_squeezed)
-            else:
-                makers[facts.name] = functools.partial(np.asarray, rows)
-        return Results(makers)
+            spread = functools.partial(_spread, inputs, rows, facts.is_squeezed)
+            found[facts.name] = spread if per_token else rows
+        return Results(found)
 
 
 def _spread(inputs: Packed, rows: np.ndarray, is_squeezed: bool) -> np.ndarray:

@@ -184,8 +184,9 @@ class Tokenizer:
         if max_length is None:
             return self._assemble(list(map(self._tokenize, given)))
         room = self._room(max_length, pair is not None)
-        texts = [self._first_tokens(one, room) for one in given]
-        if pair is not None and min(map(len, texts)) > room:
+        found = [self._first_tokens(one, room) for one in given]
+        texts = [pieces for pieces, _ in found]
+        if pair is not None and not any(is_whole for _, is_whole in found):
             texts = list(map(self._tokenize, given))  # the longer loses a token more than the shorter
         lengths = _longest_first([len(pieces) for pieces in texts], room)
         return self._assemble([self._shortened(pieces, length) for pieces, length in zip(texts, lengths)])
@@ -228,15 +229,15 @@ class Tokenizer:
             return pieces
         return pieces.cut(len(pieces) - length, len(pieces)) if self._cuts_left else pieces.cut(0, length)
 
-    def _first_tokens(self, text: str, count: int) -> Pieces:
-        """All tokens of a text; or of one with many more than ``count`` that many of the first and more."""
+    def _first_tokens(self, text: str, count: int) -> Tuple[Pieces, bool]:
+        """The tokens of a text, and whether they are all: of a long one they are ``count`` and some more."""
         if self._has_beginnings and isinstance(text, str):
             for beginning in beginnings(text, count):
                 pieces = self._tokenize(beginning)
                 if len(pieces) >= count + MARGIN:
                     _check_text(text)
-                    return pieces
-        return self._tokenize(text)
+                    return pieces, False
+        return self._tokenize(text), True
 
     def _tokenize(self, text: str) -> Pieces:
         _check_text(text)

@@ -138,7 +138,7 @@ def roll_back(name: str, device: str, *, progress: Optional[Progress] = None) ->
         DeviceError: there is no older bundle, the device cannot be reached, or the connection broke.
     """
     address, tell = Address.parse(device), progress or silent
-    path = address.file(name[: -len(PACKED)] if name.endswith(PACKED) else name)
+    path = address.file(name.removesuffix(PACKED))
     with Connection(address) as connection:
         tell(f"verifying on {address}", 1, _STEPS)
         found = probe(connection, path + PREVIOUS)

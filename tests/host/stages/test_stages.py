@@ -218,9 +218,7 @@ def test_an_interrupted_stage_begins_anew_with_other_data(
     task = load_task("text", rows, **told[changed])
     caplog.clear()
     finetune(encoder, task, tmp_path / "o", training=EACH_STEP, progress=False)
-    assert not [message for message in caplog.messages if "going on" in message]
-    (said,) = [message for message in caplog.messages if "thrown away" in message]
-    assert said.endswith("the runs differ in the data")
+    assert began_anew(caplog, "the data")
 
 
 def test_an_interrupted_stage_begins_anew_with_another_model_in_the_same_folder(
@@ -233,9 +231,7 @@ def test_an_interrupted_stage_begins_anew_with_another_model_in_the_same_folder(
     save_file({name: weight * 0.5 for name, weight in weights.items()}, model / "model.safetensors")
     caplog.clear()
     finetune(model, task, tmp_path / "o", training=EACH_STEP, progress=False)
-    assert not [message for message in caplog.messages if "going on" in message]
-    (said,) = [message for message in caplog.messages if "thrown away" in message]
-    assert said.endswith("the runs differ in the model")
+    assert began_anew(caplog, "the model")
 
 
 def test_an_interrupted_stage_begins_anew_with_another_teacher_in_the_same_folder(
@@ -249,8 +245,14 @@ def test_an_interrupted_stage_begins_anew_with_another_teacher_in_the_same_folde
     save_file({name: weight * 0.5 for name, weight in weights.items()}, teacher / "model.safetensors")
     caplog.clear()
     finetune(encoder, task, tmp_path / "o", training=EACH_STEP, distillation=taught, progress=False)
+    assert began_anew(caplog, "files that the options name")
+
+
+def began_anew(caplog, what):
+    """Whether a stage threw the work of another run away, said in what the two differ, and did not go on."""
     (said,) = [message for message in caplog.messages if "thrown away" in message]
-    assert said.endswith("the runs differ in files that the options name")
+    went_on = [message for message in caplog.messages if "going on" in message]
+    return not went_on and said.endswith(f"the runs differ in {what}")
 
 
 def interrupt(*_, **__):
