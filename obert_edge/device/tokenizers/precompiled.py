@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import struct
 from array import array
-from typing import Dict, List, Optional, Tuple
+from collections.abc import Mapping
+from typing import Any, Dict, List, Optional, Tuple
 
 from obert_edge.device.tokenizers.grapheme_clusters import clusters
 from obert_edge.device.tokenizers.normalization_forms import Change
@@ -36,6 +37,25 @@ def read_charsmap(charsmap: str) -> Tuple[bytes, int]:
     if size % 4 or size < 4 or 4 + size > len(content):
         raise ValueError(f"precompiled_charsmap has a trie of {size} bytes in {len(content)} bytes")
     return content, size
+
+
+def check_charsmaps(description: Mapping[str, Any]) -> None:
+    """Look at every table of a parsed ``tokenizer.json``, before the ``tokenizers`` library reads it.
+
+    The library takes a part for a table by the name of its field, so the part's type is not asked for.
+
+    Raises:
+        ValueError: one is no such table; see :func:`read_charsmap`.
+    """
+    todo = [description.get("normalizer")]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, Mapping):
+            if isinstance(charsmap := part.get("precompiled_charsmap"), str):
+                read_charsmap(charsmap)
+            todo += part.values()
+        elif isinstance(part, list):
+            todo += part
 
 
 class Precompiled:

@@ -18,7 +18,7 @@ from obert_edge.device.tokenizers.fields import number_field, object_of, optiona
 from obert_edge.device.tokenizers.numbers import parse_json
 from obert_edge.device.tokenizers.pieces import Pieces, TextSplitter, part_type
 from obert_edge.device.tokenizers.pipeline import PythonTokenizer
-from obert_edge.device.tokenizers.precompiled import read_charsmap
+from obert_edge.device.tokenizers.precompiled import check_charsmaps
 from obert_edge.device.tokenizers.special_tokens import SpecialTokens
 from obert_edge.errors import BundleError, InputError, UnsupportedDeviceError
 
@@ -58,20 +58,18 @@ class Tokenizer:
     """
 
     def __init__(self, description: Union[str, bytes, Mapping[str, Any]], backend: str = "auto") -> None:
-        library = None if backend == "python" else _library()
-        if backend == "tokenizers" and library is None:
+        has_library = backend != "python" and _has_library()
+        if backend == "tokenizers" and not has_library:
             raise UnsupportedDeviceError(
                 "the tokenizers library is not installed", hint="run `pip install tokenizers`"
             )
-        self.backend = "python" if library is None else "tokenizers"
+        self.backend = "tokenizers" if has_library else "python"
         try:
-            self._read(_parse(description), description, library)
+            self._read(_parse(description), description)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
             raise _no_tokenizer(error) from error
 
-    def _read(
-        self, parsed: Mapping[str, Any], given: Union[str, bytes, Mapping[str, Any]], library: Any
-    ) -> None:
+    def _read(self, parsed: Mapping[str, Any], given: Union[str, bytes, Mapping[str, Any]]) -> None:
         """Take what is needed of a ``tokenizer.json``."""
         self._vocabulary = vocabulary_of(parsed)
         added = read_added_tokens(
@@ -95,13 +93,10 @@ class Tokenizer:
         self._continuation_mark = str(parsed["model"].get("continuing_subword_prefix") or "")
         self._unknown_id = self._read_unknown_id(parsed["model"])
         self._splitter: TextSplitter
-        if library is None:
+        if self.backend == "python":
             self._splitter = PythonTokenizer(parsed, create_model(parsed), added)
         else:
-            for part in parts:
-                if part.get("type") == "Precompiled":
-                    read_charsmap(text_field(part, "precompiled_charsmap"))
-            self._splitter = _LibrarySplitter(library, given)
+            self._splitter = _LibrarySplitter(library_tokenizer(given, parsed))
 
     @property
     def special_ids(self) -> frozenset[int]:
@@ -276,21 +271,10 @@ class Tokenizer:
 class _LibrarySplitter:
     """Cuts text with the ``tokenizers`` library."""
 
-    def __init__(self, library: Any, description: Union[str, bytes, Mapping[str, Any]]) -> None:
-        text = json.dumps(description) if isinstance(description, Mapping) else description
-        try:
-            self._tokenizer = library.Tokenizer.from_str(text if isinstance(text, str) else text.decode())
-            self._tokenizer.no_truncation()
-            self._tokenizer.no_padding()
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except (
-            BaseException
-        ) as error:  # the library raises bare Exception, and panics of Rust are not even that
-            raise BundleError(
-                f"tokenizer.json is not one the tokenizers library reads: {error}",
-                hint="rebuild the bundle from a model folder whose tokenizer loads",
-            ) from error
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
 
     def tokenize(self, text: str) -> Pieces:
         try:
@@ -319,12 +303,39 @@ def _check_text(text: Any) -> None:
         ) from error
 
 
-def _library() -> Any:
+def _has_library() -> bool:
     try:
-        import tokenizers
+        import tokenizers  # noqa: F401
     except ImportError:
-        return None
-    return tokenizers
+        return False
+    return True
+
+
+def library_tokenizer(
+    description: Union[str, bytes, Mapping[str, Any]], parsed: Optional[Mapping[str, Any]] = None
+) -> Any:
+    """The ``tokenizers.Tokenizer`` of a ``tokenizer.json``, whatever is wrong with which is an error of ours.
+
+    Args:
+        description: the file's content, or what is parsed of it.
+        parsed: the content parsed, where the caller has it.
+
+    Raises:
+        BundleError: the library does not read it.
+    """
+    from tokenizers import Tokenizer as Library
+
+    text = json.dumps(description) if isinstance(description, Mapping) else description
+    try:
+        check_charsmaps(_parse(description) if parsed is None else parsed)
+        return Library.from_str(text if isinstance(text, str) else text.decode())
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises bare Exception, and panics of Rust are not even that
+        raise BundleError(
+            f"tokenizer.json is not one the tokenizers library reads: {error}",
+            hint="rebuild the bundle from a model folder whose tokenizer loads",
+        ) from error
 
 
 def _parse(description: Union[str, bytes, Mapping[str, Any]]) -> Mapping[str, Any]:

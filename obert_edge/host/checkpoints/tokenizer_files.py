@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
+from obert_edge.device.tokenizers.precompiled import check_charsmaps
 from obert_edge.device.tokenizers.special_tokens import SpecialTokens, trimmings
 from obert_edge.device.tokenizers.tokenizer import Tokenizer as DeviceTokenizer
 from obert_edge.errors import CheckpointError
@@ -128,7 +129,8 @@ def _given(folder: Path) -> Optional[bytes]:
         CheckpointError: it is not one.
     """
     path = folder / FILE
-    if read_json(path) is None:
+    parsed = read_json(path)
+    if parsed is None:
         return None
     content = path.read_bytes()
     try:
@@ -136,6 +138,7 @@ def _given(folder: Path) -> Optional[bytes]:
     except ImportError:
         return content
     try:
+        check_charsmaps(parsed)  # before the library, which such a table can make end the process
         Tokenizer.from_str(content.decode())
     except (KeyboardInterrupt, SystemExit):
         raise

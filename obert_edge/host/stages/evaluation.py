@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Tuple, Union
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from obert_edge.errors import CheckpointError, DataError, UsageError, VerificationError
 from obert_edge.files import atomic_file, check_file
@@ -285,9 +284,10 @@ def _bundle_answers(
 ) -> Tuple[List[Feature], List[Answer], str]:
     from obert_edge.bundle.container import TOKENIZER, Bundle
     from obert_edge.device.runtime.session import load
+    from obert_edge.device.tokenizers.tokenizer import library_tokenizer
 
     with Bundle.open(path, "header") as bundle:
-        tokenizer = Tokenizer.from_str(bytes(bundle.member(TOKENIZER)).decode("utf-8"))
+        tokenizer = library_tokenizer(bytes(bundle.member(TOKENIZER)))
     features = task.features(split, tokenizer, max_length=max_length, limit=limit)
     order = sorted(range(len(features)), key=lambda i: -len(features[i]["input_ids"]))
     answers: List[Optional[Answer]] = [None] * len(features)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 import sys
 from pathlib import Path
+from typing import Dict
 
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -90,6 +93,22 @@ def test_a_broken_tokenizer_is_refused(tmp_path: Path, content: str, found: str)
     for read in (read_tokenizer, load_tokenizer):
         with pytest.raises(CheckpointError, match=found):
             read(tmp_path)
+
+
+@pytest.mark.parametrize("named", [{"type": "Precompiled"}, {}])
+def test_a_table_that_claims_gigabytes_is_refused_before_the_library_takes_them(
+    older: Path, named: Dict[str, str]
+) -> None:
+    """The tokenizers library ends the process where there are not as many."""
+    path = older / "tokenizer.json"
+    content = json.loads(read_tokenizer(older) or b"")
+    table = base64.b64encode(struct.pack("<2I", 2**32 - 4, 0)).decode()
+    normalizers = [content["normalizer"], {**named, "precompiled_charsmap": table}]
+    content["normalizer"] = {"type": "Sequence", "normalizers": normalizers}
+    path.write_text(json.dumps(content))
+    for read in (read_tokenizer, load_tokenizer):
+        with pytest.raises(CheckpointError, match="is not a tokenizer: .*a trie of 4294967292 bytes in 8"):
+            read(older)
 
 
 def test_a_vocabulary_larger_than_the_word_embeddings_is_refused(older: Path) -> None:
