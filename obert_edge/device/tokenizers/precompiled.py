@@ -21,8 +21,8 @@ from obert_edge.errors import BundleError
 _LARGEST_CLUSTER = 5
 
 
-def read_charsmap(charsmap: str) -> Tuple[bytes, int]:
-    """The bytes of a ``precompiled_charsmap``, and how many of them after the first four are the trie.
+def check_table(content: bytes) -> int:
+    """How many bytes of a ``precompiled_charsmap``, after the first four, are the trie.
 
     The ``tokenizers`` library takes memory for a trie of any size that the table claims, and where there is
     not as much it ends the process.
@@ -30,13 +30,12 @@ def read_charsmap(charsmap: str) -> Tuple[bytes, int]:
     Raises:
         ValueError: it is not such a table.
     """
-    content = base64.b64decode(charsmap, validate=True)
     if len(content) < 4:
         raise ValueError("precompiled_charsmap is empty")
     (size,) = struct.unpack_from("<I", content)
     if size % 4 or size < 4 or 4 + size > len(content):
         raise ValueError(f"precompiled_charsmap has a trie of {size} bytes in {len(content)} bytes")
-    return content, size
+    return int(size)
 
 
 def check_charsmaps(description: Mapping[str, Any]) -> None:
@@ -45,14 +44,14 @@ def check_charsmaps(description: Mapping[str, Any]) -> None:
     The library takes a part for a table by the name of its field, so the part's type is not asked for.
 
     Raises:
-        ValueError: one is no such table; see :func:`read_charsmap`.
+        ValueError: one is no such table; see :func:`check_table`.
     """
     todo = [description.get("normalizer")]
     while todo:
         part = todo.pop()
         if isinstance(part, Mapping):
             if isinstance(charsmap := part.get("precompiled_charsmap"), str):
-                read_charsmap(charsmap)
+                check_table(base64.b64decode(charsmap, validate=True))
             todo += part.values()
         elif isinstance(part, list):
             todo += part
@@ -70,7 +69,8 @@ class Precompiled:
     """
 
     def __init__(self, charsmap: str) -> None:
-        content, size = read_charsmap(charsmap)
+        content = base64.b64decode(charsmap, validate=True)
+        size = check_table(content)
         self._units = array("I", struct.unpack_from(f"<{size // 4}I", content, 4))
         self._replacements = content[4 + size :]
         self._replacements.decode()  # they are text, as the library checks, too

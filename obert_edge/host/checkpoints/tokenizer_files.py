@@ -19,6 +19,7 @@ from obert_edge.device.tokenizers.special_tokens import SpecialTokens, trimmings
 from obert_edge.device.tokenizers.tokenizer import Tokenizer as DeviceTokenizer
 from obert_edge.errors import CheckpointError
 from obert_edge.host.checkpoints.checkpoint import read_json
+from obert_edge.host.checkpoints.sentencepiece_files import check_sentencepiece
 from obert_edge.host.checkpoints.tokenizer_probes import check_device_reads
 
 if TYPE_CHECKING:
@@ -29,15 +30,14 @@ _log = logging.getLogger(__name__)
 FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
 #: Vocabularies that transformers can make a ``tokenizer.json`` of.
-_OLDER_FILES = (
-    "vocab.txt",
-    "vocab.json",
+_SENTENCEPIECE = (
     "sentencepiece.bpe.model",
     "spm.model",
     "spiece.model",
     "sentencepiece.model",
     "tokenizer.model",
 )
+_OLDER_FILES = ("vocab.txt", "vocab.json", *_SENTENCEPIECE)
 #: All files that a folder keeps a tokenizer in.
 TOKENIZER_FILES = (FILE, CONFIG, "special_tokens_map.json", "added_tokens.json", "merges.txt", *_OLDER_FILES)
 #: What ``special_tokens_map.json`` and ``tokenizer_config.json`` call the special tokens.
@@ -159,6 +159,7 @@ def _as_transformers(folder: Path) -> Tuple[bytes, bool]:
     """
     from transformers import AutoTokenizer
 
+    _check_sentencepiece(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except (KeyboardInterrupt, SystemExit):
@@ -184,6 +185,19 @@ def _as_transformers(folder: Path) -> Tuple[bytes, bool]:
         )
     text = str(tokenizer.backend_tokenizer.to_str())
     return text.encode(), tokenizer.truncation_side == "left"
+
+
+def _check_sentencepiece(folder: Path) -> None:
+    """Look at the SentencePiece models of a folder before other libraries read them."""
+    for path in (folder / name for name in _SENTENCEPIECE):
+        if path.is_file():
+            try:
+                check_sentencepiece(path.read_bytes())
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{path} is not a SentencePiece model: {error}",
+                    hint=f"copy the {path.name} of the checkpoint into the folder again",
+                ) from error
 
 
 def _plain(made: bytes, cuts_left: bool) -> bytes:
