@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from obert_edge.errors import UsageError
 from obert_edge.host.pruning.criterion import Criterion, LossFunction, PruningReport
-from obert_edge.host.pruning.masks import Masks, check_sparsity, prunable_weights
+from obert_edge.host.pruning.masks import Masks, check_sparsity, kept, prunable_weights
 from obert_edge.host.pruning.one_shot import make_criterion
 from obert_edge.host.pruning.patterns import Pattern
 from obert_edge.host.pruning.sampling import draw_batches
@@ -217,7 +217,7 @@ class PruningCallback(TrainerCallback):
 
                 def hook(gradient: Tensor, name: str = name) -> Tensor:
                     assert self.masks is not None
-                    return gradient.masked_fill(~self._mask(name, gradient), 0.0)
+                    return kept(gradient, self._mask(name, gradient))
 
                 self._hooks.append(weight.register_hook(hook))  # type: ignore[no-untyped-call]
 

