@@ -13,8 +13,9 @@ import pytest
 
 import obert_edge
 from obert_edge.bundle import archive
-from obert_edge.bundle.container import ENGINE, MANIFEST, Bundle, sign_bundle
+from obert_edge.bundle.container import ENGINE, MANIFEST, WEIGHTS, Bundle, sign_bundle
 from obert_edge.cli import run_command
+from obert_edge.device.export.litert_models import write_encoder_tflite
 from obert_edge.device.runtime.verify import verify
 from obert_edge.errors import BundleError, UnsupportedDeviceError, UsageError, VerificationError
 from obert_edge.host.signing import make_keys, read_signer
@@ -141,3 +142,20 @@ def test_inspect_names_the_key_and_says_that_it_checked_nothing(signed, classifi
     assert f"says it is signed by {key} (`verify --key` checks it)" in capsys.readouterr().err
     assert run_command(["inspect", str(classifier)]) == 0
     assert "\nnot signed\n" in capsys.readouterr().err
+
+
+def test_a_file_for_litert_is_that_of_the_unsigned_bundle_and_an_altered_one_gives_none(
+    signed, classifier, tmp_path
+):
+    """Such a file has no place for a signature: it is made from a bundle that was checked."""
+    pytest.importorskip("ai_edge_litert")
+    made = [write_encoder_tflite(path, tmp_path / f"{path.stem}.tflite") for path in (signed, classifier)]
+    assert made[0].read_bytes() == made[1].read_bytes()
+    with Bundle.open(signed) as bundle:
+        weights = bytes(bundle.member(WEIGHTS))
+    content = signed.read_bytes()
+    place = content.index(weights[: 1 << 12]) + 1
+    signed.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(BundleError, match="'weights.bin'.*altered"):
+        write_encoder_tflite(signed, tmp_path / "altered.tflite")
+    assert not (tmp_path / "altered.tflite").exists()
