@@ -8,7 +8,7 @@ from typing import List
 
 from obert_edge.device.tokenizers.tokenizer import Tokenizer
 from obert_edge.errors import InputError
-from tests.device.tokenizers.families import FAMILIES
+from tests.device.tokenizers.families import FAMILIES, description_of
 from tests.fuzz.loop import Target
 from tests.fuzz.mutations import change_json
 
@@ -29,7 +29,7 @@ class Tokenizers(Target):
     name = "tokenizer"
 
     def prepare(self, folder: Path) -> None:
-        self._texts: List[bytes] = [make().to_str().encode() for make in FAMILIES.values()]
+        self._texts: List[bytes] = [description_of(family).encode() for family in FAMILIES]
 
     def attempt(self, random: Random) -> None:
         text = change_json(random.choice(self._texts), random)

@@ -268,4 +268,4 @@ def test_a_bundle_for_another_cpu_is_not_scored_and_the_run_ends_well(recipe, tm
     said = [message for message in caplog.messages if "not scored" in message]
     assert len(said) == 1
     assert f"{bundle} was built for aarch64 (target arm64); this machine is x86_64" in said[0]
-    assert "score it on the device, with `obert-edge evaluate`" in said[0]
+    assert "to score it, run `obert-edge evaluate` on a machine with that CPU" in said[0]
