@@ -28,15 +28,23 @@ def kept(values: Tensor, mask: Tensor) -> Tensor:
     """The values that a mask keeps, and exactly 0.0 for the others.
 
     A product would give -0.0 for some, and NaN for infinity, so every bit of a value is and-ed with one or
-    with zero. A CPU takes a fifth of the time of ``masked_fill`` for that, which was a tenth of a training
-    step.
+    with zero. A CPU takes less time for that than for ``masked_fill``, which was a tenth of a training step.
 
     Args:
         values: floats of any shape.
         mask: bool, the same shape and device.
     """
-    bits = _BITS[values.dtype]
-    return (values.view(bits) & mask.to(bits).neg_()).view(values.dtype)
+    return (_bits(values) & _ones(values, mask)).view(values.dtype)
+
+
+def _bits(values: Tensor) -> Tensor:
+    """The same memory, as whole numbers."""
+    return values.view(_BITS[values.dtype])
+
+
+def _ones(values: Tensor, mask: Tensor) -> Tensor:
+    """A whole number of ones for each value that is kept, and of zeros for the others."""
+    return mask.to(_BITS[values.dtype]).neg_()
 
 
 def _layer_linears(architecture: Architecture) -> str:
@@ -171,7 +179,7 @@ class Masks(Mapping[str, Tensor]):
                 )
             weight = weights[name]
             with torch.no_grad():
-                weight.copy_(kept(weight, mask.to(weight.device)))
+                _bits(weight).bitwise_and_(_ones(weight, mask.to(weight.device)))
 
     def save(self, path: Union[str, Path]) -> None:
         """Write the masks as safetensors, eight weights to a byte."""
