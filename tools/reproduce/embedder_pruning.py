@@ -18,8 +18,8 @@ taken as it is, so that --only can add one cell after the other; the page has th
 
 measures the bundles that are there against ONNX Runtime, on a quiet machine, and trains nothing.
 
-Needs: the host's packages, onnx and sentencepiece for the packages; 4 GB of memory, 2 GB of disk.
-Takes: 25 minutes for a cell of MiniLM-L6 on one of two busy cores, two hours for one of e5 at 80 %; speeds a
+Needs: the host's packages, onnx and sentencepiece for the packages; 8 GB of memory, 2 GB of disk.
+Takes: 25 minutes for a cell of MiniLM-L6 on one of two busy cores, an hour and a half for one of e5; speeds a
 minute a cell.
 """
 
