@@ -6,6 +6,7 @@ and offsets. Special tokens, truncation and windows are done here for both, so t
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
@@ -305,7 +306,7 @@ def _check_text(text: Any) -> None:
 
 def _has_library() -> bool:
     try:
-        import tokenizers  # noqa: F401
+        importlib.import_module("tokenizers")
     except ImportError:
         return False
     return True
@@ -321,7 +322,8 @@ def library_tokenizer(
         parsed: the content parsed, where the caller has it.
 
     Raises:
-        BundleError: the library does not read it.
+        BundleError: the library does not read it, for the reason that is its cause.
+        ImportError: the library is not installed.
     """
     from tokenizers import Tokenizer as Library
 

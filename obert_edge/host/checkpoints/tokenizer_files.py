@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from obert_edge.device.tokenizers.precompiled import check_charsmaps
 from obert_edge.device.tokenizers.special_tokens import SpecialTokens, trimmings
 from obert_edge.device.tokenizers.tokenizer import Tokenizer as DeviceTokenizer
-from obert_edge.errors import CheckpointError
+from obert_edge.device.tokenizers.tokenizer import library_tokenizer
+from obert_edge.errors import BundleError, CheckpointError
 from obert_edge.host.checkpoints.checkpoint import read_json
 from obert_edge.host.checkpoints.sentencepiece_files import check_sentencepiece
 from obert_edge.host.checkpoints.tokenizer_probes import check_device_reads
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
-#: Vocabularies that transformers can make a ``tokenizer.json`` of.
+#: Models of SentencePiece.
 _SENTENCEPIECE = (
     "sentencepiece.bpe.model",
     "spm.model",
@@ -37,6 +37,7 @@ _SENTENCEPIECE = (
     "sentencepiece.model",
     "tokenizer.model",
 )
+#: Vocabularies that transformers can make a ``tokenizer.json`` of.
 _OLDER_FILES = ("vocab.txt", "vocab.json", *_SENTENCEPIECE)
 #: All files that a folder keeps a tokenizer in.
 TOKENIZER_FILES = (FILE, CONFIG, "special_tokens_map.json", "added_tokens.json", "merges.txt", *_OLDER_FILES)
@@ -134,17 +135,12 @@ def _given(folder: Path) -> Optional[bytes]:
         return None
     content = path.read_bytes()
     try:
-        from tokenizers import Tokenizer
+        library_tokenizer(content, parsed)
     except ImportError:
         return content
-    try:
-        check_charsmaps(parsed)  # before the library, which such a table can make end the process
-        Tokenizer.from_str(content.decode())
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the library raises bare Exception, and its panics are not even that
+    except BundleError as error:
         raise CheckpointError(
-            f"{path} is not a tokenizer: {error}",
+            f"{path} is not a tokenizer: {error.__cause__}",
             hint="copy the tokenizer.json of the checkpoint into the folder again",
         ) from error
     return content
