@@ -150,6 +150,29 @@ OE_INLINE void add_quad(I16 (&sums)[kRows * kTile], const Q16 (&x)[kTile], const
   }
 #endif
 }
+#if defined(OE_DPBUSD)
+// The weights of a record's four rows, each in every dword. They come out of one load, since loads bound Block1x4.
+#define OE_HAS_RECORD_WEIGHTS
+template <int kTile>
+struct RecordWeights {
+  __attribute__((always_inline)) explicit RecordWeights(const int8_t* p) {
+    __m256i all = _mm256_broadcastsi128_si256(load_16(p));
+    __asm__("" : "+x"(all));  // otherwise clang makes four loads of it
+    row[0] = _mm256_shuffle_epi32(all, 0x00);
+    row[1] = _mm256_shuffle_epi32(all, 0x55);
+    row[2] = _mm256_shuffle_epi32(all, 0xAA);
+    row[3] = _mm256_shuffle_epi32(all, 0xFF);
+  }
+  __m256i row[4];
+};
+template <int kTile>
+OE_INLINE void add_row(I16 (&sums)[kTile], const Q16 (&x)[kTile], const RecordWeights<kTile>& weights, int row) {
+  OE_UNROLL for (int u = 0; u < kTile; ++u) {
+    sums[u].a = OE_DPBUSD(sums[u].a, x[u].a, weights.row[row]);
+    sums[u].b = OE_DPBUSD(sums[u].b, x[u].b, weights.row[row]);
+  }
+}
+#endif
 // sum[token] += the dot product of the token's 4 channels and its own 4 signed bytes at `w`.
 OE_INLINE I16 add_lanes(I16 sum, Q16 x, const int8_t* w) {
 #if defined(OE_DPBUSD)

@@ -113,6 +113,34 @@ OE_INLINE __m512i opaque(__m512i x) {
   return x;
 }
 
+// The weights of a record's four rows, each in every dword. They come out of one load, since loads bound Block1x4; but
+// a tile of one unit is bound by the instructions that can be issued, and a load that broadcasts saves one.
+#define OE_HAS_RECORD_WEIGHTS
+template <int kTile>
+struct RecordWeights {
+  __attribute__((always_inline)) explicit RecordWeights(const int8_t* p) {
+    const __m512i all = opaque(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)p)));
+    row[0] = _mm512_shuffle_epi32(all, _MM_PERM_AAAA);
+    row[1] = _mm512_shuffle_epi32(all, _MM_PERM_BBBB);
+    row[2] = _mm512_shuffle_epi32(all, _MM_PERM_CCCC);
+    row[3] = _mm512_shuffle_epi32(all, _MM_PERM_DDDD);
+  }
+  __m512i row[4];
+};
+template <>
+struct RecordWeights<1> {
+  __attribute__((always_inline)) explicit RecordWeights(const int8_t* p) {
+    int32_t four[4];
+    __builtin_memcpy(four, p, sizeof four);
+    OE_UNROLL for (int r = 0; r < 4; ++r) row[r] = _mm512_set1_epi32(four[r]);
+  }
+  __m512i row[4];
+};
+template <int kTile>
+OE_INLINE void add_row(I16 (&sums)[kTile], const Q16 (&x)[kTile], const RecordWeights<kTile>& weights, int row) {
+  OE_UNROLL for (int u = 0; u < kTile; ++u) sums[u].v = _mm512_dpbusd_epi32(sums[u].v, x[u].v, weights.row[row]);
+}
+
 OE_INLINE __m512i load_bytes(const void* p) { return _mm512_loadu_si512(p); }
 OE_INLINE __m256i load_half(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
 OE_INLINE __m128i load_quarter(const void* p) { return _mm_loadu_si128((const __m128i*)p); }

@@ -221,6 +221,16 @@ def _cases() -> List[Case]:
         implementation="avx2",
     )
     table.add(
+        "base-80-4x1-128-avxvnni",
+        "12 layers, 80 % 4x1, AVX-VNNI (256 bits) forced, ONNX Runtime with AVX-512",
+        base80,
+        (1, 128),
+        12,
+        14,
+        fp32,
+        implementation="avxvnni",
+    )
+    table.add(
         "base-80-4x1-128-avx2-cpu",
         "12 layers, 80 % 4x1, AVX2 forced for every engine",
         base80,

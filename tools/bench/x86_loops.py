@@ -38,18 +38,16 @@ CORES: Dict[str, Tuple[Tuple[str, str], ...]] = {
 
 @dataclass(frozen=True)
 class Kernel:
-    """The inner loops of a kernel.
+    """The inner loop of a kernel.
 
     Args:
         name: what a reader calls it.
         symbol: pattern of the mangled name of its function. Of a kernel that is compiled once per epilogue it
             is the instance for U8 results, the first of the enumeration.
-        passes: how many loops it takes one after the other; each is a row of the table.
     """
 
     name: str
     symbol: str
-    passes: int = 1
 
 
 def _row_gather(function: str, rows: int, width: int, tile: int) -> str:
@@ -60,7 +58,7 @@ def _row_gather(function: str, rows: int, width: int, tile: int) -> str:
 #: By name of the kernel file: its kernels.
 KERNELS: Dict[str, Tuple[Kernel, ...]] = {
     "avxvnni": (
-        Kernel("row-gather, R = 4", _row_gather("row_gather_groups", 4, 4, 2), passes=2),
+        Kernel("row-gather, R = 4", _row_gather("row_gather_groups", 4, 4, 2)),
         Kernel("row-gather, R = 2", _row_gather("row_gather_groups", 2, 4, 2)),
         Kernel("row-gather, R = 1", _row_gather("row_gather_groups", 1, 4, 2)),
         Kernel("row-gather, R = 4, 16 tokens", _row_gather("row_gather_groups", 4, 1, 1)),
@@ -110,7 +108,7 @@ class Row:
     """The prediction for one loop on one core.
 
     Args:
-        loop: name of the kernel, and of the pass where it has several.
+        loop: name of the kernel.
         instructions: instructions of one iteration.
         loads: how many of them read memory.
         work: multiply-adds of one iteration.
@@ -149,23 +147,18 @@ def cycles_of(mca: str, core: str, loop: Sequence[str]) -> Tuple[float, float]:
     return inner_loops.cycles_of(mca, ["-mtriple=x86_64", f"-mcpu={core}", "-mattr=+avxvnni"], loop)
 
 
-def loops_of(kernel: Kernel, found: Sequence[Tuple[str, List[str]]]) -> List[List[str]]:
-    """The loops of a kernel's passes, in order: of each pass the one with the most multiply-adds.
+def loop_of(kernel: Kernel, found: Sequence[Tuple[str, List[str]]]) -> List[str]:
+    """The loop of a kernel: the one with the most multiply-adds, as the others do what is left over.
 
-    The loops of a kernel that are not of its passes do the quads left over, and are taken for none.
+    Of loops with as many, the shortest is the one for panels of a known width.
     """
     loops = [
         loop
         for symbol, lines in found
         if re.search(kernel.symbol, symbol)
         for loop in inner_loops.innermost_loops(lines, _BRANCH)
-        if work_of(loop)
     ]
-    # Of loops with as many multiply-adds the shorter is the one for panels of a known width.
-    largest = sorted(loops, key=lambda loop: (-work_of(loop), len(loop)))
-    names = [[mnemonic(line) for line in loop] for loop in largest]
-    chosen = [loop for i, loop in enumerate(largest) if names[i] not in names[:i]][: kernel.passes]
-    return sorted(chosen, key=loops.index)
+    return min(loops, key=lambda loop: (-work_of(loop), len(loop)))
 
 
 def multiplies_of(loop: Sequence[str]) -> List[str]:
@@ -179,13 +172,11 @@ def rows_of(
 ) -> Iterator[Row]:
     """The predictions for the kernels among the functions of one file, on one core."""
     for kernel in kernels:
-        loops = loops_of(kernel, found)
-        for number, loop in enumerate(loops, start=1):
-            title = kernel.name if len(loops) == 1 else f"{kernel.name}, pass {number}"
-            work = work_of(loop)
-            cycles, bound = cycles_of(mca, core, loop)
-            _, alone = cycles_of(mca, core, multiplies_of(loop))
-            yield Row(title, len(loop), loads_of(loop), work, cycles, bound, work / alone)
+        loop = loop_of(kernel, found)
+        work = work_of(loop)
+        cycles, bound = cycles_of(mca, core, loop)
+        _, alone = cycles_of(mca, core, multiplies_of(loop))
+        yield Row(kernel.name, len(loop), loads_of(loop), work, cycles, bound, work / alone)
 
 
 def page(mca: str, tables: Dict[Tuple[str, str, str], List[Row]]) -> str:

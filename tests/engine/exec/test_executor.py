@@ -190,7 +190,7 @@ def test_trimming_gives_all_of_the_arena_back(library: Library) -> None:
         assert before - resident() > held / 2
         model.trim()
         assert same_bits(model.run(batch_of([150, 3])), small)
-        assert 0 < model.arena_bytes < held / 100
+        assert 0 < model.arena_bytes < held / 50  # 512-bit kernels hold some 64 KB of sums for each thread
         assert same_bits(model.run(batch_of([150] * 400)), large)
 
 

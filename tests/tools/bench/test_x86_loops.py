@@ -52,11 +52,9 @@ def test_a_peak_is_of_registers_alone():
     ]
 
 
-def test_a_kernel_of_two_passes_has_its_two_loops_in_order():
+def test_the_loop_of_a_kernel_is_the_one_with_the_most_multiply_adds():
     found = list(inner_loops.functions(ASSEMBLY, "#"))
-    both = x86_loops.loops_of(x86_loops.Kernel("both", "first", passes=2), found)
-    assert both == loops()
-    assert x86_loops.loops_of(x86_loops.Kernel("one", "first"), found) == [loops()[1]]
+    assert x86_loops.loop_of(x86_loops.Kernel("one", "first"), found) == loops()[1]
 
 
 def test_every_kernel_is_found_in_the_assembly_of_its_file(tmp_path):
