@@ -99,6 +99,7 @@ int32_t Executor::run(const oe_batch& batch, float* const* outputs, Interrupt::P
   const FloatMode float_mode;
   interrupt_.start(poll, context);
   pool_.watch(poll ? &interrupt_ : nullptr);
+  pool_.hesitate(panel_count(batch.tokens) > 1);  // threads share the one panel of a short input
   for (const Step& step : schedule_.steps()) run_step(step);
   pool_.watch(nullptr);
   if (interrupt_.stopped()) return fail(OE_INTERRUPTED, "the caller ended the run");

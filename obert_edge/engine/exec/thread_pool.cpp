@@ -15,6 +15,8 @@ namespace {
 constexpr uint64_t kSpinNanoseconds = 200000;  // a worker spins so long before it sleeps
 constexpr uint64_t kPatience = 20000;          // so long the caller waits before it looks what a worker does, and again
 constexpr int32_t kSpinsPerClockRead = 32;     // reading the clock costs more than a spin
+constexpr uint64_t kHesitation = 8;            // a thread without tasks hesitates for an eighth of the time that the
+constexpr uint64_t kMostHesitation = 20000;    // loop has run, and for no more nanoseconds
 
 void pause_briefly() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -67,6 +69,12 @@ bool only_this_cpu(const cpu_set_t& usual, cpu_set_t* here) {
   return CPU_ISSET(static_cast<size_t>(cpu), &usual);
 }
 
+// How long a thread leaves the tasks of the other end to their own threads, in nanoseconds.
+uint64_t hesitation(uint64_t elapsed) {
+  const uint64_t part = elapsed / kHesitation;
+  return part < kMostHesitation ? part : kMostHesitation;
+}
+
 int32_t cores() {
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return CPU_COUNT(&allowed);
@@ -115,11 +123,21 @@ ThreadPool::~ThreadPool() {
 
 ThreadPool::Unclaimed ThreadPool::unclaimed() const { return Unclaimed(load(&state_)); }
 
-bool ThreadPool::claim(int32_t thread, int32_t* task) {
+// `helps`: whether the thread takes tasks of the other end at once.
+bool ThreadPool::claim(int32_t thread, bool* helps, int32_t* task) {
   const bool from_the_end = thread % 2 != 0;
+  uint64_t due = 0;
   Unclaimed now = unclaimed();
   while (now.any()) {
-    const int32_t first = now.first(), last = now.last();
+    const int32_t first = now.first(), last = now.last(), middle = load(&middle_);
+    if (!*helps && (from_the_end ? last <= middle : first >= middle)) {
+      const uint64_t time = oe::now();
+      if (due == 0) due = time + hesitation(time - load(&begun_));
+      *helps = time >= due;
+      pause_briefly();
+      now = unclaimed();
+      continue;
+    }
     const Unclaimed left =
         from_the_end ? Unclaimed(now.number(), first, last - 1) : Unclaimed(now.number(), first + 1, last);
     if (__atomic_compare_exchange_n(&state_, &now.word, left.word, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
@@ -140,7 +158,8 @@ void ThreadPool::run_task(int32_t task, int32_t thread) {
 
 void ThreadPool::work(int32_t thread) {
   int32_t task, done = 0;
-  for (; claim(thread, &task); ++done) {
+  bool helps = crowded_ || !hesitates_;
+  for (; claim(thread, &helps, &task); ++done) {
     if (thread > 0 && done == 0) store(&workers_[static_cast<size_t>(thread - 1)].holds, true);
     run_task(task, thread);
   }
@@ -166,6 +185,10 @@ void ThreadPool::parallel_for(int32_t tasks, TaskFn function, void* context) {
 void ThreadPool::run_loop(int32_t tasks) {
   store(&finished_, 0);
   store(&caller_cpu_, sched_getcpu());
+  if (hesitates_) {
+    store(&middle_, static_cast<int32_t>(int64_t{tasks} * ((threads_ + 1) / 2) / threads_));
+    store(&begun_, now());
+  }
   store(&state_, Unclaimed(unclaimed().number() + 1, 0, tasks).word);
   if (load(&sleepers_) > 0) {
     add(&wakeups_, 1u);

@@ -4,6 +4,10 @@
 // So with tasks in the order of the memory they use, a thread stays in its part of it from loop to loop, and the ones
 // in the middle go to whoever is done first.
 //
+// Where the ends use memory of their own, threads hesitate before they help the other end: what a task uses lies in the
+// other thread's caches, and a thread that is about as fast will soon come to it itself. Between cores without a common
+// cache a line takes 200 ns, so that helping with the last sixteenth of a linear took longer than half of the linear.
+//
 // Workers spin for a short while after a loop, because the next one is usually microseconds away, and then
 // sleep on a futex; on a quiet machine waking sleepers is the only system call. The caller works too, and waits only
 // for tasks that were claimed, never for a worker that was not scheduled: so more threads than cores is slow, not
@@ -52,6 +56,9 @@ class ThreadPool {
   // run is stopped, tasks are left out.
   void parallel_for(int32_t tasks, TaskFn function, void* context);
 
+  // Whether threads hesitate before they help the other end, from here on. Not while a loop runs.
+  void hesitate(bool hesitates) { hesitates_ = hesitates; }
+
   // Asks `interrupt` between tasks from here on; nullptr: no more. Not while a loop runs.
   void watch(Interrupt* interrupt) { interrupt_ = interrupt; }
 
@@ -97,7 +104,7 @@ class ThreadPool {
   void call(Worker& worker);
   static void leave(Worker& worker);
   void run_task(int32_t task, int32_t thread);
-  bool claim(int32_t thread, int32_t* task);
+  bool claim(int32_t thread, bool* helps, int32_t* task);
   Unclaimed unclaimed() const;
   void wait_for_work(Worker& worker);
 
@@ -108,6 +115,9 @@ class ThreadPool {
   Interrupt* interrupt_ = nullptr;
   int32_t first_task_ = 0;   // the number of the loop's task 0
   int32_t caller_cpu_ = -1;  // where the caller began the loop
+  bool hesitates_ = false;
+  int32_t middle_ = 0;  // where they hesitate: the first task of the end that workers 1, 3, .. begin at
+  uint64_t begun_ = 0;  // and when the loop began
 
   alignas(64) int32_t finished_ = 0;  // tasks of the current loop
   alignas(64) uint32_t wakeups_ = 0;  // the futex workers sleep on

@@ -85,12 +85,12 @@ def test_closing_ends_the_threads(library: Library) -> None:
 
 @pytest.mark.skipif(machine.affinity() < 2, reason="this process may use one CPU only")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no system compiler (g++)")
-def test_a_worker_without_a_cpu_finishes_on_its_callers(tmp_path: Path) -> None:
-    program = tmp_path / "late"
-    sources = [Path(__file__).parent / "thread_pool_late.cpp", build.ENGINE / "exec" / "thread_pool.cpp"]
+@pytest.mark.parametrize("program", ["thread_pool_late", "thread_pool_help"])
+def test_no_thread_waits_for_another_that_makes_no_headway(tmp_path: Path, program: str) -> None:
+    sources = [Path(__file__).parent / f"{program}.cpp", build.ENGINE / "exec" / "thread_pool.cpp"]
     flags = ["-std=c++17", "-O1", *build.include_flags(), "-lpthread"]
-    subprocess.run(["g++", *map(str, sources), *flags, "-o", str(program)], check=True)
-    done = subprocess.run([str(program)], capture_output=True, text=True, check=False, timeout=120)
+    subprocess.run(["g++", *map(str, sources), *flags, "-o", str(tmp_path / program)], check=True)
+    done = subprocess.run([str(tmp_path / program)], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout
 
 

@@ -16,6 +16,7 @@ int main() {
   int64_t expected = 0;
   for (int32_t number = 1; number <= 3000; ++number) {
     Loop loop = {sums, number};
+    pool.hesitate(number % 2 == 0);
     pool.parallel_for(
         kTasks,
         [](void* context, int32_t task, int32_t) {

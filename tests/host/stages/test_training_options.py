@@ -24,8 +24,9 @@ from obert_edge.host.stages.recipe import Distillation, Pruning, Training
 from obert_edge.host.stages.training import training_mode
 
 SMALL = Training(max_steps=5, batch_size=16, max_length=16, learning_rate=1e-3, dropout=0.0, save_steps=100)
-#: Float32 sums in another order; Adam's first steps amplify what is left of a gradient near zero.
-TOLERANCE = {"rtol": 2e-3, "atol": 2e-5}
+#: Float32 sums in another order; Adam's first steps amplify what is left of a gradient near zero. A step
+#: moves a weight by about the learning rate, twenty times this.
+TOLERANCE = {"rtol": 2e-3, "atol": 5e-5}
 
 
 class Lesson(NamedTuple):
