@@ -19,6 +19,7 @@ from obert_edge.device.runtime import machine
 #: Lines of ``lscpu`` that decide about speed.
 _LSCPU = (
     "Model name",
+    "CPU family",  # tells AMD's generations apart, which are all called EPYC here
     "CPU(s)",
     "Thread(s) per core",
     "L1d cache",

@@ -24,7 +24,7 @@ def markdown(document: Dict[str, Any], plots: Sequence[str]) -> str:
     results: Results = document["cases"]
     baselines = _baselines(results)
     lines = [
-        "# Speed against other engines",
+        f"# {document.get('heading', 'Speed against other engines')}",
         "",
         *dict.fromkeys(f"    {result['command']}" for result in results.values()),
         "",

@@ -178,7 +178,8 @@ def merge(options: argparse.Namespace) -> Dict[str, Any]:
     found = {name: part(name, options) for name in CASES if part(name, options).exists()}
     cases = {name: json.loads(path.read_text()) for name, path in found.items()}
     seconds = sum(result["wall_seconds"] for result in cases.values())
-    return {"wall_seconds": round(seconds, 1), "flags": FLAGS, "cases": cases}
+    heading = {"heading": options.heading} if options.heading else {}
+    return {**heading, "wall_seconds": round(seconds, 1), "flags": FLAGS, "cases": cases}
 
 
 def write(document: Dict[str, Any], options: argparse.Namespace) -> None:
@@ -216,6 +217,7 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=12, help="turns of every engine (default: 12)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results", help="folder for the pages")
     parser.add_argument("--name", default="baselines", help="of the files written (default: baselines)")
+    parser.add_argument("--heading", help="of the page, for instance with the machine's name")
     options = parser.parse_args(arguments)
     if options.cases == ["all"]:
         options.cases = list(CASES)
@@ -229,6 +231,8 @@ def shown_command(options: argparse.Namespace) -> str:
     if options.baselines is not None:
         parts += ["--baselines", *options.baselines]
     parts += ["--duration", f"{options.duration:g}", "--rounds", str(options.rounds), "--name", options.name]
+    if options.heading:
+        parts += ["--heading", options.heading]
     return shlex.join(parts if options.threads is None else [*parts, "--threads", str(options.threads)])
 
 

@@ -74,18 +74,22 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument(
         "--sequence-length", type=int, nargs="+", default=[128, 384], help="tokens (default: 128 384)"
     )
+    parser.add_argument("--implementation", help="of the kernels (default: the best that runs here)")
     parser.add_argument("--threads", type=int, help="(default: all CPUs)")
     parser.add_argument("--duration", type=float, default=3.0, help="seconds for each table (default: 3)")
     parser.add_argument(
         "--output", type=Path, help="also write a page, for instance docs/results/profiles.md"
     )
+    parser.add_argument("--heading", default="Profiles", help="of the page (default: Profiles)")
     options = parser.parse_args(arguments)
     options.models.mkdir(parents=True, exist_ok=True)
     lengths = " ".join(map(str, options.sequence_length))
     shown = ["python", "-m", "tools.bench.op_profiles", "--models", "MODELS", "--shape", options.shape]
     shown += ["--sparsity", *(f"{value:g}" for value in options.sparsity)]
     shown += ["--pattern", options.pattern, "--sequence-length", *lengths.split()]
-    lines = ["# Profiles", "", f"    {shlex.join(shown)}", ""]
+    if options.implementation:
+        shown += ["--implementation", options.implementation]
+    lines = [f"# {options.heading}", "", f"    {shlex.join(shown)}", ""]
     lines += [f"{machine.cpu_model()}; what a bound is: [the roofline](../reference/roofline.md).", ""]
     for sparsity in options.sparsity:
         bundle = ensure_bundle(
@@ -96,10 +100,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
                 bundle,
                 sequence_length=length,
                 threads=options.threads,
+                implementation=options.implementation,
                 duration=options.duration,
                 profile=True,
             )
             title = f"{options.shape}, {100 * sparsity:.0f} % {options.pattern}"
+            if options.implementation:
+                title += f", {options.implementation}"
             found = section(title, report)
             print("\n".join(found))
             lines += found

@@ -27,9 +27,10 @@ def test_a_goal_is_met_from_its_floor_on(metric, value, said):
     assert baseline_page.verdict(goal, value) == said
 
 
-def test_the_committed_page_and_plots_are_what_the_json_file_gives():
-    document = json.loads((RESULTS / "baselines.json").read_text())
-    plots = {f"baselines_{name}": svg for name, svg in baseline_page.plots(document).items()}
+@pytest.mark.parametrize("campaign", ["baselines", "baselines_zen5"])
+def test_the_committed_page_and_plots_are_what_the_json_file_gives(campaign):
+    document = json.loads((RESULTS / f"{campaign}.json").read_text())
+    plots = {f"{campaign}_{name}": svg for name, svg in baseline_page.plots(document).items()}
     assert len(plots) == 2
     assert {name: (RESULTS / name).read_text() for name in plots} == plots
-    assert (RESULTS / "baselines.md").read_text() == baseline_page.markdown(document, list(plots))
+    assert (RESULTS / f"{campaign}.md").read_text() == baseline_page.markdown(document, list(plots))

@@ -91,6 +91,13 @@ def test_cases_measured_one_by_one_become_one_page(campaign, tmp_path):
     assert str(tmp_path) not in page + json.dumps(found)
 
 
+def test_a_page_can_be_told_its_heading(campaign):
+    out = campaign("--cases", "tiny-texts", "--heading", "Speed on a toaster")
+    page = (out / "baselines.md").read_text()
+    assert page.startswith("# Speed on a toaster\n")
+    assert "--heading 'Speed on a toaster'" in page
+
+
 def test_resuming_leaves_out_what_was_measured(campaign, tmp_path, monkeypatch):
     campaign("--cases", "tiny-texts")
     measured = []

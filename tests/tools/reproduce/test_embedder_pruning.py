@@ -112,4 +112,4 @@ def test_speeds_are_measured_of_bundles_that_are_there_and_stay_beside_their_sco
     assert set(measured["speeds"][0]["ratios"]) == set(study.BASELINES)
     found = page(measured)
     assert "## Speed" in found
-    assert re.search(r"\| m \| dense \|  \| 8 \| [\d.]+ \| [\d.]+x \(", found)
+    assert re.search(r"\| m \| dense \|  \| 8 \| \w+ \| [\d.]+ \| [\d.]+x \(", found)
