@@ -15,8 +15,8 @@ namespace {
 constexpr uint64_t kSpinNanoseconds = 200000;  // a worker spins so long before it sleeps
 constexpr uint64_t kPatience = 20000;          // so long the caller waits before it looks what a worker does, and again
 constexpr int32_t kSpinsPerClockRead = 32;     // reading the clock costs more than a spin
-constexpr uint64_t kHesitation = 8;            // a thread without tasks hesitates for an eighth of the time that the
-constexpr uint64_t kMostHesitation = 20000;    // loop has run, and for no more nanoseconds
+constexpr uint64_t kHesitation = 8;            // a thread hesitates for this part of the time the loop has run,
+constexpr uint64_t kMostHesitation = 20000;    // and for no longer than this, in nanoseconds
 
 void pause_briefly() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -158,7 +158,7 @@ void ThreadPool::run_task(int32_t task, int32_t thread) {
 
 void ThreadPool::work(int32_t thread) {
   int32_t task, done = 0;
-  bool helps = crowded_ || !hesitates_;
+  bool helps = crowded_ || !load(&hesitates_);
   for (; claim(thread, &helps, &task); ++done) {
     if (thread > 0 && done == 0) store(&workers_[static_cast<size_t>(thread - 1)].holds, true);
     run_task(task, thread);

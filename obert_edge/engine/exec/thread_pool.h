@@ -57,7 +57,7 @@ class ThreadPool {
   void parallel_for(int32_t tasks, TaskFn function, void* context);
 
   // Whether threads hesitate before they help the other end, from here on. Not while a loop runs.
-  void hesitate(bool hesitates) { hesitates_ = hesitates; }
+  void hesitate(bool hesitates) { __atomic_store_n(&hesitates_, hesitates, __ATOMIC_SEQ_CST); }
 
   // Asks `interrupt` between tasks from here on; nullptr: no more. Not while a loop runs.
   void watch(Interrupt* interrupt) { interrupt_ = interrupt; }
