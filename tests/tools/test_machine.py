@@ -6,8 +6,6 @@ import os
 import shutil
 import subprocess
 
-import pytest
-
 from obert_edge.device.runtime import machine
 from tools.machine import speed_facts, training_facts
 
@@ -25,8 +23,9 @@ def test_a_measurement_names_memory_kernel_and_compiler():
     assert facts["compiler"].startswith("zig c++ (ziglang ")
 
 
-@pytest.mark.skipif(not shutil.which("lscpu"), reason="needs lscpu")
 def test_a_measurement_names_the_family_of_the_processor_where_lscpu_does():
-    environment = {**os.environ, "LC_ALL": "C"}
-    shown = subprocess.run(["lscpu"], capture_output=True, text=True, env=environment).stdout
+    shown = ""
+    if shutil.which("lscpu"):
+        environment = {**os.environ, "LC_ALL": "C"}
+        shown = subprocess.run(["lscpu"], capture_output=True, text=True, env=environment).stdout
     assert ("CPU family" in speed_facts()) == ("CPU family:" in shown)

@@ -28,3 +28,15 @@ def test_the_page_of_profiles_gives_every_kind_of_op_its_bound(tmp_path, monkeyp
     assert all(row[-1].endswith("% |") for row in rows)
     assert str(tmp_path) not in text
     assert "Linear" in capsys.readouterr().out
+
+
+def test_a_page_is_of_the_kernels_and_has_the_heading_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(models.SHAPES, "tiny", (1, 48, 4, 96))
+    page = tmp_path / "profiles.md"
+    arguments = ["--models", str(tmp_path / "models"), "--shape", "tiny", "--sparsity", "0.75"]
+    arguments += ["--sequence-length", "16", "--duration", "0.05", "--threads", "1", "--output", str(page)]
+    op_profiles.main([*arguments, "--implementation", "scalar", "--heading", "Profiles of a toaster"])
+    text = page.read_text()
+    assert text.startswith("# Profiles of a toaster\n")
+    assert "--implementation scalar" in text
+    assert "## tiny, 75 % 4x1, scalar, 1 x 16, 1 thread" in text
