@@ -34,18 +34,18 @@ OE_INLINE int32x4_t dot(int32x4_t sum, uint8x16_t x, int8x16_t w) {
 }
 #endif
 
-// sum += the dot products of 16 tokens with row kLane of w.
-template <int kLane>
+// sum += the dot products of 16 tokens (kHalf: of the first 8) with row kLane of w.
+template <int kLane, bool kHalf = false>
 OE_INLINE void dot_element(I16& sum, const Q16& x, int8x16_t w) {
-  OE_UNROLL for (int i = 0; i < 4; ++i) sum.v[i] = dot<kLane>(sum.v[i], x.v[i], w);
+  OE_UNROLL for (int i = 0; i < (kHalf ? 2 : 4); ++i) sum.v[i] = dot<kLane>(sum.v[i], x.v[i], w);
 }
 // The same for kRows rows.
-template <int kRows>
+template <int kRows, bool kHalf = false>
 OE_INLINE void dot_rows(I16 (&sums)[kRows], const Q16& x, int8x16_t w) {
-  dot_element<0>(sums[0], x, w);
-  if (kRows > 1) dot_element<1>(sums[kRows > 1 ? 1 : 0], x, w);
-  if (kRows > 2) dot_element<2>(sums[kRows > 2 ? 2 : 0], x, w);
-  if (kRows > 3) dot_element<3>(sums[kRows > 3 ? 3 : 0], x, w);
+  dot_element<0, kHalf>(sums[0], x, w);
+  if (kRows > 1) dot_element<1, kHalf>(sums[kRows > 1 ? 1 : 0], x, w);
+  if (kRows > 2) dot_element<2, kHalf>(sums[kRows > 2 ? 2 : 0], x, w);
+  if (kRows > 3) dot_element<3, kHalf>(sums[kRows > 3 ? 3 : 0], x, w);
 }
 
 // sums[row][token] += the dot product of the token's 4 channels and the row's 4 weights; rows are `stride` bytes apart.

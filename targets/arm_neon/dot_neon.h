@@ -23,9 +23,11 @@ struct Q16 {
 constexpr int32_t kBias = 128;
 OE_INLINE uint8x16_t biased(uint8x16_t x) { return veorq_u8(x, vdupq_n_u8(0x80)); }
 
-// sum += the dot products of 16 tokens with one row; every word of `first` is w0 w1, every word of `second` w2 w3.
+// sum += the dot products of 16 tokens (kHalf: of the first 8) with one row; every word of `first` is w0 w1, every word
+// of `second` w2 w3.
+template <bool kHalf>
 OE_INLINE void dot_row(I16& sum, const Q16& x, int8x16_t first, int8x16_t second) {
-  OE_UNROLL for (int half = 0; half < 2; ++half) {
+  OE_UNROLL for (int half = 0; half < (kHalf ? 1 : 2); ++half) {
     const int8x16_t a = vreinterpretq_s8_u8(x.v[half]), b = vreinterpretq_s8_u8(x.v[half + 2]);
     int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(first));
     int16x8_t high = vmull_high_s8(a, first);
@@ -35,20 +37,20 @@ OE_INLINE void dot_row(I16& sum, const Q16& x, int8x16_t first, int8x16_t second
     sum.v[2 * half + 1] = vpadalq_s16(sum.v[2 * half + 1], high);
   }
 }
-// sum += the dot products of 16 tokens with row kRow of w [4 rows][4].
-template <int kRow>
+// The same with row kRow of w [4 rows][4].
+template <int kRow, bool kHalf = false>
 OE_INLINE void dot_element(I16& sum, const Q16& x, int8x16_t w) {
   const int16x8_t words = vreinterpretq_s16_s8(w);
-  dot_row(sum, x, vreinterpretq_s8_s16(vdupq_laneq_s16(words, 2 * kRow)),
-          vreinterpretq_s8_s16(vdupq_laneq_s16(words, 2 * kRow + 1)));
+  dot_row<kHalf>(sum, x, vreinterpretq_s8_s16(vdupq_laneq_s16(words, 2 * kRow)),
+                 vreinterpretq_s8_s16(vdupq_laneq_s16(words, 2 * kRow + 1)));
 }
 // The same for kRows rows.
-template <int kRows>
+template <int kRows, bool kHalf = false>
 OE_INLINE void dot_rows(I16 (&sums)[kRows], const Q16& x, int8x16_t w) {
-  dot_element<0>(sums[0], x, w);
-  if (kRows > 1) dot_element<1>(sums[kRows > 1 ? 1 : 0], x, w);
-  if (kRows > 2) dot_element<2>(sums[kRows > 2 ? 2 : 0], x, w);
-  if (kRows > 3) dot_element<3>(sums[kRows > 3 ? 3 : 0], x, w);
+  dot_element<0, kHalf>(sums[0], x, w);
+  if (kRows > 1) dot_element<1, kHalf>(sums[kRows > 1 ? 1 : 0], x, w);
+  if (kRows > 2) dot_element<2, kHalf>(sums[kRows > 2 ? 2 : 0], x, w);
+  if (kRows > 3) dot_element<3, kHalf>(sums[kRows > 3 ? 3 : 0], x, w);
 }
 
 // sums[row][token] += the dot product of the token's 4 channels and the row's 4 weights; rows are `stride` bytes apart.

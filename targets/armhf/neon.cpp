@@ -58,15 +58,17 @@ OE_INLINE void linear(const LinearArgs& args, int32_t panel, int32_t group_begin
     const size_t first = kDense ? static_cast<size_t>(group) * dense_quads : args.offsets[group];
     const size_t last = kDense ? first + static_cast<size_t>(args.k) / 4 : args.offsets[group + 1];
     for (int32_t token = 0; token < static_cast<int32_t>(width); token += kTile) {
+      // A tile of padding alone keeps sums of 0, which are as good as any.
+      const size_t end = panel * kPanel + token < args.tokens ? last : first;
       TileSums<kRows> sums;
       OE_UNROLL for (int r = 0; r < kRows; ++r) sums.low[r] = sums.high[r] = vdupq_n_s32(0);
       const int8_t* weights = args.weights + first * 4 * kRows;
       const uint8_t* x[4];
-      for (size_t quad = first; quad < last; ++quad, weights += 4 * kRows) {
+      for (size_t quad = first; quad < end; ++quad, weights += 4 * kRows) {
         OE_UNROLL for (int i = 0; i < 4; ++i) x[i] = input + channel_of(quad, first, i) * width + token;
         add_quad<kRows>(sums, x, weights);
       }
-      if (kDense && rest > 0) {  // the channels beyond the last do not exist, and their weights are zero
+      if (kDense && rest > 0 && end == last) {  // the channels beyond the last do not exist, and their weights are zero
         OE_UNROLL for (int i = 0; i < 4; ++i) {
           x[i] = i < rest ? input + channel_of(last, first, i) * width + token : kZeros;
         }
@@ -84,19 +86,22 @@ OE_INLINE void linear(const LinearArgs& args, int32_t panel, int32_t group_begin
 }
 
 template <int kRows>
-void linear_row_gather(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
+void linear_row_gather(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                       const LinearScratch&) {
   linear<kRows, false>(args, panel, group_begin, group_end, [&](size_t quad, size_t, int i) OE_INLINE_LAMBDA {
     return static_cast<size_t>(args.columns[quad * 4 + static_cast<size_t>(i)]);
   });
 }
 
-void linear_dense_4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
+void linear_dense_4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                    const LinearScratch&) {
   linear<4, true>(args, panel, group_begin, group_end, [](size_t quad, size_t first, int i) OE_INLINE_LAMBDA {
     return (quad - first) * 4 + static_cast<size_t>(i);
   });
 }
 
-void linear_block_1x4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
+void linear_block_1x4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                      const LinearScratch&) {
   linear<1, false>(args, panel, group_begin, group_end, [&](size_t quad, size_t, int i) OE_INLINE_LAMBDA {
     return static_cast<size_t>(args.columns[quad]) + static_cast<size_t>(i);
   });
@@ -108,6 +113,7 @@ extern const Implementation kNeonV7;
 const Implementation kNeonV7 = {
     "neon",
     Records::None,
+    0,
     {nullptr, linear_row_gather<1>, linear_row_gather<2>, linear_row_gather<4>, linear_dense_4, linear_block_1x4},
     armhf::attention,
     generic::layer_norm,

@@ -49,17 +49,21 @@ void row_gather(const LinearArgs& args, int32_t panel, int32_t group_begin, int3
 
 }  // namespace
 
-void linear_row_gather_1(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
+void linear_row_gather_1(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                         const LinearScratch&) {
   row_gather<1>(args, panel, group_begin, group_end);
 }
-void linear_row_gather_2(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
+void linear_row_gather_2(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                         const LinearScratch&) {
   row_gather<2>(args, panel, group_begin, group_end);
 }
-void linear_row_gather_4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
+void linear_row_gather_4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                         const LinearScratch&) {
   row_gather<4>(args, panel, group_begin, group_end);
 }
 
-void linear_dense_4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
+void linear_dense_4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                    const LinearScratch&) {
   const uint8_t* input = panel_of_input(args, panel);
   const int32_t width = panel_width(args.tokens, panel);
   const int32_t quads = (args.k + 3) / 4;
@@ -78,7 +82,8 @@ void linear_dense_4(const LinearArgs& args, int32_t panel, int32_t group_begin, 
   }
 }
 
-void linear_block_1x4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void*) {
+void linear_block_1x4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                      const LinearScratch&) {
   const uint8_t* input = panel_of_input(args, panel);
   const int32_t width = panel_width(args.tokens, panel);
   for (int32_t group = group_begin; group < group_end; ++group) {

@@ -7,6 +7,7 @@ extern const Implementation kScalar;
 const Implementation kScalar = {
     "scalar",
     Records::None,
+    0,
     {nullptr, generic::linear_row_gather_1, generic::linear_row_gather_2, generic::linear_row_gather_4,
      generic::linear_dense_4, generic::linear_block_1x4},
     generic::attention,

@@ -8,11 +8,16 @@
 namespace oe {
 namespace generic {
 
-void linear_row_gather_1(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void* scratch);
-void linear_row_gather_2(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void* scratch);
-void linear_row_gather_4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void* scratch);
-void linear_dense_4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void* scratch);
-void linear_block_1x4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void* scratch);
+void linear_row_gather_1(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                         const LinearScratch& scratch);
+void linear_row_gather_2(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                         const LinearScratch& scratch);
+void linear_row_gather_4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                         const LinearScratch& scratch);
+void linear_dense_4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                    const LinearScratch& scratch);
+void linear_block_1x4(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                      const LinearScratch& scratch);
 size_t linear_scratch(const LinearArgs& args);
 
 void attention(const AttentionArgs& args, int32_t sequence, int32_t head, void* scratch);

@@ -236,6 +236,36 @@ OE_INLINE void interleave_rows(Q16 (&out)[2], const Rows<2>& rows) {
 template <int kTile>
 OE_INLINE void pin(Q16 (&)[kTile], Rows<kTile>&) {}
 
+// ---- the first 8 tokens of a unit: what is a register pair for 16 is one register, in token order
+//
+//   c0 [t0 .. t7]  \                     \
+//   c1 [t0 .. t7]  / VPUNPCKLBW c0c1 ..   \ VPUNPCKLWD, VPUNPCKHWD    [t0: c0 c1 c2 c3 | .. t3]  [t4 .. t7]
+//   c2, c3           VPUNPCKLBW c2c3 ..   /
+[[maybe_unused]] OE_INLINE __m256i interleave_eight(const uint8_t* c0, const uint8_t* c1, const uint8_t* c2,
+                                                    const uint8_t* c3) {
+  const __m128i c01 = _mm_unpacklo_epi8(load_16(c0), load_16(c1)), c23 = _mm_unpacklo_epi8(load_16(c2), load_16(c3));
+  return _mm256_set_m128i(_mm_unpackhi_epi16(c01, c23), _mm_unpacklo_epi16(c01, c23));
+}
+#if defined(OE_DPBUSD) && !defined(__AVX512VL__)
+#define OE_HAS_HALF_UNITS
+struct Q8 {
+  __m256i v;
+};
+OE_INLINE Q8 interleave_half(const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
+  return {interleave_eight(c0, c1, c2, c3)};
+}
+OE_INLINE Q8 load_half(const uint8_t* p) { return {load_32(p)}; }
+OE_INLINE void store_half(uint8_t* p, Q8 x) { store_32(p, x.v); }
+// As add_quad and add_row do, in token order. Lanes 8 to 15 stay as they are.
+template <int kRows>
+OE_INLINE void add_half(I16 (&sums)[kRows], Q8 x, const int8_t* weights) {
+  OE_UNROLL for (int r = 0; r < kRows; ++r) sums[r].a = OE_DPBUSD(sums[r].a, x.v, load_weights(weights + 4 * r));
+}
+OE_INLINE void add_half_row(I16& sum, Q8 x, const RecordWeights<1>& weights, int row) {
+  sum.a = OE_DPBUSD(sum.a, x.v, weights.row[row]);
+}
+#endif
+
 // Turns the scrambled order into token order, and back.
 OE_INLINE void swap_lanes(__m256i& a, __m256i& b) {
   const __m256i low = _mm256_permute2x128_si256(a, b, 0x20), high = _mm256_permute2x128_si256(a, b, 0x31);

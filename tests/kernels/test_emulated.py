@@ -139,6 +139,18 @@ def test_linear_sums_are_exact_at_the_extremes(
     test_linear.test_sums_are_exact_at_the_extremes(emulated, weight_format, weight, activation)
 
 
+@every_format
+def test_lanes_of_padding_alone(emulated: EmulatedLibrary, weight_format: WeightFormat) -> None:
+    for tokens in (1, 7, 8, 9, 24, 25, 72):
+        test_linear.test_lanes_of_padding_alone(emulated, weight_format, tokens)
+
+
+@every_format
+def test_many_tasks_of_a_panel(emulated: EmulatedLibrary, weight_format: WeightFormat) -> None:
+    for tokens in (16, 80):
+        test_linear.test_many_tasks_of_a_panel(emulated, weight_format, tokens)
+
+
 def test_attention_of_every_length(emulated: EmulatedLibrary) -> None:
     for length in (1, 2, 3, 15, 16, 17, 63, 64, 65, 130):
         test_attention.check(emulated, [length], heads=1)

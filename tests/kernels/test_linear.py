@@ -184,6 +184,25 @@ def test_more_inputs_than_a_kernel_may_take_at_once(library: Library, weight_for
     check(library, linear.with_residual(), threads=(1, 2))
 
 
+@over_tokens(1, 7, 8, 9, 24, 25, 72)
+@every_format
+def test_lanes_of_padding_alone(library: Library, weight_format: WeightFormat, tokens: int) -> None:
+    """A kernel may leave out what would be computed for the last half of a unit, where no token is."""
+    linear = a_linear(weight_format).sized(n=21, k=44).over(tokens=tokens)
+    for epilogue in EPILOGUES.values():
+        check(library, epilogue(linear))
+    check(library, linear.of_dynamic_input().with_residual())
+    check(library, linear.sized(n=13, k=780).keeping(1.0).into(DType.S8))
+
+
+@over_tokens(16, 100)
+@every_format
+def test_many_tasks_of_a_panel(library: Library, weight_format: WeightFormat, tokens: int) -> None:
+    """A kernel may find the panel in a thread's scratch as it left it there."""
+    linear = a_linear(weight_format).sized(n=768, k=768).over(tokens=tokens).keeping(0.9)
+    check(library, linear, threads=(2, 3, 4))
+
+
 @over_tokens(16, 32, 48, 64)
 @every_format
 def test_more_inputs_than_a_shifted_column_can_name(

@@ -44,9 +44,10 @@ CORES: Dict[str, Tuple[Tuple[str, str], ...]] = {
 #: By pattern of the mangled name: the kernel. Of row-gather it is the instance for U8 results, the first of
 #: the enumeration that is its first template argument.
 KERNELS = {
-    r"row_gather_stripeILNS0_\d+\w+?E0ELi4": "row-gather, R = 4",
-    r"row_gather_stripeILNS0_\d+\w+?E0ELi2": "row-gather, R = 2",
-    r"row_gather_stripeILNS0_\d+\w+?E0ELi1": "row-gather, R = 1",
+    r"row_gather_stripeILNS0_\d+\w+?E0ELi4ELb0": "row-gather, R = 4",
+    r"row_gather_stripeILNS0_\d+\w+?E0ELi4ELb1": "row-gather, R = 4, 8 tokens",
+    r"row_gather_stripeILNS0_\d+\w+?E0ELi2ELb0": "row-gather, R = 2",
+    r"row_gather_stripeILNS0_\d+\w+?E0ELi1ELb0": "row-gather, R = 1",
     "linear_dense_4": "Dense4",
     "linear_block_1x4": "1x4 blocks",
     "attend_tile": "attention",
@@ -125,8 +126,7 @@ def rows_of(mca: str, name: str, folder: Path) -> Iterator[Row]:
             if re.search(pattern, symbol)
             for loop in inner_loops.innermost_loops(lines, _BRANCH)
         ]
-        # Of loops with as many multiply-adds the longest is the kernel's: those that only add weights up are
-        # short.
+        # Of loops with as many multiply-adds the longest is the kernel's.
         loop = max(loops, key=lambda loop: (work_of(loop), len(loop)))
         for core, _ in CORES[name]:
             multiplies = [line for line in loop if line.split()[0] in _PEAK]

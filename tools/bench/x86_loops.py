@@ -50,9 +50,9 @@ class Kernel:
     symbol: str
 
 
-def _row_gather(function: str, rows: int, width: int, tile: int) -> str:
-    """Pattern of a row-gather kernel for a panel of ``width`` units in tiles of ``tile``."""
-    return rf"{function}ILNS0_\d+\w+?E0ELi{rows}ELi{tile}ELi{width}E"
+def _row_gather(function: str, rows: int, width: int, tile: int, half: bool = False) -> str:
+    """Pattern of a row-gather kernel for a panel of ``width`` units in tiles of ``tile``; half: 8 tokens."""
+    return rf"{function}ILNS0_\d+\w+?E0ELi{rows}ELi{tile}ELi{width}E(E|Lb{int(half)}E)"
 
 
 #: By name of the kernel file: its kernels.
@@ -62,8 +62,9 @@ KERNELS: Dict[str, Tuple[Kernel, ...]] = {
         Kernel("row-gather, R = 2", _row_gather("row_gather_groups", 2, 4, 2)),
         Kernel("row-gather, R = 1", _row_gather("row_gather_groups", 1, 4, 2)),
         Kernel("row-gather, R = 4, 16 tokens", _row_gather("row_gather_groups", 4, 1, 1)),
+        Kernel("row-gather, R = 4, 8 tokens", _row_gather("row_gather_groups", 4, 1, 1, half=True)),
         Kernel("Dense4", "linear_dense_4"),
-        Kernel("1x4 blocks", r"BlockTileILi2EE3run.*E0E"),
+        Kernel("1x4 blocks", r"BlockTileILi2ELb0EE3run.*E0E"),
         Kernel("attention", r"attend_tileILi1E.*E0E"),
     ),
     "avx512vnni_ymm": (
@@ -72,14 +73,15 @@ KERNELS: Dict[str, Tuple[Kernel, ...]] = {
         Kernel("row-gather, R = 1", _row_gather("row_gather_tile", 1, 4, 2)),
         Kernel("row-gather, R = 4, 16 tokens", _row_gather("row_gather_tile", 4, 1, 1)),
         Kernel("Dense4", "linear_dense_4"),
-        Kernel("1x4 blocks", r"BlockTileILi2EE3run.*E0E"),
+        Kernel("1x4 blocks", r"BlockTileILi2ELb0EE3run.*E0E"),
         Kernel("attention", r"attend_tileILi1E.*E0E"),
     ),
     "avx2": (
         Kernel("row-gather, R = 4", r"gather_tilesILi4ELi2ELi2ELi4E"),
         Kernel("row-gather, R = 2", r"gather_tilesILi2ELi2ELi2ELi4E"),
         Kernel("row-gather, R = 1", r"gather_tilesILi1ELi2ELi2ELi4E"),
-        Kernel("row-gather, R = 4, 16 tokens", r"gather_tilesILi4ELi1ELi1ELi1E"),
+        Kernel("row-gather, R = 4, 16 tokens", r"gather_tilesILi4ELi1ELi1ELi1ELb0E"),
+        Kernel("row-gather, R = 4, 8 tokens", r"gather_tilesILi4ELi1ELi1ELi1ELb1E"),
         Kernel("Dense4", r"linear_quads_avx2ILi4E"),
         Kernel("1x4 blocks", r"linear_quads_avx2ILi1E"),
         Kernel("attention", r"attend_unit.*E0E"),

@@ -11,12 +11,13 @@ Counts are exact, and they are not times: instructions differ in cost, and waiti
 
 Needs: a C compiler and a Debian system, whose packages are unpacked into a cache folder; pip's access to
 PyPI.
-Takes: half a minute with --machine pi5 --ours, by estimate a quarter of an hour for everything.
+Takes: a minute with --machine pi5 --ours, a quarter of an hour for everything.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 import subprocess
@@ -39,7 +40,7 @@ INTRODUCTION = """# Instructions per inference on ARM
 
     python -m tools.emulation.count_instructions --runs {runs} --output docs/results/arm_instructions.md
 
-MiniLM-L6's shape (6 layers, 384 channels), random weights, 1 x {length} tokens, one thread; n = {runs} \
+MiniLM-L6's shape (6 layers, 384 channels), random weights, one sequence, one thread; n = {runs} \
 inferences of each engine after one that is not counted, largest spread {spread:.2f} %; {engines} are \
 their own aarch64 wheels; {emulator}.
 
@@ -222,53 +223,57 @@ class Counter:
         return marks, json.loads(done.stdout.splitlines()[-1])
 
 
-def prepare(work: Path, length: int) -> Tuple[Dict[str, Path], Dict[str, Path]]:
-    """Make our bundles and, of the first model, the baselines' files; keep what an earlier run made."""
+def prepare(work: Path, lengths: Sequence[int]) -> Tuple[Dict[str, Path], Dict[Tuple[str, int], Path]]:
+    """Make our bundles and, of the first model, the baselines' files; keep what an earlier run made.
+
+    Returns:
+        Bundles by the models' names, and what a baseline loads by its name and the sequence length.
+    """
     bundles, artifacts = {}, {}
     for name, pattern, sparsity in MODELS:
         folder = work / f"minilm-{pattern}-{sparsity:g}"
         if not folder.is_dir():
             make_checkpoint(folder, Spec.of_shape("minilm-l6", pattern=pattern, sparsity=sparsity))
         bundles[name] = build(folder, "arm64", work / f"{folder.name}.oeb")
-    for name in BASELINES:
-        folder = work / "baselines"
+    bundle = bundles[MODELS[0][0]]
+    for length in lengths:
+        folder = work / f"baselines-{length}"
         folder.mkdir(exist_ok=True)
-        bundle = bundles[MODELS[0][0]]
-        if (folder / name).is_dir():
-            artifacts[name] = folder / name
-        else:
-            artifacts[name] = get_baseline(name).prepare(bundle, folder, batch_size=1, sequence_length=length)
+        for name in BASELINES:
+            artifact = folder / name
+            if not artifact.is_dir():
+                artifact = get_baseline(name).prepare(bundle, folder, batch_size=1, sequence_length=length)
+            artifacts[name, length] = artifact
     return bundles, artifacts
 
 
-def page(counts: Dict[str, Dict[str, Count]], versions: Sequence[str], length: int, runs: int) -> str:
+def page(counts: Dict[Tuple[str, int], Dict[str, Count]], versions: Sequence[str], runs: int) -> str:
     """The results page.
 
     Args:
-        counts: by the core's name, then by our model's name or the baseline's.
+        counts: by the core's name and the tokens of the sequence, then by our model's name or the baseline's.
         versions: of QEMU and the other engines, as the page should name them.
-        length: tokens of the one sequence.
         runs: inferences that were counted.
     """
     names = [name for name, _, _ in MODELS]
     spread = max(count.spread for row in counts.values() for count in row.values())
     lines = [
         INTRODUCTION.format(
-            length=length,
             runs=runs,
             spread=100 * spread,
             emulator=versions[0],
             engines=" and ".join(versions[1:]),
         ),
-        f"| core | our kernels | {' | '.join(f'ours, {name}' for name in names)} | "
+        f"| core | our kernels | tokens | {' | '.join(f'ours, {name}' for name in names)} | "
         f"{' | '.join(BASELINES)} | share |",
-        "|---|---|" + "---|" * (len(names) + len(BASELINES) + 1),
+        "|---|---|---|" + "---|" * (len(names) + len(BASELINES) + 1),
     ]
-    for machine, row in counts.items():
+    for (core, length), row in counts.items():
         best = min(row[name].millions for name in BASELINES)
         cells = [f"{row[name].millions:.1f}" for name in (*names, *BASELINES)]
         share = row[names[0]].millions / best
-        lines.append(f"| {machine} | `{row[names[0]].kernels}` | {' | '.join(cells)} | {share:.2f} |")
+        kernels = row[names[0]].kernels
+        lines.append(f"| {core} | `{kernels}` | {length} | {' | '.join(cells)} | {share:.2f} |")
     return "\n".join([*lines, ""])
 
 
@@ -280,7 +285,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument(
         "--runs", type=int, default=3, help="inferences of each engine that are counted (default 3)"
     )
-    parser.add_argument("--sequence-length", type=int, default=128, help="tokens (default 128)")
+    parser.add_argument(
+        "--sequence-length",
+        type=int,
+        nargs="+",
+        default=[8, 16, 32, 128],
+        help="tokens (default: 8 16 32 128)",
+    )
     parser.add_argument(
         "--machine",
         action="append",
@@ -289,33 +300,32 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     )
     parser.add_argument("--ours", action="store_true", help="count our engine alone, and write no page")
     options = parser.parse_args(arguments)
-    length, runs = options.sequence_length, options.runs
-    counts: Dict[str, Dict[str, Count]] = {}
+    lengths, runs = options.sequence_length, options.runs
+    counts: Dict[Tuple[str, int], Dict[str, Count]] = {}
     with tempfile.TemporaryDirectory(prefix="obert-edge-count-") as name:
         work = options.work or Path(name)
         work.mkdir(parents=True, exist_ok=True)
         try:
             counter = Counter(Path(name))
             packages = engine_wheels(list(ENGINES))
-            bundles, artifacts = prepare(work, length)
-            jobs: List[Job] = [(model, OURS, path) for model, path in bundles.items()]
-            if not options.ours:
-                jobs += [(baseline, baseline, path) for baseline, path in artifacts.items()]
+            bundles, artifacts = prepare(work, [] if options.ours else lengths)
             runner = next(iter(bundles.values()))
-            for machine in CORES:
-                if options.machine and machine.name not in options.machine:
-                    continue
-                row = counter.count(machine, jobs, runner, packages, length, runs)
-                counts[machine.cpu] = row
+            cores = [core for core in CORES if not options.machine or core.name in options.machine]
+            for core, length in itertools.product(cores, lengths):
+                jobs: List[Job] = [(model, OURS, path) for model, path in bundles.items()]
+                if not options.ours:
+                    jobs += [(baseline, baseline, artifacts[baseline, length]) for baseline in BASELINES]
+                row = counter.count(core, jobs, runner, packages, length, runs)
+                counts[core.cpu, length] = row
                 found = ", ".join(f"{label} {count.millions:.2f}" for label, count in row.items())
-                print(f"{machine.cpu}: {found} (millions)", file=sys.stderr, flush=True)
+                print(f"{core.cpu}, {length} tokens: {found} (millions)", file=sys.stderr, flush=True)
         except UnavailableError as reason:
             print(f"error: instructions cannot be counted here: {reason}", file=sys.stderr)
             return 3
     if options.ours:
         return 0
     versions = [f"QEMU {counter.version}", *(f"{title} {version(name)}" for name, title in ENGINES.items())]
-    text = page(counts, versions, length, runs)
+    text = page(counts, versions, runs)
     print(text)
     if options.output:
         with atomic_file(options.output) as temporary:

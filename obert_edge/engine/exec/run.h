@@ -19,7 +19,7 @@ struct Run {
   const Implementation& kernels;
   const LinearPlans& linears;
   ThreadPool& pool;
-  const Scratch& scratch;
+  Scratch& scratch;
 
   oe_batch batch = {};
   int32_t longest = 0;               // tokens of the longest sequence of the batch

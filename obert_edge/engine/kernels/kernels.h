@@ -93,15 +93,23 @@ struct LinearArgs {
   const float* scale;              // [n]
   const float* bias;               // [n]
   const int32_t* correction;       // [n]; sums and what is added to them wrap around in int32
-  int32_t zero_point, lo, hi;      // of an 8-bit output
-  float inv_scale;                 // of an 8-bit output: 1 / scale
-  bool rounds_to_int32;            // linear_traits.h: every result of a static input fits an int32 before it is clamped
-  bool rows_are_neighbors;  // linear_traits.h: the rows of each group (1x4: of every four groups) follow each other
+  const int32_t* bias_terms;   // [groups * R], as `rows`: Implementation::activation_bias times the sum of the row's
+                               // weights, which its sums lack; nullptr where that bias is 0
+  int32_t zero_point, lo, hi;  // of an 8-bit output
+  float inv_scale;             // of an 8-bit output: 1 / scale
+  bool rounds_to_int32;        // linear_traits.h: every result of a static input fits an int32 before it is clamped
+  bool rows_are_neighbors;     // linear_traits.h: the rows of each group (1x4: of every four groups) follow each other
+};
+// The memory of a thread for a kernel of linears.
+struct LinearScratch {
+  void* memory;      // aligned to 64 bytes, at least Implementation::linear_scratch(args) bytes
+  bool holds_panel;  // it is as the same kernel left it that was last called for this panel of this input, so what the
+                     // kernel made of the panel's activations is still there
 };
 // Computes the rows of groups [group_begin, group_end) for the tokens of one panel. 1x4 with records: both ends are
-// multiples of 4, or group_end is args.groups. `scratch` belongs to the calling thread, is aligned to 64 bytes and
-// holds at least Implementation::linear_scratch(args) bytes.
-using LinearFn = void (*)(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end, void* scratch);
+// multiples of 4, or group_end is args.groups.
+using LinearFn = void (*)(const LinearArgs& args, int32_t panel, int32_t group_begin, int32_t group_end,
+                          const LinearScratch& scratch);
 
 // Arguments of attention: docs/reference/numerics.md, "Attention".
 struct AttentionArgs {
@@ -145,7 +153,7 @@ static inline void spread_biases(const AttentionArgs& args, int32_t head, int32_
   }
 }
 // Computes one head of one sequence and writes the lanes of that sequence's tokens alone, because another thread may be
-// writing those beside them. `scratch` is as for LinearFn, and holds
+// writing those beside them. `scratch` belongs to the calling thread, is aligned to 64 bytes and holds
 // Implementation::attention_scratch(args, longest sequence of the batch) bytes.
 using AttentionFn = void (*)(const AttentionArgs& args, int32_t sequence, int32_t head, void* scratch);
 
@@ -254,6 +262,7 @@ using PoolFn = void (*)(const PoolArgs& args, int32_t sequence);
 struct Implementation {
   const char* name;
   Records records;                   // which linears are given LinearArgs::records
+  int32_t activation_bias;           // what its linears take off activations before they multiply
   LinearFn linear[kLastFormat + 1];  // by Format; index 0 is unused
   AttentionFn attention;
   LayerNormFn layer_norm;

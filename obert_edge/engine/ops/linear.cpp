@@ -207,6 +207,7 @@ LinearArgs args_of(const Run& run, int32_t index) {
   args.scale = program.constant<float>(op.scale);
   args.bias = program.constant<float>(op.bias);
   args.correction = program.constant<int32_t>(op.correction);
+  args.bias_terms = prepacked.bias_terms(record);
   args.rounds_to_int32 = traits.rounds_to_int32;
   args.rows_are_neighbors = traits.rows_are_neighbors;
   args.zero_point = op.zero_point;
@@ -221,20 +222,23 @@ LinearFn kernel_of(const Run& run, int32_t index) { return run.kernels.linear[ru
 size_t scratch(const Run& run, int32_t index) { return run.kernels.linear_scratch(args_of(run, index)); }
 
 // The grains [begin, end) for one panel, in equal tiles: a kernel that passes over its groups once for every few tokens
-// of the panel finds the weights of a tile in the cache each time but the first.
+// of the panel finds the weights of a tile in the cache each time but the first. Afterwards the scratch holds the panel.
 void run_tiles(const Run& run, const LinearPlan& plan, LinearFn kernel, const LinearArgs& args, int32_t panel,
-               int32_t begin, int32_t end, int32_t thread) {
+               int32_t begin, int32_t end, LinearScratch scratch) {
   const int32_t most = plan.grains_of_tile(run.cache_bytes);
   const int32_t tiles = (end - begin + most - 1) / most;
   for (int32_t tile = 0; tile < tiles; ++tile) {
     const int32_t first = plan.groups[begin + (end - begin) * tile / tiles];
     const int32_t last = plan.groups[begin + (end - begin) * (tile + 1) / tiles];
-    if (first < last) kernel(args, panel, first, last, run.scratch.of(thread));
+    if (first >= last) continue;
+    kernel(args, panel, first, last, scratch);
+    scratch.holds_panel = true;
   }
 }
 
 void run_panel(const Run& run, int32_t index, int32_t panel, int32_t thread) {
-  run_tiles(run, run.linears[index], kernel_of(run, index), args_of(run, index), panel, 0, kGrains, thread);
+  const LinearScratch scratch = {run.scratch.of(thread), false};
+  run_tiles(run, run.linears[index], kernel_of(run, index), args_of(run, index), panel, 0, kGrains, scratch);
 }
 
 // `count` linears that do not depend on each other, all panels.
@@ -249,14 +253,19 @@ void run_batch(const Run& run, int32_t first, int32_t count) {
   }
   const GrainCut cut(work, count, args[0].tokens);
   const TaskSizes sizes(run.pool.threads(), cut.work());
+  run.scratch.forget();
   parallel(run.pool, sizes.tasks(), [&](int32_t task, int32_t thread) {
     int32_t grain = cut.grain_at(sizes.parts_before(task), sizes.parts());
     const int32_t end = cut.grain_at(sizes.parts_before(task + 1), sizes.parts());
     while (grain < end) {
       const int32_t piece = grain / kGrains, linear = piece % count;  // a piece: one panel of one linear
+      const int32_t panel = piece / count;
       const int32_t stop = end < (piece + 1) * kGrains ? end : (piece + 1) * kGrains;
-      run_tiles(run, run.linears[first + linear], kernels[linear], args[linear], piece / count, grain - piece * kGrains,
-                stop - piece * kGrains, thread);
+      const uintptr_t maker = reinterpret_cast<uintptr_t>(kernels[linear]);
+      const LinearScratch scratch = {run.scratch.of(thread), run.scratch.holds(thread, maker, panel)};
+      run_tiles(run, run.linears[first + linear], kernels[linear], args[linear], panel, grain - piece * kGrains,
+                stop - piece * kGrains, scratch);
+      run.scratch.note(thread, maker, panel);
       grain = stop;
     }
   });

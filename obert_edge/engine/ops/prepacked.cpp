@@ -120,6 +120,23 @@ void write_records(const uint16_t* columns, const int8_t* weights, size_t count,
   }
 }
 
+// Writes `bias` times the sum of the weights of each of a group's rows, at most 4, which are [bytes / (4 rows)][rows][4].
+void write_terms(const int8_t* weights, size_t bytes, size_t rows, int32_t bias, int32_t* terms) {
+  using Bytes = int8_t __attribute__((vector_size(16)));
+  using Sums = int32_t __attribute__((vector_size(64)));
+  Sums sums = {};  // of byte i of 16: it belongs to row i / 4 modulo `rows`
+  for (; bytes > 0;) {
+    const size_t now = bytes < 16 ? bytes : 16;
+    Bytes some = {};
+    memcpy(&some, weights, now);
+    sums += __builtin_convertvector(some, Sums);
+    weights += now;
+    bytes -= now;
+  }
+  for (size_t row = 0; row < rows; ++row) terms[row] = 0;
+  for (size_t i = 0; i < 16; ++i) terms[i / 4 % rows] += bias * sums[i];
+}
+
 using WriteRecordsFn = void (*)(const uint16_t*, const int8_t*, size_t, int, uint8_t*);
 WriteRecordsFn write_records_of(size_t weights) {
   return weights == 16 ? write_records<16> : weights == 8 ? write_records<8> : write_records<4>;
@@ -147,12 +164,21 @@ uint64_t Prepacked::column_bytes(const Op& op, Made made) const {
 // Bytes of one kind of marks of an op that has some.
 uint64_t Prepacked::mark_bytes(const Op& op) const { return stored_of(*program_, op) / 8 + sizeof(uint64_t); }
 
+// Bytes of an op's bias terms, with which its place begins.
+uint64_t Prepacked::term_bytes(const Op& op) const {
+  if (bias_ == 0 || op.kind != OpKind::Linear) return 0;
+  const uint64_t rows =
+      static_cast<uint64_t>(op.ints[linear_op::kGroups]) * static_cast<uint64_t>(rows_of(format_of(op)));
+  return (rows * sizeof(int32_t) + 63) / 64 * 64;
+}
+
 uint64_t Prepacked::bytes_of(const Op& op, const Place& place) const {
+  const uint64_t terms = term_bytes(op);
   if (place.made == Made::Records) {
-    return (place.records + kRecordsBeyond) * record_bytes(op) + offsets_of(op) * sizeof(uint32_t);
+    return terms + (place.records + kRecordsBeyond) * record_bytes(op) + offsets_of(op) * sizeof(uint32_t);
   }
   const uint64_t columns = column_bytes(op, place.made);
-  return is_marked(op) ? columns + (is_sparse(format_of(op)) ? 2 : 1) * mark_bytes(op) : columns;
+  return terms + (is_marked(op) ? columns + (is_sparse(format_of(op)) ? 2 : 1) * mark_bytes(op) : columns);
 }
 
 // The numbers in LinearArgs::record_offsets.
@@ -191,6 +217,7 @@ const Op* Prepacked::same_weights_before(const Op& op) const {
 int32_t Prepacked::prepack(const Program& program, const Implementation& implementation, ThreadPool& pool) {
   program_ = &program;
   kinds_ = implementation.records;
+  bias_ = implementation.activation_bias;
   if (!places_.allocate(program.ops.size())) return fail(OE_OUT_OF_MEMORY, "no memory for the places of weights");
   uint64_t total = 0;
   for (size_t i = 0; i < program.ops.size(); ++i) {
@@ -232,9 +259,10 @@ int32_t Prepacked::prepack(const Program& program, const Implementation& impleme
 void Prepacked::fill(const Op& op) {
   const Place& place = place_of(op);
   if (place.filled_elsewhere) return;
+  if (term_bytes(op) > 0) add_terms(op);
   if (is_marked(op)) mark(op);
   if (place.made == Made::Nothing) return;
-  uint8_t* out = memory_.data() + place.at;
+  uint8_t* out = const_cast<uint8_t*>(made_at(op));
   if (place.made == Made::Records && !is_row_gather(op)) {
     return fill_blocks(op, out, const_cast<uint32_t*>(record_offsets(op)));
   }
@@ -262,6 +290,20 @@ void Prepacked::fill(const Op& op) {
     }
     weights += stored * bytes;
     out += stored * record_bytes(op);  // the kRecordsBeyond records after the last group stay zero
+  }
+}
+
+void Prepacked::add_terms(const Op& op) {
+  const size_t rows = static_cast<size_t>(rows_of(format_of(op)));
+  const int8_t* weights = program_->constant<int8_t>(op.consts[linear_op::kWeights]);
+  const uint32_t* offsets = program_->constant<uint32_t>(op.consts[linear_op::kOffsets]);
+  const size_t groups = static_cast<size_t>(op.ints[linear_op::kGroups]);
+  const size_t dense = static_cast<size_t>(stored_of(*program_, op)) / groups;  // quads of every group
+  int32_t* terms = const_cast<int32_t*>(bias_terms(op));
+  for (size_t group = 0; group < groups; ++group, terms += rows) {
+    const size_t bytes = (is_sparse(format_of(op)) ? offsets[group + 1] - offsets[group] : dense) * 4 * rows;
+    write_terms(weights, bytes, rows, bias_, terms);
+    weights += bytes;
   }
 }
 
@@ -303,9 +345,16 @@ void Prepacked::fill_blocks(const Op& op, uint8_t* record, uint32_t* record_offs
   }
 }
 
+const int32_t* Prepacked::bias_terms(const Op& op) const {
+  if (term_bytes(op) == 0) return nullptr;
+  return reinterpret_cast<const int32_t*>(memory_.data() + place_of(op).at);
+}
+
+const uint8_t* Prepacked::made_at(const Op& op) const { return memory_.data() + place_of(op).at + term_bytes(op); }
+
 const uint16_t* Prepacked::columns(const Op& op) const {
   const Place& place = place_of(op);
-  if (place.made == Made::Columns) return reinterpret_cast<const uint16_t*>(memory_.data() + place.at);
+  if (place.made == Made::Columns) return reinterpret_cast<const uint16_t*>(made_at(op));
   return place.made == Made::Nothing ? program_->constant<uint16_t>(op.consts[linear_op::kColumns]) : nullptr;
 }
 
@@ -316,14 +365,12 @@ const uint32_t* Prepacked::record_offsets(const Op& op) const {
 }
 
 const uint8_t* Prepacked::records(const Op& op) const {
-  const Place& place = place_of(op);
-  return place.made == Made::Records ? memory_.data() + place.at : nullptr;
+  return place_of(op).made == Made::Records ? made_at(op) : nullptr;
 }
 
 const uint8_t* Prepacked::hard(const Op& op) const {
   if (!is_marked(op)) return nullptr;
-  const Place& place = place_of(op);
-  return memory_.data() + place.at + column_bytes(op, place.made);
+  return made_at(op) + column_bytes(op, place_of(op).made);
 }
 
 const uint8_t* Prepacked::by_twos(const Op& op) const {

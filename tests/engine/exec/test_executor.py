@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obert_edge.bundle.program import ABSENT, ColumnCoding, Domain, DType, Linear
+from obert_edge.bundle.program import ABSENT, ColumnCoding, Domain, DType, Linear, Output, WeightFormat
 from obert_edge.device.runtime.native import Library, PackedBatch
 from obert_edge.errors import BundleError, InputError
 from tests.engine.models import HIDDEN, INTERMEDIATE, LABELS, EncoderBuilder, batch_of, split
@@ -105,6 +105,30 @@ def test_linears_over_sequences_that_run_together_run_once(library: Library) -> 
 
     expected = embedding(False, extra=False) + embedding(False)
     np.testing.assert_allclose(embedding(True), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [[16], [90, 110]], ids=["one-panel", "panels"])
+def test_linears_of_one_input_in_many_tasks_give_the_same_bits(library: Library, lengths: List[int]) -> None:
+    """What a thread made of a panel serves its other tasks of that panel, in that run alone."""
+    builder = EncoderBuilder(layers=1)
+    del builder.program.ops[-3:]  # the outputs
+    source = builder.buffer(DType.U8, 768)
+    builder.add_linear("widened", builder.quantized, source)
+    formats = (WeightFormat.DENSE_4, WeightFormat.BLOCK_1X4, WeightFormat.DENSE_4, WeightFormat.ROW_GATHER_4)
+    results = [builder.buffer(DType.F32, 768) for _ in formats]
+    for number, (result, weight_format) in enumerate(zip(results, formats)):
+        builder.add_linear(f"linear.{number}", source, result, weight_format=weight_format)
+    for number, result in enumerate(results):
+        builder.add(Output(f"output.{number}", input=result, channels=768))
+    blobs = builder.program.to_bytes(), builder.weights
+    batches = [batch_of(lengths, seed=seed) for seed in (0, 1, 2)]
+    with library.open(*blobs, implementation="scalar") as model:
+        expected = [model.run(batch) for batch in batches]
+    for name in library.implementations():
+        for threads in (1, 2, 3, 4):
+            with library.open(*blobs, implementation=name, threads=threads) as model:
+                for batch, answer in zip(batches, expected):
+                    assert same_bits(model.run(batch), answer), (name, threads)
 
 
 def test_buffers_of_one_slot_may_differ_in_width(library: Library) -> None:

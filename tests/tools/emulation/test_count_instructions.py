@@ -20,8 +20,8 @@ def test_the_share_is_of_the_better_of_the_others():
         "onnxruntime-int8": count("", (200_000_000,)),
         "litert-int8": count("", (125_000_000,)),
     }
-    text = count_instructions.page({"cortex-a76": row}, ["QEMU 7", "ONNX Runtime 1", "LiteRT 2"], 128, 3)
-    assert "| cortex-a76 | `neondot` | 50.0 | 40.0 | 120.0 | 200.0 | 125.0 | 0.40 |" in text
+    text = count_instructions.page({("cortex-a76", 128): row}, ["QEMU 7", "ONNX Runtime 1", "LiteRT 2"], 3)
+    assert "| cortex-a76 | `neondot` | 128 | 50.0 | 40.0 | 120.0 | 200.0 | 125.0 | 0.40 |" in text
     assert "n = 3" in text
 
 
