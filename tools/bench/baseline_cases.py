@@ -179,6 +179,7 @@ def _cases() -> List[Case]:
     table.add("base-90-4x1-384", "12 layers, 90 % 4x1", base90, (1, 384), 10, 18, fp32)
     table.add("base-80-4x1-32", "12 layers, 80 % 4x1", base80, (1, 32), 8, 13, fp32, also=rest)
     table.add("base-80-4x1-16", "12 layers, 80 % 4x1", base80, (1, 16), 8, 13, fp32)
+    table.add("base-80-4x1-8", "12 layers, 80 % 4x1", base80, (1, 8), 8, 13, fp32)
     table.add("base-80-4x1-batch32-128", "12 layers, 80 % 4x1", base80, (32, 128), 11, 17, fp32, rounds=4)
     table.add("base-90-4x1-batch32-128", "12 layers, 90 % 4x1", base90, (32, 128), 15, 26, fp32, rounds=4)
     table.add(
