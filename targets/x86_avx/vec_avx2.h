@@ -254,8 +254,8 @@ struct Q8 {
 OE_INLINE Q8 interleave_half(const uint8_t* c0, const uint8_t* c1, const uint8_t* c2, const uint8_t* c3) {
   return {interleave_eight(c0, c1, c2, c3)};
 }
-OE_INLINE Q8 load_half(const uint8_t* p) { return {load_32(p)}; }
-OE_INLINE void store_half(uint8_t* p, Q8 x) { store_32(p, x.v); }
+OE_INLINE Q8 load_half_quad(const uint8_t* p) { return {load_32(p)}; }
+OE_INLINE void store_half_quad(uint8_t* p, Q8 x) { store_32(p, x.v); }
 // As add_quad and add_row do, in token order. Lanes 8 to 15 stay as they are.
 template <int kRows>
 OE_INLINE void add_half(I16 (&sums)[kRows], Q8 x, const int8_t* weights) {

@@ -193,6 +193,8 @@ def test_lanes_of_padding_alone(library: Library, weight_format: WeightFormat, t
         check(library, epilogue(linear))
     check(library, linear.of_dynamic_input().with_residual())
     check(library, linear.sized(n=13, k=780).keeping(1.0).into(DType.S8))
+    for k in (4100, 8196):  # more than one part of 1x4 has; more than a shifted column can name
+        check(library, linear.sized(n=6, k=k).keeping(0.02), threads=(1,))
 
 
 @over_tokens(16, 100)

@@ -14,7 +14,10 @@ class Scratch {
  public:
   // Room for `bytes` bytes per thread, 64-byte aligned. False when there is no memory; then nothing is left.
   [[nodiscard]] bool reserve(size_t bytes, int32_t threads) {
-    if (notes_.size() != static_cast<size_t>(threads) && !notes_.allocate(static_cast<size_t>(threads))) return false;
+    if (notes_.size() != static_cast<size_t>(threads) && !notes_.allocate(static_cast<size_t>(threads))) {
+      release();
+      return false;
+    }
     bytes = (bytes + 63) / 64 * 64;
     const bool done = memory_.reserve(bytes * static_cast<size_t>(threads));
     first_ = memory_.data();
@@ -33,6 +36,7 @@ class Scratch {
     memory_.abandon();
     first_ = nullptr;
     stride_ = 0;
+    for (Note& note : notes_) note = {};  // a fork may have copied those of an op that op_ does not count yet
   }
 
   void* of(int32_t thread) const { return first_ + static_cast<size_t>(thread) * stride_; }
@@ -51,7 +55,7 @@ class Scratch {
   }
 
  private:
-  // As long as a cache line, as one thread alone reads and writes it.
+  // As long as a cache line, so that threads seldom write to each other's.
   struct Note {
     uint64_t op;
     uintptr_t maker;

@@ -222,8 +222,9 @@ LinearFn kernel_of(const Run& run, int32_t index) { return run.kernels.linear[ru
 size_t scratch(const Run& run, int32_t index) { return run.kernels.linear_scratch(args_of(run, index)); }
 
 // The grains [begin, end) for one panel, in equal tiles: a kernel that passes over its groups once for every few tokens
-// of the panel finds the weights of a tile in the cache each time but the first. Afterwards the scratch holds the panel.
-void run_tiles(const Run& run, const LinearPlan& plan, LinearFn kernel, const LinearArgs& args, int32_t panel,
+// of the panel finds the weights of a tile in the cache each time but the first. Whether the scratch holds the panel
+// afterwards; the grains of a small linear may have no groups.
+bool run_tiles(const Run& run, const LinearPlan& plan, LinearFn kernel, const LinearArgs& args, int32_t panel,
                int32_t begin, int32_t end, LinearScratch scratch) {
   const int32_t most = plan.grains_of_tile(run.cache_bytes);
   const int32_t tiles = (end - begin + most - 1) / most;
@@ -234,6 +235,7 @@ void run_tiles(const Run& run, const LinearPlan& plan, LinearFn kernel, const Li
     kernel(args, panel, first, last, scratch);
     scratch.holds_panel = true;
   }
+  return scratch.holds_panel;
 }
 
 void run_panel(const Run& run, int32_t index, int32_t panel, int32_t thread) {
@@ -263,9 +265,9 @@ void run_batch(const Run& run, int32_t first, int32_t count) {
       const int32_t stop = end < (piece + 1) * kGrains ? end : (piece + 1) * kGrains;
       const uintptr_t maker = reinterpret_cast<uintptr_t>(kernels[linear]);
       const LinearScratch scratch = {run.scratch.of(thread), run.scratch.holds(thread, maker, panel)};
-      run_tiles(run, run.linears[first + linear], kernels[linear], args[linear], panel, grain - piece * kGrains,
-                stop - piece * kGrains, scratch);
-      run.scratch.note(thread, maker, panel);
+      const bool held = run_tiles(run, run.linears[first + linear], kernels[linear], args[linear], panel,
+                                  grain - piece * kGrains, stop - piece * kGrains, scratch);
+      if (held) run.scratch.note(thread, maker, panel);
       grain = stop;
     }
   });

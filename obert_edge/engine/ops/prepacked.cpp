@@ -121,6 +121,7 @@ void write_records(const uint16_t* columns, const int8_t* weights, size_t count,
 }
 
 // Writes `bias` times the sum of the weights of each of a group's rows, at most 4, which are [bytes / (4 rows)][rows][4].
+// Of 65,535 weights that is at most 128 * 128 * 65,535, which fits an int32.
 void write_terms(const int8_t* weights, size_t bytes, size_t rows, int32_t bias, int32_t* terms) {
   using Bytes = int8_t __attribute__((vector_size(16)));
   using Sums = int32_t __attribute__((vector_size(64)));
@@ -234,7 +235,8 @@ int32_t Prepacked::prepack(const Program& program, const Implementation& impleme
   }
   if (total == 0) return OE_OK;
   // A record takes at most three times what is stored of it, and four times as much again where groups of four differ;
-  // more comes of ops that share constants and are not the same linear: a small file would take gigabytes.
+  // bias terms take a third of a linear's scales, biases and corrections. More comes of ops that share constants and are
+  // not the same linear: a small file would take gigabytes.
   const uint64_t most = kMostGrowth * program.weights_bytes + kMostBesideOfOp * program.ops.size();
   if (total > most) {
     return fail(OE_INVALID_PROGRAM,

@@ -107,25 +107,40 @@ def test_linears_over_sequences_that_run_together_run_once(library: Library) -> 
     np.testing.assert_allclose(embedding(True), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("lengths", [[16], [90, 110]], ids=["one-panel", "panels"])
-def test_linears_of_one_input_in_many_tasks_give_the_same_bits(library: Library, lengths: List[int]) -> None:
+#: Linears of one input: how many channels it has, and the format and the outputs of each.
+DENSE, BLOCKS, GATHERED = WeightFormat.DENSE_4, WeightFormat.BLOCK_1X4, WeightFormat.ROW_GATHER_4
+JOINED = {
+    "formats": (768, [(DENSE, 768), (BLOCKS, 768), (DENSE, 768), (GATHERED, 768)]),
+    # Of less than 64 groups some tasks get none.
+    "dense-and-a-tiny-one": (256, [(DENSE, 256), (DENSE, 4), (DENSE, 256)]),
+    "small-and-dense": (128, [(DENSE, 128)] * 3),
+    "dense-alone": (768, [(DENSE, 768)]),
+    "blocks-and-a-tiny-one": (512, [(BLOCKS, 768), (BLOCKS, 16), (BLOCKS, 768)]),
+}
+
+
+@pytest.mark.parametrize("lengths", [[16], [90, 110], [150, 150, 100]], ids=["one-panel", "panels", "many"])
+@pytest.mark.parametrize("joined", JOINED)
+def test_linears_of_one_input_in_many_tasks_give_the_same_bits(
+    library: Library, joined: str, lengths: List[int]
+) -> None:
     """What a thread made of a panel serves its other tasks of that panel, in that run alone."""
+    channels, linears = JOINED[joined]
     builder = EncoderBuilder(layers=1)
     del builder.program.ops[-3:]  # the outputs
-    source = builder.buffer(DType.U8, 768)
+    source = builder.buffer(DType.U8, channels)
     builder.add_linear("widened", builder.quantized, source)
-    formats = (WeightFormat.DENSE_4, WeightFormat.BLOCK_1X4, WeightFormat.DENSE_4, WeightFormat.ROW_GATHER_4)
-    results = [builder.buffer(DType.F32, 768) for _ in formats]
-    for number, (result, weight_format) in enumerate(zip(results, formats)):
+    results = [builder.buffer(DType.F32, outputs) for _, outputs in linears]
+    for number, (result, (weight_format, _)) in enumerate(zip(results, linears)):
         builder.add_linear(f"linear.{number}", source, result, weight_format=weight_format)
     for number, result in enumerate(results):
-        builder.add(Output(f"output.{number}", input=result, channels=768))
+        builder.add(Output(f"output.{number}", input=result, channels=linears[number][1]))
     blobs = builder.program.to_bytes(), builder.weights
     batches = [batch_of(lengths, seed=seed) for seed in (0, 1, 2)]
     with library.open(*blobs, implementation="scalar") as model:
         expected = [model.run(batch) for batch in batches]
     for name in library.implementations():
-        for threads in (1, 2, 3, 4):
+        for threads in (1, 2, 3, 5):
             with library.open(*blobs, implementation=name, threads=threads) as model:
                 for batch, answer in zip(batches, expected):
                     assert same_bits(model.run(batch), answer), (name, threads)
