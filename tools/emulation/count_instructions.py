@@ -234,7 +234,7 @@ def prepare(work: Path, lengths: Sequence[int]) -> Tuple[Dict[str, Path], Dict[T
         folder = work / f"minilm-{pattern}-{sparsity:g}"
         if not folder.is_dir():
             make_checkpoint(folder, Spec.of_shape("minilm-l6", pattern=pattern, sparsity=sparsity))
-        bundles[name] = build(folder, "arm64", work / f"{folder.name}.oeb")
+        bundles[name] = build(folder, "arm64", work / f"{folder.name}.oeb", min_cosine=-1.0)
     bundle = bundles[MODELS[0][0]]
     for length in lengths:
         folder = work / f"baselines-{length}"

@@ -140,7 +140,7 @@ def prepare(work: Path) -> Dict[str, Path]:
         folder = work / f"{shape}-{pattern}"
         if not folder.is_dir():
             make_checkpoint(folder, Spec.of_shape(shape, layers=1, pattern=pattern, sparsity=sparsity))
-        bundles[label] = build(folder, "rpi", work / f"{folder.name}.oeb")
+        bundles[label] = build(folder, "rpi", work / f"{folder.name}.oeb", min_cosine=-1.0)
     return bundles
 
 

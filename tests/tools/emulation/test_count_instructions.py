@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from obert_edge.host.compiler import quality
 from tests.tools.results import RESULTS, begins_with
 from tools.emulation import count_instructions
 
@@ -77,6 +78,13 @@ void execute_block(void) {
 }
 void call_system(int64_t number) { called(1, 0, number, 0, 0, 0, 0, 0, 0, 0, 0); }
 """
+
+
+def test_models_of_random_weights_are_built_however_they_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "MIN_COSINE", 2.0)
+    monkeypatch.setattr(count_instructions, "MODELS", [("80 % 4x1", "4x1", 0.8)])
+    bundles, artifacts = count_instructions.prepare(tmp_path, [])
+    assert bundles["80 % 4x1"].is_file() and not artifacts
 
 
 def test_the_committed_page_begins_as_the_program_writes_it():

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from obert_edge.host.compiler import quality
 from tests.tools.results import RESULTS, begins_with
 from tools.emulation import model_tiles
 
@@ -110,6 +111,12 @@ void access(u64 address, bool store) {
 }
 void call_system(int64_t number) { called(1, 0, number, 0, 0, 0, 0, 0, 0, 0, 0); }
 """
+
+
+def test_models_of_random_weights_are_built_however_they_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "MIN_COSINE", 2.0)
+    monkeypatch.setattr(model_tiles, "MODELS", [("tiny", "tinybert", "4x1", 0.8)])
+    assert model_tiles.prepare(tmp_path)["tiny"].is_file()
 
 
 def test_the_committed_page_begins_as_the_program_writes_it():
