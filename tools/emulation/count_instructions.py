@@ -40,17 +40,22 @@ INTRODUCTION = """# Instructions per inference on ARM
 
     python -m tools.emulation.count_instructions --runs {runs} --output docs/results/arm_instructions.md
 
-MiniLM-L6's shape (6 layers, 384 channels), random weights, one sequence, one thread; n = {runs} \
-inferences of each engine after one that is not counted, largest spread {spread:.2f} %; {engines} are \
-their own aarch64 wheels; {emulator}.
+The numbers are millions of instructions per inference: exact, but **not times**, since an SDOT and a \
+branch count alike and waiting for memory does not appear.
+*Share* is ours at 80 % 4x1 over the better of the two others; the aim is 0.5 or less.
 
-The numbers are millions of instructions per inference, counted by a plugin of QEMU: exact, but **not \
-times**, since an SDOT and a branch count alike and waiting for memory does not appear.
-*Share* is ours at 80 % 4x1 over the better of the two others, which run the same model and compute its \
-zeros; the aim is 0.5 or less.
-Where there is i8mm an instruction does 32 multiply-adds instead of 16, and a dense model gains more by \
-that than a 4x1 one, whose columns still have to be put side by side.
+| | |
+|---|---|
+| model | MiniLM-L6's shape, random weights; the others run that of 80 % 4x1 and compute its zeros |
+| inferences | one sequence, one thread, n = {runs} of each engine after one that is not counted |
+| largest spread | {spread:.2f} % |
+| the others | {engines}, their own aarch64 wheels |
+| counted by | a plugin of {emulator} |
+
+With i8mm an instruction does 32 multiply-adds instead of 16.
+A dense model gains more by that than a 4x1 one, whose columns still have to be put side by side.
 That the others use SMMLA there is inferred from their counts.
+
 QEMU's `max` is no core on sale: it has wide SVE and SME, too, for which obert-edge has no kernels.
 """
 

@@ -47,20 +47,24 @@ INTRODUCTION = """# Tiles of weights on the Raspberry Pi
 
     python -m tools.emulation.model_tiles --output docs/results/arm_tiles.md
 
-One encoder layer, random weights, 1 x {length} tokens, one thread, n = 1 inference after one that is not \
-counted; an emulated core of each board ({version}), whose loads and stores pass through its L1 and its \
-share of L2 (least recently used, no prefetching; a Pi 5's L3 counts as memory).
+**Modeled, not measured**: no board was at hand.
+The logits were equal to the bit for all tiles of a model.
 
-**Modeled, not measured**: no board was at hand; the logits were equal to the bit for all tiles of a model.
-*Tiles for* is the cache that the engine is told a thread has: without tiles a kernel passes over all \
-weights of a linear four times, once for each stripe of 16 of a panel's 64 tokens; with them, over a tile \
-at a time.
+| | |
+|---|---|
+| model | one encoder layer, random weights |
+| inferences | 1 x {length} tokens, one thread, n = 1 after one that is not counted |
+| cores | emulated, {version} |
+| caches | a core's L1 and its share of L2, least recently used, no prefetching; a Pi 5's L3 counts as memory |
+| *tiles for* | the cache that the engine is told a thread has |
+| *from L2*, *from memory* | what missed L1, and L2 |
+| *reading* | the time of what came from memory, at the board's (estimated) bandwidth |
+| **bold** | the board's own setting (`targets/raspberry_pi/boards.py`); the 3 B+ has the caches of the Zero 2 W |
+
+Without tiles a kernel passes over all weights of a linear four times, once for each stripe of 16 of a \
+panel's 64 tokens; with them, over a tile at a time.
 A linear whose panel (64 bytes for each input channel) leaves too little of the cache is not cut: \
 BERT-base's second feed-forward linear on all boards but the 5.
-*From L2* and *from memory* is what missed L1, and L2; *reading* is the time of the latter at the board's \
-(estimated) bandwidth.
-**Bold** is the board's own setting (`targets/raspberry_pi/boards.py`); the 3 B+ has the caches of the \
-Zero 2 W.
 """
 
 #: The program for the emulated Python: it runs every bundle with every size of cache twice, the second time

@@ -126,7 +126,7 @@ void write_terms(const int8_t* weights, size_t bytes, size_t rows, int32_t bias,
   using Bytes = int8_t __attribute__((vector_size(16)));
   using Sums = int32_t __attribute__((vector_size(64)));
   Sums sums = {};  // of byte i of 16: it belongs to row i / 4 modulo `rows`
-  for (; bytes > 0;) {
+  while (bytes > 0) {
     const size_t now = bytes < 16 ? bytes : 16;
     Bytes some = {};
     memcpy(&some, weights, now);
