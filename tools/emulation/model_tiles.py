@@ -55,11 +55,11 @@ The logits were equal to the bit for all tiles of a model.
 | model | one encoder layer, random weights |
 | inferences | 1 x {length} tokens, one thread, n = 1 after one that is not counted |
 | cores | emulated, {version} |
-| caches | a core's L1 and its share of L2, least recently used, no prefetching; a Pi 5's L3 counts as memory |
+| caches | a core's L1 and its share of L2, least recently used, not prefetched; a Pi 5's L3 is memory |
 | *tiles for* | the cache that the engine is told a thread has |
 | *from L2*, *from memory* | what missed L1, and L2 |
 | *reading* | the time of what came from memory, at the board's (estimated) bandwidth |
-| **bold** | the board's own setting (`targets/raspberry_pi/boards.py`); the 3 B+ has the caches of the Zero 2 W |
+| **bold** | the board's own setting (`targets/raspberry_pi/boards.py`); the 3 B+ is as the Zero 2 W |
 
 Without tiles a kernel passes over all weights of a linear four times, once for each stripe of 16 of a \
 panel's 64 tokens; with them, over a tile at a time.
