@@ -87,8 +87,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     shown = ["python", "-m", "tools.bench.op_profiles", "--models", "MODELS", "--shape", options.shape]
     shown += ["--sparsity", *(f"{value:g}" for value in options.sparsity)]
     shown += ["--pattern", options.pattern, "--sequence-length", *lengths.split()]
-    if options.implementation:
-        shown += ["--implementation", options.implementation]
+    for name in ("implementation", "threads", "duration", "heading"):
+        value = getattr(options, name)
+        if value != parser.get_default(name):
+            shown += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
     lines = [f"# {options.heading}", "", f"    {shlex.join(shown)}", ""]
     lines += [f"{machine.cpu_model()}; what a bound is: [the roofline](../reference/roofline.md).", ""]
     for sparsity in options.sparsity:
