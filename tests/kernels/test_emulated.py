@@ -14,10 +14,21 @@ import zlib
 from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
+import numpy as np
 import pytest
 
-from obert_edge.bundle.ops import Activation, DType, MeanPool, NormKind, SelectFirst, WeightFormat
-from obert_edge.device.runtime.native import Library
+from obert_edge.bundle.ops import (
+    Activation,
+    DType,
+    Embed,
+    MeanPool,
+    NormKind,
+    Output,
+    SelectFirst,
+    WeightFormat,
+)
+from obert_edge.bundle.program import ABSENT, Domain
+from obert_edge.device.runtime.native import Library, PackedBatch
 from obert_edge.targets import get_target, library_path
 from tests.engine.models import EncoderBuilder, batch_of
 from tests.kernels import (
@@ -30,6 +41,7 @@ from tests.kernels import (
     test_rotate,
 )
 from tests.kernels.emulation import ARM64, ARMHF, EmulatedLibrary
+from tests.kernels.harness import ProgramBuilder, starts_of
 from tests.kernels.linear_case import a_linear, check
 from tests.kernels.trap import AVX_VNNI
 from tools.emulation.debian import UnavailableError
@@ -70,6 +82,29 @@ def emulated(
     assert found.implementations() == names
     yield found
     found.close()
+
+
+@pytest.mark.parametrize("emulated", ["cortex-a7"], indirect=True)
+def test_a_batch_beyond_32_bits_of_addresses_is_refused(emulated: EmulatedLibrary) -> None:
+    """4 GiB of one buffer: a product of 32 bits would be 0."""
+    tokens, channels = 256, 2**22
+    builder = ProgramBuilder()
+    hidden = builder.buffer(DType.F32, channels)
+    first = builder.buffer(DType.F32, channels, Domain.SEQUENCES)
+    words = {
+        "word": builder.const(np.ones((1, channels), np.int8)),
+        "word_scale": builder.const(np.ones(1, np.float32)),
+    }
+    none = {"position": ABSENT, "position_scale": ABSENT, "token_type": ABSENT, "token_type_scale": ABSENT}
+    sizes = {"vocabulary": 1, "positions": 0, "token_types": 0, "channels": channels}
+    builder.add(Embed("embed", output=hidden, **words, **none, **sizes))
+    builder.add(SelectFirst("first", hidden, first, channels))
+    builder.add(Output("output", first, channels))
+    at = np.arange(tokens, dtype=np.int32)
+    batch = PackedBatch(starts_of([tokens]), np.zeros(tokens, np.int32), at, None)
+    with emulated.open(builder.program.to_bytes(), builder.weights, implementation="neon") as model:
+        with pytest.raises(AssertionError, match="no memory for the 4563402752 bytes this batch of 256"):
+            model.run(batch)
 
 
 def test_crc32_of_every_length_where_there_are_instructions_for_it(

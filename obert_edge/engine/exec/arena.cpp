@@ -5,11 +5,12 @@
 namespace oe {
 namespace {
 
-size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+// Sizes are counted in 64 bits: on a 32-bit CPU a buffer of the largest batch has more bytes than there are addresses.
+uint64_t aligned(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Bytes of one token (or sequence) of a buffer.
-size_t bytes_per_token(const Buffer& buffer) {
-  return static_cast<size_t>(buffer.channels) * static_cast<size_t>(bytes_of(buffer.dtype));
+uint64_t bytes_per_token(const Buffer& buffer) {
+  return uint64_t{buffer.channels} * static_cast<uint64_t>(bytes_of(buffer.dtype));
 }
 
 // Buffers of one slot share their memory when a token takes as many bytes in both: then a panel of one covers exactly a
@@ -38,22 +39,23 @@ int32_t Arena::plan(const Program& program) {
   return OE_OK;
 }
 
-size_t Arena::bytes_of_buffer(const Buffer& buffer, const oe_batch& batch) const {
-  const size_t tokens = static_cast<size_t>(buffer.domain == Domain::Tokens ? batch.tokens : batch.sequences);
+uint64_t Arena::bytes_of_buffer(const Buffer& buffer, const oe_batch& batch) const {
+  const auto tokens = static_cast<uint64_t>(buffer.domain == Domain::Tokens ? batch.tokens : batch.sequences);
   return (tokens + kStep - 1) / kStep * kStep * bytes_per_token(buffer);
 }
 
 int32_t Arena::place(const oe_batch& batch) {
   const Array<Buffer>& buffers = program_->buffers;
-  size_t total = 0;
+  uint64_t total = 0;
   for (size_t i = 0; i < buffers.size(); ++i) {
     if (owners_[i] == static_cast<int32_t>(i) &&
         __builtin_add_overflow(total, aligned(bytes_of_buffer(buffers[i], batch)), &total)) {
       return fail(OE_OUT_OF_MEMORY, "the batch is too large");
     }
   }
-  if (!memory_.reserve(total)) {
-    return fail(OE_OUT_OF_MEMORY, "no memory for the %zu bytes this batch of %d tokens takes", total, batch.tokens);
+  if (total > SIZE_MAX || !memory_.reserve(static_cast<size_t>(total))) {
+    return fail(OE_OUT_OF_MEMORY, "no memory for the %llu bytes this batch of %d tokens takes",
+                static_cast<unsigned long long>(total), batch.tokens);
   }
   uint8_t* free = memory_.data();
   for (size_t i = 0; i < buffers.size(); ++i) {

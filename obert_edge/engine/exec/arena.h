@@ -30,7 +30,7 @@ class Arena {
   size_t bytes() const { return memory_.bytes(); }
 
  private:
-  size_t bytes_of_buffer(const Buffer& buffer, const oe_batch& batch) const;
+  uint64_t bytes_of_buffer(const Buffer& buffer, const oe_batch& batch) const;
 
   const Program* program_ = nullptr;
   Array<int32_t> owners_;  // of every buffer: the first buffer with which it shares its memory

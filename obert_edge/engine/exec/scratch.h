@@ -19,7 +19,8 @@ class Scratch {
       return false;
     }
     bytes = (bytes + 63) / 64 * 64;
-    const bool done = memory_.reserve(bytes * static_cast<size_t>(threads));
+    size_t all = 0;
+    const bool done = !__builtin_mul_overflow(bytes, static_cast<size_t>(threads), &all) && memory_.reserve(all);
     first_ = memory_.data();
     stride_ = done ? bytes : 0;
     return done;

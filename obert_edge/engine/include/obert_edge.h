@@ -1,8 +1,8 @@
 /* obert-edge engine: runs a compiled encoder (BERT, DistilBERT, RoBERTa, ...) on one CPU.
  *
  * `obert-edge build` compiles a model into two blobs: a program (the graph) and its weights. They are the members
- * program.bin and weights.bin of a bundle, which is an uncompressed ZIP file. This library runs them. It needs libc and
- * nothing else, and its results have the same bits on every CPU, with any number of threads and in any batch.
+ * program.bin and weights.bin of a bundle, which is an uncompressed ZIP file. This library runs them. It needs libc,
+ * libm and libpthread, and its results have the same bits on every CPU, with any number of threads and in any batch.
  *
  * An example: one text through a classifier, without error handling.
  *

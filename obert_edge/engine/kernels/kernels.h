@@ -7,8 +7,8 @@
 //              one "token" per sequence; the layout is the same.
 //   panel      64 consecutive tokens of a buffer, [channels][tokens]. The last panel of a buffer is 16, 32, 48 or 64
 //              tokens wide: the number of tokens is rounded up to 16.
-//   padding    lanes of the last panel beyond the last token. They hold finite numbers that no result depends on, so
-//   lanes      kernels may compute with them instead of treating the end of a batch apart.
+//   padding    lanes of the last panel beyond the last token. They may hold anything, a NaN among it, and no result
+//   lanes      depends on them, so kernels may compute with them instead of treating the end of a batch apart.
 //   unit       16 tokens of a panel, from a multiple of 16 on: what one vector type of a kernel holds.
 //   row        an output channel of a linear; a group of R rows shares its list of columns.
 //   column     an input channel that a sparse weight matrix keeps.

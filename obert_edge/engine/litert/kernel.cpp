@@ -143,9 +143,9 @@ int32_t LitertKernel::invoke(Context* context) {
     if (status != OE_OK) return status;
     inputs[i] = tensor->data;
     bytes[i] = tensor->type == litert::kInt64 ? 8 : 4;
-    const size_t places = static_cast<size_t>(rows_) * static_cast<size_t>(columns_);
+    const uint64_t places = static_cast<uint64_t>(rows_) * static_cast<uint64_t>(columns_);
     if (!tensor->data || tensor->dims->data[0] != rows_ || tensor->dims->data[1] != columns_ ||
-        tensor->bytes != places * static_cast<size_t>(bytes[i])) {
+        tensor->bytes != places * static_cast<uint64_t>(bytes[i])) {
       return fail(OE_INVALID_INPUT, "input %d is not the one that memory was allocated for", i);
     }
   }

@@ -20,8 +20,8 @@ int32_t check_positions(const OpCheck& check, const AttentionFields& op) {
   if (op.head_dim % 4 != 0) OE_REFUSE(check, "it has positions; its head_dim %d must be a multiple of 4", op.head_dim);
   const int64_t rows = int64_t{op.heads} * op.positions, numbers = 2 * int64_t{op.distances} - 1;
   const uint64_t bytes = static_cast<uint64_t>(rows * op.head_dim);
-  OE_CHECK(check.constant("position_key", op.position_key, bytes));
-  OE_CHECK(check.constant("position_query", op.position_query, bytes));
+  OE_CHECK(check.codes("position_key", op.position_key, bytes));
+  OE_CHECK(check.codes("position_query", op.position_query, bytes));
   OE_CHECK(check.floats("position_key_scale", op.position_key_scale, rows));
   OE_CHECK(check.floats("position_query_scale", op.position_query_scale, rows));
   OE_CHECK(check.constant("row_of_distance", op.row_of_distance, static_cast<uint64_t>(numbers) * 2));

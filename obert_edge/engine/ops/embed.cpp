@@ -19,6 +19,7 @@ int32_t check_table(const OpCheck& check, const char* what, int32_t rows, int32_
 int32_t check_no_words(const OpCheck& check, const EmbedFields& op) {
   OE_CHECK(check.in_range("vocabulary without a word table", op.vocabulary, 0, 0));
   OE_CHECK(check.in_range("neighbors without a word table", op.neighbors, 0, 0));
+  OE_CHECK(check.in_range("word group scales without a word table", op.word_group_scale, kAbsent, kAbsent));
   return op.position == kAbsent ? check.in_range("token_types without other tables", op.token_types, 1, 1 << 24)
                                 : OE_OK;
 }

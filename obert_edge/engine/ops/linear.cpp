@@ -133,7 +133,7 @@ int32_t check_sparse_weights(const OpCheck& check, const LinearFields& op) {
 int32_t check_epilogue(const OpCheck& check, const LinearFields& op) {
   // The range of the output's type; a float output is checked too, where kernels may compute with these all the same.
   const DType type = check.program.buffer(op.output).dtype;
-  const int32_t lowest = type == DType::U8 ? 0 : -128, highest = type == DType::S8 ? 127 : 255;
+  const int32_t lowest = type == DType::U8 ? 0 : kLeastCode, highest = type == DType::S8 ? 127 : 255;
   OE_CHECK(check.in_range("lo", op.lo, lowest, highest));
   OE_CHECK(check.in_range("hi", op.hi, op.lo, highest));
   OE_CHECK(check.in_range("zero_point", op.zero_point, lowest, highest));

@@ -1,7 +1,9 @@
 #include "ops/linear_plans.h"
 
 #include "base/status.h"
+#include "exec/parallel.h"
 #include "obert_edge.h"
+#include "program/op_check.h"
 
 namespace oe {
 namespace {
@@ -52,6 +54,28 @@ int32_t groups_of_record(const Implementation& implementation, Format format) {
   return implementation.records == Records::All && is_sparse(format) && block_of(format) == 4 ? 4 : 1;
 }
 
+// The last check of a program, here because the threads share it: weights take long to come from memory, and those of
+// dense linears are read for nothing else when a model is opened.
+int32_t check_weights(const Program& program, ThreadPool& pool) {
+  const auto bytes = [&](int32_t constant) {
+    return program.consts[static_cast<size_t>(constant)].bytes;
+  };
+  Array<uint8_t> other;
+  if (!other.allocate(program.ops.size())) return fail(OE_OUT_OF_MEMORY, "no memory to check the weights");
+  parallel(pool, static_cast<int32_t>(program.ops.size()), [&](int32_t task, int32_t) {
+    const auto op = static_cast<size_t>(task);
+    if (program.ops[op].kind != OpKind::Linear) return;
+    const int32_t weights = linear_fields(program.ops[op]).weights;
+    if (weights != kAbsent) other[op] = !are_codes(program.constant<int8_t>(weights), bytes(weights));
+  });
+  for (size_t op = 0; op < program.ops.size(); ++op) {
+    if (!other[op]) continue;
+    const int32_t weights = linear_fields(program.ops[op]).weights;
+    return OpCheck(program, op).codes("weights", weights, bytes(weights));
+  }
+  return OE_OK;
+}
+
 }  // namespace
 
 int32_t LinearPlans::make(const Program& program, const Implementation& implementation, ThreadPool& pool) {
@@ -77,6 +101,7 @@ int32_t LinearPlans::make(const Program& program, const Implementation& implemen
     plan.groups = groups;
     groups += kGrains + 1;
   }
+  OE_CHECK(check_weights(program, pool));
   return prepacked_.prepack(program, implementation, pool);
 }
 

@@ -15,8 +15,8 @@ const OpDefinition& definition_of(const Op& op) { return *kDefinitions[static_ca
 int32_t check_ops(const Program& program) {
   for (size_t i = 0; i < program.ops.size(); ++i) {
     const OpCheck check(program, i);
-    OE_CHECK(check.unused_places());
     OE_CHECK(definition_of(check.op).check(check));
+    OE_CHECK(check.places());  // after the op's own checks, which say what a field is called
   }
   return OE_OK;
 }

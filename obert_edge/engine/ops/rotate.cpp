@@ -25,7 +25,7 @@ int32_t check_op(const OpCheck& check) {
   OE_CHECK(check.floats("cosine", op.cosine, int64_t{op.positions} * (op.head_dim / 2)));
   OE_CHECK(check.floats("sine", op.sine, int64_t{op.positions} * (op.head_dim / 2)));
   const bool is_signed = check.program.buffer(op.output).dtype == DType::S8;
-  const int32_t least = is_signed ? -128 : 0, most = is_signed ? 127 : 255;
+  const int32_t least = is_signed ? kLeastCode : 0, most = is_signed ? 127 : 255;
   OE_CHECK(check.in_range("lo", op.lo, least, most));
   OE_CHECK(check.in_range("hi", op.hi, op.lo, most));
   OE_CHECK(check.in_range("zero_point", op.zero_point, op.lo, op.hi));

@@ -9,6 +9,12 @@ const char* plural(Domain domain) { return domain == Domain::Tokens ? "tokens" :
 
 }  // namespace
 
+bool are_codes(const int8_t* values, uint64_t count) {
+  uint8_t other = 0;  // a loop without a branch, which the compiler can vectorize: there are millions of weights
+  for (uint64_t i = 0; i < count; ++i) other |= static_cast<uint8_t>(values[i] < kLeastCode);
+  return !other;
+}
+
 int32_t OpCheck::buffer(const char* what, int32_t buffer, uint32_t types, int32_t channels, bool optional) const {
   if (buffer == kAbsent && optional) return OE_OK;
   if (buffer < 0 || static_cast<size_t>(buffer) >= program.buffers.size()) {
@@ -57,6 +63,16 @@ int32_t OpCheck::floats(const char* what, int32_t constant, int64_t count) const
   return OE_OK;
 }
 
+int32_t OpCheck::codes(const char* what, int32_t constant, uint64_t bytes) const {
+  OE_CHECK(this->constant(what, constant, bytes));
+  const int8_t* values = program.constant<int8_t>(constant);
+  if (are_codes(values, bytes)) return OE_OK;
+  uint64_t i = 0;
+  while (values[i] >= kLeastCode) ++i;
+  OE_REFUSE(*this, "its %s[%llu] is %d; it must be %d to 127", what, static_cast<unsigned long long>(i), values[i],
+            kLeastCode);
+}
+
 int32_t OpCheck::in_range(const char* what, int64_t value, int64_t lo, int64_t hi) const {
   if (value >= lo && value <= hi) return OE_OK;
   OE_REFUSE(*this, "its %s is %lld; it must be %lld to %lld", what, static_cast<long long>(value),
@@ -68,13 +84,20 @@ int32_t OpCheck::positive(const char* what, float value) const {
   OE_REFUSE(*this, "its %s is %g; it must be positive and finite", what, static_cast<double>(value));
 }
 
-int32_t OpCheck::unused_places() const {
+int32_t OpCheck::places() const {
   const OpShape& shape = kOpShapes[static_cast<uint32_t>(op.kind)];
   for (int32_t i = shape.inputs; i < kMaxInputs; ++i) {
     if (op.inputs[i] != kAbsent) OE_REFUSE(*this, "input %d is %d; this op has %d", i, op.inputs[i], shape.inputs);
   }
   for (int32_t i = shape.outputs; i < kMaxOutputs; ++i) {
     if (op.outputs[i] != kAbsent) OE_REFUSE(*this, "output %d is %d; this op has %d", i, op.outputs[i], shape.outputs);
+  }
+  for (int32_t i = 0; i < shape.consts; ++i) {
+    const int32_t constant = op.consts[i];
+    if (constant != kAbsent && (constant < 0 || static_cast<size_t>(constant) >= program.consts.size())) {
+      OE_REFUSE(*this, "constant %d of the op is number %d; the program has %zu constants", i, constant,
+                program.consts.size());
+    }
   }
   return OE_OK;
 }

@@ -27,6 +27,9 @@ constexpr uint32_t kU8 = 1u << static_cast<int32_t>(DType::U8);
 constexpr uint32_t kS8 = 1u << static_cast<int32_t>(DType::S8);
 constexpr uint32_t kF32 = 1u << static_cast<int32_t>(DType::F32);
 
+// Whether all values are codes of symmetric INT8: kLeastCode to 127.
+bool are_codes(const int8_t* values, uint64_t count);
+
 // One op of a program being checked. Each check returns OE_OK, or keeps a message that names the op, what was found and
 // what was expected. `what` is the field's name in that message.
 class OpCheck {
@@ -48,6 +51,9 @@ class OpCheck {
   // `count` finite float32.
   int32_t floats(const char* what, int32_t constant, int64_t count) const;
 
+  // `bytes` codes of symmetric INT8.
+  int32_t codes(const char* what, int32_t constant, uint64_t bytes) const;
+
   // ---- numbers
   int32_t in_range(const char* what, int64_t value, int64_t lo, int64_t hi) const;
   // Positive and finite.
@@ -55,8 +61,8 @@ class OpCheck {
   int32_t channels(int32_t channels) const { return in_range("channels", channels, 1, kMaxChannels); }
 
   // Places of the record that its kind does not use must be absent, so that buffers can be walked without asking the
-  // kind.
-  int32_t unused_places() const;
+  // kind. A constant is absent or one of the program's, whether its op looks at it or not.
+  int32_t places() const;
 
   const Program& program;
   const Op& op;

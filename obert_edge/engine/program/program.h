@@ -17,6 +17,10 @@ constexpr uint32_t kMaxChannels = 1u << 22;     // of a buffer
 constexpr uint32_t kMaxPositions = 65535;       // 255 * 127 * 65535 < 2^31: the context sums of attention
 constexpr uint32_t kMaxColumnsOfGroup = 65536;  // of a sparse linear, with the padding columns of its last quad
 
+// Weights, keys and values are symmetric INT8. Some kernels double products of two codes in 16 bits, or negate a code in
+// 8 bits, which -128 would overflow, so that they would differ from the others.
+constexpr int32_t kLeastCode = -127;
+
 struct Buffer {
   DType dtype;
   Domain domain;

@@ -90,7 +90,7 @@ class Teacher:
     def __call__(self, inputs: Mapping[str, Any]) -> Any:
         """The teacher's outputs; labels and inputs it does not know are left out.
 
-        So a Bert teacher can serve a DistilBert student, which has no token types: a teacher
+        So a BERT teacher can serve a DistilBERT student, which has no token types: a teacher
         fills them with zeros.
         """
         tensors = {

@@ -54,7 +54,7 @@ def _layer_linears(architecture: Architecture) -> str:
     return rf"{layer}\.(?:{'|'.join(linears)})"
 
 
-# Embeddings (Electra's projection included), pooler and heads have other paths and so stay dense, as in the
+# Embeddings (ELECTRA's projection included), pooler and heads have other paths and so stay dense, as in the
 # paper (section 4).
 _ENCODER_LINEAR = re.compile(
     rf"(?:.*\.)?(?:{'|'.join(dict.fromkeys(map(_layer_linears, ARCHITECTURES.values())))})"

@@ -188,8 +188,7 @@ def trim_vocabulary(
     of smaller ones. Special tokens and single characters always stay.
 
     Args:
-        model: folder of a Bert, DistilBert, Electra (WordPiece), Roberta (BPE) or XLMRoberta (Unigram)
-            model.
+        model: folder of a model whose tokenizer is WordPiece, BPE or Unigram.
         output: folder to write; appears only when everything is in it.
         task: count the pieces of its train split.
         corpus: or (and) of these files: ``.txt`` (a text per line), ``.jsonl``, ``.tsv`` or ``.csv``, also

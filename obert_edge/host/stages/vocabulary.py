@@ -30,10 +30,7 @@ Counts = npt.NDArray[np.int64]
 
 #: A piece that stands for a byte of what the vocabulary lacks.
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
-_TRIMMED = (
-    "vocabularies of WordPiece (BERT, DistilBERT, ELECTRA), BPE (RoBERTa) and Unigram (XLM-RoBERTa) can be "
-    "trimmed"
-)
+_TRIMMED = "vocabularies of WordPiece, BPE and Unigram tokenizers can be trimmed"
 
 
 class Choice(NamedTuple):

@@ -62,7 +62,7 @@ REFUSED: Dict[str, Tuple[Change, str]] = {
     "offsets fall": (set_const(GATHER, "offsets", 2, 2**31, "<u4"), "the limit is|its offsets fall"),
     "offsets start": (set_const(GATHER, "offsets", 0, 1, "<u4"), "its offsets start at 1"),
     "offsets end": (set_const(GATHER, "offsets", -1, 3000, "<u4"), "bytes; it must take"),
-    "lo": (set_op("layer.0.key", lo=-129), "its lo is -129; it must be -128 to 127"),
+    "lo": (set_op("layer.0.key", lo=-129), "its lo is -129; it must be -127 to 127"),
     "hi": (set_op("layer.0.key", hi=-128), "its hi is -128; it must be -127 to 127"),
     "heads": (set_op("layer.0.attention", heads=4), "its query has 24 channels; the op says 32"),
     "no heads": (set_op("layer.0.attention", heads=0), "its heads is 0"),
@@ -94,6 +94,17 @@ REFUSED: Dict[str, Tuple[Change, str]] = {
     "word format": (set_op("embeddings", word_format=2), "its word_format is 2; it must be 0 to 1"),
     "int4 rows": (set_op("embeddings", word_format=1), "word table takes 1200 bytes; it must take 800"),
     "group scales of int8": (set_op("embeddings", word_group_scale=0), "group scales .* beside INT8 rows"),
+    "group scales of no words": (
+        set_op("embeddings", word=ABSENT, vocabulary=0, word_group_scale=2_000_000_000),
+        "group scales without a word table is 2000000000; it must be -1",
+    ),
+    "scales of no words": (
+        set_op("embeddings", word=ABSENT, vocabulary=0, word_scale=2_000_000_000),
+        r"\(embeddings\): constant 1 of the op is number 2000000000; the program has",
+    ),
+    "sparse code": (set_const(GATHER, "weights", 5, -128, "i1"), r"its weights\[5\] is -128; it must be -127 to 127"),
+    "dense code": (set_const(DENSE, "weights", 7, -128, "i1"), r"its weights\[7\] is -128; it must be -127 to 127"),
+    "keys' least code": (set_op("layer.0.key", lo=-128), "its lo is -128; it must be -127 to 127"),
     "name": (set_op("first", name="\x1b[31m"), "is not printable ASCII"),
 }  # fmt: skip
 
@@ -161,6 +172,14 @@ REFUSED_POSITIONS: Dict[str, Tuple[Change, str]] = {
     "heads": (set_op("layer.0.attention", heads=4, head_dim=6), "head_dim 6 must be a multiple of 4"),
     "window": (set_op("layer.0.attention", window=2), "9 positions beside a bias or a window"),
     "size": (resize_const("layer.0.attention", "position_query", -1), "position_query takes 215 bytes"),
+    "key code": (
+        set_const("layer.0.attention", "position_key", 3, -128, "i1"),
+        r"its position_key\[3\] is -128; it must be -127 to 127",
+    ),
+    "query code": (
+        set_const("layer.0.attention", "position_query", 0, -128, "i1"),
+        r"its position_query\[0\] is -128; it must be -127 to 127",
+    ),
     "key scale": (
         set_const("layer.0.attention", "position_key_scale", 5, np.inf, "<f4"),
         r"its position_key_scale\[5\] is not a finite number",

@@ -39,5 +39,7 @@ def test_a_page_is_of_the_kernels_and_has_the_heading_it_is_told(tmp_path, monke
     text = page.read_text()
     assert text.startswith("# Profiles of a toaster\n")
     shown = text.splitlines()[2]
-    assert shown.endswith("--implementation scalar --threads 1 --duration 0.05 --heading 'Profiles of a toaster'")
+    assert shown.endswith(
+        "--implementation scalar --threads 1 --duration 0.05 --heading 'Profiles of a toaster'"
+    )
     assert "## tiny, 75 % 4x1, scalar, 1 x 16, 1 thread" in text
