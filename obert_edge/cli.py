@@ -57,7 +57,7 @@ def run_command(arguments: Optional[Sequence[str]] = None) -> int:
         error.show()
         return _fail(UsageError(error.format_message()), as_json, shown=True)
     except (click.Abort, KeyboardInterrupt):
-        _print(_INTERRUPTED, INTERRUPTED.data, as_json)
+        _complain(_INTERRUPTED, INTERRUPTED.data, as_json)
         return INTERRUPTED.exit_code
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -71,7 +71,7 @@ def run_command(arguments: Optional[Sequence[str]] = None) -> int:
 def _fail(error: ObertEdgeError, as_json: bool, *, shown: bool = False) -> int:
     """Say what went wrong, and return the exit code."""
     outcome = failure(error)
-    _print("" if shown else outcome.text, outcome.data, as_json)
+    _complain("" if shown else outcome.text, outcome.data, as_json)
     return outcome.exit_code
 
 
@@ -545,10 +545,22 @@ def _outcome(outcome: Any, as_json: bool) -> int:
 
 
 def _print(text: str, data: Any, as_json: bool) -> None:
+    """Print a result on stdout: as text, or as JSON with the text beside it on stderr."""
+    click.echo(text, err=as_json)
+    if as_json:
+        _print_json(data)
+
+
+def _complain(text: str, data: Any, as_json: bool) -> None:
+    """Print what is no result on stderr; who reads JSON finds it on stdout as well."""
     if text:
         click.echo(text, err=True)
     if as_json:
-        click.echo(json.dumps(data, indent=1, ensure_ascii=False, default=str))
+        _print_json(data)
+
+
+def _print_json(data: Any) -> None:
+    click.echo(json.dumps(data, indent=1, ensure_ascii=False, default=str))
 
 
 if __name__ == "__main__":

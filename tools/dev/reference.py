@@ -60,7 +60,8 @@ def command_line_page() -> Iterator[str]:
     """Lines of the page about the command line."""
     yield from (_NOTE, "# The command line", "")
     yield "Every verb is called as `obert-edge VERB ...`."
-    yield "Text for people goes to stderr, JSON (`--json`) to stdout."
+    yield "The result goes to stdout, as text or as JSON (`--json`, which has the text on stderr)."
+    yield "Progress, warnings and errors go to stderr."
     yield (
         "The exit code is 0 when all is well, 1 when a check failed, 2 for a wrong command or value, 3 on a "
         "device that cannot run what was asked, and 130 after an interruption."

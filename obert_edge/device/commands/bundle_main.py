@@ -32,7 +32,7 @@ def main(arguments: Optional[List[str]] = None, bundle: Optional[str] = None) ->
         missing = UnsupportedDeviceError(
             "numpy is not installed", hint="pip install numpy, or apt install python3-numpy"
         )
-        return _print(verbs.failure(missing), as_json)
+        return _complain(verbs.failure(missing), as_json)
     try:
         parsed = _parser(path).parse_args(arguments)
         verb = VERBS[parsed.verb]
@@ -42,9 +42,9 @@ def main(arguments: Optional[List[str]] = None, bundle: Optional[str] = None) ->
             raise _own_witness(path)
         outcome: verbs.Outcome = getattr(verbs, verb.name)(path, **found, **extra)
     except ObertEdgeError as error:
-        outcome = verbs.failure(error)
+        return _complain(verbs.failure(error), as_json)
     except KeyboardInterrupt:
-        outcome = verbs.INTERRUPTED
+        return _complain(verbs.INTERRUPTED, as_json)
     return _print(outcome, as_json)
 
 
@@ -99,13 +99,26 @@ def _progress(what: str, done: int, total: int) -> None:
 
 
 def _print(outcome: verbs.Outcome, as_json: bool) -> int:
-    """Print an outcome, for people in place of the progress line, and return its exit code."""
+    """Print a result on stdout, as JSON with the text beside it on stderr, and return its exit code."""
+    if not as_json:
+        _clear_progress()
+        sys.stdout.write(outcome.text + "\n")
+        return outcome.exit_code
+    return _complain(outcome, as_json)
+
+
+def _complain(outcome: verbs.Outcome, as_json: bool) -> int:
+    """Print what is no result on stderr, who reads JSON finds it on stdout as well, and return its exit code."""
     if as_json:
         sys.stdout.write(verbs.to_json(outcome.data) + "\n")
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\033[K")
+    _clear_progress()
     sys.stderr.write(outcome.text + "\n")
     return outcome.exit_code
+
+
+def _clear_progress() -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K")
 
 
 if __name__ == "__main__":
