@@ -1,14 +1,14 @@
 """The ``obert-edge`` command: one function per verb, no logic.
 
-The verbs of stages, with all their options, are made from the stages' own declarations. Human text goes to
-stderr, ``--json`` to stdout. Exit codes: 0 ok, 1 a check failed, 2 usage, 3 unsupported device, 130
-interrupted. What a verb needs is imported when it runs, so the device verbs work where torch is absent.
+The verbs of stages, with all their options, are made from the stages' own declarations. A result goes to
+stdout, as text or by ``--json``; progress, warnings and errors go to stderr. Exit codes: 0 ok, 1 a check
+failed, 2 usage, 3 unsupported device, 130 interrupted. What a verb needs is imported when it runs, so the
+device verbs work where torch is absent.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from inspect import getdoc
 from pathlib import Path
@@ -21,7 +21,7 @@ from obert_edge.cli_options import HeadedCommand, HeadedOption, declared, read
 from obert_edge.device.commands.command_line import JSON, KEY, VERBS, Verb
 from obert_edge.device.commands.option import TASK
 from obert_edge.device.commands.option import Option as CommandOption
-from obert_edge.device.commands.verbs import INTERRUPTED, failure
+from obert_edge.device.commands.verbs import INTERRUPTED, failure, print_any_text, to_json
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.host.stages.recipe import STAGES, BuildSettings, Recipe, TaskSettings
 from obert_edge.host.stages.settings import Rows
@@ -42,6 +42,7 @@ _TASK = "task__"
 
 def main(arguments: Optional[Sequence[str]] = None) -> NoReturn:
     """Run the command line and exit with its code."""
+    print_any_text()
     sys.exit(run_command(arguments))
 
 
@@ -548,7 +549,7 @@ def _print(text: str, data: Any, as_json: bool) -> None:
     """Print a result on stdout: as text, or as JSON with the text beside it on stderr."""
     click.echo(text, err=as_json)
     if as_json:
-        _print_json(data)
+        click.echo(to_json(data))
 
 
 def _complain(text: str, data: Any, as_json: bool) -> None:
@@ -556,11 +557,7 @@ def _complain(text: str, data: Any, as_json: bool) -> None:
     if text:
         click.echo(text, err=True)
     if as_json:
-        _print_json(data)
-
-
-def _print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=1, ensure_ascii=False, default=str))
+        click.echo(to_json(data))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from obert_edge import cli
 from obert_edge.host.stages.recipe import STAGES
 from tests.host.stages.conftest import data, dense, encoder, task  # noqa: F401
 
+GOLDEN = Path(__file__).parent / "golden" / "v3.oeb"
 VERBS = [
     "bench",
     "build",
@@ -86,8 +89,8 @@ def test_options_of_a_stage_reach_it(capsys, dense, data, tmp_path):  # noqa: F8
 
 def test_a_sparse_model_can_be_transferred(capsys, encoder, data, tmp_path):  # noqa: F811
     arguments = ["transfer", encoder, "--task", "text", "--data", data, "--max-steps", "2"]
-    code, _, err = run(capsys, *arguments, "--max-length", "16", "-o", tmp_path / "out")
-    assert code == 0 and "transfer: wrote" in err
+    code, out, _ = run(capsys, *arguments, "--max-length", "16", "-o", tmp_path / "out")
+    assert code == 0 and "transfer: wrote" in out
     assert json.loads((tmp_path / "out" / "stage.json").read_text())["distillation"]["hardness"] == 0
 
 
@@ -147,11 +150,38 @@ def test_a_folder_without_a_model_is_a_failed_check(capsys, task_folder, tmp_pat
     assert not (tmp_path / "o").exists()
 
 
-def test_json_goes_to_stdout_and_text_to_stderr(capsys):
-    code, out, err = run(capsys, "doctor", "--json")
-    assert code in (0, 3)
-    assert isinstance(json.loads(out), dict)
-    assert err.strip()
+def test_a_result_goes_to_stdout_and_beside_json_to_stderr(capsys):
+    code, out, err = run(capsys, "inspect", GOLDEN)
+    assert code == 0
+    assert "task sequence-classification" in out
+    assert not err
+    code, json_out, err = run(capsys, "inspect", GOLDEN, "--json")
+    assert code == 0
+    assert isinstance(json.loads(json_out), dict)
+    assert err == out
+
+
+def test_an_error_goes_to_stderr_and_as_json_to_stdout(capsys, tmp_path):
+    code, out, err = run(capsys, "inspect", tmp_path / "none.oeb")
+    assert code == 1
+    assert not out
+    assert err.startswith("error: ")
+    code, out, again = run(capsys, "inspect", tmp_path / "none.oeb", "--json")
+    assert code == 1
+    assert set(json.loads(out)) == {"error", "message", "fix"}
+    assert again == err
+
+
+def test_a_terminal_of_another_encoding_gets_escapes(tmp_path):
+    bundle = shutil.copy(GOLDEN, tmp_path / "日本.oeb")
+    for options in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "obert_edge.cli", "inspect", bundle, *options],
+            env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+            capture_output=True,
+            check=True,
+        )
+        assert b"\\u65e5\\u672c.oeb" in done.stdout
 
 
 def test_a_missing_host_package_names_the_extra_to_install(capsys, monkeypatch, task_folder):
@@ -184,8 +214,8 @@ def test_a_trimmed_model_says_what_it_kept(capsys, tmp_path):
 
 def test_layers_can_be_dropped_without_training(capsys, encoder, data, tmp_path):  # noqa: F811
     arguments = ["drop-layers", encoder, "--task", "text", "--data", data, "--keep", "1", "--epochs", "0"]
-    code, _, err = run(capsys, *arguments, "-o", tmp_path / "small")
-    assert code == 0 and "drop: wrote" in err
+    code, out, _ = run(capsys, *arguments, "-o", tmp_path / "small")
+    assert code == 0 and "drop: wrote" in out
     assert json.loads((tmp_path / "small" / "config.json").read_text())["num_hidden_layers"] == 1
     assert json.loads((tmp_path / "small" / "config.json").read_text())["architectures"] == ["BertModel"]
     code, _, err = run(capsys, *arguments[:6], "--keep", "0,5", "--epochs", "0", "-o", tmp_path / "none")

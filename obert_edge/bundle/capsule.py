@@ -1,7 +1,8 @@
 """A bundle's compiled graph in one block of bytes, for model files of other runtimes that carry our engine.
 
-The Python twin of ``engine/litert/capsule.h``, which reads it. Its parts are aligned to 64 bytes; whoever stores it
-puts it at a multiple of 64 of the file, so that a map of the file can be used in place. Little endian::
+The Python twin of ``engine/litert/capsule.h``, which reads it. Its parts are aligned to 64 bytes; whoever
+stores it puts it at a multiple of 64 of the file, so that a map of the file can be used in place. Little
+endian::
 
     header   8s magic "OBERTCAP" | u32 version | u32 flags | i32 position_offset | i32 pad_id
              | i32 type_vocabulary | u32 squeezed | u64 program bytes | u64 weights bytes | 16 bytes zero

@@ -108,7 +108,7 @@ def _print(outcome: verbs.Outcome, as_json: bool) -> int:
 
 
 def _complain(outcome: verbs.Outcome, as_json: bool) -> int:
-    """Print what is no result on stderr, who reads JSON finds it on stdout as well, and return its exit code."""
+    """Print what is no result on stderr, as JSON also on stdout, and return its exit code."""
     if as_json:
         sys.stdout.write(verbs.to_json(outcome.data) + "\n")
     _clear_progress()
@@ -124,4 +124,5 @@ def _clear_progress() -> None:
 if __name__ == "__main__":
     # A reader that closes early (`| head`) ends the program quietly, as it does other programs.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    verbs.print_any_text()
     sys.exit(main())
