@@ -376,12 +376,15 @@ class _DeviceCommand(HeadedCommand):
 def _check_side_files(output: Path) -> None:
     """Refuse what would stand in the way of the models for LiteRT, before the bundle is built."""
     from obert_edge.device.export.litert_models import ENCODER_SUFFIX
-    from obert_edge.files import check_file
+    from obert_edge.files import begins_with, check_replaced
+
+    def is_one(path: Path) -> bool:
+        return begins_with(path, b"TFL3", at=4)
 
     for suffix in (".tflite", ENCODER_SUFFIX):
         if output.with_suffix(suffix) == output:
             raise UsageError(f"the bundle {output} is called like a model for LiteRT", hint="name it .oeb")
-        check_file(output.with_suffix(suffix))
+        check_replaced(output.with_suffix(suffix), "model for LiteRT", is_one, suffix)
 
 
 def _device_verb(name: str, *decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:

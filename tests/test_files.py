@@ -242,3 +242,12 @@ def test_a_new_file_replaces_none_and_is_gone_when_the_block_fails(tmp_path):
         stream.write(b"y")
         raise KeyboardInterrupt
     assert names(tmp_path) == ["deep"] and (tmp_path / "deep" / "x.key").read_bytes() == b"x"
+
+
+def test_a_folder_that_another_command_made_meanwhile_stays(tmp_path):
+    with pytest.raises(UsageError, match="not an empty folder"), atomic_folder(tmp_path / "out") as ours:
+        (ours / "ours").touch()
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "theirs").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["theirs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

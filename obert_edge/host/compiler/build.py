@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import obert_edge
 from obert_edge.bundle import container
 from obert_edge.bundle.cases import write_cases
+from obert_edge.bundle.container import check_bundle_output
 from obert_edge.bundle.manifest import (
     LinearFacts,
     Manifest,
@@ -231,11 +231,7 @@ def check_output(output: Path, model_dir: Path) -> None:
         raise UsageError(
             f"the output {output} is a file of the model", hint="name another output, such as model.oeb"
         )
-    if output.is_file() and output.stat().st_size and not zipfile.is_zipfile(output):
-        raise UsageError(
-            f"the output {output} is there already and is no bundle: it would be lost",
-            hint="name another output, such as one that ends in .oeb",
-        )
+    check_bundle_output(output)
 
 
 @dataclass(frozen=True)

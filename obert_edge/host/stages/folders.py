@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
 from obert_edge.errors import ObertEdgeError
-from obert_edge.files import atomic_file, atomic_folder
+from obert_edge.files import alone_in, atomic_file, atomic_folder, empty_folder
 
 #: The logs of training in a work folder, which a finished stage has too.
 LOG_FILE = "train_log.csv"
@@ -69,6 +69,9 @@ def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
     Args:
         output: the stage's output.
         identity: plain values that together say what "the very same stage" means.
+
+    Raises:
+        UsageError: another process makes the same output.
     """
     work = work_of(output)
     identity = json.loads(json.dumps(identity))  # as it will be read: tuples are lists
@@ -77,7 +80,7 @@ def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
         _wait_for(record, identity)
         yield work
         return
-    if work.exists():
+    with alone_in(work):
         theirs = _recorded(record)
         if theirs is not None and theirs != identity:
             _log.warning(
@@ -87,11 +90,10 @@ def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
                 _difference(theirs, identity),
             )
         if theirs != identity:
-            shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    with atomic_file(record) as path:
-        path.write_text(json.dumps(identity), encoding="utf-8")
-    yield work
+            empty_folder(work)
+        with atomic_file(record) as path:
+            path.write_text(json.dumps(identity), encoding="utf-8")
+        yield work
 
 
 def remove_work(output: Path) -> None:

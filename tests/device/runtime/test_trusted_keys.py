@@ -139,9 +139,9 @@ def test_a_device_with_numpy_alone_checks_a_new_bundle_with_the_code_of_one_it_t
 def test_inspect_names_the_key_and_says_that_it_checked_nothing(signed, classifier, release, capsys):
     assert run_command(["inspect", str(signed)]) == 0
     key = release[1].read_text().strip()
-    assert f"says it is signed by {key} (`verify --key` checks it)" in capsys.readouterr().err
+    assert f"says it is signed by {key} (`verify --key` checks it)" in capsys.readouterr().out
     assert run_command(["inspect", str(classifier)]) == 0
-    assert "\nnot signed\n" in capsys.readouterr().err
+    assert "\nnot signed\n" in capsys.readouterr().out
 
 
 def test_a_file_for_litert_is_that_of_the_unsigned_bundle_and_an_altered_one_gives_none(

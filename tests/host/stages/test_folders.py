@@ -83,3 +83,15 @@ def test_other_processes_wait_for_the_main_one(tmp_path, monkeypatch):
     with work_folder(tmp_path / "o", IDENTITY):
         assert ready.wait(30)
         thread.join()
+
+
+@pytest.mark.parametrize("other", [IDENTITY, {**IDENTITY, "stage": "prune"}], ids=["same", "another"])
+def test_two_stages_do_not_make_one_output(tmp_path, other):
+    with work_folder(tmp_path / "o", {"stage": "an older one"}) as folder:
+        (folder / "left").touch()
+    with work_folder(tmp_path / "o", IDENTITY) as folder:  # which throws the older one's work away
+        (folder / "checkpoint").touch()
+        with pytest.raises(UsageError, match="another command works in"), work_folder(tmp_path / "o", other):
+            pass
+        assert (folder / "checkpoint").exists()
+        assert not (folder / "left").exists()
