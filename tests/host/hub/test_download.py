@@ -175,6 +175,7 @@ def test_a_stage_takes_a_name_and_keeps_the_source(hub: Hub, capsys: pytest.Capt
     prune = ["prune", MODEL, "-o", "pruned", *data, "--method", "magnitude", "--epochs", "0"]
     assert run_command(prune) == 0
     assert run_command(["build", "pruned", "-o", "pruned.oeb", "--no-card"]) == 0
+    capsys.readouterr()
     assert run_command(["inspect", "pruned.oeb", "--json"]) == 0
     printed = capsys.readouterr()
     source = json.loads(printed.out)["source"]
