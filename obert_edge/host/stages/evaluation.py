@@ -16,6 +16,7 @@ from obert_edge.host.data.base import SEQUENCE_CLASSIFICATION
 from obert_edge.host.data.embedding import EMBEDDING, PROMPT_TOKENS, Embeddings, Prompts
 from obert_edge.host.data.labels import tell
 from obert_edge.host.hub.download import model_folder
+from obert_edge.host.hub.names import HOW_TO_NAME
 from obert_edge.host.stages.batching import answer_features
 from obert_edge.host.stages.lengths import fitted_to, fitted_within
 from obert_edge.host.stages.models import (
@@ -161,7 +162,10 @@ def fit_model(model: Union[str, Path], task: Task, max_length: Optional[int] = N
         tell(note)
         return fitted_within(str(path), fitted, max_length, positions, positions)
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist", hint="pass a model folder or a .oeb bundle")
+        raise CheckpointError(
+            f"there is no model folder or bundle {path}",
+            hint=f"pass a model folder or a .oeb bundle; {HOW_TO_NAME}",
+        )
     return fitted_to(path, check_head(path, read_config(path), task, training=False), max_length)
 
 

@@ -46,8 +46,11 @@ def test_a_model_agrees_with_itself_and_the_first_rows_can_be_scored_alone(dense
 
 
 def test_a_path_that_is_nothing_is_refused(task, tmp_path):
-    with pytest.raises(CheckpointError, match="does not exist"):
+    with pytest.raises(CheckpointError, match="there is no model folder or bundle .*nowhere"):
         evaluate(tmp_path / "nowhere", task)
+    with pytest.raises(CheckpointError, match="bert-base-uncased") as caught:
+        evaluate("bert-base-uncased", task)
+    assert "written owner/model" in caught.value.hint
 
 
 QUESTION = {"id": "1", "question": "what", "answers": [{"text": "a", "answer_start": 0}]}
