@@ -215,7 +215,8 @@ def _permute(
     A run that goes on from a checkpoint has the permuted weights in it, and the shares in its work folder.
     """
     from obert_edge.host.pruning import Surgeon, permute_channels
-    from obert_edge.host.stages.resume import CHECKPOINTS, last_complete_checkpoint
+    from obert_edge.host.stages.folders import CHECKPOINTS
+    from obert_edge.host.stages.resume import last_complete_checkpoint
     from obert_edge.host.stages.training import flushed_denormals
 
     if not settings.channel_permutation or not isinstance(criterion, Surgeon):
