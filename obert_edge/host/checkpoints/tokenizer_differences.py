@@ -83,5 +83,7 @@ def _listed(tokens: List[str]) -> str:
 def _short(value: Optional[Any]) -> str:
     if value is None:
         return "nothing"
+    if isinstance(value, dict) and "type" in value:
+        return f"a {value['type']}"
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

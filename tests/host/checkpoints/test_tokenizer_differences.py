@@ -26,8 +26,8 @@ def test_what_is_alike_is_not_told() -> None:
     [
         ({"type": "B", "x": True}, {"type": "B", "x": False}, "part x is true in the file and false in"),
         ({"type": "B"}, {"type": "B", "x": [1]}, "part x is nothing in the file and [1] in transformers"),
-        ({"type": "B"}, {"type": "C"}, 'part is {"type": "B"} in the file and {"type": "C"} in'),
-        (None, {"type": "C"}, 'part is nothing in the file and {"type": "C"} in transformers'),
+        ({"type": "B"}, {"type": "C"}, "part is a B in the file and a C in transformers"),
+        (None, {"type": "C"}, "part is nothing in the file and a C in transformers"),
         (["a" * 99], [], 'part is ["' + 55 * "a" + "... in the file and [] in transformers"),
         (
             {"type": "B", "vocab": {"a": 0, "b": 1}},
