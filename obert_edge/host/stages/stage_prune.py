@@ -285,6 +285,8 @@ def _prune_gradually(
         keep_zeros=not training.dense,
         progress=run.bar.within_step if run.bar else None,
     )
+    if run.bar is not None:
+        run.bar.pauses_from = callback.steps_to_come
     figures = run.train(
         network,
         features,
