@@ -221,11 +221,11 @@ class Surgeon(Criterion):
         _log.warning(
             "the gradients are so small that they hardly decide what is pruned: in %.0f %% of the matrices "
             "their mean square (%.2g in the middle one) is below the dampening of %.2g, and there the "
-            "weights nearest to zero go, as with method magnitude. So it is where the model fits its "
-            "training data almost without error. Take gradients of the outputs, which do not vanish "
-            "(`gradients_of: outputs` in a recipe, --gradients-of outputs on the command line), or dampen "
-            "less (`dampening` or `relative_dampening`; --dampening or --relative-dampening). This is said "
-            "once, also where later pruning steps find the same",
+            "weights nearest to zero go, as with method magnitude. So it is where a model fits its training "
+            "data almost without error, or answers nearly the same to everything. Take gradients of the "
+            "outputs, which do not vanish (`gradients_of: outputs` in a recipe, --gradients-of outputs on "
+            "the command line), or dampen less (`dampening` or `relative_dampening`; --dampening or "
+            "--relative-dampening). This is said once, also where later pruning steps find the same",
             100 * facts.degenerate,
             facts.median_diagonal,
             facts.dampening,
