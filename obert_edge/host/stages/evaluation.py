@@ -31,6 +31,7 @@ from obert_edge.host.stages.models import (
 )
 from obert_edge.host.stages.reports import Score
 from obert_edge.host.stages.settings import Rows, Training
+from obert_edge.host.stages.tasks import takes_task
 from obert_edge.progress import Progress
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _AS_SPARSE = 0.05
 
 
+@takes_task
 def evaluate(
     model: Union[str, Path],
     task: Task,

@@ -18,6 +18,7 @@ from obert_edge.host.pruning.settings import Distillation, Pruning
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
+from obert_edge.host.stages.tasks import takes_task
 from obert_edge.host.stages.timing import (
     PruningMoment,
     TrainingPlan,
@@ -151,6 +152,7 @@ class Prune(Stage[PruneSettings]):
         return dataclasses.replace(figures, sparsity=after.sparsity, channel_permutation=permutation)
 
 
+@takes_task
 def prune(
     model: Union[str, Path],
     task: Task,
