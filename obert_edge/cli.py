@@ -54,9 +54,11 @@ def run_command(arguments: Optional[Sequence[str]] = None) -> int:
         result = cli.main(args=words, prog_name="obert-edge", standalone_mode=False)
     except ObertEdgeError as error:
         return _fail(error, as_json)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        return _fail(UsageError(error.format_message()), as_json, shown=True)
+        return error.exit_code
+    except click.ClickException as error:
+        return _fail(_refusal(error, words), as_json)
     except (click.Abort, KeyboardInterrupt):
         _complain(_INTERRUPTED, INTERRUPTED.data, as_json)
         return INTERRUPTED.exit_code
@@ -69,11 +71,22 @@ def run_command(arguments: Optional[Sequence[str]] = None) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _fail(error: ObertEdgeError, as_json: bool, *, shown: bool = False) -> int:
+def _fail(error: ObertEdgeError, as_json: bool) -> int:
     """Say what went wrong, and return the exit code."""
     outcome = failure(error)
-    _complain("" if shown else outcome.text, outcome.data, as_json)
+    _complain(outcome.text, outcome.data, as_json)
     return outcome.exit_code
+
+
+def _refusal(error: click.ClickException, words: Sequence[str]) -> UsageError:
+    """What click says of a command line that it cannot read, as one of our errors."""
+    verb = next((word for word in words if word in cli.commands), "")
+    hint = f"see `obert-edge {verb} --help`" if verb else "see `obert-edge --help`"
+    command = cli.commands.get(verb)
+    texts = command is not None and any(one.name == "texts" for one in command.params)
+    if texts and isinstance(error, click.NoSuchOption):
+        hint = f"put -- before a text that begins with a dash; for the options {hint}"
+    return UsageError(error.format_message().rstrip("."), hint=hint)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -383,7 +396,10 @@ def _check_side_files(output: Path) -> None:
 
     for suffix in (".tflite", ENCODER_SUFFIX):
         if output.with_suffix(suffix) == output:
-            raise UsageError(f"the bundle {output} is called like a model for LiteRT", hint="name it .oeb")
+            raise UsageError(
+                f"the bundle {output} is called like a model for LiteRT",
+                hint=f"name it {output.with_suffix('.oeb')}",
+            )
         check_replaced(output.with_suffix(suffix), "model for LiteRT", is_one, suffix)
 
 

@@ -125,6 +125,27 @@ def test_errors_are_one_line_with_a_fix_and_the_exit_code(capsys, arguments, cod
     assert out == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message", "fix"),
+    [
+        (["prunne"], "No such command 'prunne'", "see `obert-edge --help`"),
+        (["build", "x"], "Missing option '-o' / '--output'", "see `obert-edge build --help`"),
+        (["build", "x", "-o"], "Option '-o' requires an argument", "see `obert-edge build --help`"),
+        (["inspect"], "Missing argument 'BUNDLE'", "see `obert-edge inspect --help`"),
+        (["bench", "x", "--nope"], "No such option '--nope'", "see `obert-edge bench --help`"),
+        (["run", "x", "-5 degrees"], "No such option", "put -- before a text that begins with a dash; for"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_told_with_a_fix(capsys, arguments, message, fix):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert err.splitlines()[1].startswith(f"  fix: {fix}")
+    code, out, _ = run(capsys, *arguments[:1], "--json", *arguments[1:])
+    assert code == 2
+    assert json.loads(out)["fix"].startswith(fix)
+
+
 def test_a_value_out_of_range_is_a_usage_error(capsys, task_folder):
     code, _, err = run(
         capsys, "prune", "x", "--task", "text", "--data", task_folder, "-o", "o", "--sparsity", "1.5"

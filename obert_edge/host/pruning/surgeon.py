@@ -64,6 +64,7 @@ class Surgeon(Criterion):
 
     def __init__(self, **options: Any) -> None:
         self.options = SurgeonOptions(**options)
+        self._warned = False
 
     def prune(
         self,
@@ -159,7 +160,7 @@ class Surgeon(Criterion):
                     seconds[what] += spent
                 increase += step.loss_increase()
                 facts = step.facts()
-                _warn_if_degenerate(facts)
+                self._warn_if_degenerate(facts)
         return PruningReport(
             criterion=self.name,
             pattern=str(pattern),
@@ -211,6 +212,24 @@ class Surgeon(Criterion):
             scores = found.setdefault(name, torch.empty(weight.shape, device=weight.device))
             send_to_all(scores, owners[name])
         return found
+
+    def _warn_if_degenerate(self, facts: FisherFacts) -> None:
+        """Say once when dampening is all there is of most Fisher matrices, where oBERT is magnitude."""
+        if facts.degenerate < 0.5 or self._warned or this_process()[0]:
+            return
+        self._warned = True
+        _log.warning(
+            "the gradients are so small that they hardly decide what is pruned: in %.0f %% of the matrices "
+            "their mean square (%.2g in the middle one) is below the dampening of %.2g, and there the "
+            "weights nearest to zero go, as with method magnitude. So it is where a model fits its training "
+            "data almost without error, or answers nearly the same to everything. Take gradients of the "
+            "outputs, which do not vanish (`gradients_of: outputs` in a recipe, --gradients-of outputs on "
+            "the command line), or dampen less (`dampening` or `relative_dampening`; --dampening or "
+            "--relative-dampening). This is said once, also where later pruning steps find the same",
+            100 * facts.degenerate,
+            facts.median_diagonal,
+            facts.dampening,
+        )
 
     def _layouts(self, weights: Mapping[str, nn.Parameter]) -> Dict[str, BlockLayout]:
         return {
@@ -283,21 +302,6 @@ class Surgeon(Criterion):
             ]
             plans.append((passes, chunk))
         return min(plans, key=lambda plan: len(plan[0]))  # of equals the first, with the largest chunk
-
-
-def _warn_if_degenerate(facts: FisherFacts) -> None:
-    """Say when dampening is all there is of most Fisher matrices: oBERT then chooses as magnitude does."""
-    if facts.degenerate >= 0.5:
-        _log.warning(
-            "gradients say little: the diagonal of the Fisher matrix (mean %.2g, median over matrices %.2g) "
-            "is below the dampening of %.2g in %.0f %% of the matrices, where oBERT chooses as magnitude "
-            "does; use a lower --dampening or --relative-dampening, or a loss that is not at its minimum: "
-            "--gradients-of outputs has none",
-            facts.mean_diagonal,
-            facts.median_diagonal,
-            facts.dampening,
-            100 * facts.degenerate,
-        )
 
 
 def _sizes(layouts: Mapping[str, BlockLayout]) -> Dict[str, int]:

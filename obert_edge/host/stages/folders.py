@@ -18,6 +18,8 @@ from obert_edge.files import alone_in, atomic_file, atomic_folder, empty_folder
 #: The logs of training in a work folder, which a finished stage has too.
 LOG_FILE = "train_log.csv"
 EVENTS = "tensorboard"
+#: The folder of checkpoints in a work folder, and the file in each that was written to its end.
+CHECKPOINTS, COMPLETE = "checkpoints", "complete"
 _IDENTITY = "identity.json"
 #: Seconds that the other processes wait for the main one.
 _PATIENCE = 60
@@ -62,9 +64,9 @@ def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
     """The folder ``.<output>.work`` beside a stage's output: checkpoints and logs while it runs.
 
     It is kept when the stage is interrupted, so that running the very same stage again goes on from
-    the last checkpoint; :func:`remove_work` removes it when the output is in its place. What another
-    stage, or the same with other options, another model or other data, has left there is thrown away, and
-    that is said.
+    the last checkpoint; :func:`remove_work` removes it when the output is in its place. A stage that ends in
+    an error before it trained, such as a refusal, leaves none. What another stage, or the same with other
+    options, another model or other data, has left there is thrown away, and that is said.
 
     Args:
         output: the stage's output.
@@ -93,7 +95,17 @@ def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
             empty_folder(work)
         with atomic_file(record) as path:
             path.write_text(json.dumps(identity), encoding="utf-8")
-        yield work
+        try:
+            yield work
+        except BaseException:
+            if not _has_trained(work):
+                remove_work(output)
+            raise
+
+
+def _has_trained(work: Path) -> bool:
+    """Whether a work folder holds what another run goes on from, or a log of how far this one came."""
+    return (work / LOG_FILE).is_file() or any(work.glob(f"{CHECKPOINTS}/*/{COMPLETE}"))
 
 
 def remove_work(output: Path) -> None:

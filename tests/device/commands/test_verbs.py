@@ -211,6 +211,8 @@ def test_a_wrong_command_line_is_json_too(capsys, words):
         out, err = capsys.readouterr()
         assert json.loads(out)["error"] == "UsageError"
         assert json.loads(out)["message"] in err
+        assert json.loads(out)["fix"] in err and "--help`" in json.loads(out)["fix"]
+        assert ("put -- before a text" in err) == ("--no-such" in words)
 
 
 def test_bad_input_files_are_named_with_the_line(classifier, tmp_path):
