@@ -338,7 +338,7 @@ def _request(host: str, body: bytes) -> bytes:
 
 
 def cpu_seconds(process: int) -> float:
-    """Seconds of CPU that a process's threads have taken, to the nanosecond: ticks are too long for a turn."""
+    """Seconds of CPU that the threads of a process have taken; ticks would be too long for a turn."""
     threads = Path(f"/proc/{process}/task").glob("*/schedstat")
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
