@@ -60,8 +60,9 @@ def bench(
 
     The arguments are those of :func:`obert_edge.device.bench.benchmark.benchmark`.
     """
-    from obert_edge.device.bench.benchmark import benchmark
+    from obert_edge.device.bench.benchmark import benchmark, check_min_speedup
 
+    check_min_speedup(min_speedup, baselines)
     report = benchmark(
         path,
         batch_size=batch_size,
@@ -95,12 +96,21 @@ def verify(
 ) -> Outcome:
     """Check hashes and embedded cases; exit code 1 when a case differs.
 
+    Where the bundle is for another CPU, its cases cannot be run here. With keys, whose question has been
+    answered, that is exit code 0, without them 3.
+
     The arguments are those of :func:`obert_edge.device.runtime.verify.verify`; no keys: none are asked for.
     """
     from obert_edge.device.runtime.verify import verify as run
 
     verification = run(path, implementation, threads, progress, trusted_keys or None)
-    return Outcome(0 if verification.ok else 1, verification.to_text(), verification.to_dict())
+    text, data = verification.to_text(), verification.to_dict()
+    if verification.unsupported is None:
+        return Outcome(0 if verification.ok else 1, text, data)
+    if verification.trusted:
+        return Outcome(0, text, data)
+    failed = failure(verification.unsupported)
+    return Outcome(failed.exit_code, text, {**data, **failed.data})
 
 
 def run(

@@ -113,6 +113,31 @@ def test_min_speedup_fails_the_command_but_still_reports(classifier):
     assert commands.bench(classifier, min_speedup=1e-6, **options).exit_code == 0
 
 
+def test_a_least_speedup_over_nothing_is_refused_before_anything_is_measured(tmp_path):
+    with pytest.raises(UsageError, match="over a baseline, and none was given") as caught:
+        commands.bench(tmp_path / "not there.oeb", min_speedup=2.0)
+    assert "--baseline" in caught.value.hint
+
+
+def test_what_makes_bundles_is_said_to_be_a_hosts(bare_device):
+    """Where the host's part is not installed, as in a bundle on ``sys.path``."""
+    source = "import sys; sys.path[:0] = ['model.oeb']; import obert_edge; obert_edge.build"
+    words = [sys.executable, "-I", "-S", "-c", source]
+    done = subprocess.run(words, cwd=bare_device.folder, capture_output=True, text=True, timeout=120)
+    last = done.stderr.split("UnsupportedDeviceError: ")[-1]
+    assert "obert_edge.build makes bundles, which is done on a host" in last
+    assert "pip install 'obert-edge[host]'" in last
+
+
+def test_inspect_says_what_its_sparsities_are_of(classifier):
+    outcome = commands.inspect(classifier)
+    alone, all_of_them = (100 * outcome.data[name] for name in ("encoder_sparsity", "sparsity"))
+    line = next(line for line in outcome.text.splitlines() if line.startswith("sparsity"))
+    assert f"{alone:.1f} % in the linears of the encoder's layers" in line
+    assert f"{all_of_them:.1f} % with those of pooler and head" in line
+    assert "sparsity gains nothing" not in outcome.text
+
+
 def test_inputs_come_from_arguments_and_files(classifier, answerer, tmp_path):
     lines = ['"the film is good"', '["hello", "world"]', "", '{"text": "bad"}']
     (tmp_path / "in.jsonl").write_text("\n".join(lines))
