@@ -104,7 +104,7 @@ def test_the_time_of_a_tiny_model_has_digits(manifest):
     times = re.findall(r"from ([\d.]+) ms", outlook(manifest))
     assert len(times) == len(BOARDS)
     for time, board in zip(map(float, times), BOARDS):
-        assert time == pytest.approx(least_milliseconds(board, manifest, 40), rel=0.06)
+        assert time == pytest.approx(least_milliseconds(board, manifest, 38), rel=0.06)
 
 
 def test_build_prints_it(bundle, tmp_path, capsys):
