@@ -420,7 +420,8 @@ def _device_verb(name: str, *decorators: Callable[[Any], Any]) -> Callable[[Any]
             command = click.argument("texts", nargs=-1)(command)
         bundle = click.argument("bundle", type=click.Path(path_type=Path), required=verb.needs_bundle)
         kind = type(f"{name}Command", (_DeviceCommand,), {"verb": verb})
-        return cli.command(name, cls=kind, help=verb.help)(bundle(command))
+        help = f"{verb.help}\n\n{verb.texts}" if verb.texts else verb.help
+        return cli.command(name, cls=kind, help=help)(bundle(command))
 
     return decorate
 

@@ -50,6 +50,14 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+def test_the_package_is_the_command_as_well():
+    for command, code in (["--version"], 0), (["bench"], 2):
+        words = [sys.executable, "-m", "obert_edge", *command]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert done.returncode == code, done.stderr
+        assert (done.stdout or done.stderr).startswith(("obert-edge, version ", "Usage: obert-edge bench"))
+
+
 def test_every_verb_of_the_contract_has_help(capsys):
     assert sorted(cli.cli.commands) == VERBS
     for verb in VERBS:
