@@ -193,7 +193,10 @@ class Task(abc.ABC):
         if split not in self.splits:
             raise UsageError(
                 f"task {self.name!r} has no split {split!r} here; it has {', '.join(self.splits)}",
-                hint="name one of these splits, or add the file to the data folder",
+                hint="rows of train become split tune with --tune N (in a recipe `tune: N` below task): give "
+                "the number that the model was made with, so that none of them was trained on"
+                if split == "tune"
+                else "name one of these splits, or add the file to the data folder",
             )
 
 
