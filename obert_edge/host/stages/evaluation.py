@@ -35,6 +35,9 @@ from obert_edge.progress import Progress
 if TYPE_CHECKING:
     from obert_edge.device.runtime.session import Session
 
+#: What a line about their length calls the features here.
+_SCORED = "features to score"
+
 
 def evaluate(
     model: Union[str, Path],
@@ -159,10 +162,10 @@ def fit_model(model: Union[str, Path], task: Task, max_length: Optional[int] = N
         head, positions = _bundle_head(path)
         fitted, note = fit_task(head, task)
         tell(note)
-        return fitted_within(str(path), fitted, max_length, positions, positions)
+        return fitted_within(str(path), fitted, max_length, positions, positions, _SCORED)
     if not path.exists():
         raise CheckpointError(f"{path} does not exist", hint="pass a model folder or a .oeb bundle")
-    return fitted_to(path, check_head(path, read_config(path), task, training=False), max_length)
+    return fitted_to(path, check_head(path, read_config(path), task, training=False), max_length, _SCORED)
 
 
 def answer(

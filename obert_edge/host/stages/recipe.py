@@ -17,7 +17,7 @@ from obert_edge.host.hub.names import PREFIX, hub_name
 from obert_edge.host.options import S, Settings, brief, option, part
 from obert_edge.host.pruning.settings import Distillation, Pruning
 from obert_edge.host.stages.recipe_files import read_yaml
-from obert_edge.host.stages.settings import Quantization, TaskSettings, Training
+from obert_edge.host.stages.settings import Quantization, TaskSettings, Training, training_of
 from obert_edge.host.stages.stage import RecipeContext, Stage
 from obert_edge.host.stages.stage_build import Build, BuildSettings
 from obert_edge.host.stages.stage_drop import Drop, DropSettings
@@ -89,6 +89,12 @@ class Recipe(Settings):
         """The stages that run, in their order, with their settings."""
         told = [(stage, getattr(self, stage.name)) for stage in STAGES]
         return [(stage, settings) for stage, settings in told if settings is not None]
+
+    def with_default_length(self) -> List[str]:
+        """What takes features of the task's own length: stages that train, and the scores."""
+        trained = [(stage.name, training_of(settings)) for stage, settings in self.stages()]
+        named = [name for name, training in trained if training is not None and training.max_length is None]
+        return named if self.task.max_length is not None else [*named, "the scores"]
 
     def load_task(self) -> Task:
         """The task, whose rows need labels where a stage learns from them.
@@ -262,6 +268,7 @@ def _below(kind: Type[Settings], prefix: str = "") -> List[str]:
     """The keys of the parts of settings, and of theirs, with the keys that lead there."""
     found: List[str] = []
     for name, part_kind in kind.parts().items():
-        found += [f"{prefix}{name}.{key}" for key in part_kind.keys()]
+        keys = part_kind.keys()
+        found += [f"{prefix}{name}.{key}" for key in keys]
         found += _below(part_kind, f"{prefix}{name}.")
     return found
