@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from obert_edge.device.pipelines.ranking import similarities
 from obert_edge.errors import DataError, UsageError
 from obert_edge.host.data import metrics
-from obert_edge.host.data.base import ENCODER, Answer, Feature, Task, truncate
+from obert_edge.host.data.base import ENCODER, Answer, Feature, Task, Text, truncate
 from obert_edge.host.data.classification import Example, texts_of
 from obert_edge.host.data.held_out import with_dev, with_tune
 from obert_edge.host.data.tables import (
@@ -142,6 +142,10 @@ class Embeddings(Task):
     def rows(self, split: str) -> Sequence[object]:
         """See :meth:`Task.rows`."""
         return self.examples(split)
+
+    def texts_of(self, row: Example) -> Sequence[Text]:
+        """The texts of a row, each of which is embedded alone."""
+        return [text for text in row.texts if text.strip()]
 
     def examples(self, split: str) -> Sequence[Example]:
         """The rows of a split."""

@@ -9,7 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from obert_edge.errors import DataError
-from obert_edge.host.data.base import IGNORED, MASKED_LM, Answer, Feature, Task
+from obert_edge.host.data.base import IGNORED, MASKED_LM, Answer, Feature, Task, Text
 from obert_edge.host.data.held_out import with_tune
 from obert_edge.host.data.tables import find_splits, open_text
 
@@ -49,6 +49,10 @@ class MaskedLanguageModel(Task):
         """The lines of a split."""
         self.require(split)
         return self._splits[split]
+
+    def texts_of(self, row: str) -> Sequence[Text]:
+        """A line as it is."""
+        return [row]
 
     def features(
         self,

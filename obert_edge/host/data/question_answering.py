@@ -17,7 +17,7 @@ from tokenizers import Encoding, Tokenizer
 
 from obert_edge.errors import UsageError
 from obert_edge.host.data import metrics
-from obert_edge.host.data.base import QUESTION_ANSWERING, Answer, Feature, Task, truncate
+from obert_edge.host.data.base import QUESTION_ANSWERING, Answer, Feature, Task, Text, truncate
 from obert_edge.host.data.held_out import dev_share
 from obert_edge.host.data.squad_files import (
     Question,
@@ -108,6 +108,10 @@ class QuestionAnswering(Task):
         """The questions of a split."""
         self.require(split)
         return self._splits[split]
+
+    def texts_of(self, row: Question) -> Sequence[Text]:
+        """A question with its context."""
+        return [(row.question, row.context)]
 
     def features(
         self,

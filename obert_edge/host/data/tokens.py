@@ -16,7 +16,7 @@ from tokenizers import Encoding, Tokenizer
 
 from obert_edge.device.pipelines.tagging import OUTSIDE, Tagging, spans
 from obert_edge.errors import UsageError
-from obert_edge.host.data.base import IGNORED, TOKEN_CLASSIFICATION, Answer, Feature, Task, truncate
+from obert_edge.host.data.base import IGNORED, TOKEN_CLASSIFICATION, Answer, Feature, Task, Text, truncate
 from obert_edge.host.data.entity_score import STRICT, EntitySpan, scheme_of, score_entities
 from obert_edge.host.data.held_out import with_dev, with_tune
 from obert_edge.host.data.token_files import Sentence, check_labels, read_files
@@ -85,6 +85,10 @@ class TokenClassification(Task):
         outside = self.tagging.outside
         said = f"{outside!r} is outside" if outside is not None else "no label is outside, every word counts"
         return f"{super().describe()}, scheme {self.scheme}, {said}"
+
+    def texts_of(self, row: Sentence) -> Sequence[Text]:
+        """The words of a sentence, with spaces between them."""
+        return [" ".join(row.words)]
 
     def features(
         self,

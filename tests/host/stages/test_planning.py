@@ -87,6 +87,6 @@ def test_the_line_about_a_length_that_is_cut_comes_once(recipe, caplog):
     plan(recipe)
     said = [record.getMessage() for record in caplog.records]
     assert [line for line in said if "are cut to" in line] == [
-        f"features of finetune and the scores are cut to 32 tokens, the longest that {recipe.model} takes; task "
-        "text has 128 by default"
+        f"features of finetune and the scores are cut to 32 tokens, the longest that {recipe.model} takes; "
+        "task text has 128 by default"
     ]
