@@ -36,6 +36,10 @@ _INTERRUPTED = (
     "interrupted: the output was not written. Run the same command again, and a stage goes on from its last "
     "checkpoint."
 )
+_RECIPE_INTERRUPTED = (
+    "interrupted: the stages that were complete stay. Run the same command again, and it goes on inside the "
+    "interrupted one from its last checkpoint."
+)
 #: Before the names of a task's options, which stand beside those of a stage.
 _TASK = "task__"
 
@@ -60,7 +64,8 @@ def run_command(arguments: Optional[Sequence[str]] = None) -> int:
     except click.ClickException as error:
         return _fail(_refusal(error, words), as_json)
     except (click.Abort, KeyboardInterrupt):
-        _complain(_INTERRUPTED, INTERRUPTED.data, as_json)
+        of_recipe = words[:1] == [compress.name]
+        _complain(_RECIPE_INTERRUPTED if of_recipe else _INTERRUPTED, INTERRUPTED.data, as_json)
         return INTERRUPTED.exit_code
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

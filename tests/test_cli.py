@@ -361,3 +361,31 @@ def test_a_bundle_is_packed_and_unpacked(capsys, tmp_path):
     code, _, err = run(capsys, "unpack", small, "--key", "ed25519:" + "0" * 64)
     assert code != 0
     assert bundle.read_bytes() == before
+
+
+def test_an_interrupted_recipe_keeps_complete_stages(capsys, encoder, data, tmp_path, monkeypatch):  # noqa: F811
+    from transformers import Trainer
+
+    training_step = Trainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        if "quantize" in self.args.output_dir:
+            raise KeyboardInterrupt
+        return training_step(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "training_step", interrupted)
+    training = "{max_steps: 2, max_length: 16}"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model: {encoder}\noutput: out\ntask: {{name: text, data: {data}, max_length: 16}}\n"
+        f"finetune: {training}\nquantize: {{training: {training}}}\n"
+    )
+    code, _, err = run(capsys, "compress", recipe)
+    assert code == 130
+    assert "the stages that were complete stay" in err and "was not written" not in err
+    assert (tmp_path / "out" / "1-finetune" / "stage.json").is_file()
+    assert not (tmp_path / "out" / "2-quantize").exists()
+    arguments = ["--task", "text", "--data", data, "-o", tmp_path / "quantized", "--max-steps", "2"]
+    code, _, err = run(capsys, "quantize", tmp_path / "out" / "1-finetune", *arguments)
+    assert code == 130
+    assert "the output was not written" in err

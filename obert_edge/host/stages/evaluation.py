@@ -37,9 +37,11 @@ from obert_edge.progress import Progress
 if TYPE_CHECKING:
     from obert_edge.device.runtime.session import Session
 
-#: Sparsities of a bundle and a folder that differ by less may be of one model: a bundle counts its head, too,
-#: and weights that 8 bits round to zero.
+#: Sparsities of a bundle and a folder that differ by less may be of one model: a bundle also counts weights
+#: that 8 bits round to zero.
 _AS_SPARSE = 0.05
+#: What a line about their length calls the features here.
+_SCORED = "features to score"
 
 
 @takes_task
@@ -166,13 +168,13 @@ def fit_model(model: Union[str, Path], task: Task, max_length: Optional[int] = N
         head, positions = _bundle_head(path)
         fitted, note = fit_task(head, task)
         tell(note)
-        return fitted_within(str(path), fitted, max_length, positions, positions)
+        return fitted_within(str(path), fitted, max_length, positions, positions, _SCORED)
     if not path.exists():
         raise CheckpointError(
             f"there is no model folder or bundle {path}",
             hint=f"pass a model folder or a .oeb bundle; {HOW_TO_NAME}",
         )
-    return fitted_to(path, check_head(path, read_config(path), task, training=False), max_length)
+    return fitted_to(path, check_head(path, read_config(path), task, training=False), max_length, _SCORED)
 
 
 def answer(
@@ -282,7 +284,7 @@ def _is_built_of(score: Score) -> bool:
     if not folder.is_dir():
         return False
     with Bundle.open(Path(score.model), "header") as bundle:
-        sparsity, measured = bundle.manifest.sparsity, bundle.manifest.quality.against
+        sparsity, measured = bundle.manifest.encoder_sparsity, bundle.manifest.quality.against
     # One that was trained with quantization is built of a folder that says so.
     alike = measured != "fake-quant" or quantized(folder)
     return alike and abs(sparsity - (read_sparsity(folder) or 0.0)) < _AS_SPARSE
