@@ -176,11 +176,12 @@ def _rows_to_calibrate_on(run: StageRun) -> Optional[List[Text]]:
     from obert_edge.host.checkpoints.sentence_transformers import encoder_folder
     from obert_edge.host.checkpoints.tokenizer_files import has_tokenizer
 
-    if run.task is None or "train" not in run.task.splits:
+    task = run.given_task
+    if task is None or "train" not in task.splits:
         return None
     folder = encoder_folder(run.source)
     if not has_tokenizer(folder) or (folder / FILE).is_file():
         return None
     if Checkpoint.open(folder).quantization is not None:
         return None
-    return run.task.texts("train", limit=_ROWS) or None
+    return task.texts("train", limit=_ROWS) or None
