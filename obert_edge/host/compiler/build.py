@@ -161,7 +161,7 @@ def build(
         task=task,
         pooling=pooling,
         max_length=max_length,
-        calibration=calibration,
+        calibration=calibration if ranges is None else None,  # find_ranges refuses both
         min_agreement=min_agreement,
     )
     graph = select_first_early(fuse(import_graph(checkpoint, config, max_length)))
