@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tupl
 import click
 
 from obert_edge import __version__
-from obert_edge.cli_options import HeadedCommand, HeadedOption, declared, read
+from obert_edge.cli_options import HeadedCommand, HeadedOption, declared, given, read
 from obert_edge.device.commands.command_line import JSON, KEY, VERBS, Verb
 from obert_edge.device.commands.option import TASK
 from obert_edge.device.commands.option import Option as CommandOption
@@ -25,7 +25,7 @@ from obert_edge.device.commands.verbs import INTERRUPTED, failure, print_any_tex
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.host.stages.recipe import STAGES, BuildSettings, Recipe, TaskSettings
 from obert_edge.host.stages.settings import Rows
-from obert_edge.host.stages.stage import Stage
+from obert_edge.host.stages.stage import Stage, TaskKind
 from obert_edge.packages import EXTRAS, TORCH_PACKAGES, how_to_install, require_packages
 from obert_edge.progress import Bar
 from obert_edge.serve.settings import OPTIONS as SERVE_OPTIONS
@@ -130,15 +130,21 @@ def _add_stage(stage: Stage[Any]) -> None:
     """Add the verb of a stage that writes a folder, with the options that its settings declare."""
 
     def run(model: str, output: Path, as_json: bool, **values: Any) -> None:
+        from obert_edge.host.stages.idle import refuse_idle
         from obert_edge.host.stages.runner import check_output, run_stage
 
-        given = [values[_TASK + "name"] is not None, values[_TASK + "data"] is not None]
-        if any(given) and not all(given):
+        named = [values[_TASK + "name"] is not None, values[_TASK + "data"] is not None]
+        if any(named) and not all(named):
             raise click.UsageError("--task and --data belong together")
         settings, rows = read(stage.settings, values), read(Rows, values)
+        told = read(TaskSettings, values, below=_TASK) if all(named) else None
+        there = given(stage.settings, values) + given(Rows, values)
         require_packages(f"`{stage.verb}`", stage.needed_packages(settings))
-        check_output(stage, Path(model), output)  # before data are read
-        task = _load_task(values, stage.needs_labels(settings)) if all(given) else None
+        # Both before data are read.
+        refuse_idle(stage, settings, TaskKind.of(None, told), there)
+        check_output(stage, Path(model), output)
+        task = _load_task(values, stage.needs_labels(settings)) if all(named) else None
+        refuse_idle(stage, settings, TaskKind.of(task), there)
         report = run_stage(stage, model, task, output, settings, limit=rows.limit)
         _print(str(report), {**report.to_dict(), "output": str(output)}, as_json)
 
@@ -193,7 +199,7 @@ def compress(recipe: Path, dry_run: bool, as_json: bool, **options: Optional[str
 @click.option("--against", help="Another model; say how often both answer alike.")
 @click.option("--min-agreement", type=float, help="Exit with 1 below this agreement, in percent.")
 @click.option("--predictions", type=click.Path(path_type=Path), help="JSON Lines file to write answers to.")
-@click.option("--threads", type=int, help="Threads of the engine.  [default: all]")
+@click.option("--threads", type=int, help="Threads of the engine, which runs bundles.  [default: all]")
 @_json
 def evaluate(model: str, min_agreement: Optional[float], as_json: bool, **options: Any) -> None:
     """Score MODEL, a folder, its name on a hub, or a bundle, on a split of a task."""

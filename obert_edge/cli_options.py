@@ -91,6 +91,22 @@ def read(kind: Type[S], values: Mapping[str, Any], *, below: str = "") -> S:
     return kind(**told)
 
 
+def given(kind: Type[Settings], values: Mapping[str, Any]) -> List[str]:
+    """The options that are there, by their path: ``sparsity``, and below a part ``training.epochs``.
+
+    Args:
+        kind: the settings.
+        values: of the parameters that :func:`declared` made.
+    """
+    return [path for path in _paths(kind) if values.get(path.replace(".", _BELOW)) not in (None, ())]
+
+
+def _paths(kind: Type[Settings]) -> List[str]:
+    """The options of settings, those of nested parts too."""
+    own = [one.name for one in kind.options()]
+    return own + [f"{name}.{path}" for name, part in kind.parts().items() for path in _paths(part)]
+
+
 def _options(kind: Type[Settings], below: str, optional: bool) -> List[Callable[[Function], Function]]:
     found = [
         _click_option(one, heading, below, optional)

@@ -84,8 +84,9 @@ def test_every_declared_option_of_a_stage_is_on_its_verb(capsys, stage):
 
 def test_options_of_a_stage_reach_it(capsys, dense, data, tmp_path):  # noqa: F811
     arguments = ["prune", dense, "--task", "text", "--data", data, "-o", tmp_path / "out", "--json"]
-    pruning = ["--method", "magnitude", "--sparsity", "0.5", "--scope", "layer", "--relative-dampening"]
-    training = ["--epochs", "0", "--weight-decay", "0", "--rewind-epochs", "1,2.5", "--hidden-states", "0.5"]
+    pruning = ["--gradients", "2", "--sparsity", "0.5", "--scope", "layer", "--relative-dampening"]
+    pruning += ["--steps", "1", "--rewind-epochs", "1,2.5"]
+    training = ["--max-steps", "2", "--max-length", "16", "--weight-decay", "0", "--hidden-states", "0.5"]
     code, out, _ = run(capsys, *arguments, *pruning, *training)
     report = json.loads(out)
     assert code == 0

@@ -140,7 +140,7 @@ def read_config(
 
     Raises:
         CheckpointError: the architecture, or something it is configured to do, is not supported.
-        UsageError: ``task`` or ``pooling`` is not one there is.
+        UsageError: ``task`` or ``pooling`` is not one there is, or nothing is pooled.
     """
     config = checkpoint.config
     architecture = architecture_of(config, checkpoint.folder)
@@ -180,6 +180,12 @@ def read_config(
     modules: Tuple[ModuleFacts, ...] = ()
     if chosen == "encoder":
         pooled, modules = _pooling(checkpoint, architecture, hidden, sentence, pooling)
+    elif pooling is not None:
+        raise UsageError(
+            f"pooling is {pooling!r}, and has no effect: it makes one vector of an encoder's tokens, and "
+            f"{checkpoint.folder} is compiled with a head for {chosen}",
+            hint="leave --pooling out, or build the encoder alone with --task encoder (in Python task)",
+        )
     base = f"{architecture.prefix}." if _has_prefix(checkpoint, architecture) else ""
     embedding = size(checkpoint, fields.embedding if fields.embedding in config else fields.hidden)
     paths = _layer_paths(checkpoint, architecture)

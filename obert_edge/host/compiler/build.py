@@ -25,6 +25,7 @@ from obert_edge.bundle.manifest import (
     TaskFacts,
 )
 from obert_edge.bundle.program import Program
+from obert_edge.bundle.signature import Signer
 from obert_edge.device.runtime.library import installed_library
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.files import check_file
@@ -41,7 +42,7 @@ from obert_edge.host.checkpoints.tokenizer_files import (
 from obert_edge.host.compiler import ir
 from obert_edge.host.compiler.case_runs import make_cases
 from obert_edge.host.compiler.device_wing import runner_members
-from obert_edge.host.compiler.importer import import_graph, result_names
+from obert_edge.host.compiler.importer import check_length, import_graph, result_names
 from obert_edge.host.compiler.lowered import LoweredGraph
 from obert_edge.host.compiler.passes.first_token import select_first_early
 from obert_edge.host.compiler.passes.four_bits import four_bit_words
@@ -53,6 +54,7 @@ from obert_edge.host.compiler.quality import (
     Reference,
     ask_bundle,
     ask_model,
+    check_answers,
     check_floors,
     compare,
     is_constant,
@@ -63,7 +65,7 @@ from obert_edge.host.compiler.quality import (
     worst_layers,
 )
 from obert_edge.host.compiler.ranges import Ranges, find_ranges
-from obert_edge.host.compiler.texts import Texts, measured_batches
+from obert_edge.host.compiler.texts import Texts, check_texts, measured_batches, refuse_texts
 from obert_edge.host.hub.card import check_card, write_card
 from obert_edge.host.hub.download import model_folder
 from obert_edge.host.hub.source import read_source
@@ -154,7 +156,7 @@ def build(
         ``output``.
 
     Raises:
-        UsageError: an argument is not one there is.
+        UsageError: an argument is not one there is, or has no effect.
         HubError: the model is not on the hub, or it cannot be reached.
         CheckpointError: the folder is no supported model, or is damaged.
         DataError: the calibration texts cannot be read.
@@ -166,21 +168,20 @@ def build(
     check_output(Path(output), Path(model_dir))
     if card:
         check_card(Path(output))
-    check_floors(min_cosine, min_agreement)
-    signer = None if sign is None else read_signer(sign)
+    chosen, library, signer = check_asked(
+        target, calibration=calibration, min_cosine=min_cosine, min_agreement=min_agreement, sign=sign
+    )
     tell("reading the checkpoint", 0.0)
     folder = model_folder(model_dir)
-    chosen = get_target(target)
-    library = library_path(chosen)
-    checkpoint = Checkpoint.open(encoder_folder(folder))
-    config = read_config(checkpoint, task, pooling)
+    checkpoint, config, tokenizer = check_model(
+        folder,
+        task=task,
+        pooling=pooling,
+        max_length=max_length,
+        calibration=calibration if ranges is None else None,  # find_ranges refuses both
+        min_agreement=min_agreement,
+    )
     graph = select_first_early(fuse(import_graph(checkpoint, config, max_length)))
-    tokenizer = read_tokenizer(checkpoint.folder)
-    if tokenizer is not None and config.sentence.lowercase:
-        tokenizer = lowercased(tokenizer)
-    check_tokenizer(tokenizer, config.vocabulary, checkpoint.folder)
-    pairs = config.task == "question-answering"
-    check_room(tokenizer, graph.max_length, pairs, checkpoint.folder)
 
     def compiled(activations: Optional[str]) -> Compiled:
         tell("finding activation ranges", 0.1)
@@ -249,6 +250,81 @@ def _check_target_is_no_file(target: str) -> None:
 def _as_bundle(output: Path) -> Path:
     """A name for a bundle that is like a name for something else."""
     return output.with_suffix("") if output.stem.endswith(".oeb") else output.with_suffix(".oeb")
+
+
+def check_asked(
+    target: str,
+    *,
+    calibration: Optional[Texts] = None,
+    min_cosine: Optional[float] = None,
+    min_agreement: Optional[float] = None,
+    sign: Optional[Union[str, Path]] = None,
+) -> Tuple[Target, Path, Optional[Signer]]:
+    """Refuse what no model could be built with, before any work is done; see :func:`build`.
+
+    Returns:
+        The target, the path of its engine library, and what signs.
+
+    Raises:
+        UsageError: there is no such target, its library is not there, or a floor is out of range.
+        DataError: the calibration texts cannot be read.
+        ObertEdgeError: the key cannot sign.
+    """
+    check_floors(min_cosine, min_agreement)
+    signer = None if sign is None else read_signer(sign)
+    chosen = get_target(target)
+    library = library_path(chosen)
+    check_texts(calibration)
+    return chosen, library, signer
+
+
+def check_model(
+    folder: Path,
+    *,
+    task: Optional[str] = None,
+    pooling: Optional[str] = None,
+    max_length: Optional[int] = None,
+    calibration: Optional[Texts] = None,
+    min_agreement: Optional[float] = None,
+    problem_type: Optional[str] = None,
+) -> Tuple[Checkpoint, ModelConfig, Optional[bytes]]:
+    """Refuse what a model cannot be built with, by its configuration and tokenizer; see :func:`build`.
+
+    Args:
+        folder: the model folder, or that of a model which training gives the head ``task``.
+        task: see :func:`build`.
+        pooling: the same.
+        max_length: the same.
+        calibration: the same.
+        min_agreement: the same.
+        problem_type: what training makes the classes of; None: what the folder says.
+
+    Returns:
+        The checkpoint, what is compiled of it, and its ``tokenizer.json``.
+
+    Raises:
+        UsageError: the model has no such head, pooling or length, or gives no answers to count.
+        CheckpointError: the folder is no supported model, or is damaged.
+        DataError: the model has no tokenizer for the calibration texts.
+    """
+    checkpoint = Checkpoint.open(encoder_folder(folder))
+    config = read_config(checkpoint, task, pooling)
+    check_length(config, max_length)
+    if config.task == "encoder":
+        check_answers(min_agreement, "an encoder gives vectors")
+    elif config.task == "sequence-classification":
+        classes = checkpoint.label_count(config.architecture) or 0
+        if (problem_type or _problem_type(checkpoint, config, classes)) == "regression":
+            check_answers(min_agreement, "a regression gives numbers")
+    tokenizer = read_tokenizer(checkpoint.folder)
+    if tokenizer is None:
+        refuse_texts(checkpoint, calibration)
+    elif config.sentence.lowercase:
+        tokenizer = lowercased(tokenizer)
+    check_tokenizer(tokenizer, config.vocabulary, checkpoint.folder)
+    pairs = config.task == "question-answering"
+    check_room(tokenizer, max_length or config.default_length, pairs, checkpoint.folder)
+    return checkpoint, config, tokenizer
 
 
 def check_output(output: Path, model_dir: Path) -> None:

@@ -36,15 +36,24 @@ def import_graph(checkpoint: Checkpoint, config: ModelConfig, max_length: Option
         UsageError: ``max_length`` is not between 1 and the positions there are.
         CheckpointError: a tensor is missing, misshapen or unknown.
     """
+    check_length(config, max_length)
+    importer = _Importer(checkpoint, config, max_length or config.default_length)
+    graph = importer.run()
+    importer.refuse_unknown()
+    return graph
+
+
+def check_length(config: ModelConfig, max_length: Optional[int]) -> None:
+    """Refuse a length that the model has no positions for, before a tensor is read.
+
+    Raises:
+        UsageError: it is such a one.
+    """
     if max_length is not None and not 1 <= max_length <= config.longest:
         raise UsageError(
             f"max_length {max_length} is not between 1 and {config.longest}, the positions of the model",
             hint=f"pass at most {config.longest}",
         )
-    importer = _Importer(checkpoint, config, max_length or config.default_length)
-    graph = importer.run()
-    importer.refuse_unknown()
-    return graph
 
 
 class _Importer:

@@ -251,7 +251,7 @@ def require(
 
     Raises:
         VerificationError: a floor is not reached.
-        UsageError: a floor was asked for, and nothing could be measured.
+        UsageError: a floor was asked for, and nothing could be measured, or there are no answers to count.
     """
     if not quality.texts:
         if min_cosine is not None or min_agreement is not None:
@@ -260,6 +260,8 @@ def require(
                 hint=f"{how_to_install('torch')}, or leave --min-cosine and --min-agreement out",
             )
         return
+    if not quality.answers:
+        check_answers(min_agreement, "the model gives numbers")
     if is_sound(quality, min_cosine, min_agreement):
         return
     cosine, agreement = _floors(min_cosine, min_agreement)
@@ -292,6 +294,23 @@ def check_floors(min_cosine: Optional[float], min_agreement: Optional[float]) ->
                 f"{name} is {floor!r}; expected a number in [{least}, 1]",
                 hint="use a value such as 0.9, or leave it out",
             )
+
+
+def check_answers(min_agreement: Optional[float], why: str) -> None:
+    """Refuse a floor of answers for a model that gives none.
+
+    Args:
+        min_agreement: the floor; None, or 0 as by default: there is none.
+        why: what the model gives instead.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if min_agreement:
+        raise UsageError(
+            f"min_agreement is {min_agreement:g}, and has no effect: {why}, and no answers to count",
+            hint="leave --min-agreement out, or set --min-cosine, which holds numbers against the model's",
+        )
 
 
 def is_sound(quality: QualityFacts, min_cosine: Optional[float], min_agreement: Optional[float]) -> bool:

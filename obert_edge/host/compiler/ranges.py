@@ -82,15 +82,29 @@ def find_ranges(
     found = _find_ranges(
         checkpoint, config, ranges, calibration, embeddings or EMBEDDINGS[0], activations or ACTIVATIONS[0]
     )
-    kind = found.scales.activations
-    if activations not in (None, kind) and not (activations == AUTO and found.calibrated):
-        raise UsageError(
-            f"{found.scales.source} quantizes activations as {kind}; they were asked to be {activations}",
-            hint="leave --activations out (in Python activations), or build from the float model",
-        )
+    if not (activations == AUTO and found.calibrated):
+        check_activations(activations, found.scales.activations, found.scales.source)
     if embeddings is None:
         return found
     return dataclasses.replace(found, scales=dataclasses.replace(found.scales, embeddings=embeddings))
+
+
+def check_activations(asked: Optional[str], kind: str, source: str) -> None:
+    """Refuse activations that a quantized model does not have.
+
+    Args:
+        asked: what the user wants; None: what there is.
+        kind: what there is.
+        source: what quantized them.
+
+    Raises:
+        UsageError: they are others.
+    """
+    if asked not in (None, kind):
+        raise UsageError(
+            f"{source} quantizes activations as {kind}; they were asked to be {asked}",
+            hint="leave --activations out (in Python activations), or build from the float model",
+        )
 
 
 def _check(name: str, value: Optional[str], known: Tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def calibration_batches(checkpoint: Checkpoint, config: ModelConfig, texts: Opti
         DataError: the texts cannot be read, or the model has no tokenizer for them.
     """
     if not has_tokenizer(checkpoint.folder):
-        _refuse_texts(checkpoint, texts)
+        refuse_texts(checkpoint, texts)
         _log.warning(
             "%s has no tokenizer and no quantization.json: calibrating on random ids", checkpoint.folder
         )
@@ -94,7 +95,7 @@ def measured_batches(checkpoint: Checkpoint, config: ModelConfig, texts: Optiona
         DataError: the texts cannot be read, or the model has no tokenizer for them.
     """
     if not has_tokenizer(checkpoint.folder):
-        _refuse_texts(checkpoint, texts)
+        refuse_texts(checkpoint, texts)
         return _random_batches(config)
     chosen = [] if texts is None else _read(texts)
     step = max(1.0, len(chosen) / _MEASURED)
@@ -109,7 +110,26 @@ def _default_pairs(config: ModelConfig) -> List[Text]:
     return list(zip(DEFAULT_TEXTS[::2], DEFAULT_TEXTS[1::2]))
 
 
-def _refuse_texts(checkpoint: Checkpoint, texts: Optional[Texts]) -> None:
+def check_texts(texts: Optional[Texts]) -> None:
+    """Refuse calibration texts that cannot be read, before any work is done.
+
+    Args:
+        texts: as for :func:`calibration_batches`.
+
+    Raises:
+        DataError: they are such.
+    """
+    with contextlib.suppress(ModuleNotFoundError):  # a dry run may be made where torch is absent
+        if texts is not None:
+            _read(texts)
+
+
+def refuse_texts(checkpoint: Checkpoint, texts: Optional[Texts]) -> None:
+    """Refuse texts for a model that has no tokenizer.
+
+    Raises:
+        DataError: there are some.
+    """
     if texts is not None:
         raise DataError(
             f"{checkpoint.folder} has no tokenizer for the calibration texts",

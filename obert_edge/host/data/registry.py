@@ -57,25 +57,15 @@ def load_task(
         UsageError: no such task, or it has no such option.
         DataError: the data are missing or wrong; the message names file and line.
     """
-    tables = name == "embedding"
-    own = {
-        "--text-column": tuple(text_columns) not in ((), DEFAULT_TEXT) and not tables,
-        "--label-column": label_column != DEFAULT_LABEL and not tables,
-        "--label": labels is not None and name != "tokens",
-        "--problem-type": problem_type is not None,
-        "--label-separator": bool(label_separator),
-    }
-    given = [flag for flag, is_given in own.items() if is_given]
-    if name in TASK_NAMES and name != "text" and given:
-        raise UsageError(
-            f"task {name!r} has no {given[0]}: its data say where texts and labels are",
-            hint="leave the option out, or use task 'text' for a table of your own",
-        )
-    if prompt_names and name in TASK_NAMES and name != "embedding":
-        raise UsageError(
-            f"task {name!r} has no --prompt-name: its models read texts as they are",
-            hint="leave the option out, or use task 'embedding'",
-        )
+    check_task(
+        name,
+        text_columns=text_columns,
+        label_column=label_column,
+        labels=labels,
+        problem_type=problem_type,
+        label_separator=label_separator,
+        prompt_names=prompt_names,
+    )
     task = _load(
         name,
         str(data),
@@ -96,6 +86,57 @@ def load_task(
         )
     task.label_map = tuple(label_map)
     return task
+
+
+def check_task(
+    name: str,
+    *,
+    text_columns: Sequence[str] = (),
+    label_column: str = "label",
+    labels: Optional[Sequence[str]] = None,
+    problem_type: Optional[str] = None,
+    label_separator: str = "",
+    prompt_names: Sequence[str] = (),
+) -> None:
+    """Refuse a task that does not exist, or has no such option, before its data are looked at.
+
+    Args:
+        name: see :func:`load_task`.
+        text_columns: the same.
+        label_column: the same.
+        labels: the same.
+        problem_type: the same.
+        label_separator: the same.
+        prompt_names: the same.
+
+    Raises:
+        UsageError: it is such a one.
+    """
+    if name not in TASK_NAMES:
+        near = difflib.get_close_matches(name, TASK_NAMES, n=1)
+        raise UsageError(
+            f"there is no task {name!r}; there are {', '.join(TASK_NAMES)}",
+            hint=f"did you mean {near[0]!r}?" if near else "use 'text' for your own classification data",
+        )
+    tables = name == "embedding"
+    own = {
+        "--text-column": tuple(text_columns) not in ((), DEFAULT_TEXT) and not tables,
+        "--label-column": label_column != DEFAULT_LABEL and not tables,
+        "--label": labels is not None and name != "tokens",
+        "--problem-type": problem_type is not None,
+        "--label-separator": bool(label_separator),
+    }
+    given = [flag for flag, is_given in own.items() if is_given]
+    if name != "text" and given:
+        raise UsageError(
+            f"task {name!r} has no {given[0]}: its data say where texts and labels are",
+            hint="leave the option out, or use task 'text' for a table of your own",
+        )
+    if prompt_names and name != "embedding":
+        raise UsageError(
+            f"task {name!r} has no --prompt-name: its models read texts as they are",
+            hint="leave the option out, or use task 'embedding'",
+        )
 
 
 def _load(name: str, source: str, tune: int, needs_labels: bool, own: Dict[str, Any]) -> Task:
@@ -132,15 +173,10 @@ def _load(name: str, source: str, tune: int, needs_labels: bool, own: Dict[str, 
             prompt_names=own["prompt_names"],
             tune=tune,
         )
-    if name == "mlm":
-        from obert_edge.host.data.masked_lm import load_mlm
+    from obert_edge.host.data.masked_lm import load_mlm
 
-        return load_mlm(_local(name, source), tune=tune)
-    near = difflib.get_close_matches(name, TASK_NAMES, n=1)
-    raise UsageError(
-        f"there is no task {name!r}; there are {', '.join(TASK_NAMES)}",
-        hint=f"did you mean {near[0]!r}?" if near else "use 'text' for your own classification data",
-    )
+    assert name == "mlm", "check_task knows every name there is"
+    return load_mlm(_local(name, source), tune=tune)
 
 
 def _local(name: str, source: str) -> Path:

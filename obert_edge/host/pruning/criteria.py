@@ -109,12 +109,14 @@ class CriterionRow(NamedTuple):
         help: which weights it removes, for the command line and the reference.
         options: what its constructor takes; None: nothing.
         needs_labels: whether it looks at the loss, and so at labels, when it prunes in one shot.
+        needs_batches: whether it looks at anything but weights.
     """
 
     home: str
     help: str
     options: Optional[Type[Settings]] = None
     needs_labels: bool = True
+    needs_batches: bool = True
 
 
 #: By the names that users give.
@@ -122,7 +124,9 @@ CRITERIA: Dict[str, CriterionRow] = {
     "obert": CriterionRow(
         "surgeon:Surgeon", "least rise of the loss by the Fisher matrix (equation 3)", SurgeonOptions
     ),
-    "magnitude": CriterionRow("magnitude:Magnitude", "smallest weights", needs_labels=False),
+    "magnitude": CriterionRow(
+        "magnitude:Magnitude", "smallest weights", needs_labels=False, needs_batches=False
+    ),
     "movement": CriterionRow("movement:Movement", "weights that training moves toward zero"),
     "soft-movement": CriterionRow(
         "soft_movement:SoftMovement", "lowest trained scores; weights may come back", SoftMovementOptions
@@ -141,3 +145,10 @@ def options_of(method: str, settings: CriterionOptions) -> Dict[str, Any]:
     """The options of one criterion, by name, among settings that have those of all."""
     options = CRITERIA[method].options
     return {} if options is None else dict(vars(settings.narrow(options)))
+
+
+def owners() -> Dict[str, str]:
+    """The method that each option of one method alone belongs to."""
+    rows = {method: row.options for method, row in CRITERIA.items() if row.options is not None}
+    own = {one.name: method for method, options in rows.items() for one in options.options()}
+    return {**own, "channel_permutation": "obert"}

@@ -96,6 +96,11 @@ class Pruning(CriterionOptions):
         "of several rows keep more of the saliency.",
     )
 
+    @property
+    def steps_once(self) -> bool:
+        """Whether there is a single pruning step."""
+        return self.steps == 1 if self.start_epoch is None else self.start_epoch == self.end_epoch
+
     def __post_init__(self) -> None:
         super().__post_init__()
         names = ("start_epoch", "end_epoch", "frequency")
@@ -108,6 +113,20 @@ class Pruning(CriterionOptions):
         rewinds = self.rewind_epochs or ()
         if list(rewinds) != sorted(set(rewinds)):
             raise refusal("rewind_epochs", rewinds, "epochs that rise", hint="name each once, in order")
+
+
+#: The options of :class:`Pruning` that say how it goes along with training.
+SCHEDULING = (
+    "initial_sparsity",
+    "schedule",
+    "steps",
+    "until",
+    "start_epoch",
+    "end_epoch",
+    "frequency",
+    "rewind",
+    "rewind_epochs",
+)
 
 
 @dataclass(frozen=True)

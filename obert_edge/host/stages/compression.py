@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional
 
 from obert_edge.errors import UnsupportedDeviceError
-from obert_edge.files import alone_in, check_apart, check_folder
+from obert_edge.files import alone_in
 from obert_edge.host.data.base import ENCODER
 from obert_edge.host.hub.card import card_path, is_ours
 from obert_edge.host.hub.download import model_folder
+from obert_edge.host.stages.checks import check_places, check_stages
 from obert_edge.host.stages.claim import SUMMARY, claim, score_of
 from obert_edge.host.stages.evaluation import evaluate
 from obert_edge.host.stages.folders import is_main_process, remove_work, write_json
-from obert_edge.host.stages.lengths import fitted_to, fitted_to_recipe
+from obert_edge.host.stages.lengths import fitted_to_recipe
 from obert_edge.host.stages.models import check_head, has_head, read_config
 from obert_edge.host.stages.recipe import Recipe
 from obert_edge.host.stages.reports import Score, Summary
-from obert_edge.host.stages.runner import check_folder_is_model, check_stage, run_stage, with_length
+from obert_edge.host.stages.runner import run_stage
 from obert_edge.host.stages.stage import RecipeContext
+from obert_edge.packages import require_packages
 from obert_edge.progress import shown
 
 if TYPE_CHECKING:
@@ -50,9 +52,7 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
         ObertEdgeError: a stage failed; the stages before it stay.
     """
     output, current = Path(recipe.output), model_folder(recipe.model)
-    check_folder(output, overwrite=True)
-    check_apart(output, current)
-    check_folder_is_model(current)
+    check_places(recipe, current)
     task = recipe.load_task()
     if progress:
         sys.stderr.write(f"{task.describe()}\n")
@@ -94,15 +94,13 @@ def _run(recipe: Recipe, current: Path, task: Task, context: RecipeContext, prog
 
 def _check_stages(recipe: Recipe, model: Path, task: Task, context: RecipeContext) -> None:
     """Refuse before the first stage what a later one, or a score, would refuse."""
+    check_stages(recipe, model, task, context)
     learning = None
     for stage, settings in recipe.stages():
         told = stage.in_recipe(settings, context)
-        check_stage(stage, told, task)
-        with_length(told, model, task)
+        require_packages(f"stage {stage.name}", stage.needed_packages(told))
         if learning is None and stage.needs_task and stage.needs_labels(told):
             learning = stage
-    if recipe.task.max_length is not None:
-        fitted_to(model, task, recipe.task.max_length)
     config = read_config(model)
     if learning is not None or (task.labeled and has_head(model, config, task)):
         task.require(recipe.task.evaluate)

@@ -70,7 +70,7 @@ def evaluate(
         limit: only the first rows.
         against: another model to compare answers with.
         predictions: JSON Lines file to write ``{"id", "prediction"}`` to.
-        threads: of the engine; default: all.
+        threads: of the engine, which runs bundles; default: all.
         progress: told how many features are answered.
 
     Returns:
@@ -78,7 +78,8 @@ def evaluate(
         cosine in percent.
 
     Raises:
-        UsageError: no such split, a value out of range, or predictions that cannot be written.
+        UsageError: no such split, a value out of range, threads without a bundle, or predictions that cannot
+            be written.
         CheckpointError: the model cannot be used, or is not one of this task.
         BundleError: the bundle cannot be used.
         HubError: the model is not on the hub, or that cannot be reached.
@@ -92,6 +93,12 @@ def evaluate(
         check_file(Path(predictions))
         _check_replaceable(Path(predictions))
     here, there = model_folder(model), None if against is None else model_folder(against)
+    if threads is not None and not any(place.is_file() for place in (here, there) if place is not None):
+        raise UsageError(
+            f"threads is {threads}, and has no effect: it is of the engine, which runs bundles, and "
+            f"{model} is none",
+            hint="leave --threads out",
+        )
     fitted = fit_model(here, task, max_length)
     # The other one is refused before the first one works.
     other = None if there is None else fit_model(there, task, max_length)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from obert_edge.errors import ObertEdgeError, UsageError
-from obert_edge.host.data.embedding import Embeddings
 from obert_edge.host.hub.names import hub_name
+from obert_edge.host.stages.checks import check_places, check_stages
 from obert_edge.host.stages.claim import check_claim
 from obert_edge.host.stages.recipe import Recipe
 from obert_edge.host.stages.runner import check_folder_is_model
 from obert_edge.host.stages.settings import Training
-from obert_edge.host.stages.stage import PlannedStage
+from obert_edge.host.stages.stage import PlannedStage, TaskKind
 from obert_edge.host.stages.timing import PruningMoment
 
 if TYPE_CHECKING:
@@ -59,10 +59,13 @@ def plan(recipe: Recipe) -> Plan:
 
     Raises:
         UsageError: the pruning steps do not fit into training, or the rows are not known.
-        CheckpointError: the model is none; not where ``task.rows`` is given.
+        ObertEdgeError: what a run refuses before its first stage; that model or data are not there only where
+            ``task.rows`` does not say that they need not be.
     """
     output = Path(recipe.output)
     context = recipe.context()
+    task, missing = _check(recipe)
+    kind = TaskKind.of(task, recipe.task)
     if recipe.task.rows is None and hub_name(recipe.model) is None:
         check_folder_is_model(Path(recipe.model))
     rows = _RowCount(recipe)
@@ -71,10 +74,31 @@ def plan(recipe: Recipe) -> Plan:
         planned = stage.plan(stage.in_recipe(settings, context), rows.of)
         training = planned.training
         if training is not None:
-            training = replace(training, embeds=recipe.task.name == Embeddings.name)
+            training = replace(training, **kind._asdict())
         place = str(output / stage.output_name(number))
         stages.append(replace(planned, training=training, output=place))
+    if missing is not None and recipe.task.rows is None:
+        raise missing
     return Plan(recipe.model, recipe.task.name, recipe.task.data, stages, _refusal(output, recipe))
+
+
+def _check(recipe: Recipe) -> Tuple[Optional[Task], Optional[ObertEdgeError]]:
+    """Refuse what a run would refuse; the task, where its data are at hand, and what is not at hand."""
+    recipe.task.check_task()
+    model, missing, task = Path(recipe.model), None, None
+    there = model.exists()
+    check_places(recipe, model if there else None)
+    try:
+        task = recipe.load_task()
+    except ObertEdgeError as error:
+        missing = error
+    try:
+        if not there and hub_name(recipe.model) is None:
+            check_folder_is_model(model)
+    except ObertEdgeError as error:
+        missing = error
+    check_stages(recipe, model if there else None, task, recipe.context())
+    return task, missing
 
 
 def describe(found: Plan) -> str:

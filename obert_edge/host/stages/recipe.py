@@ -108,7 +108,11 @@ class Recipe(Settings):
 
     def context(self, start: Optional[str] = None) -> RecipeContext:
         """What the stages know of each other before the first of them runs; ``start``: see there."""
-        return RecipeContext(start=start, embeddings=None if self.build is None else self.build.embeddings)
+        return RecipeContext(
+            start=start,
+            embeddings=None if self.build is None else self.build.embeddings,
+            activations=None if self.quantize is None else self.quantize.activations,
+        )
 
     @classmethod
     def load(

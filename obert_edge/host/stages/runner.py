@@ -119,6 +119,16 @@ def check_stage(stage: Stage[S], settings: S, task: Optional[Task]) -> None:
     require_packages(f"stage {stage.name}", stage.needed_packages(settings))
     if task is None and stage.needs_task:
         raise UsageError(f"stage {stage.name} needs a task", hint="name one with --task and --data")
+    check_settings(stage, settings, task)
+
+
+def check_settings(stage: Stage[S], settings: S, task: Optional[Task]) -> None:
+    """As :func:`check_stage`, whether the packages are installed or not, and the task is at hand or not.
+
+    Raises:
+        UsageError: the settings do not go together.
+        DataError: it learns from labels, and the task has none.
+    """
     stage.check(settings, task)
     _check_teacher(settings, task)
     if task is not None and not task.labeled and stage.needs_labels(settings):

@@ -90,6 +90,24 @@ class TaskSettings(Settings):
         recipe_only="only a dry run of a recipe needs it",
     )
 
+    def check_task(self) -> None:
+        """Refuse a task that does not exist, or has no such option, before its data are looked at.
+
+        Raises:
+            UsageError: it is such a one.
+        """
+        from obert_edge.host.data.registry import check_task
+
+        check_task(
+            self.name,
+            text_columns=self.text_columns,
+            label_column=self.label_column,
+            labels=self.labels,
+            problem_type=self.problem_type,
+            label_separator=self.label_separator or "",
+            prompt_names=self.prompt_names or (),
+        )
+
     def load(self, needs_labels: bool = True) -> Task:
         """Load the task.
 

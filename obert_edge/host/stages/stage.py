@@ -19,6 +19,7 @@ from typing import (
     Generic,
     List,
     Mapping,
+    NamedTuple,
     Optional,
     Sequence,
     Tuple,
@@ -31,7 +32,7 @@ from obert_edge.host.data.base import ENCODER
 from obert_edge.host.options import Settings
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, TrainingFigures
-from obert_edge.host.stages.settings import Training, training_of
+from obert_edge.host.stages.settings import TaskSettings, Training, training_of
 from obert_edge.host.stages.timing import TrainingPlan, plain_rates, total_steps
 from obert_edge.packages import TORCH_PACKAGES, TRAINING_PACKAGES
 
@@ -49,6 +50,9 @@ S = TypeVar("S", bound=Settings)
 
 REPORT = "stage.json"
 
+#: What the labels of a task are, where its name says so.
+_PROBLEMS = {"stsb": "regression"}
+
 
 @dataclass(frozen=True)
 class RecipeContext:
@@ -58,11 +62,41 @@ class RecipeContext:
         dense: folder of the model that the recipe fine-tunes, which teaches later stages; None: it does not.
         start: the model the recipe starts from, where it has the task's head; None: it has not.
         embeddings: the word embeddings that the recipe's bundle will have; None: it does not say.
+        activations: how the recipe quantizes them; None: it does not quantize.
+        head: the head that a stage before this one trains; None: the model keeps the one that it starts with.
     """
 
     dense: Optional[str] = None
     start: Optional[str] = None
     embeddings: Optional[str] = None
+    activations: Optional[str] = None
+    head: Optional[str] = None
+
+
+class TaskKind(NamedTuple):
+    """What decides of a task which options count, known before its data are read.
+
+    Attributes:
+        embeds: it trains an embedder, which has no labels and no softmax.
+        regression: its labels are numbers, as far as anybody says so.
+    """
+
+    embeds: bool = False
+    regression: bool = False
+
+    @classmethod
+    def of(cls, task: Optional[Task], told: Optional[TaskSettings] = None) -> TaskKind:
+        """The kind of a task, or of one that is not loaded by what was told of it.
+
+        Args:
+            task: the task; None: it is not loaded.
+            told: its settings.
+        """
+        if task is not None:
+            return cls(task.head == ENCODER, task.problem_type == "regression")
+        if told is None:
+            return cls()
+        return cls(told.name == "embedding", "regression" in (told.problem_type, _PROBLEMS.get(told.name)))
 
 
 @dataclass(frozen=True)
@@ -127,6 +161,33 @@ class Stage(ABC, Generic[S]):
         Raises:
             UsageError: settings do not go together, or with the task.
         """
+
+    def check_ahead(
+        self, settings: S, model: Optional[Path], task: Optional[Task], context: RecipeContext
+    ) -> None:
+        """Refuse, before the first stage of a recipe runs, what this one would refuse of what they leave.
+
+        Args:
+            settings: what it was told, with what the other stages say.
+            model: folder of the model that the recipe starts from; None: it is not at hand.
+            task: the task; None: its data are not at hand.
+            context: what the stages know of each other.
+
+        Raises:
+            ObertEdgeError: it would refuse something.
+        """
+
+    def idle(self, settings: S, kind: TaskKind) -> Dict[str, str]:
+        """The options that have no effect beside the others, each with the reason.
+
+        Args:
+            settings: what it was told.
+            kind: what the task is.
+
+        Returns:
+            Reasons by the option's name; below a part it is ``training.epochs``.
+        """
+        return {}
 
     def needed_packages(self, settings: S) -> Tuple[str, ...]:
         """The optional packages that it cannot do without, with these settings."""

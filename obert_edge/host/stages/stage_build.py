@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Optional, Tuple
 
-from obert_edge.host.checkpoints.quantization_format import ACTIVATION_CHOICES, EMBEDDINGS
+from obert_edge.host.checkpoints.quantization_format import ACTIVATION_CHOICES, ACTIVATIONS, EMBEDDINGS
 from obert_edge.host.options import Settings, option
 from obert_edge.host.signing import read_signer
 from obert_edge.host.stages.reports import Figures
 from obert_edge.host.stages.settings import Training
-from obert_edge.host.stages.stage import PlannedStage, Stage, StageRun
+from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
 from obert_edge.progress import shown
 
 if TYPE_CHECKING:
@@ -121,6 +121,30 @@ class Build(Stage[BuildSettings]):
         """See :meth:`Stage.check`; a key that cannot sign is refused before anything is trained."""
         if settings.sign is not None:
             read_signer(settings.sign)
+
+    def check_ahead(
+        self, settings: BuildSettings, model: Optional[Path], task: Optional[Task], context: RecipeContext
+    ) -> None:
+        """See :meth:`Stage.check_ahead`: layers and weights change until then, head and positions do not."""
+        from obert_edge.host.compiler.build import check_asked, check_model
+        from obert_edge.host.compiler.ranges import check_activations
+
+        texts = None if settings.calibration_data is None else Path(settings.calibration_data)
+        floors = {"min_cosine": settings.min_cosine, "min_agreement": settings.min_agreement}
+        check_asked(settings.target, calibration=texts, sign=settings.sign, **floors)
+        # What is measured per linear may turn out as anything; texts are calibrated on anew.
+        if context.activations in ACTIVATIONS and texts is None:
+            check_activations(settings.activations, context.activations, "stage quantize")
+        if model is not None:
+            check_model(
+                model,
+                task=settings.head or context.head,
+                pooling=settings.pooling,
+                max_length=settings.max_length,
+                calibration=texts,
+                min_agreement=settings.min_agreement,
+                problem_type=None if task is None or context.head is None else task.problem_type,
+            )
 
     def needed_packages(self, settings: BuildSettings) -> Tuple[str, ...]:
         """Torch only calibrates and measures, and is asked for where that is due."""

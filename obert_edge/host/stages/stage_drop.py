@@ -23,9 +23,10 @@ from obert_edge.errors import UsageError
 from obert_edge.host.architectures import Architecture, architecture_of
 from obert_edge.host.options import Settings, option, part, refusal
 from obert_edge.host.pruning.settings import Distillation
+from obert_edge.host.stages.idle import of_teacher, of_training, untrained
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Training
-from obert_edge.host.stages.stage import PlannedStage, Stage, StageRun
+from obert_edge.host.stages.stage import PlannedStage, Stage, StageRun, TaskKind
 from obert_edge.host.stages.tasks import takes_task
 from obert_edge.host.stages.timing import TrainingPlan, plan_training
 
@@ -76,6 +77,13 @@ class Drop(Stage[DropSettings]):
     def needs_labels(self, settings: DropSettings) -> bool:
         """Only what is trained learns from labels."""
         return not settings.training.none
+
+    def idle(self, settings: DropSettings, kind: TaskKind) -> Dict[str, str]:
+        """See :meth:`Stage.idle`; without training no row is read."""
+        if settings.training.none:
+            why = "nothing is trained in 0 epochs"
+            return {**untrained(("epochs", "max_steps"), why), "limit": why}
+        return {**of_training(settings.training), **of_teacher(settings.distillation, kind)}
 
     def plan(self, settings: DropSettings, rows: Callable[[Training], int]) -> PlannedStage:
         """See :meth:`Stage.plan`."""

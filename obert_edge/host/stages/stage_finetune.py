@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Union
 from obert_edge.errors import UsageError
 from obert_edge.host.options import part
 from obert_edge.host.pruning.settings import Distillation
+from obert_edge.host.stages.idle import of_teacher, of_training
 from obert_edge.host.stages.reports import StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Training
-from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
+from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun, TaskKind
 from obert_edge.host.stages.tasks import takes_task
 from obert_edge.host.stages.timing import plan_training, refuse_no_steps
 
@@ -54,6 +55,10 @@ class Finetune(Stage[FinetuneSettings]):
                 "fine-tuning was told how to learn from a teacher, and no teacher is named",
                 hint="name one with --teacher (in a recipe `distillation: {teacher: ...}`)",
             )
+
+    def idle(self, settings: Training, kind: TaskKind) -> Dict[str, str]:
+        """See :meth:`Stage.idle`."""
+        return {**of_training(settings, ""), **of_teacher(_taught(settings), kind)}
 
     def tell_others(self, context: RecipeContext, output: Path) -> RecipeContext:
         """This is the dense model that teaches later stages."""

@@ -12,12 +12,13 @@ from obert_edge.errors import UsageError
 from obert_edge.files import atomic_file
 from obert_edge.host.data.base import ENCODER
 from obert_edge.host.options import part
-from obert_edge.host.pruning.criteria import CRITERIA, options_of
+from obert_edge.host.pruning.criteria import CRITERIA, options_of, owners
 from obert_edge.host.pruning.patterns import Pattern
-from obert_edge.host.pruning.settings import Distillation, Pruning
+from obert_edge.host.pruning.settings import SCHEDULING, Distillation, Pruning
+from obert_edge.host.stages.idle import of_teacher, of_training, untrained
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Training
-from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
+from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun, TaskKind
 from obert_edge.host.stages.tasks import takes_task
 from obert_edge.host.stages.timing import (
     PruningMoment,
@@ -96,6 +97,34 @@ class Prune(Stage[PruneSettings]):
                 f"gradients_of is outputs, which method {settings.method} takes no gradients of",
                 hint="use --method obert, or leave --gradients-of out",
             )
+
+    def idle(self, settings: PruneSettings, kind: TaskKind) -> Dict[str, str]:
+        """See :meth:`Stage.idle`."""
+        idle = {
+            name: f"it is of method {owner}, and the method is {settings.method}"
+            for name, owner in owners().items()
+            if owner != settings.method
+        }
+        if not CRITERIA[settings.method].needs_batches:
+            idle.update(
+                dict.fromkeys(
+                    ("gradients", "gradient_batch_size", "gradients_of"),
+                    f"method {settings.method} looks at the weights alone",
+                )
+            )
+        if settings.training.none:
+            why = "everything is pruned at once in 0 epochs"
+            idle.update(dict.fromkeys(SCHEDULING, why))
+            return {**idle, **untrained(("epochs", "max_steps", "max_length", "seed", "dense"), why)}
+        if settings.rewind_epochs is not None:
+            idle["rewind"] = "rewind_epochs says when the learning rate starts again"
+        if settings.start_epoch is not None:
+            why = "start_epoch, end_epoch and frequency say when weights are pruned"
+            idle.update(dict.fromkeys(("steps", "until"), why))
+        if settings.steps_once:
+            why = "there is a single pruning step"
+            idle.update(dict.fromkeys(("initial_sparsity", "schedule"), why))
+        return {**idle, **of_training(settings.training), **of_teacher(settings.distillation, kind)}
 
     def needed_packages(self, settings: PruneSettings) -> Tuple[str, ...]:
         """Permuting channels solves assignments with scipy."""

@@ -11,9 +11,10 @@ from obert_edge.errors import UsageError
 from obert_edge.host.checkpoints.quantization_format import AUTO, EMBEDDINGS
 from obert_edge.host.options import part
 from obert_edge.host.pruning.settings import Distillation
+from obert_edge.host.stages.idle import of_teacher, of_training, untrained
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Quantization, Training
-from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
+from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun, TaskKind
 from obert_edge.host.stages.tasks import takes_task
 from obert_edge.host.stages.timing import TrainingPlan, plan_training
 from obert_edge.packages import TORCH_PACKAGES
@@ -85,6 +86,19 @@ class Quantize(Stage[QuantizeSettings]):
                 "quantization-aware training of 0 steps finds no ranges",
                 hint="use method calibrate, or give --epochs or --max-steps",
             )
+
+    def idle(self, settings: QuantizeSettings, kind: TaskKind) -> Dict[str, str]:
+        """See :meth:`Stage.idle`; that zeros are kept is said in :meth:`check`."""
+        if settings.qat:
+            return {
+                **dict.fromkeys(("observer", "calibration_examples"), "it is of method calibrate alone"),
+                **of_training(settings.training),
+                **of_teacher(settings.distillation, kind),
+            }
+        return {
+            "observe": "it is of method qat alone",
+            **untrained(("max_length", "seed", "dense"), "method calibrate trains nothing"),
+        }
 
     def in_recipe(self, settings: QuantizeSettings, context: RecipeContext) -> QuantizeSettings:
         """The dense model is the teacher, and embeddings are those of the bundle, unless they are named."""

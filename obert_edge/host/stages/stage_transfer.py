@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Union
 from obert_edge.errors import UsageError
 from obert_edge.host.options import Settings, part
 from obert_edge.host.pruning.settings import Distillation
+from obert_edge.host.stages.idle import of_teacher, of_training
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Training
-from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
+from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun, TaskKind
 from obert_edge.host.stages.tasks import takes_task
 from obert_edge.host.stages.timing import TrainingPlan, plan_training, refuse_no_steps
 
@@ -62,6 +63,10 @@ class Transfer(Stage[TransferSettings]):
                 "sparse transfer keeps zeros, and dense gives them up",
                 hint="use `obert-edge finetune --dense`, or leave --dense out",
             )
+
+    def idle(self, settings: TransferSettings, kind: TaskKind) -> Dict[str, str]:
+        """See :meth:`Stage.idle`."""
+        return {**of_training(settings.training), **of_teacher(settings.distillation, kind)}
 
     def in_recipe(self, settings: TransferSettings, context: RecipeContext) -> TransferSettings:
         """The recipe's own dense model is the teacher, unless another is named."""

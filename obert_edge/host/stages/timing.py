@@ -42,6 +42,7 @@ class TrainingPlan:
         pruning: the pruning steps.
         distillation: the teacher's share; None: no teacher.
         embeds: whether an embedder is trained, which has no labels and no softmax.
+        regression: whether labels are numbers, as far as anybody says so: there is no softmax, either.
     """
 
     steps: int
@@ -52,13 +53,19 @@ class TrainingPlan:
     pruning: Tuple[PruningMoment, ...] = ()
     distillation: Optional[Distillation] = None
     embeds: bool = False
+    regression: bool = False
 
     @property
     def taught(self) -> Dict[str, Any]:
         """What counts of the options of learning from a teacher; empty: there is none."""
         if self.distillation is None:
             return {}
-        own = ("similarities",) if self.embeds else ("hardness", "temperature")
+        own = (
+            ("hardness",)
+            if self.regression or not self.distillation.hardness
+            else ("hardness", "temperature")
+        )
+        own = ("similarities",) if self.embeds else own
         return {name: getattr(self.distillation, name) for name in ("teacher", *own, "hidden_states")}
 
     def to_dict(self) -> Dict[str, Any]:

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import logging
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
 import pytest
@@ -25,10 +25,15 @@ from tests.host.compiler.tiny_checkpoints import save_model
 CLASSIFIER = "BertForSequenceClassification"
 
 
-def save(folder: Path, class_name: str = CLASSIFIER, spoil: Callable[[Any], None] = lambda _: None) -> Path:
+def save(
+    folder: Path,
+    class_name: str = CLASSIFIER,
+    spoil: Callable[[Any], None] = lambda _: None,
+    **changes: Any,
+) -> Path:
     """The folder of a small model with a tokenizer, spoilt on purpose."""
     folder.mkdir()
-    model = make_model(class_name, save_wordpiece(folder))
+    model = make_model(class_name, save_wordpiece(folder), **changes)
     with torch.no_grad():
         spoil(model)
     model.save_pretrained(folder)
@@ -73,6 +78,30 @@ def test_floors_that_mean_nothing_are_refused_before_any_work(
 ) -> None:
     with pytest.raises(UsageError, match=found):  # and not that there is no such folder
         build(tmp_path / "absent", output=tmp_path / "m.oeb", **floors)
+
+
+@pytest.mark.parametrize(
+    ("class_name", "task", "changes", "gives"),
+    [
+        (CLASSIFIER, "encoder", {}, "an encoder gives vectors"),
+        ("BertModel", None, {}, "an encoder gives vectors"),
+        (CLASSIFIER, None, {"num_labels": 1}, "a regression gives numbers"),
+    ],
+)
+def test_a_floor_of_answers_is_refused_where_there_are_none(
+    tmp_path: Path, class_name: str, task: Optional[str], changes: dict[str, Any], gives: str
+) -> None:
+    folder = save(tmp_path / "model", class_name, **changes)
+    with pytest.raises(UsageError, match=f"min_agreement is 1, and has no effect: {gives}"):
+        build(folder, output=tmp_path / "m.oeb", task=task, min_agreement=1)
+    assert not (tmp_path / "m.oeb").exists()
+
+
+def test_a_pooling_is_refused_where_nothing_is_pooled(tmp_path: Path) -> None:
+    folder = save(tmp_path / "model", CLASSIFIER)
+    with pytest.raises(UsageError, match="pooling is 'cls', and has no effect: .* sequence-classification"):
+        build(folder, output=tmp_path / "m.oeb", pooling="cls")
+    assert build(folder, output=tmp_path / "m.oeb", task="encoder", pooling="cls").is_file()
 
 
 @pytest.mark.parametrize(

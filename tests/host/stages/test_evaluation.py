@@ -267,3 +267,10 @@ def test_a_checkpoint_of_pretraining_is_scored_by_its_masked_lm_head_on_every_pa
     assert [score.kind for score in scores] == ["float", "fake-quant", "bundle"]
     assert scores[1].metrics == pytest.approx(scores[2].metrics, rel=1e-3)
     assert scores[1].metrics["perplexity"] == pytest.approx(scores[0].metrics["perplexity"], rel=0.1)
+
+
+def test_threads_are_of_bundles_alone(dense, task, tmp_path):
+    with pytest.raises(UsageError, match="threads is 99999, and has no effect: it is of the engine"):
+        evaluate(dense, task, threads=99999)
+    bundle = build(dense, output=tmp_path / "m.oeb")
+    assert evaluate(dense, task, against=bundle, threads=1, limit=2).agreement is not None

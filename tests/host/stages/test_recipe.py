@@ -277,16 +277,17 @@ def test_a_long_value_is_named_in_few_words(tmp_path, key):
 @pytest.mark.parametrize(
     ("task", "counts", "said"),
     [
-        ("embedding", {"similarities": 3.0}, "teacher the dense model: similarities 3, hidden states 0.5"),
+        ("embedding", {"similarities": 1.0}, "teacher the dense model: similarities 1, hidden states 0.5"),
         (
             "sst2",
             {"hardness": 1.0, "temperature": 2.0},
             "teacher the dense model: hardness 1, temperature 2, hidden states 0.5",
         ),
+        ("stsb", {"hardness": 1.0}, "teacher the dense model: hardness 1, hidden states 0.5"),
     ],
 )
 def test_a_dry_run_says_of_learning_from_a_teacher_what_counts_for_the_task(tmp_path, task, counts, said):
-    taught = Distillation(similarities=3.0, hidden_states=0.5)
+    taught = Distillation(hidden_states=0.5)
     recipe = Recipe(
         model=str(tmp_path / "model"),
         output=str(tmp_path / "out"),
