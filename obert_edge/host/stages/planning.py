@@ -64,11 +64,12 @@ def plan(recipe: Recipe) -> Plan:
     """
     output = Path(recipe.output)
     context = recipe.context()
-    task, missing = _check(recipe)
-    kind = TaskKind.of(task, recipe.task)
+    recipe.task.check_task()
     if recipe.task.rows is None and hub_name(recipe.model) is None:
         check_folder_is_model(Path(recipe.model))
-    rows = _RowCount(recipe)
+    task, missing = _check(recipe)
+    kind = TaskKind.of(task, recipe.task)
+    rows = _RowCount(recipe, task, missing)
     stages: List[PlannedStage] = []
     for number, (stage, settings) in enumerate(recipe.stages(), start=1):
         planned = stage.plan(stage.in_recipe(settings, context), rows.of)
@@ -83,21 +84,19 @@ def plan(recipe: Recipe) -> Plan:
 
 
 def _check(recipe: Recipe) -> Tuple[Optional[Task], Optional[ObertEdgeError]]:
-    """Refuse what a run would refuse; the task, where its data are at hand, and what is not at hand."""
-    recipe.task.check_task()
-    model, missing, task = Path(recipe.model), None, None
-    there = model.exists()
-    check_places(recipe, model if there else None)
+    """Refuse what a run would refuse; the task as the model takes it, or why its data are not at hand."""
+    from obert_edge.host.stages.lengths import fitted_to_recipe
+
+    model = Path(recipe.model) if Path(recipe.model).exists() else None
+    check_places(recipe, model)
+    task, missing = None, None
     try:
         task = recipe.load_task()
     except ObertEdgeError as error:
         missing = error
-    try:
-        if not there and hub_name(recipe.model) is None:
-            check_folder_is_model(model)
-    except ObertEdgeError as error:
-        missing = error
-    check_stages(recipe, model if there else None, task, recipe.context())
+    if task is not None and model is not None:
+        task = fitted_to_recipe(model, task, recipe.with_default_length())
+    check_stages(recipe, model, task, recipe.context())
     return task, missing
 
 
@@ -148,9 +147,9 @@ def _refusal(output: Path, recipe: Recipe) -> Optional[UsageError]:
 class _RowCount:
     """Training features: counted where model and data are at hand, else what the recipe says."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
-        self._loaded: Optional[Tuple[Task, Tokenizer]] = None
+    def __init__(self, recipe: Recipe, task: Optional[Task], missing: Optional[ObertEdgeError]) -> None:
+        self._recipe, self._task, self._missing = recipe, task, missing
+        self._tokenizer: Optional[Tokenizer] = None
 
     def of(self, training: Training) -> int:
         """How many features a stage would train on."""
@@ -158,9 +157,7 @@ class _RowCount:
 
         told = self._recipe.task.rows
         try:
-            if self._loaded is None:
-                self._loaded = self._load()
-            task, tokenizer = self._loaded
+            task, tokenizer = self._loaded()
             task = fitted_to(Path(self._recipe.model), task, training.max_length)
             return len(task.features("train", tokenizer, max_length=training.max_length))
         except ObertEdgeError:
@@ -168,9 +165,8 @@ class _RowCount:
                 raise
             return told
 
-    def _load(self) -> Tuple[Task, Tokenizer]:
+    def _loaded(self) -> Tuple[Task, Tokenizer]:
         from obert_edge.host.data import load_tokenizer
-        from obert_edge.host.stages.lengths import fitted_to_recipe
 
         recipe = self._recipe
         if hub_name(recipe.model) is not None:
@@ -179,12 +175,12 @@ class _RowCount:
                 "nothing",
                 hint="give their number as `rows` below task, or name a folder as the model",
             )
-        tokenizer = load_tokenizer(Path(recipe.model))
-        try:
-            task = recipe.load_task()
-        except ObertEdgeError as error:
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(Path(recipe.model))
+        if self._task is None:
+            assert self._missing is not None  # what there is instead
             raise UsageError(
-                f"the training rows cannot be counted: {error.message}",
+                f"the training rows cannot be counted: {self._missing.message}",
                 hint="put the data where the recipe says, or give their number as `rows` below task",
-            ) from error
-        return fitted_to_recipe(Path(recipe.model), task, recipe.with_default_length()), tokenizer
+            ) from self._missing
+        return self._task, self._tokenizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -53,7 +54,8 @@ def test_data_that_are_not_there_are_told_from_a_model_that_is_not(recipe, tmp_p
 def test_a_model_without_a_tokenizer_is_not_called_missing_data(recipe, encoder, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()
-    (bare / "config.json").write_text((encoder / "config.json").read_text())
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(encoder / name, bare)
     with pytest.raises(CheckpointError, match="tokenizer.json") as error:
         plan(dataclasses.replace(recipe, model=str(bare)))
     assert "data" not in error.value.hint
