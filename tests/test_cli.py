@@ -114,6 +114,13 @@ def test_the_version_is_the_packages(capsys):
         (["drop-layers", "x", "--task", "sst2", "--data", "d", "-o", "o", "--keep", "0,b"], 2, "'0,b'"),
         (["prune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--sparsity", "1.5"], 2, "sparsity"),
         (["finetune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--limit", "0"], 2, "limit is 0"),
+        (["finetune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--seed", "-1"], 2, "[0, 4294967295]"),
+        (
+            ["finetune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--seed", str(2**32)],
+            2,
+            "seed is 42",
+        ),
+        (["finetune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--seed", "9" * 20], 2, "seed is 99"),
         (["evaluate", "x", "--task", "sst2", "--data", "d", "--limit", "-5"], 2, "limit is -5"),
     ],
 )
