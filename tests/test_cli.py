@@ -179,6 +179,23 @@ def test_an_error_goes_to_stderr_and_as_json_to_stdout(capsys, tmp_path):
     assert again == err
 
 
+@pytest.mark.parametrize(
+    ("verb", "goes_on"),
+    [("finetune", True), ("compress", True), ("trim-vocabulary", False), ("verify", False)],
+)
+def test_an_interrupt_speaks_of_checkpoints_only_where_there_are_some(capsys, monkeypatch, verb, goes_on):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.cli.commands[verb], "invoke", interrupted)
+    words = {"compress": ["recipe.yaml"], "verify": [GOLDEN]}.get(verb, ["m", "-o", "o"])
+    words += ["--task", "sst2", "--data", "d"] if verb == "finetune" else []
+    code, _, err = run(capsys, verb, *words)
+    assert code == 130
+    assert err.strip().startswith("interrupted")
+    assert ("checkpoint" in err) == goes_on
+
+
 def test_a_terminal_of_another_encoding_gets_escapes(tmp_path):
     bundle = shutil.copy(GOLDEN, tmp_path / "日本.oeb")
     for options in ([], ["--json"]):
