@@ -44,6 +44,8 @@ def main() -> None:
 def ask(bundle: Path, document: str, questions: list[str]) -> None:
     """Print the best span for every question, where it stands in the document, and its probability."""
     with obert_edge.load(bundle) as session:
+        if session.manifest.task.type != "question-answering":
+            sys.exit(f"{bundle} is for {session.manifest.task.type}; this needs question-answering")
         for question in questions:
             answer = session.predict((question, document))
             print(f"{question:32} {answer.text}  [{answer.start}:{answer.end}, {answer.score:.0%}]")

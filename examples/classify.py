@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import obert_edge
+from obert_edge.device.pipelines.classification import Classification
 
 #: Letters to a town library; the small model has not seen them.
 LETTERS = [
@@ -37,7 +38,11 @@ def main() -> None:
 def classify(bundle: Path, texts: list[str]) -> None:
     """Print the likeliest class of every text, and its probability."""
     with obert_edge.load(bundle) as session:
+        if session.manifest.task.type != "sequence-classification":
+            sys.exit(f"{bundle} is for {session.manifest.task.type}; this needs sequence-classification")
         for text, answer in zip(texts, session.predict(texts)):
+            if not isinstance(answer, Classification):
+                sys.exit(f"{bundle} gives {type(answer).__name__}; this needs one class for each text")
             print(f"{answer.label:12} {answer.score:4.0%}  {text}")
 
 

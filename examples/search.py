@@ -43,6 +43,8 @@ def main() -> None:
 def search(bundle: Path, paragraphs: list[str], questions: list[str]) -> None:
     """Print the nearest paragraph to every question, and the cosine of the angle between the two."""
     with obert_edge.load(bundle) as session:
+        if session.manifest.task.type != "encoder":
+            sys.exit(f"{bundle} is for {session.manifest.task.type}; this needs encoder")
         index = np.stack([answer.vector for answer in session.predict(paragraphs, normalize=True)])
         for question in questions:
             cosines = index @ session.predict(question, normalize=True).vector

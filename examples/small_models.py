@@ -193,6 +193,7 @@ def make_tokenizer(corpus: list[str]) -> Tokenizer:
     tokenizer.model = models.WordPiece(
         {piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"
     )
+    tokenizer.add_special_tokens(pieces[:5])  # transformers finds them in a text, and so should the file
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

@@ -36,6 +36,8 @@ def main() -> None:
 def tag(bundle: Path, texts: list[str]) -> None:
     """Print every text with its entities in brackets."""
     with obert_edge.load(bundle) as session:
+        if session.manifest.task.type != "token-classification":
+            sys.exit(f"{bundle} is for {session.manifest.task.type}; this needs token-classification")
         for text, entities in zip(texts, session.predict(texts)):
             for entity in reversed(list(entities)):  # from the end, so that the places before it stay true
                 text = f"{text[: entity.start]}[{entity.text} | {entity.label}]{text[entity.end :]}"

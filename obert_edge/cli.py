@@ -48,6 +48,10 @@ _INTERRUPTED = (
     "interrupted: the output was not written. Run the same command again, and it goes on from the last "
     "checkpoint."
 )
+_RECIPE_INTERRUPTED = (
+    "interrupted: the stages that were complete stay. Run the same command again, and it goes on inside the "
+    "interrupted one from its last checkpoint."
+)
 #: Before the names of a task's options, which stand beside those of a stage.
 _TASK = "task__"
 
@@ -66,13 +70,14 @@ def run_command(arguments: Optional[Sequence[str]] = None) -> int:
         result = cli.main(args=words, prog_name="obert-edge", standalone_mode=False)
     except ObertEdgeError as error:
         return _fail(error, as_json)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         with contextlib.suppress(OSError):
             error.show()
-        return _fail(UsageError(error.format_message()), as_json, shown=True)
+        return error.exit_code
+    except click.ClickException as error:
+        return _fail(_refusal(error, words), as_json)
     except (click.Abort, KeyboardInterrupt):
-        verb = next((word for word in words if not word.startswith("-")), "")
-        _complain(_INTERRUPTED if _goes_on(verb) else INTERRUPTED.text, INTERRUPTED.data, as_json)
+        _complain(_interrupted(words), INTERRUPTED.data, as_json)
         return INTERRUPTED.exit_code
     except MemoryError:
         return _fail(output.no_memory(), as_json)
@@ -89,18 +94,32 @@ def run_command(arguments: Optional[Sequence[str]] = None) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _goes_on(verb: str) -> bool:
-    """Whether a verb trains, and so goes on from a checkpoint when it is run again."""
+def _interrupted(words: Sequence[str]) -> str:
+    """What Ctrl-C means to a verb: those that train go on from a checkpoint when they are run again."""
+    verb = next((word for word in words if word in cli.commands), "")
+    if verb == compress.name:
+        return _RECIPE_INTERRUPTED
     kinds = [stage.settings for stage in STAGES if stage.verb == verb]
     trains = any(issubclass(kind, Training) or Training in kind.parts().values() for kind in kinds)
-    return trains or verb == "compress"
+    return _INTERRUPTED if trains else INTERRUPTED.text
 
 
-def _fail(error: ObertEdgeError, as_json: bool, *, shown: bool = False) -> int:
+def _fail(error: ObertEdgeError, as_json: bool) -> int:
     """Say what went wrong, and return the exit code."""
     outcome = failure(error)
-    _complain("" if shown else outcome.text, outcome.data, as_json)
+    _complain(outcome.text, outcome.data, as_json)
     return outcome.exit_code
+
+
+def _refusal(error: click.ClickException, words: Sequence[str]) -> UsageError:
+    """What click says of a command line that it cannot read, as one of our errors."""
+    verb = next((word for word in words if word in cli.commands), "")
+    hint = f"see `obert-edge {verb} --help`" if verb else "see `obert-edge --help`"
+    command = cli.commands.get(verb)
+    texts = command is not None and any(one.name == "texts" for one in command.params)
+    if texts and isinstance(error, click.NoSuchOption):
+        hint = f"put -- before a text that begins with a dash; for the options {hint}"
+    return UsageError(error.format_message().rstrip("."), hint=hint)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -403,12 +422,18 @@ class _DeviceCommand(HeadedCommand):
 def _check_side_files(output: Path) -> None:
     """Refuse what would stand in the way of the models for LiteRT, before the bundle is built."""
     from obert_edge.device.export.litert_models import ENCODER_SUFFIX
-    from obert_edge.files import check_file
+    from obert_edge.files import begins_with, check_replaced
+
+    def is_one(path: Path) -> bool:
+        return begins_with(path, b"TFL3", at=4)
 
     for suffix in (".tflite", ENCODER_SUFFIX):
         if output.with_suffix(suffix) == output:
-            raise UsageError(f"the bundle {output} is called like a model for LiteRT", hint="name it .oeb")
-        check_file(output.with_suffix(suffix))
+            raise UsageError(
+                f"the bundle {output} is called like a model for LiteRT",
+                hint=f"name it {output.with_suffix('.oeb')}",
+            )
+        check_replaced(output.with_suffix(suffix), "model for LiteRT", is_one, suffix)
 
 
 def _device_verb(name: str, *decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -428,7 +453,8 @@ def _device_verb(name: str, *decorators: Callable[[Any], Any]) -> Callable[[Any]
             command = click.argument("texts", nargs=-1)(command)
         bundle = click.argument("bundle", type=click.Path(path_type=Path), required=verb.needs_bundle)
         kind = type(f"{name}Command", (_DeviceCommand,), {"verb": verb})
-        return cli.command(name, cls=kind, help=verb.help)(bundle(command))
+        help = f"{verb.help}\n\n{verb.texts}" if verb.texts else verb.help
+        return cli.command(name, cls=kind, help=help)(bundle(command))
 
     return decorate
 

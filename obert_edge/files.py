@@ -14,6 +14,9 @@ from typing import BinaryIO, Callable, Iterator, List, Optional
 
 from obert_edge.errors import ObertEdgeError, UsageError
 
+#: What :func:`alone_in` locks.
+_LOCK = ".lock"
+
 
 def check_file(path: Path) -> None:
     """Refuse a place where no file can be written; asked before the work whose result goes there.
@@ -50,6 +53,37 @@ def _behind_links(path: Path) -> Path:
     if goes_round:
         raise UsageError(f"the output {path} is a link that leads to itself", hint="name another output")
     return real
+
+
+def check_replaced(path: Path, what: str, is_one: Callable[[Path], bool], ending: str) -> None:
+    """As :func:`check_file`, and refuse to lose a file there that is something else than an older output.
+
+    Args:
+        path: the output.
+        what: what it will be, such as ``"bundle"``.
+        is_one: whether the file at a path is one.
+        ending: what the name of one ends in.
+
+    Raises:
+        UsageError: see :func:`check_file`; or the file that is there would be lost.
+        ObertEdgeError: as :func:`check_file`.
+    """
+    path = Path(path)
+    check_file(path)
+    if path.is_file() and path.stat().st_size and not is_one(path):
+        raise UsageError(
+            f"the output {path} is there already and is no {what}: it would be lost",
+            hint=f"name another output, such as one that ends in {ending}",
+        )
+
+
+def begins_with(path: Path, magic: bytes, at: int = 0) -> bool:
+    """Whether a file has these bytes at an offset; one that cannot be read has not."""
+    try:
+        with Path(path).open("rb") as stream:
+            return stream.read(at + len(magic))[at:] == magic
+    except OSError:
+        return False
 
 
 def check_folder(path: Path, *, overwrite: bool = False) -> None:
@@ -177,6 +211,7 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         try:
             with _noticed(temporary):
                 yield temporary
+            check_folder(path, overwrite=overwrite)  # again: another command may have made it meanwhile
             temporary.chmod(0o777 & ~_umask())
             if path.exists():
                 path.rename(old)
@@ -270,7 +305,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         UsageError: another process works there.
         ObertEdgeError: the folder cannot be made or written.
     """
-    lock = folder / ".lock"
+    lock = folder / _LOCK
     with _explain(lock):
         folder.mkdir(parents=True, exist_ok=True)
         lock.touch()
@@ -284,11 +319,20 @@ def alone_in(folder: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(
-                f"another command works in {folder}", hint="wait until it has ended, or name another folder"
+                f"another command works in {folder}", hint="wait until it has ended, or name another output"
             ) from error
         except OSError:  # a file system without such locks
             pass
         yield
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove what is in a folder, but for the lock of :func:`alone_in`."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _LOCK:
+            path.unlink()
 
 
 def _lock(path: Path) -> Optional[int]:

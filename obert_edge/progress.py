@@ -59,7 +59,7 @@ class _Pace:
 
     Pauses, which training has where it prunes or scores, are not spread over the steps around them. One that
     happened once says nothing about those to come; where they come again, each is expected as often as until
-    then.
+    then. Of pauses that are announced, as a pruning step is, it is known how many are still to come.
 
     Args:
         now: when the work began, in seconds.
@@ -70,6 +70,9 @@ class _Pace:
         self._time, self._done, self._first = now, done, done
         self._recent: Deque[_Stretch] = deque()
         self._pauses: List[_Stretch] = []  # those that are not among the recent stretches any more
+        self._rested: Optional[float] = None  # how long the last announced pause took
+        self._rests_since: Optional[float] = None  # when the one that goes on now began
+        self._rests_to_come = 0
 
     def tell(self, now: float, done: int) -> None:
         """Take note of how much is done now."""
@@ -83,8 +86,37 @@ class _Pace:
             if oldest.pace > _PAUSE * usual:
                 self._pauses.append(oldest)
 
+    def rest(self, now: float) -> None:
+        """An announced pause begins, where none goes on."""
+        if self._rests_since is None:
+            self._rests_since = now
+            self._rests_to_come = max(0, self._rests_to_come - 1)
+
+    def go_on(self, now: float, to_come: int) -> None:
+        """The announced pause is over, where one went on, and so many are still to come."""
+        if self._rests_since is not None:
+            self._rested = now - self._rests_since
+            self._time += self._rested
+            self._rests_since = None
+        elif to_come < self._rests_to_come and self._rested is None:
+            self._rested = 0.0  # it was over before anybody could tell
+        self._rests_to_come = to_come
+
     def left(self, now: float, total: int) -> Optional[float]:
-        """Seconds until all is done; ``None``: too little is done to tell."""
+        """Seconds until all is done; ``None``: too little is known to tell."""
+        if self._rests_since is None and not self._rests_to_come:
+            return self._left(now, total)
+        if self._rested is None:  # how long the pauses to come take is not known yet
+            return None
+        passed = 0.0 if self._rests_since is None else now - self._rests_since
+        left = self._left(now - passed, total)
+        if left is None:
+            return None
+        each = max(self._rested, passed)
+        return left + self._rests_to_come * each + (each - passed if self._rests_since is not None else 0.0)
+
+    def _left(self, now: float, total: int) -> Optional[float]:
+        """The same without announced pauses."""
         known = self._done - self._first
         few = len(self._recent) < _FEWEST and known < _MUCH * (total - self._first)
         if not self._recent or few:
@@ -188,6 +220,29 @@ class Lines:
             row.pace.tell(now, done)
             row.done, row.total, row.note = done, total, note or row.note
         self.tell_if_due()
+
+    def rest(self, what: str) -> None:
+        """A kind of work stands still from now on, as announced, for something that takes its time."""
+        with self._lock:
+            if what in self._rows:
+                self._rows[what].pace.rest(self._clock())
+
+    def go_on(self, what: str, to_come: int) -> None:
+        """A kind of work goes on after such a rest, if it had one.
+
+        Args:
+            what: its name.
+            to_come: how many rests are still to come.
+        """
+        with self._lock:
+            if what in self._rows:
+                self._rows[what].pace.go_on(self._clock(), to_come)
+
+    def seconds_left(self, what: str) -> Optional[float]:
+        """Seconds until a kind of work is done; ``None``: too little is known to tell."""
+        with self._lock:
+            row = self._rows.get(what)
+            return row.pace.left(self._clock(), row.total) if row is not None and row.total else None
 
     def drop(self, *names: str) -> None:
         """Forget kinds of work that are over; without names all."""

@@ -105,7 +105,8 @@ def get_target(name: str) -> Target:
         if name not in entry_points:
             raise UsageError(
                 f"there is no target {name!r}; there are: {', '.join(available_targets())}",
-                hint="pass one of them to --target, or install the package that provides it",
+                hint="pass one of them to --target (in Python target=), or install the package that provides "
+                "it",
             )
         try:
             found = entry_points[name].load()

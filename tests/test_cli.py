@@ -50,6 +50,14 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+def test_the_package_is_the_command_as_well():
+    for command, code in (["--version"], 0), (["bench"], 2):
+        words = [sys.executable, "-m", "obert_edge", *command]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert done.returncode == code, done.stderr
+        assert (done.stdout or done.stderr).startswith(("obert-edge, version ", "Usage: obert-edge bench"))
+
+
 def test_every_verb_of_the_contract_has_help(capsys):
     assert sorted(cli.cli.commands) == VERBS
     for verb in VERBS:
@@ -130,6 +138,27 @@ def test_errors_are_one_line_with_a_fix_and_the_exit_code(capsys, arguments, cod
     assert message in err
     assert "Traceback" not in err
     assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "fix"),
+    [
+        (["prunne"], "No such command 'prunne'", "see `obert-edge --help`"),
+        (["build", "x"], "Missing option '-o' / '--output'", "see `obert-edge build --help`"),
+        (["build", "x", "-o"], "Option '-o' requires an argument", "see `obert-edge build --help`"),
+        (["inspect"], "Missing argument 'BUNDLE'", "see `obert-edge inspect --help`"),
+        (["bench", "x", "--nope"], "No such option '--nope'", "see `obert-edge bench --help`"),
+        (["run", "x", "-5 degrees"], "No such option", "put -- before a text that begins with a dash; for"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_told_with_a_fix(capsys, arguments, message, fix):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert err.splitlines()[1].startswith(f"  fix: {fix}")
+    code, out, _ = run(capsys, *arguments[:1], "--json", *arguments[1:])
+    assert code == 2
+    assert json.loads(out)["fix"].startswith(fix)
 
 
 def test_a_value_out_of_range_is_a_usage_error(capsys, task_folder):
@@ -356,3 +385,31 @@ def test_a_bundle_is_packed_and_unpacked(capsys, tmp_path):
     code, _, err = run(capsys, "unpack", small, "--key", "ed25519:" + "0" * 64)
     assert code != 0
     assert bundle.read_bytes() == before
+
+
+def test_an_interrupted_recipe_keeps_complete_stages(capsys, encoder, data, tmp_path, monkeypatch):  # noqa: F811
+    from transformers import Trainer
+
+    training_step = Trainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        if "quantize" in self.args.output_dir:
+            raise KeyboardInterrupt
+        return training_step(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "training_step", interrupted)
+    training = "{max_steps: 2, max_length: 16}"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model: {encoder}\noutput: out\ntask: {{name: text, data: {data}, max_length: 16}}\n"
+        f"finetune: {training}\nquantize: {{training: {training}}}\n"
+    )
+    code, _, err = run(capsys, "compress", recipe)
+    assert code == 130
+    assert "the stages that were complete stay" in err and "was not written" not in err
+    assert (tmp_path / "out" / "1-finetune" / "stage.json").is_file()
+    assert not (tmp_path / "out" / "2-quantize").exists()
+    arguments = ["--task", "text", "--data", data, "-o", tmp_path / "quantized", "--max-steps", "2"]
+    code, _, err = run(capsys, "quantize", tmp_path / "out" / "1-finetune", *arguments)
+    assert code == 130
+    assert "the output was not written" in err

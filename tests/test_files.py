@@ -276,3 +276,12 @@ def test_a_link_that_leads_to_itself_is_refused(tmp_path, check):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(UsageError, match="leads to itself"):
         check(tmp_path / "loop")
+
+
+def test_a_folder_that_another_command_made_meanwhile_stays(tmp_path):
+    with pytest.raises(UsageError, match="not an empty folder"), atomic_folder(tmp_path / "out") as ours:
+        (ours / "ours").touch()
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "theirs").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["theirs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 from obert_edge.bundle.signature import Key
 from obert_edge.device.runtime.session import Session, load
@@ -21,8 +22,9 @@ class Opened:
     process opens the file again.
 
     Args:
-        bundle: the file, or a session to use as it is.
-        threads: as for :func:`obert_edge.load`.
+        bundle: the file, or a session to use as it is; a copy opens its file with the arguments of
+            :func:`obert_edge.load` that the session had.
+        threads: as for :func:`obert_edge.load`, of a file.
         trusted_keys: the same.
     """
 
@@ -34,8 +36,12 @@ class Opened:
     ) -> None:
         self._session: Optional[Session] = bundle if isinstance(bundle, Session) else None
         self.path = Path(bundle.path if isinstance(bundle, Session) else bundle).absolute()
-        self._threads = bundle.threads if isinstance(bundle, Session) else threads
-        self._trusted_keys = None if trusted_keys is None else list(trusted_keys)
+        keys = None if trusted_keys is None else list(trusted_keys)
+        self._load: Callable[[], Session] = (
+            bundle.loader()
+            if isinstance(bundle, Session)
+            else functools.partial(load, self.path, threads=threads, trusted_keys=keys)
+        )
         self._lock = threading.Lock()
 
     @property
@@ -47,7 +53,7 @@ class Opened:
         """
         with self._lock:
             if self._session is None:
-                self._session = load(self.path, threads=self._threads, trusted_keys=self._trusted_keys)
+                self._session = self._load()
             return self._session
 
     def __getstate__(self) -> Dict[str, Any]:

@@ -8,6 +8,7 @@ import errno
 import mmap
 import os
 import stat
+import zipfile
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from obert_edge.bundle.manifest import Manifest, MemberFacts, SignatureFacts
 from obert_edge.bundle.program import Program
 from obert_edge.bundle.signature import Key, Signer, check_signature, read_keys, sign_manifest
 from obert_edge.errors import BundleError, UnsupportedDeviceError, UsageError
-from obert_edge.files import atomic_file
+from obert_edge.files import atomic_file, begins_with, check_replaced
 
 MANIFEST = "manifest.json"
 PROGRAM = "program.bin"
@@ -84,6 +85,21 @@ def write_bundle(
     return _write(Path(path), {MANIFEST: text, **{name: members[name] for name in facts}})
 
 
+def check_bundle_output(path: Path) -> None:
+    """Refuse a place where no bundle can be written, or where something else than a bundle would be lost.
+
+    Raises:
+        UsageError: as :func:`obert_edge.files.check_replaced`.
+        ObertEdgeError: the same.
+    """
+
+    def is_bundle(file: Path) -> bool:
+        """Whether a file is a bundle, or was one before it was damaged."""
+        return zipfile.is_zipfile(file) or begins_with(file, PREFIX)
+
+    check_replaced(path, "bundle", is_bundle, ".oeb")
+
+
 def sign_bundle(path: Path, signer: Signer, output: Path) -> Path:
     """Write a bundle again with a signature, in place of the one it may have; nothing else changes.
 
@@ -97,8 +113,10 @@ def sign_bundle(path: Path, signer: Signer, output: Path) -> Path:
 
     Raises:
         BundleError: not a bundle, truncated or altered.
+        UsageError: at ``output`` is something else than a bundle.
         ObertEdgeError: the file cannot be written.
     """
+    check_bundle_output(Path(output))
     with Bundle.open(path, "full") as bundle:
         members: Dict[str, Data] = {name: bundle.member(name) for name in bundle.names}
         return _write(Path(output), {**members, MANIFEST: sign_manifest(bytes(members[MANIFEST]), signer)})

@@ -238,8 +238,8 @@ class QualityFacts:
             return "not measured against the model"
         kind = "float" if self.against == "float" else "fake-quantized"
         line = (
-            f"cosine {self.cosine:.3f} to the {kind} model's outputs on {self.texts} texts (least "
-            f"{self.least_cosine:.3f})"
+            f"cosine {self.cosine:.3f} between all outputs on {self.texts} texts and the {kind} model's, "
+            f"text by text at least {self.least_cosine:.3f}"
         )
         return line + (
             f", {100 * self.agreement:.1f} % of {self.answers} answers alike" if self.answers else ""
@@ -314,6 +314,11 @@ class LinearFacts:
     sparse_format: str = ""
     sparse_cost: float = 0.0
 
+    @property
+    def in_layer(self) -> bool:
+        """Whether it is of one of the encoder's layers, which its name numbers; pruning knows no others."""
+        return any(part.isdecimal() for part in self.name.split("."))
+
 
 @dataclass(frozen=True)
 class BoardFacts:
@@ -385,6 +390,13 @@ class Manifest:
     signature: SignatureFacts = field(default_factory=SignatureFacts)
     format_version: int = FORMAT_VERSION
     minimum_reader: int = 1
+
+    @property
+    def encoder_sparsity(self) -> float:
+        """The share of zeros, 0..1, in the linears of the encoder's layers alone, as a recipe counts."""
+        inside = [linear for linear in self.linears if linear.in_layer]
+        weights = sum(linear.n * linear.k for linear in inside)
+        return sum(linear.sparsity * linear.n * linear.k for linear in inside) / max(1, weights)
 
     def to_json(self) -> bytes:
         """The bytes of ``manifest.json``; the same facts give the same bytes."""

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import BinaryIO, Iterator, Optional, Sequence, Union
 
 from obert_edge.bundle.archive import MAX_BYTES
-from obert_edge.bundle.container import Bundle
+from obert_edge.bundle.container import Bundle, check_bundle_output
 from obert_edge.bundle.signature import Key
 from obert_edge.errors import BundleError, UsageError
-from obert_edge.files import atomic_file
+from obert_edge.files import atomic_file, begins_with, check_replaced
 
 #: What the name of a packed bundle ends in, after the bundle's own name.
 SUFFIX = ".gz"
@@ -26,6 +26,8 @@ _MOST_TIMES = 64
 _BLOCK_BYTES = 1 << 20
 #: zlib's name for the form of gzip, with the largest window it has, 32 KiB.
 _GZIP = 16 + zlib.MAX_WBITS
+#: What every file of gzip begins with.
+_MAGIC = b"\x1f\x8b"
 
 
 def pack_bundle(path: Union[str, Path], output: Union[str, Path]) -> Path:
@@ -40,11 +42,12 @@ def pack_bundle(path: Union[str, Path], output: Union[str, Path]) -> Path:
 
     Raises:
         BundleError: not a bundle, truncated or altered, or one of zeros that `unpack` would refuse.
-        UsageError: the output is the input, or no place for a file.
+        UsageError: the output is the input, no place for a file, or something else than a packed bundle.
         ObertEdgeError: the file cannot be written.
     """
     path, output = Path(path), Path(output)
     _check_apart(path, output)
+    check_replaced(output, "packed bundle", lambda file: begins_with(file, _MAGIC), SUFFIX)
     with (
         Bundle.open(path, "full") as bundle,
         atomic_file(output) as temporary,
@@ -83,11 +86,13 @@ def unpack_bundle(
     Raises:
         BundleError: no such file, not a packed bundle, truncated or altered.
         VerificationError: none of the trusted keys signed it.
-        UsageError: the output is the input or no place for a file, or a key is no public key.
+        UsageError: the output is the input, no place for a file, or something else than a bundle; or a key is
+            no public key.
         ObertEdgeError: the file cannot be written.
     """
     path, output = Path(path), Path(output)
     _check_apart(path, output)
+    check_bundle_output(output)
     try:
         size = path.stat().st_size if path.is_file() else None
         source = path.open("rb") if size is not None else None

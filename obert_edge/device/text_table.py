@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import List, Sequence
 
 
@@ -64,5 +65,7 @@ def megabytes(count: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Milliseconds with about three digits that mean something."""
+    """Milliseconds with two or three digits that mean something, however few they are."""
+    if 0 < value < 0.01:
+        return f"{value:.{1 - math.floor(math.log10(value))}f}"
     return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"

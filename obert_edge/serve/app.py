@@ -174,7 +174,8 @@ class Application:
         if content_type.partition(";")[0].strip().lower() != "application/json":
             raise RefusedError(
                 415,
-                f"the content type is {content_type[:80]}; expected application/json",
+                f"the content type is {content_type[:80]}; expected application/json: send the header "
+                "Content-Type: application/json",
                 code="unsupported_media_type",
             )
         if encoding.strip().lower() != "identity":

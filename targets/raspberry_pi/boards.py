@@ -12,6 +12,7 @@ from typing import Tuple
 from obert_edge.bundle.manifest import BoardFacts, Manifest
 from obert_edge.device.roofline.bound import bound_of_units
 from obert_edge.device.roofline.work import multiply_adds_by_kernel
+from obert_edge.device.text_table import milliseconds
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -210,6 +211,6 @@ def outlook(manifest: Manifest, sequence_length: int = 128) -> str:
         time = least_milliseconds(board, manifest, length)
         lines.append(
             f"  Raspberry Pi {board.name} ({board.cores} x {board.core}, {board.gigahertz:g} GHz, "
-            f"{board.implementation}): from {time:.1f} ms"
+            f"{board.implementation}): from {milliseconds(time) if time < 1 else f'{time:.1f}'} ms"
         )
     return "\n".join(lines)

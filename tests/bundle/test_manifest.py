@@ -8,7 +8,15 @@ from typing import Any, Dict
 
 import pytest
 
-from obert_edge.bundle.manifest import FORMAT_VERSION, BoardFacts, Manifest, ModuleFacts, TaskFacts
+from obert_edge.bundle.manifest import (
+    FORMAT_VERSION,
+    BoardFacts,
+    LinearFacts,
+    Manifest,
+    ModuleFacts,
+    QualityFacts,
+    TaskFacts,
+)
 from obert_edge.bundle.records import DEEPEST
 from obert_edge.errors import BundleError
 from tests.bundle.samples import sample_manifest
@@ -25,6 +33,29 @@ def with_modules(*modules: Dict[str, Any]) -> Dict[str, Any]:
     dense = {"type": "dense", "outputs": 4, "activation": "tanh", "bias": True}
     listed = [{**dense, "inputs": 4 if index else 8, **module} for index, module in enumerate(modules)]
     return {"type": "encoder", "modules": listed}
+
+
+def test_the_sparsity_of_the_encoder_counts_the_linears_of_its_layers_alone() -> None:
+    shape = {"format": "DENSE_4", "bytes": 1, "cost": 1.0, "dense_cost": 1.0, "per_token": True}
+    linears = [
+        LinearFacts("bert.encoder.layer.0.attention.self.query", 8, 8, 0.75, **shape),
+        LinearFacts("bert.encoder.layer.11.output.dense", 8, 24, 0.95, **shape),
+        LinearFacts("bert.pooler.dense", 8, 8, 0.0, **shape),
+        LinearFacts("classifier", 2, 8, 0.01, **shape),
+    ]
+    manifest = sample_manifest(linears=linears)
+    assert manifest.encoder_sparsity == pytest.approx(0.9)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert b"encoder_sparsity" not in manifest.to_json()
+    assert sample_manifest(linears=linears[2:]).encoder_sparsity == 0
+
+
+def test_the_quality_says_what_each_of_its_cosines_is_of() -> None:
+    text = QualityFacts("float", 32, 0.99912, 0.98765, 32, 1.0).summary
+    assert text == (
+        "cosine 0.999 between all outputs on 32 texts and the float model's, text by text at least 0.988, "
+        "100.0 % of 32 answers alike"
+    )
 
 
 def test_modules_come_back_with_the_shapes_of_their_weights() -> None:

@@ -94,13 +94,14 @@ def test_what_is_no_packed_bundle_is_refused_and_leaves_nothing(
     path = folder / "bad.oeb.gz"
     path.write_bytes(damaged_forms(small.read_bytes(), bundle.read_bytes())[how])
     older = folder / "older.oeb"
-    older.write_bytes(b"what was there")
+    was_there = b"#!/usr/bin/env python3\nan older bundle"
+    older.write_bytes(was_there)
     for output in (older, folder / "new.oeb"):
         with pytest.raises(BundleError) as caught:
             unpack_bundle(path, output)
         assert caught.value.hint
     assert files(folder) == ["bad.oeb.gz", "older.oeb"]
-    assert older.read_bytes() == b"what was there"
+    assert older.read_bytes() == was_there
 
 
 def test_little_is_written_of_what_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +136,21 @@ def test_the_input_is_not_written_over(bundle: Path, small: Path) -> None:
         with pytest.raises(UsageError, match="is the input"):
             do(path, path.parent / "." / path.name)
         assert path.read_bytes() == before
+
+
+KEY = b"-----BEGIN PRIVATE KEY-----"
+
+
+def test_nothing_but_an_older_output_is_written_over(bundle: Path, small: Path, tmp_path: Path) -> None:
+    for write, source, kind in ((pack_bundle, bundle, "packed bundle"), (unpack_bundle, small, "bundle")):
+        mine = tmp_path / "mine"
+        mine.write_bytes(KEY)
+        with pytest.raises(UsageError, match=f"mine is there already and is no {kind}: it would be lost"):
+            write(source, mine)
+        assert mine.read_bytes() == KEY
+        mine.write_bytes(b"")  # an empty file, as mktemp makes it
+        older = write(source, mine).read_bytes()
+        assert write(source, mine).read_bytes() == older
 
 
 @pytest.mark.parametrize("name", ["absent.gz", "."])

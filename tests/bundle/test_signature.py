@@ -88,6 +88,14 @@ def test_the_same_key_gives_the_same_bytes_at_once_or_later_and_over_another_sig
     assert sign_bundle(later, OURS, later).read_bytes() == signed.read_bytes()
 
 
+def test_signing_writes_over_no_key(signed: Path, tmp_path: Path) -> None:
+    key = tmp_path / "release.key"
+    key.write_text("-----BEGIN PRIVATE KEY-----")
+    with pytest.raises(UsageError, match="is there already and is no bundle: it would be lost"):
+        sign_bundle(signed, OURS, key)
+    assert key.read_text() == "-----BEGIN PRIVATE KEY-----"
+
+
 def test_signing_keeps_what_a_later_version_said(tmp_path: Path) -> None:
     path = forged(write_sample(tmp_path / "m.oeb"), lambda facts, _: facts.update(of_tomorrow=[1, 2]))
     with Bundle.open(sign_bundle(path, OURS, path), trusted_keys=[OURS.key]) as bundle:

@@ -80,8 +80,9 @@ def bare_device(tmp_path, classifier):
     def execute(*arguments: str):
         command = [sys.executable, "-I", "-S", "-B", "-c", boot, str(packages), "model.oeb", *arguments]
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
-        printed = json.loads(result.stdout) if result.stdout else None
-        return result.returncode, printed, result.stderr
+        printed = json.loads(result.stdout) if "--json" in arguments else None
+        text = result.stderr if printed is not None else result.stdout + result.stderr
+        return result.returncode, printed, text
 
     execute.folder = folder
     return execute

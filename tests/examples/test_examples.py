@@ -67,6 +67,16 @@ def test_classify_a_bundle(example: Example, classifier: Path) -> None:
     assert [line.split()[0] for line in printed.splitlines()] == ["loans", "computers"]
 
 
+@pytest.mark.parametrize("name", ["ask.py", "tag.py", "search.py"])
+def test_an_example_refuses_a_bundle_of_another_task_in_one_line(name: str, classifier: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, classifier], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    line = rf"{re.escape(str(classifier))} is for sequence-classification; this needs [a-z-]+\n"
+    assert re.fullmatch(line, done.stderr)
+
+
 def test_search(example: Example) -> None:
     lines = example("search.py").splitlines()
     found = [re.sub(r"^  0\.\d\d  ", "", line) for line in lines[1::2]]

@@ -102,9 +102,9 @@ def test_a_batch_beyond_32_bits_of_addresses_is_refused(emulated: EmulatedLibrar
     builder.add(Output("output", first, channels))
     at = np.arange(tokens, dtype=np.int32)
     batch = PackedBatch(starts_of([tokens]), np.zeros(tokens, np.int32), at, None)
-    with emulated.open(builder.program.to_bytes(), builder.weights, implementation="neon") as model:
-        with pytest.raises(AssertionError, match="no memory for the 4563402752 bytes this batch of 256"):
-            model.run(batch)
+    model = emulated.open(builder.program.to_bytes(), builder.weights, implementation="neon")
+    with model, pytest.raises(AssertionError, match="no memory for the 4563402752 bytes this batch of 256"):
+        model.run(batch)
 
 
 def test_crc32_of_every_length_where_there_are_instructions_for_it(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -97,6 +98,13 @@ def test_the_outlook_says_that_nothing_was_measured(manifest):
     assert "not measured" in text
     assert "1 x 38 tokens" in text  # the model takes no more
     assert all(f"Raspberry Pi {board.name} " in text for board in BOARDS)
+
+
+def test_the_time_of_a_tiny_model_has_digits(manifest):
+    times = re.findall(r"from ([\d.]+) ms", outlook(manifest))
+    assert len(times) == len(BOARDS)
+    for time, board in zip(map(float, times), BOARDS):
+        assert time == pytest.approx(least_milliseconds(board, manifest, 38), rel=0.06)
 
 
 def test_build_prints_it(bundle, tmp_path, capsys):

@@ -119,6 +119,7 @@ def benchmark(
         VerificationError: the speed-up is less than ``min_speedup``.
     """
     tell = progress or silent
+    check_min_speedup(min_speedup, baselines)
     environment = Environment.current()
     with Bundle.open(bundle) as opened:
         facts = _bundle_facts(opened)
@@ -175,6 +176,20 @@ def benchmark(
     return report
 
 
+def check_min_speedup(
+    min_speedup: Optional[Union[float, Mapping[str, float]]], baselines: Sequence[Union[str, Comparison]]
+) -> None:
+    """Refuse to ask for a speed-up over nothing, before anything is measured.
+
+    Raises:
+        UsageError: there is a least speed-up, and no baseline.
+    """
+    if min_speedup is not None and not baselines:
+        raise UsageError(
+            "a least speed-up is over a baseline, and none was given", hint="add `--baseline onnxruntime`"
+        )
+
+
 def _check_arguments(
     batch_size: int,
     lengths: Sequence[int],
@@ -213,6 +228,7 @@ def _bundle_facts(bundle: Bundle) -> Dict[str, Any]:
         "hidden": manifest.model.hidden,
         "task": manifest.task.type,
         "sparsity": manifest.sparsity,
+        "encoder_sparsity": manifest.encoder_sparsity,
         "quantization": dataclasses.asdict(manifest.quantization),
     }
 

@@ -123,7 +123,8 @@ class Report:
     """The result of :func:`obert_edge.device.bench.benchmark.benchmark`.
 
     Args:
-        bundle: facts of the bundle: path, bytes, target, shape, sparsity (0..1).
+        bundle: facts of the bundle: path, bytes, target, shape; sparsity (0..1) of all linears and
+            of those of the encoder's layers.
         batch_size: sequences per run.
         sequence_length: tokens per sequence; of the longest where ``lengths`` differ.
         threads: of every engine.
@@ -228,7 +229,8 @@ class Report:
         facts = self.bundle
         return (
             f"{facts['path']}: {facts['layers']} layers, H={facts['hidden']}, "
-            f"{100 * facts['sparsity']:.0f} % sparse, target {facts['target']}\n"
+            f"{100 * facts['encoder_sparsity']:.0f} % sparse in the linears of the layers, "
+            f"target {facts['target']}\n"
             f"batch size {self.batch_size}, sequence length {self._length()}, "
             f"{self.threads} thread{'s' * (self.threads != 1)}, {self.engine.latency_ms.runs} runs"
         )

@@ -85,7 +85,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Refuse a command line."""
-        raise UsageError(message, hint=f"see what there is: `{self.prog} --help`")
+        dash = (
+            "put -- before a text that begins with a dash, or " if "unrecognized arguments" in message else ""
+        )
+        raise UsageError(message, hint=f"{dash}see what there is: `{self.prog} --help`")
 
 
 def _parser(path: str) -> argparse.ArgumentParser:

@@ -157,7 +157,7 @@ VERBS: Dict[str, Verb] = {
             (
                 Option(
                     "--input",
-                    "File with one input on each line; -: standard input.",
+                    "File with one input on each line, of text an empty one too; -: standard input.",
                     type=str,
                     name="input_file",
                     metavar="FILE",
@@ -174,7 +174,9 @@ VERBS: Dict[str, Verb] = {
                 _THREADS,
                 _IMPLEMENTATION,
             ),
-            texts="One text; or two: a pair, or a question and its context.",
+            texts="Texts, each in quotes. A classifier takes one text, or two, which are one input: a pair. "
+            "Question answering takes two: the question and its context. Every other task, embedding among "
+            "them, takes any number, each an input of its own.",
             answers=True,
         ),
         Verb("inspect", "Show what the bundle holds: layers, sparsity, formats, bytes, estimated times."),

@@ -54,6 +54,7 @@ def describe(path: Union[str, Path], *, plain: bool = False) -> Tuple[str, Dict[
         "bytes": size,
         "engine_architecture": architecture,
         "ops": len(program.ops),
+        "encoder_sparsity": manifest.encoder_sparsity,
         "member_bytes": member_bytes,
         "part_bytes": parts,
         "estimated_speedup_over_dense": estimated_speedup(manifest.linears),
@@ -140,8 +141,9 @@ def _lines(manifest: Manifest, facts: Dict[str, Any], estimates: List[Estimate],
         f"says it is signed by {manifest.signature.key} (`verify --key` checks it)"
         if manifest.signature.key
         else "not signed",
-        f"sparsity {100 * manifest.sparsity:.1f} %, linears estimated "
-        f"{facts['estimated_speedup_over_dense']:.2f}x faster than the same stored dense",
+        f"sparsity {100 * manifest.encoder_sparsity:.1f} % in the linears of the encoder's layers, which "
+        f"pruning counts; {100 * manifest.sparsity:.1f} % with those of pooler and head",
+        f"linears estimated {facts['estimated_speedup_over_dense']:.2f}x faster than the same stored dense",
         "",
     ]
     rows = [

@@ -12,12 +12,18 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from obert_edge.device.progress import Progress
 from obert_edge.errors import InputError, ObertEdgeError, UsageError
 
+if TYPE_CHECKING:
+    from obert_edge.device.pipelines import Pipeline, Prediction
+    from obert_edge.device.runtime.session import Session
+
 PathLike = Union[str, Path]
+#: Endings of files whose lines are rows of a table, not texts.
+_TABLES = (".csv", ".tsv", ".conll")
 
 
 class Outcome(NamedTuple):
@@ -56,8 +62,9 @@ def bench(
 
     The arguments are those of :func:`obert_edge.device.bench.benchmark.benchmark`.
     """
-    from obert_edge.device.bench.benchmark import benchmark
+    from obert_edge.device.bench.benchmark import benchmark, check_min_speedup
 
+    check_min_speedup(min_speedup, baselines)
     report = benchmark(
         path,
         batch_size=batch_size,
@@ -91,12 +98,21 @@ def verify(
 ) -> Outcome:
     """Check hashes and embedded cases; exit code 1 when a case differs.
 
+    Where the bundle is for another CPU, its cases cannot be run here. With keys, whose question has been
+    answered, that is exit code 0, without them 3.
+
     The arguments are those of :func:`obert_edge.device.runtime.verify.verify`; no keys: none are asked for.
     """
     from obert_edge.device.runtime.verify import verify as run
 
     verification = run(path, implementation, threads, progress, trusted_keys or None)
-    return Outcome(0 if verification.ok else 1, verification.to_text(), verification.to_dict())
+    text, data = verification.to_text(), verification.to_dict()
+    if verification.unsupported is None:
+        return Outcome(0 if verification.ok else 1, text, data)
+    if verification.trusted:
+        return Outcome(0, text, data)
+    failed = failure(verification.unsupported)
+    return Outcome(failed.exit_code, text, {**data, **failed.data})
 
 
 def run(
@@ -114,10 +130,11 @@ def run(
 
     Args:
         path: the bundle.
-        texts: one text; or two: a pair, or a question and its context.
+        texts: one text; or two, which are one input: a pair, or a question and its context. Where the task
+            takes single texts or embeds them, any number, each an input of its own.
         input_file: JSON lines instead (or besides): each a text, a list of two, or an object such as
             ``{"question": ..., "context": ...}``; in a file whose name ends otherwise than in ``.jsonl`` or
-            ``.json``, each line is a text. ``"-"``: standard input.
+            ``.json``, each line is a text, an empty one too. ``"-"``: standard input.
         lines: ``"text"`` or ``"json"``, whatever the file is called.
         threads: see :func:`obert_edge.device.runtime.session.load`.
         implementation: the same.
@@ -129,18 +146,25 @@ def run(
         true has the length 1, whatever ``Session.run`` gives.
     """
     from obert_edge.device.commands import task_options
+    from obert_edge.device.pipelines import create_pipeline
     from obert_edge.device.runtime.session import load
 
     options = options or {}
-    items = _items(texts, input_file, lines)
-    if not items:
+    if lines is not None and input_file is None:
+        raise UsageError(
+            "--lines says what the lines of --input are, which was not given", hint="give --input FILE"
+        )
+    listed = read_inputs(Path(input_file), lines) if input_file is not None else []
+    if not texts and not listed:
         raise UsageError("there is nothing to run", hint="give a text, or --input FILE.jsonl")
     with load(
         path, threads=threads, implementation=implementation, trusted_keys=trusted_keys or None
     ) as session:
         task_options.require(session.manifest, options)
-        _check_items(session, items, options)
-        predictions = session.predict([item.value for item in items], **options)
+        pipeline = create_pipeline(session.manifest, session.tokenizer, session, options)
+        items = [*_given(pipeline, texts), *listed]
+        _check_items(pipeline, items)
+        predictions = _predicted(session, items, options)
         in_effect = task_options.in_effect(session.manifest, options)
     plain = [prediction.to_dict() for prediction in predictions]
     text = "\n".join(json.dumps(_rounded(answer), ensure_ascii=False) for answer in plain)
@@ -154,29 +178,25 @@ class Item(NamedTuple):
     where: str
 
 
-def _items(texts: Sequence[str], input_file: Optional[PathLike], lines: Optional[str]) -> List[Item]:
+def _given(pipeline: Pipeline, texts: Sequence[str]) -> List[Item]:
+    """What the texts of a command line are to a task: inputs of their own, or together a pair."""
+    if pipeline.texts_stand_alone():
+        return [
+            Item(text, "what was given" if len(texts) == 1 else f"text {number} of what was given")
+            for number, text in enumerate(texts, start=1)
+        ]
     if len(texts) > 2:
+        first, second = pipeline.KEYS
+        pair = f"two, a {first} and a {second}" if pipeline.PAIR else "one, or two for a pair"
         raise UsageError(
-            f"{len(texts)} texts were given; expected one, or two for a pair",
-            hint="put quotes around each text, or list the texts in a file for --input",
+            f"{len(texts)} texts were given; expected {pair}",
+            hint="put quotes around each text, or list the inputs in a file for --input",
         )
-    if lines is not None and input_file is None:
-        raise UsageError(
-            "--lines says what the lines of --input are, which was not given", hint="give --input FILE"
-        )
-    items = []
-    if texts:
-        items.append(Item(texts[0] if len(texts) == 1 else (texts[0], texts[1]), "what was given"))
-    if input_file is not None:
-        items += read_inputs(Path(input_file), lines)
-    return items
+    return [Item(texts[0] if len(texts) == 1 else tuple(texts), "what was given")] if texts else []
 
 
-def _check_items(session: Any, items: Sequence[Item], options: Dict[str, Any]) -> None:
+def _check_items(pipeline: Pipeline, items: Sequence[Item]) -> None:
     """Name the place of an input that the task does not take, before any is run."""
-    from obert_edge.device.pipelines import create_pipeline
-
-    pipeline = create_pipeline(session.manifest, session.tokenizer, session, options)
     first, second = pipeline.KEYS
     for item in items:
         try:
@@ -192,6 +212,20 @@ def _check_items(session: Any, items: Sequence[Item], options: Dict[str, Any]) -
                 f"{item.where} holds half a character (a lone surrogate) at {error.start}",
                 hint="give UTF-8 text",
             ) from error
+
+
+def _predicted(session: Session, items: Sequence[Item], options: Dict[str, Any]) -> List[Prediction]:
+    """The answers; an input that the task refuses is looked for, so that the error can name its place."""
+    try:
+        predictions: List[Prediction] = session.predict([item.value for item in items], **options)
+        return predictions
+    except InputError:
+        for item in items:
+            try:
+                session.predict([item.value], **options)
+            except InputError as error:
+                raise InputError(f"{item.where}: {error.message}", hint=error.hint) from error
+        raise
 
 
 def _input_hint(first: str, second: str, pair: Optional[bool]) -> str:
@@ -228,8 +262,12 @@ def failure(error: ObertEdgeError) -> Outcome:
 def read_inputs(path: Path, lines: Optional[str] = None) -> List[Item]:
     """Inputs of a file; see :func:`run`.
 
+    Of texts every line is one, an empty one too; the end of the last line begins no further one. Of JSON
+    lines blank ones are passed over.
+
     Raises:
         InputError: the file cannot be read, or a line of JSON is not JSON.
+        UsageError: its name says that it is compressed, or a table, and not what its lines are.
     """
     name = "standard input" if str(path) == "-" else str(path)
     if str(path) == "-" and sys.stdin is None:
@@ -239,20 +277,46 @@ def read_inputs(path: Path, lines: Optional[str] = None) -> List[Item]:
         )
     try:
         data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error}", hint=_FILE_HINT) from error
+    _check_kind(path, name, data, lines)
+    try:
         text = data.decode("utf-8-sig")  # some editors mark their files
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{name} cannot be read as text: {error}", hint="give a UTF-8 file with one input per line"
-        ) from error
-    is_json = lines == "json" if lines else path.suffix in (".jsonl", ".json")
-    items = []
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} cannot be read as text: {error}", hint=_FILE_HINT) from error
+    is_json = lines == "json" if lines else path.suffix.lower() in (".jsonl", ".json")
     # Only a line feed ends a line: str.splitlines() would also cut texts at the separators of Unicode.
-    for number, line in enumerate(text.split("\n"), start=1):
+    found = text.split("\n")
+    if not found[-1]:
+        found.pop()
+    items = []
+    for number, line in enumerate(found, start=1):
         line = line[:-1] if line.endswith("\r") else line
-        if line.strip():
-            where = f"line {number} of {name}"
-            items.append(Item(_parsed(line, where) if is_json else line, where))
+        where = f"line {number} of {name}"
+        if not is_json:
+            items.append(Item(line, where))
+        elif line.strip():
+            items.append(Item(_parsed(line, where), where))
     return items
+
+
+_FILE_HINT = "give a UTF-8 file with one input per line"
+
+
+def _check_kind(path: Path, name: str, data: bytes, lines: Optional[str]) -> None:
+    """Refuse a file whose lines are no inputs."""
+    if data[:2] == b"\x1f\x8b":
+        raise UsageError(
+            f"{name} is compressed by gzip; expected lines of text",
+            hint="unpack it first: `gunzip -c FILE.gz | obert-edge run BUNDLE --input -`",
+        )
+    if lines is None and path.suffix.lower() in _TABLES:
+        raise UsageError(
+            f"{name} is a table by its name ({path.suffix}), whose rows are no texts; expected one input per "
+            "line",
+            hint="write one text per line, or JSON lines (FILE.jsonl), or pass --lines text where each whole "
+            "row is a text",
+        )
 
 
 def _parsed(line: str, where: str) -> Any:

@@ -188,6 +188,8 @@ def interpret(
     def run(ids: Any, mask: Any, types: Any) -> List[np.ndarray]:
         nonlocal shape
         arrays = [np.asarray(value, detail["dtype"]) for value, detail in zip((ids, mask, types), inputs)]
+        if not is_open:
+            _check_shapes(path, arrays, shape)
         try:
             if is_open and arrays[0].shape != shape:
                 for detail, array in zip(inputs, arrays):
@@ -203,6 +205,18 @@ def interpret(
         return [interpreter.get_tensor(index) for index in outputs]
 
     return run
+
+
+def _check_shapes(path: Path, arrays: Sequence[np.ndarray], shape: Sequence[int]) -> None:
+    """Refuse arrays of another size than a file of a fixed size takes."""
+    for name, array in zip(("ids", "mask", "types"), arrays):
+        if array.shape != tuple(shape):
+            batch, length = map(int, shape)
+            raise InputError(
+                f"{name} has the shape {list(array.shape)}; {path} takes [{batch}, {length}], and no other",
+                hint=f"pad or cut each sequence to {length} tokens, with a mask of 0 at the padding, and "
+                f"give {batch} at a time",
+            )
 
 
 def read_case(path: Path) -> Dict[str, np.ndarray]:

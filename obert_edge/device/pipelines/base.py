@@ -61,6 +61,13 @@ class Pipeline:
     KEYS: ClassVar[Tuple[str, str]] = ("text", "text_pair")
     #: Whether the second text must be there (True), may be (None) or must not (False).
     PAIR: ClassVar[Optional[bool]] = None
+    #: Whether two texts side by side are by default one input, a pair, where the task takes both.
+    SIDE_BY_SIDE: ClassVar[bool] = True
+
+    @classmethod
+    def texts_stand_alone(cls) -> bool:
+        """Whether each of the texts of a command line is an input of its own, and two are no pair."""
+        return cls.PAIR is False or not cls.SIDE_BY_SIDE
 
     @classmethod
     def without_effect(cls, manifest: Manifest) -> Tuple[str, ...]:

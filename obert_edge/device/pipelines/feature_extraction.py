@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -45,6 +45,9 @@ class Embedder(Pipeline):
     prompt_name: Optional[str] = None
     prompt: Optional[str] = None
     truncate_dim: Optional[int] = field(default=None, metadata={"minimum": 1})
+
+    #: Texts are embedded to be compared: two of them are two vectors, unless a pair is given as one input.
+    SIDE_BY_SIDE: ClassVar[bool] = False
 
     def predict(self, texts: Sequence[Tuple[str, Optional[str]]]) -> List[Prediction]:
         """One vector per text."""

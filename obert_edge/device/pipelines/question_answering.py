@@ -44,7 +44,7 @@ class QuestionAnswerer(Pipeline):
     logits over all windows is the answer.
 
     Args:
-        stride: tokens that neighboring windows share.
+        stride: tokens that neighboring windows share, at most two thirds of one.
         max_length: tokens of a window; ``None``: what the model takes, at most 384.
         max_answer_tokens: the longest span.
         no_answer_margin: when set, "no answer" (the sum of the first token's logits, least of all windows)

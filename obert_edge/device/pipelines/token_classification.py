@@ -9,7 +9,7 @@ import numpy as np
 
 from obert_edge.device.pipelines.base import Pipeline, Prediction, batches, label_names, softmax
 from obert_edge.device.pipelines.tagging import OUTSIDE, Tag, Tagging, begins
-from obert_edge.device.tokenizers.tokenizer import Encoding
+from obert_edge.device.tokenizers.tokenizer import Encoding, shared_tokens
 
 #: How the labels of tokens become entities.
 NONE, SIMPLE, FIRST, AVERAGE, MAX = "none", "simple", "first", "average", "max"
@@ -79,7 +79,7 @@ class EntityFinder(Pipeline):
             others join words, which have the label of their ``first`` token (what is trained), that of the
             ``average`` of their tokens' probabilities, or that of the token with the highest (``max``).
         ignore_labels: what is left out: kinds of entities, or with ``none`` labels of tokens.
-        stride: tokens that neighboring windows of a long text share.
+        stride: tokens that neighboring windows of a long text share, at most two thirds of one.
     """
 
     aggregation: str = field(default=FIRST, metadata={"choices": AGGREGATIONS})
@@ -110,7 +110,7 @@ class EntityFinder(Pipeline):
         limit = self.manifest.model.max_length
         windows = self.tokenizer.encode_windows(text, None, limit, self.stride)
         room = sum(sequence is not None for sequence in windows[0].sequences)
-        step = room - min(self.stride, room - 1)
+        step = room - shared_tokens(self.stride, room)
         best: Dict[int, Tuple[int, _Token]] = {}
         first = 0
         for batch in batches(windows):

@@ -31,6 +31,7 @@ class LinearEstimate:
         dense_fp32: nanoseconds in float32 at the machine's multiply-add peak.
         warning: why it gains nothing; empty when it does.
         cause: the warning without its numbers.
+        sparsity: share of its weights that are zero, 0..1.
     """
 
     name: str
@@ -39,6 +40,7 @@ class LinearEstimate:
     dense_fp32: float
     warning: str = ""
     cause: str = ""
+    sparsity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Estimate:
                 lines.append(f"{first.name}: {first.warning}")
             else:
                 lines.append(f"{len(linears)} linears {cause}, such as {first.name}: {first.warning}")
-        if self.over_dense_int8 < _LEAST_SPEEDUP:
+        is_pruned = any(linear.sparsity >= _LEAST_SPARSITY for linear in self.linears)
+        if is_pruned and self.over_dense_int8 < _LEAST_SPEEDUP:
             lines.append(
                 f"the whole model is estimated to be {self.over_dense_int8:.2f}x as fast as stored dense: "
                 "sparsity gains nothing here; prune more, in 4x1 blocks"
@@ -144,7 +147,7 @@ def _linear(fact: LinearFacts, time: float, lengths: Sequence[int], peaks: Peaks
     # The packer's costs are nanoseconds of a full panel in L2; only their ratio holds for other lengths.
     int8 = time * fact.dense_cost / fact.cost if fact.cost > 0 else time
     fp32 = fact.n * fact.k * tokens / peaks.float_multiply_add
-    return LinearEstimate(fact.name, time, int8, fp32, *_warning(fact))
+    return LinearEstimate(fact.name, time, int8, fp32, *_warning(fact), fact.sparsity)
 
 
 def _warning(fact: LinearFacts) -> Tuple[str, str]:

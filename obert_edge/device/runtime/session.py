@@ -95,7 +95,7 @@ def load(
             no public key.
         VerificationError: none of the trusted keys signed it.
     """
-    again = functools.partial(load, path, threads, implementation, verify, cache_bytes, trusted_keys)
+    asked = (threads, implementation, verify, cache_bytes, trusted_keys)
     _check_number("threads", threads, 1, MOST_THREADS)
     _check_number("cache_bytes", cache_bytes, 0, sys.maxsize)
     path = path_of(path)
@@ -121,7 +121,7 @@ def load(
         )
         check_outputs(bundle, model.program)
         session = Session(bundle, library, model, threads, cache_bytes)
-        session._source = _Source(again, state)
+        session._source = _Source(functools.partial(load, path, *asked), state)
         return session
     except BaseException:
         bundle.close()
@@ -184,7 +184,7 @@ def _file_state(path: Path) -> Optional[_FileState]:
 class _Source(NamedTuple):
     """Where a session comes from: what loads it again, and the state of the file when it was loaded."""
 
-    load: Callable[[], Session]
+    load: functools.partial[Session]
     state: Optional[_FileState]
 
 
@@ -555,9 +555,21 @@ class Session:
         Raises:
             ObertEdgeError: as :func:`load`, for the file that is there now.
         """
-        source = self._source
-        assert source is not None  # set by load, which alone makes sessions
-        return self if _file_state(self.path) == source.state else source.load()
+        return self if _file_state(self.path) == self._loaded.state else self._loaded.load()
+
+    def loader(self) -> Callable[[], Session]:
+        """What opens the file of this session once more, with the arguments of :func:`load` that it had.
+
+        It holds nothing of the session, and can be pickled: another process has the same checks, trusted keys
+        included, before anything of the file is run.
+        """
+        path, *asked = self._loaded.load.args
+        return functools.partial(load, Path(path).absolute(), *asked)
+
+    @property
+    def _loaded(self) -> _Source:
+        assert self._source is not None  # set by load, which alone makes sessions
+        return self._source
 
     @contextlib.contextmanager
     def profiling(self) -> Iterator[RecordedProfile]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from obert_edge.bundle.cases import Case
-from obert_edge.bundle.container import PROGRAM, Bundle
+from obert_edge.bundle.container import ENGINE, PROGRAM, Bundle
 from obert_edge.bundle.signature import Key
 from obert_edge.device.progress import Progress, silent
+from obert_edge.device.runtime import machine
 from obert_edge.device.runtime.batching import case_positions
 from obert_edge.device.runtime.board import default_cache_bytes, default_threads, find_board
-from obert_edge.device.runtime.library import find_library
+from obert_edge.device.runtime.library import check_library_architecture, find_library
 from obert_edge.device.runtime.native import Library, NativeModel, PackedBatch
 from obert_edge.errors import UnsupportedDeviceError, VerificationError
 
@@ -49,6 +50,8 @@ class Verification:
         compared: how many arrays each of the checks compared.
         signed_by: the key that the bundle names as its signer; empty: it is not signed.
         trusted: whether its signature was checked, and is by a key that was given as trusted.
+        not_run: why the cases were not run here: the bundle is for another CPU; empty: they were.
+        to_run_here: what would help against that.
     """
 
     path: str
@@ -58,23 +61,40 @@ class Verification:
     compared: int
     signed_by: str = ""
     trusted: bool = False
+    not_run: str = ""
+    to_run_here: str = ""
 
     @property
     def ok(self) -> bool:
         """Whether every case came out as embedded, everywhere, and there was something to compare."""
-        return not self.is_empty and not any(check.failures for check in self.checks)
+        return not (self.is_empty or self.not_run) and not any(check.failures for check in self.checks)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was compared: the bundle has no cases, or no outputs."""
+        """Whether there is nothing to compare: the bundle has no cases, or no outputs."""
         return not self.compared
+
+    @property
+    def unsupported(self) -> Optional[UnsupportedDeviceError]:
+        """The error that the cases cannot be run here, with what was checked; ``None``: they were run."""
+        if not self.not_run:
+            return None
+        right = "hashes and signature are right" if self.trusted else "all hashes are right"
+        return UnsupportedDeviceError(
+            f"{right}, but the {self.cases} embedded cases were not run: {self.not_run}",
+            hint=f"run `python3 {Path(self.path).name} verify` on the device; for this machine, "
+            f"{self.to_run_here}",
+        )
 
     def require(self) -> None:
         """Raise an error unless :attr:`ok`.
 
         Raises:
             VerificationError: with the first difference.
+            UnsupportedDeviceError: the cases were not run, because they are for another CPU.
         """
+        if self.unsupported is not None:
+            raise self.unsupported
         if self.is_empty:
             raise VerificationError(
                 f"{self.path} embeds nothing to compare: {self.cases} cases",
@@ -101,6 +121,8 @@ class Verification:
                 f"{check.implementation}, {check.threads} thread{'s' * (check.threads != 1)}: "
                 f"{self.cases} cases in {check.batches} batches: {verdict}"
             )
+        if self.unsupported is not None:
+            return "\n".join([*lines, str(self.unsupported)])
         if self.is_empty:
             lines.append("the bundle embeds no results to compare with: rebuild it with `obert-edge build`")
         lines.append("verified" if self.ok else "FAILED")
@@ -127,7 +149,8 @@ def verify(
     """Check a bundle on this machine.
 
     Every implementation of the kernels that this CPU runs must give the embedded outputs exactly, on one
-    thread and on all, each case as a batch and each of its sequences alone.
+    thread and on all, each case as a batch and each of its sequences alone. Hashes and signature are checked
+    first; where the bundle is for another CPU, the result is about them alone, and says so in ``not_run``.
 
     Args:
         path: the ``.oeb`` file.
@@ -142,17 +165,29 @@ def verify(
 
     Raises:
         BundleError: not a bundle, truncated, or a member does not have its hash.
-        UnsupportedDeviceError: the bundle is for another CPU, or the implementation cannot run here.
+        UnsupportedDeviceError: no engine library can be loaded, or the implementation cannot run here.
         VerificationError: none of the trusted keys signed it.
     """
     tell = progress or silent
     with Bundle.open(path, "full", trusted_keys) as bundle:
+        cases = bundle.cases
+        checks: List[Check] = []
+        result = Verification(
+            str(bundle.path),
+            len(bundle.manifest.members),
+            len(cases),
+            checks,
+            len(cases) * len(bundle.manifest.outputs),
+            bundle.manifest.signature.key,
+            trusted_keys is not None,
+            *_other_cpu(bundle),
+        )
+        if result.not_run:
+            return result
         library = find_library(bundle)
         board = find_board(bundle.manifest.boards)
         counts = sorted({1, default_threads(board) if threads is None else threads})
         names = _implementations(library, implementation)
-        cases = bundle.cases
-        checks = []
         combinations = [(name, count) for name in names for count in counts]
         for step, (name, count) in enumerate(combinations):
             tell(f"running the embedded cases on {name}, {count} threads", step, len(combinations))
@@ -164,16 +199,18 @@ def verify(
                 cache=default_cache_bytes(board),
             ) as model:
                 checks.append(_check(model, library, bundle, cases, name, count))
-        compared = len(cases) * len(bundle.manifest.outputs)
-        return Verification(
-            str(bundle.path),
-            len(bundle.manifest.members),
-            len(cases),
-            checks,
-            compared,
-            bundle.manifest.signature.key,
-            trusted_keys is not None,
-        )
+        return result
+
+
+def _other_cpu(bundle: Bundle) -> Tuple[str, str]:
+    """That the bundle's engine is for another CPU than this, and what to do; empty where it is not."""
+    if ENGINE not in bundle:
+        return "", ""
+    try:
+        check_library_architecture(bundle, machine.architecture(), "this")
+    except UnsupportedDeviceError as error:
+        return error.message, error.hint
+    return "", ""
 
 
 def _implementations(library: Library, wanted: Optional[str]) -> Sequence[str]:

@@ -46,6 +46,15 @@ class Encoding:
         return len(self.ids)
 
 
+def shared_tokens(stride: int, room: int) -> int:
+    """How many tokens of a long text neighboring windows share, whose windows hold ``room`` of them.
+
+    At most two thirds, whatever is asked for: every token is in three windows then, and a stride as long as
+    the window would give a window for each token.
+    """
+    return min(stride, 2 * room // 3)
+
+
 class Tokenizer:
     """Tokenizes as a ``tokenizer.json`` says.
 
@@ -194,7 +203,7 @@ class Tokenizer:
             text: with ``pair``, kept whole (a question); without, the long text.
             pair: the long text (a context), or ``None``.
             max_length: the most tokens of a window, special ones included.
-            stride: how many tokens neighboring windows share.
+            stride: how many tokens neighboring windows share; see :func:`shared_tokens`.
 
         Returns:
             One encoding per window, at least one; offsets and words are those of the whole texts.
@@ -210,7 +219,7 @@ class Tokenizer:
                 f"the first text has {sum(map(len, kept))} tokens: no room for the second in {max_length}",
                 hint="shorten the question",
             )
-        step = room - min(stride, room - 1)
+        step = room - shared_tokens(stride, room)
         last = max(len(long) - room, 0)
         starts = [*range(0, last, step), -(-last // step) * step]
         if self._cuts_left:  # windows are counted from the end, and the first of the text may be shorter

@@ -18,6 +18,7 @@ from obert_edge.host.architectures import ARCHITECTURES, Architecture, architect
 from obert_edge.host.architectures.base import Decoder
 from obert_edge.host.architectures.bert import BERT
 from obert_edge.host.checkpoints.sparseml import Floats, Loader, unwrap
+from obert_edge.host.hub.names import HOW_TO_NAME
 from obert_edge.packages import how_to_install
 
 CONFIG = "config.json"
@@ -162,10 +163,11 @@ def read_model_config(folder: Path) -> Dict[str, Any]:
     folder = Path(folder)
     config = read_json(folder / CONFIG)
     if config is None:
-        raise CheckpointError(
-            f"{folder} has no {CONFIG}" if folder.is_dir() else f"there is no model folder {folder}",
-            hint="give a folder that transformers' save_pretrained wrote, with config.json and the weights",
-        )
+        wanted = "give a folder that transformers' save_pretrained wrote, with config.json and the weights"
+        if folder.exists():
+            found = "has no" if folder.is_dir() else "is a file, not a folder with a"
+            raise CheckpointError(f"{folder} {found} {CONFIG}", hint=wanted)
+        raise CheckpointError(f"there is no model folder {folder}", hint=f"{wanted}; {HOW_TO_NAME}")
     kind = config.get("model_type")
     if kind is not None and not isinstance(kind, str):
         raise CheckpointError(

@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from obert_edge.device.tokenizers.special_tokens import SpecialTokens, trimmings
+from obert_edge.device.tokenizers.special_tokens import Slot, SpecialTokens, trimmings
 from obert_edge.device.tokenizers.tokenizer import Tokenizer as DeviceTokenizer
 from obert_edge.device.tokenizers.tokenizer import library_tokenizer
 from obert_edge.errors import BundleError, CheckpointError
 from obert_edge.host.checkpoints.checkpoint import read_json
 from obert_edge.host.checkpoints.sentencepiece_files import check_sentencepiece
+from obert_edge.host.checkpoints.tokenizer_differences import differences
 from obert_edge.host.checkpoints.tokenizer_probes import check_device_reads
 
 if TYPE_CHECKING:
@@ -86,13 +87,16 @@ def read_tokenizer(folder: Path) -> Optional[bytes]:
             ) from error
         _check_agreement(folder, json.loads(given))
         return given
-    if given is not None and _agree(folder, given, made, cuts_left):
-        return given
     if given is not None:
+        unlike = _unlike(folder, given, made, cuts_left)
+        if not unlike:
+            return given
         _log.warning(
-            "the tokenizer files of %s do not agree; the bundle gets the tokenizer that transformers makes "
-            "of them",
-            folder,
+            "%s is not the tokenizer that transformers makes of that folder: %s. Training, evaluation and "
+            "the bundle go by transformers; AutoTokenizer.from_pretrained(folder).save_pretrained(folder) "
+            "makes the file say the same",
+            folder / FILE,
+            "; ".join(unlike),
         )
     return _plain(made, cuts_left)
 
@@ -208,15 +212,15 @@ def _plain(made: bytes, cuts_left: bool) -> bytes:
     return str(tokenizer.to_str()).encode()
 
 
-def _agree(folder: Path, given: bytes, made: bytes, cuts_left: bool) -> bool:
-    """Whether two ``tokenizer.json`` cut every text alike.
+def _unlike(folder: Path, given: bytes, made: bytes, cuts_left: bool) -> List[str]:
+    """What two ``tokenizer.json`` do not say alike; empty: they cut every text alike.
 
     Raises:
         CheckpointError: one has a part that the `tokenizers` library overlooked, such as a template of tokens
             that it does not list.
     """
     try:
-        return _same(json.loads(given), json.loads(made), cuts_left)
+        return _differences(json.loads(given), json.loads(made), cuts_left)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder / FILE} does not fit together: {error or type(error).__name__}",
@@ -224,15 +228,18 @@ def _agree(folder: Path, given: bytes, made: bytes, cuts_left: bool) -> bool:
         ) from error
 
 
-def _same(given: Mapping[str, Any], made: Mapping[str, Any], cuts_left: bool) -> bool:
-    """Whether two parsed ``tokenizer.json`` cut every text alike."""
-    direction = (given.get("truncation") or {}).get("direction")
-    return (
-        (direction == "Left") == cuts_left and _meaning(given) == _meaning(made) and _same_scores(given, made)
-    )
+def _differences(given: Mapping[str, Any], made: Mapping[str, Any], cuts_left: bool) -> List[str]:
+    found = differences(_meaning(given), _meaning(made))
+    ends = [(given.get("truncation") or {}).get("direction") == "Left", cuts_left]
+    if ends[0] != ends[1]:
+        ours, theirs = ("beginning" if left else "end" for left in ends)
+        found.append(f"the file cuts long texts at the {ours}, and transformers at the {theirs}")
+    if not found and not _same_scores(given, made):
+        found.append("the scores of its pieces are others in transformers")
+    return found
 
 
-def _meaning(description: Mapping[str, Any]) -> List[Any]:
+def _meaning(description: Mapping[str, Any]) -> Dict[str, Any]:
     """What of a parsed ``tokenizer.json`` has a say in ids, spelled in one way."""
     from tokenizers import Tokenizer
 
@@ -246,7 +253,23 @@ def _meaning(description: Mapping[str, Any]) -> List[Any]:
     processor = whole["post_processor"]
     added = [{**token, "special": None} for token in whole["added_tokens"]]
     around = SpecialTokens.from_json(processor)
-    return [whole["normalizer"], whole["pre_tokenizer"], around, trimmings(processor), added, model]
+    return {
+        "normalizer": whole["normalizer"],
+        "pre_tokenizer": whole["pre_tokenizer"],
+        "template of one text": _short(around.single),
+        "template of two texts": _short(around.pair),
+        "trimmed spaces": trimmings(processor),
+        "added tokens": added,
+        "model": model,
+    }
+
+
+def _short(template: Sequence[Slot]) -> str:
+    """A template in one text: the ids, and A or B for a text, in their order, each with its type."""
+    names = [
+        " ".join(map(str, slot.ids)) if slot.sequence is None else "AB"[slot.sequence] for slot in template
+    ]
+    return " ".join(f"{name}:{slot.type_id}" for name, slot in zip(names, template))
 
 
 def _spells_bytes(description: Mapping[str, Any]) -> bool:

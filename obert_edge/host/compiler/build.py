@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import obert_edge
 from obert_edge.bundle import container
 from obert_edge.bundle.cases import write_cases
+from obert_edge.bundle.container import check_bundle_output
 from obert_edge.bundle.manifest import (
     LinearFacts,
     Manifest,
@@ -68,7 +68,7 @@ from obert_edge.host.hub.card import check_card, write_card
 from obert_edge.host.hub.download import model_folder
 from obert_edge.host.hub.source import read_source
 from obert_edge.host.signing import read_signer
-from obert_edge.targets import Target, get_target, library_path
+from obert_edge.targets import Target, available_targets, get_target, library_path
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +80,22 @@ _PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "
 
 #: Megabytes that word embeddings of four bits must save to be spoken of.
 _WORTH_SAYING = 0.1
+
+#: Endings of what a bundle is not, with what each is of.
+_OTHER_FORMATS = {
+    ".onnx": "a model for ONNX Runtime",
+    ".xml": "a model for OpenVINO",
+    ".tflite": "a model for LiteRT",
+    ".gz": "a packed bundle",
+    ".safetensors": "the weights of a model folder",
+    ".bin": "the weights of a model folder",
+    ".pt": "a file of PyTorch",
+}
+#: How to get some of them after all.
+_OTHER_WAYS = {
+    ".tflite": "; with --tflite `build` writes models for LiteRT beside it",
+    ".gz": "; `obert-edge pack` makes a packed bundle of it",
+}
 
 #: Called with the name of the stage that starts and the fraction of the work done, 0..1.
 Progress = Callable[[str, float], None]
@@ -146,6 +162,7 @@ def build(
         ObertEdgeError: the output cannot be written.
     """
     tell = progress or (lambda stage, fraction: None)
+    _check_target_is_no_file(target)
     check_output(Path(output), Path(model_dir))
     if card:
         check_card(Path(output))
@@ -214,6 +231,26 @@ def build(
     return path
 
 
+def _check_target_is_no_file(target: str) -> None:
+    """Refuse a file where the target belongs, as in ``build(folder, "model.oeb")``.
+
+    Raises:
+        UsageError: it is one.
+    """
+    text = str(target)
+    if text not in available_targets() and (Path(text).suffix or "/" in text):
+        raise UsageError(
+            f"the target is {text!r}, which looks like a file; targets are: {', '.join(available_targets())}",
+            hint=f"name both: build(model, target='{available_targets()[0]}', output={text!r}); on the "
+            "command line they are --target and -o",
+        )
+
+
+def _as_bundle(output: Path) -> Path:
+    """A name for a bundle that is like a name for something else."""
+    return output.with_suffix("") if output.stem.endswith(".oeb") else output.with_suffix(".oeb")
+
+
 def check_output(output: Path, model_dir: Path) -> None:
     """Refuse an output that cannot become a bundle, before any work is done.
 
@@ -222,20 +259,22 @@ def check_output(output: Path, model_dir: Path) -> None:
         model_dir: the folder that is read.
 
     Raises:
-        UsageError: it is a folder, lies below a file, is a file of the model, or holds something else than a
-            bundle.
+        UsageError: it is a folder, lies below a file, is a file of the model, holds something else than a
+            bundle, or is called like something else.
         ObertEdgeError: its folder cannot be written.
     """
+    if output.suffix in _OTHER_FORMATS:
+        raise UsageError(
+            f"the output {output} is called like {_OTHER_FORMATS[output.suffix]}, and `build` writes a "
+            "bundle",
+            hint=f"name it {_as_bundle(output)}{_OTHER_WAYS.get(output.suffix, '')}",
+        )
     check_file(output)
     if output.is_file() and output.suffix != ".oeb" and model_dir.resolve() in output.resolve().parents:
         raise UsageError(
             f"the output {output} is a file of the model", hint="name another output, such as model.oeb"
         )
-    if output.is_file() and output.stat().st_size and not zipfile.is_zipfile(output):
-        raise UsageError(
-            f"the output {output} is there already and is no bundle: it would be lost",
-            hint="name another output, such as one that ends in .oeb",
-        )
+    check_bundle_output(output)
 
 
 @dataclass(frozen=True)

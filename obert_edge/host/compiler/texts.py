@@ -74,7 +74,8 @@ def calibration_batches(checkpoint: Checkpoint, config: ModelConfig, texts: Opti
     if texts is None:
         _log.warning(
             "%s has no quantization.json: calibrating on %d built-in sentences; texts like yours "
-            "(--calibration-data) will serve accuracy better",
+            "(--calibration-data; in a recipe a train split, or build.calibration_data) will serve accuracy "
+            "better",
             checkpoint.folder,
             len(DEFAULT_TEXTS),
         )

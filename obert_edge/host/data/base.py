@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import copy
 import hashlib
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from obert_edge.host.data.labels import counted, listed
 Feature = Dict[str, Any]
 #: What a model answers for one feature: float32 arrays by output name, without the batch axis and padding.
 Answer = Mapping[str, NDArray[np.float32]]
+
+#: A text, or a pair of them.
+Text = Union[str, Tuple[str, str]]
 
 SEQUENCE_CLASSIFICATION = "sequence-classification"
 QUESTION_ANSWERING = "question-answering"
@@ -94,6 +97,24 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def rows(self, split: str) -> Sequence[object]:
         """The rows of a split as they were read, before they are tokenized: plain values, or dataclasses."""
+
+    def texts(self, split: str, *, limit: int) -> List[Text]:
+        """What the rows of a split give a model to read: texts, or pairs of them, without their labels.
+
+        Args:
+            split: one of :attr:`splits`.
+            limit: at most so many, evenly spread over the rows.
+
+        Raises:
+            UsageError: there is no such split.
+        """
+        texts = [text for row in self.rows(split) for text in self.texts_of(row)]
+        step = max(1.0, len(texts) / limit)
+        return [texts[int(i * step)] for i in range(min(limit, len(texts)))]
+
+    def texts_of(self, row: Any) -> Sequence[Text]:
+        """What a row gives a model to read: rows of most tasks have ``texts``, one or a pair."""
+        return [row.texts[0] if len(row.texts) == 1 else (row.texts[0], row.texts[1])]
 
     def identity(self) -> List[Any]:
         """Plain values that are the same for the same rows to train on, read in the same way.
@@ -193,7 +214,10 @@ class Task(abc.ABC):
         if split not in self.splits:
             raise UsageError(
                 f"task {self.name!r} has no split {split!r} here; it has {', '.join(self.splits)}",
-                hint="name one of these splits, or add the file to the data folder",
+                hint="rows of train become split tune with --tune N (in a recipe `tune: N` below task): give "
+                "the number that the model was made with, so that none of them was trained on"
+                if split == "tune"
+                else "name one of these splits, or add the file to the data folder",
             )
 
 

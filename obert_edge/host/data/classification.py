@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 import numpy as np
 from tokenizers import Tokenizer
 
-from obert_edge.errors import DataError, UsageError
+from obert_edge.errors import DataError
 from obert_edge.host.data import metrics
 from obert_edge.host.data.base import SEQUENCE_CLASSIFICATION, Answer, Feature, Task, truncate
 from obert_edge.host.data.label_columns import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Label, LabelColumn
@@ -70,6 +70,11 @@ class Example:
     id: str
     texts: Tuple[str, ...]
     label: Optional[Label]
+
+
+def texts_of(example: Example) -> Tuple[str, ...]:
+    """What is the same of two examples that must be in one split."""
+    return example.texts
 
 
 class SequenceClassification(Task):
@@ -248,30 +253,3 @@ def to_examples(
             hint="name the column of the text with --text-column, or write the texts into it",
         )
     return examples
-
-
-def hold_out(
-    splits: Dict[str, List[Example]], *, source: str, target: str, count: int, seed: int = 0
-) -> Dict[str, List[Example]]:
-    """Move ``count`` random examples of split ``source`` to a new split ``target``.
-
-    Texts that occur more than once stay together, so none leaks.
-
-    Raises:
-        UsageError: there are not enough examples.
-    """
-    examples = splits[source]
-    if not 0 < count < len(examples):
-        raise UsageError(
-            f"{count} rows cannot be held out of the {len(examples)} rows of split {source!r}",
-            hint="hold out fewer rows",
-        )
-    order = np.random.default_rng(seed).permutation(len(examples))
-    chosen = {examples[int(i)].texts for i in order[:count]}
-    held = [e for e in examples if e.texts in chosen]
-    kept = [e for e in examples if e.texts not in chosen]
-    if not kept:
-        raise UsageError(
-            f"every text of split {source!r} is the same; none can be held out", hint="check the text column"
-        )
-    return {**splits, source: kept, target: held}

@@ -17,8 +17,9 @@ from tokenizers import Tokenizer
 from obert_edge.device.pipelines.ranking import similarities
 from obert_edge.errors import DataError, UsageError
 from obert_edge.host.data import metrics
-from obert_edge.host.data.base import ENCODER, Answer, Feature, Task, truncate
-from obert_edge.host.data.classification import Example, hold_out
+from obert_edge.host.data.base import ENCODER, Answer, Feature, Task, Text, truncate
+from obert_edge.host.data.classification import Example, texts_of
+from obert_edge.host.data.held_out import with_dev, with_tune
 from obert_edge.host.data.tables import (
     HUB,
     TABLE_SUFFIXES,
@@ -26,6 +27,7 @@ from obert_edge.host.data.tables import (
     find_splits,
     hub_rows,
     is_number,
+    no_column,
     open_text,
     read_rows,
     text_of,
@@ -50,8 +52,8 @@ TEXT_COLUMNS = (
 SCORE_COLUMNS = ("score", "label", "similarity_score", "similarity")
 
 _TEXT_SUFFIXES = (".txt", ".txt.gz")
-#: Share of a single file's rows that becomes split ``dev``, and how many these are at most.
-_DEV_SHARE, _DEV_ROWS = 0.1, 1000
+#: Rows of a single file that become split ``dev``, at most.
+_DEV_ROWS = 1000
 #: Share of the highest score from which on the texts of a pair count as each other's answer.
 _ALIKE = 0.8
 #: Texts tokenized at once, and vectors compared with all others at once.
@@ -140,6 +142,10 @@ class Embeddings(Task):
     def rows(self, split: str) -> Sequence[object]:
         """See :meth:`Task.rows`."""
         return self.examples(split)
+
+    def texts_of(self, row: Example) -> Sequence[Text]:
+        """The texts of a row, each of which is embedded alone."""
+        return [text for text in row.texts if text.strip()]
 
     def examples(self, split: str) -> Sequence[Example]:
         """The rows of a split."""
@@ -321,12 +327,11 @@ def load_embedding(
         if not alike:
             unrelated.append(split)
     if list(splits) == ["train"]:
-        count = min(_DEV_ROWS, max(1, round(_DEV_SHARE * len(splits["train"]))))
-        splits = hold_out(splits, source="train", target="dev", count=count)
         unrelated += ["dev"] if unrelated else []
+        splits = with_dev(splits, texts_of, most=_DEV_ROWS)
     if tune:
-        splits = hold_out(splits, source="train", target="tune", count=tune, seed=1)
         unrelated += ["tune"] if "train" in unrelated else []
+        splits = with_tune(splits, texts_of, tune)
     return Embeddings(splits, unrelated=unrelated, prompt_names=prompt_names)
 
 
@@ -380,8 +385,7 @@ def _examples(
     labels = next((c for c in ([score_column] if score_column else SCORE_COLUMNS) if c in names), None)
     if score_column and labels is None:
         raise DataError(
-            f"{where}, line {rows[0][0]}: there is no column {score_column!r}; there are "
-            f"{', '.join(map(str, names))}",
+            no_column(rows[0], score_column, where).message,
             hint="name the column of the score with --label-column, or leave it out",
         )
     scores: List[Optional[float]] = [None] * len(rows)

@@ -11,9 +11,10 @@ from obert_edge.host.data.classification import (
     Columns,
     Example,
     SequenceClassification,
-    hold_out,
+    texts_of,
     to_examples,
 )
+from obert_edge.host.data.held_out import with_tune
 from obert_edge.host.data.label_columns import REGRESSION, SINGLE_LABEL, LabelColumn, aliases_by_id
 from obert_edge.host.data.tables import Row, find_splits, hub_rows, read_rows
 
@@ -104,6 +105,11 @@ def load_glue(name: str, data: Path, *, tune: int = 0) -> SequenceClassification
         DataError: a file, a column or a label is not as it must be.
     """
     definition = DEFINITIONS[name]
+    if data.is_file():
+        raise DataError(
+            f"{data} is a file; task {name} reads a folder with train.tsv and dev.tsv, as GLUE has them",
+            hint="name that folder with --data; for a table of your own use --task text",
+        )
     splits: Dict[str, List[Example]] = {}
     for split, path in find_splits(data, (".tsv", ".tsv.gz")).items():
         test = split == "test"
@@ -115,8 +121,7 @@ def load_glue(name: str, data: Path, *, tune: int = 0) -> SequenceClassification
         needed = (*columns.texts, *(() if test else (columns.label,)))
         labels = None if test else definition.label_column(columns.label, definition.aliases or {})
         splits[split] = to_examples(_checked(name, rows, path, needed), path, columns, labels)
-    if tune:
-        splits = hold_out(splits, source="train", target="tune", count=tune)
+    splits = with_tune(splits, texts_of, tune, seed=0)
     return SequenceClassification(name, splits, definition.labels, definition.metrics)
 
 
@@ -137,8 +142,7 @@ def load_hub_glue(name: str, *, tune: int = 0) -> SequenceClassification:
         )
         for split, hub_split in names.items()
     }
-    if tune:
-        splits = hold_out(splits, source="train", target="tune", count=tune)
+    splits = with_tune(splits, texts_of, tune, seed=0)
     return SequenceClassification(name, splits, definition.labels, definition.metrics)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from obert_edge.errors import DataError
-from obert_edge.host.data.base import IGNORED, MASKED_LM, Answer, Feature, Task
+from obert_edge.host.data.base import IGNORED, MASKED_LM, Answer, Feature, Task, Text
+from obert_edge.host.data.held_out import with_tune
 from obert_edge.host.data.tables import find_splits, open_text
 
 #: BERT's masking (Devlin et al. 2018, section 3.1): the share of tokens that is chosen; of those, the share
@@ -48,6 +49,10 @@ class MaskedLanguageModel(Task):
         """The lines of a split."""
         self.require(split)
         return self._splits[split]
+
+    def texts_of(self, row: str) -> Sequence[Text]:
+        """A line as it is."""
+        return [row]
 
     def features(
         self,
@@ -151,15 +156,17 @@ class MaskedLanguageModel(Task):
         )
 
 
-def load_mlm(source: Path) -> MaskedLanguageModel:
+def load_mlm(source: Path, *, tune: int = 0) -> MaskedLanguageModel:
     """A masked language modeling task from plain text, one passage per line.
 
     Args:
         source: a folder with ``train.txt`` and optionally ``dev.txt`` (or ``.txt.gz``, or another usual name
             of the split), or one file, of which every tenth line becomes ``dev``.
+        tune: lines of train held out as split ``tune``.
 
     Raises:
         DataError: there is no such text, or it is empty.
+        UsageError: there are too few lines to hold some out.
     """
     source = Path(source)
     splits: Dict[str, List[str]] = {}
@@ -176,7 +183,7 @@ def load_mlm(source: Path) -> MaskedLanguageModel:
         every = min(_DEV_EVERY, len(lines))
         splits["dev"] = lines[every - 1 :: every]
         splits["train"] = [line for index, line in enumerate(lines) if (index + 1) % every]
-    return MaskedLanguageModel(splits)
+    return MaskedLanguageModel(with_tune(splits, str, tune))
 
 
 def _lines(path: Path) -> List[str]:

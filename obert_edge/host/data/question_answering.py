@@ -17,7 +17,8 @@ from tokenizers import Encoding, Tokenizer
 
 from obert_edge.errors import UsageError
 from obert_edge.host.data import metrics
-from obert_edge.host.data.base import QUESTION_ANSWERING, Answer, Feature, Task, truncate
+from obert_edge.host.data.base import QUESTION_ANSWERING, Answer, Feature, Task, Text, truncate
+from obert_edge.host.data.held_out import dev_share
 from obert_edge.host.data.squad_files import (
     Question,
     describe,
@@ -33,6 +34,8 @@ from obert_edge.host.data.tables import HUB
 _SHORTEST = 32
 #: Questions tokenized at once: bounds the memory of encodings, keeps all cores busy.
 _CHUNK = 512
+#: How the name of a single file begins that is there to be scored, and not to be learned from.
+_SCORED = ("dev", "val", "test", "eval")
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,10 @@ class QuestionAnswering(Task):
         """The questions of a split."""
         self.require(split)
         return self._splits[split]
+
+    def texts_of(self, row: Question) -> Sequence[Text]:
+        """A question with its context."""
+        return [(row.question, row.context)]
 
     def features(
         self,
@@ -237,24 +244,37 @@ def load_squad(source: str, *, tune: int = 0) -> QuestionAnswering:
     the train split, and dev keeps those under ``eval_titles``.
 
     Args:
-        source: folder, file (becomes split ``dev``), or ``hub:[owner/set]``.
+        source: folder; file, of which a random tenth of the paragraphs becomes ``dev``, unless it is called
+            ``dev``, ``val`` or ``test`` as those of SQuAD are: then it is split ``dev``, whole; or
+            ``hub:[owner/set]``.
         tune: paragraphs of train held out, with all their questions, as split ``tune``.
 
     Raises:
         DataError: a file is missing or is not SQuAD.
+        UsageError: there are too few paragraphs to hold some out.
     """
     if source.startswith(HUB):
         splits = read_hub(source[len(HUB) :] or "rajpurkar/squad")
     elif Path(source).is_file():
-        splits = {"dev": read_squad(Path(source))}
+        splits = _of_one_file(Path(source))
     else:
         splits = read_folder(Path(source))
     if tune:
-        splits = _hold_out_contexts(splits, tune)
+        splits = _hold_out_contexts(splits, "tune", tune)
     return QuestionAnswering("squad", splits)
 
 
-def _hold_out_contexts(splits: Dict[str, List[Question]], count: int) -> Dict[str, List[Question]]:
+def _of_one_file(path: Path) -> Dict[str, List[Question]]:
+    questions = read_squad(path)
+    if path.name.lower().startswith(_SCORED):
+        return {"dev": questions}
+    contexts = {question.context for question in questions}
+    return _hold_out_contexts({"train": questions}, "dev", dev_share(len(contexts)))
+
+
+def _hold_out_contexts(
+    splits: Dict[str, List[Question]], target: str, count: int
+) -> Dict[str, List[Question]]:
     contexts = sorted({q.context for q in splits.get("train", [])})
     if not 0 < count < len(contexts):
         raise UsageError(
@@ -265,7 +285,7 @@ def _hold_out_contexts(splits: Dict[str, List[Question]], count: int) -> Dict[st
     return {
         **splits,
         "train": [q for q in splits["train"] if q.context not in chosen],
-        "tune": [q for q in splits["train"] if q.context in chosen],
+        target: [q for q in splits["train"] if q.context in chosen],
     }
 
 

@@ -121,7 +121,7 @@ def _load(name: str, source: str, tune: int, needs_labels: bool, own: Dict[str, 
     if name == "tokens":
         from obert_edge.host.data.tokens import load_tokens
 
-        return load_tokens(Path(source), labels=own["labels"])
+        return load_tokens(_local(name, source), labels=own["labels"], tune=tune)
     if name == "embedding":
         from obert_edge.host.data.embedding import load_embedding
 
@@ -135,9 +135,23 @@ def _load(name: str, source: str, tune: int, needs_labels: bool, own: Dict[str, 
     if name == "mlm":
         from obert_edge.host.data.masked_lm import load_mlm
 
-        return load_mlm(Path(source))
+        return load_mlm(_local(name, source), tune=tune)
     near = difflib.get_close_matches(name, TASK_NAMES, n=1)
     raise UsageError(
         f"there is no task {name!r}; there are {', '.join(TASK_NAMES)}",
         hint=f"did you mean {near[0]!r}?" if near else "use 'text' for your own classification data",
     )
+
+
+def _local(name: str, source: str) -> Path:
+    """The path of data that are files.
+
+    Raises:
+        UsageError: a data set of the Hub is named.
+    """
+    if source.startswith(HUB):
+        raise UsageError(
+            f"task {name!r} reads files, and {source} is a data set of the Hugging Face Hub",
+            hint="save the set as files, one for each split, and name their folder",
+        )
+    return Path(source)

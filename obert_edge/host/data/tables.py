@@ -52,8 +52,13 @@ def find_splits(folder: Path, suffixes: Sequence[str]) -> Dict[str, Path]:
     """Files of ``folder`` by split name, by the stems of :data:`SPLIT_STEMS`.
 
     Raises:
-        DataError: the folder does not exist, holds no split, or holds two files of one split.
+        DataError: the folder does not exist, is a file, holds no split, or holds two files of one split.
     """
+    if folder.is_file():
+        raise DataError(
+            f"{folder} is a file; a folder with a file for each split was expected",
+            hint=f"name a folder that holds train and dev with a suffix of {', '.join(suffixes)}",
+        )
     if not folder.is_dir():
         raise DataError(
             f"the data folder {folder} does not exist",
@@ -206,10 +211,7 @@ def column(row: Row, name: str, where: object) -> Any:
     """The value of a column, or a :class:`DataError` that names the columns there are."""
     number, values = row
     if name not in values:
-        raise DataError(
-            f"{where}, line {number}: there is no column {name!r}; there are {', '.join(map(str, values))}",
-            hint=_no_column(list(map(str, values))),
-        )
+        raise no_column(row, name, where)
     if values[name] is None:
         raise DataError(
             f"{where}, line {number}: column {name!r} is null",
@@ -285,8 +287,26 @@ def _object(pairs: Sequence[Tuple[str, Any]], where: object) -> Dict[str, Any]:
     return made
 
 
-def _no_column(names: Sequence[str]) -> str:
-    """What to do where a column is not there."""
+def no_column(row: Row, name: str, where: object) -> DataError:
+    """The error of a row that lacks a column, in the words of the kind of file it is from."""
+    number, values = row
+    names = list(map(str, values))
+    others = "or name the right ones with --text-column and --label-column"
+    suffix = plain_suffix(Path(str(where)))
+    if suffix in (".json", ".jsonl"):
+        found = f"it has {', '.join(names)}" if names else "it is empty"
+        return DataError(
+            f"{where}, line {number}: the object has no key {name!r}; {found}",
+            hint=f"give the object on this line the key {name!r}, as every object needs it, {others}",
+        )
+    return DataError(
+        f"{where}, line {number}: there is no column {name!r}; there are {', '.join(names)}",
+        hint=_separated(names) if suffix in (".csv", ".tsv") else f"choose another data set, {others}",
+    )
+
+
+def _separated(names: Sequence[str]) -> str:
+    """What to do where the header of a table lacks a column."""
     if len(names) == 1:
         for mark, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
             if mark in names[0]:

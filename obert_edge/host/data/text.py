@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from obert_edge.errors import DataError, UsageError
-from obert_edge.host.data.classification import Columns, SequenceClassification, hold_out, to_examples
+from obert_edge.host.data.classification import Columns, SequenceClassification, texts_of, to_examples
+from obert_edge.host.data.held_out import with_dev, with_tune
 from obert_edge.host.data.label_columns import (
     MULTI_LABEL,
     REGRESSION,
@@ -21,8 +22,6 @@ from obert_edge.host.data.label_columns import (
 )
 from obert_edge.host.data.tables import HUB, TABLE_SUFFIXES, Row, find_splits, hub_rows, read_rows
 
-#: Share of a single file's rows that becomes split ``dev``.
-_DEV_SHARE = 0.1
 #: Our split -> what the Hub's sets call it.
 _HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
@@ -76,11 +75,7 @@ def load_text(
         split: to_examples(rows, where, columns, reader if split in labeled else None)
         for split, (where, rows) in tables.items()
     }
-    if list(splits) == ["train"]:
-        count = max(1, round(_DEV_SHARE * len(splits["train"])))
-        splits = hold_out(splits, source="train", target="dev", count=count)
-    if tune:
-        splits = hold_out(splits, source="train", target="tune", count=tune, seed=1)
+    splits = with_tune(with_dev(splits, texts_of), texts_of, tune)
     return SequenceClassification(
         "text", splits, reader.labels, problem_type=reader.problem_type, about=describe(reader, every)
     )

@@ -52,19 +52,25 @@ class _RawSentence:
     key: str = ""
 
 
-def read_folder(folder: Path, names: Optional[Sequence[str]] = None) -> Dict[str, List[Sentence]]:
-    """The sentences of each split of a folder; sentences without words are passed over.
+def read_files(source: Path, names: Optional[Sequence[str]] = None) -> Dict[str, List[Sentence]]:
+    """The sentences of each split; sentences without words are passed over.
 
-    Numbers are turned into names by ``names``, or by the :data:`FEATURES_FILE` in the folder.
+    Numbers are turned into names by ``names``, or by the :data:`FEATURES_FILE` beside the files.
 
     Args:
-        folder: holds a file for each split.
+        source: a folder that holds a file for each split, or one file, which is split ``train``.
         names: class names by number, which all labels must be among.
 
     Raises:
         DataError: a file is missing, a line is not as it must be, or nothing says what numbers mean.
     """
-    files = find_splits(folder, _SUFFIXES)
+    if source.is_file() and plain_suffix(source) == ".csv":
+        raise DataError(
+            f"{source} is a CSV; task tokens reads files of {', '.join(_SUFFIXES[::2])}, also with .gz",
+            hint="write a word and its label on each line of a .conll, or on each line of a .jsonl "
+            '{"words": ["..."], "labels": ["..."]}',
+        )
+    files = {"train": source} if source.is_file() else find_splits(source, _SUFFIXES)
     splits = {}
     for split, path in files.items():
         export = _export(path)

@@ -16,9 +16,10 @@ from tokenizers import Encoding, Tokenizer
 
 from obert_edge.device.pipelines.tagging import OUTSIDE, Tagging, spans
 from obert_edge.errors import UsageError
-from obert_edge.host.data.base import IGNORED, TOKEN_CLASSIFICATION, Answer, Feature, Task, truncate
+from obert_edge.host.data.base import IGNORED, TOKEN_CLASSIFICATION, Answer, Feature, Task, Text, truncate
 from obert_edge.host.data.entity_score import STRICT, EntitySpan, scheme_of, score_entities
-from obert_edge.host.data.token_files import Sentence, check_labels, read_folder
+from obert_edge.host.data.held_out import with_dev, with_tune
+from obert_edge.host.data.token_files import Sentence, check_labels, read_files
 
 #: Sentences tokenized at once: bounds the memory of encodings, keeps all cores busy.
 _CHUNK = 1024
@@ -84,6 +85,10 @@ class TokenClassification(Task):
         outside = self.tagging.outside
         said = f"{outside!r} is outside" if outside is not None else "no label is outside, every word counts"
         return f"{super().describe()}, scheme {self.scheme}, {said}"
+
+    def texts_of(self, row: Sentence) -> Sequence[Text]:
+        """The words of a sentence, with spaces between them."""
+        return [" ".join(row.words)]
 
     def features(
         self,
@@ -191,27 +196,37 @@ def entities(labels: Sequence[str], tagging: Optional[Tagging] = None) -> Set[En
     return set(spans([read.read(label) for label in labels]))
 
 
-def load_tokens(folder: Path, *, labels: Optional[Sequence[str]] = None) -> TokenClassification:
-    """A token classification task from a folder of ``train`` and ``dev`` files.
+def load_tokens(
+    source: Path, *, labels: Optional[Sequence[str]] = None, tune: int = 0
+) -> TokenClassification:
+    """A token classification task from a folder of ``train`` and ``dev`` files, or from one file.
 
     ``.conll``, ``.txt`` and ``.tsv`` hold one word per line, its label in the last column, columns separated
     by tabs or by spaces, an empty line between sentences; ``.jsonl`` and ``.json`` hold ``{"words": [...],
     "labels": [...]}``, or ``tokens`` with ``tags`` or ``ner_tags``. Labels may be numbers where something
-    says what they mean: ``labels``, or the ``dataset_info.json`` of `datasets` in the folder.
+    says what they mean: ``labels``, or the ``dataset_info.json`` of `datasets` beside the files.
 
     Args:
-        folder: of the files.
+        source: the folder, or a file, of which a random tenth of the sentences becomes ``dev``.
         labels: class names by id; default: those of train, the one outside first, the others sorted.
+        tune: sentences of train held out as split ``tune``.
 
     Raises:
         DataError: a file is missing, a line is not as it must be, or nothing says what numbers mean.
-        UsageError: a class is named twice.
+        UsageError: a class is named twice, or there are too few sentences to hold some out.
     """
     if labels is not None and len(set(labels)) < len(labels):
         raise UsageError(f"--label names a class twice: {', '.join(labels)}", hint="name each class once")
-    splits = read_folder(Path(folder), labels)
+    splits = read_files(Path(source), labels)
     first = "train" if "train" in splits else next(iter(splits))
     found = sorted({label for sentence in splits[first] for label in sentence.labels})
     outside = Tagging.of(found).outside
     names = labels if labels is not None else sorted(found, key=lambda label: label != outside)
+    if Path(source).is_file():
+        splits = with_dev(splits, _words_of)
+    splits = with_tune(splits, _words_of, tune)
     return TokenClassification("tokens", splits, names)
+
+
+def _words_of(sentence: Sentence) -> Tuple[str, ...]:
+    return sentence.words

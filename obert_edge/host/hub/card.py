@@ -126,7 +126,11 @@ def _body(manifest: Manifest, name: str, size: int) -> List[str]:
             f"{model.class_name}, {model.layers} layers, {model.hidden} channels, {model.heads} heads",
         ),
         ("longest text", f"{model.max_length} tokens"),
-        ("zeros", f"{100 * manifest.sparsity:.1f} % of the weights of linear layers"),
+        (
+            "zeros",
+            f"{100 * manifest.encoder_sparsity:.1f} % of the weights of the encoder layers' linears, which "
+            f"pruning counts; {100 * manifest.sparsity:.1f} % with those of pooler and head",
+        ),
         ("weights", _formats(manifest)),
         (
             "quantization",

@@ -85,7 +85,7 @@ def snapshot(name: HubName, choose: Chooser, doing: str, *, also: str = "") -> P
         except Exception as error:
             if not is_unreachable(error):
                 raise
-            return _cached(name, choose, error)
+            return _cached(name, choose, error, also)
         chosen = choose([sibling.rfilename for sibling in listed.siblings or []])
         patterns = [glob.escape(path) for path in chosen]
         # By the name of the branch, not by the commit: so the cache knows afterwards what the name meant.
@@ -133,7 +133,7 @@ def needed_files(paths: Sequence[str]) -> List[str]:
     return sorted(chosen)
 
 
-def _cached(name: HubName, choose: Chooser, reason: BaseException) -> Path:
+def _cached(name: HubName, choose: Chooser, reason: BaseException, also: str) -> Path:
     """The folder that an earlier download left, if it is whole."""
     from huggingface_hub import snapshot_download
 
@@ -144,11 +144,11 @@ def _cached(name: HubName, choose: Chooser, reason: BaseException) -> Path:
             name.repository, revision=name.revision, allow_patterns=patterns, local_files_only=True
         )
     except Exception as error:
-        raise unreachable(name, reason) from error
+        raise unreachable(name, reason, also=also) from error
     folder = Path(found)
     chosen = choose([str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()])
     if listing and not set(choose(listing)) <= set(chosen):
-        raise unreachable(name, reason)
+        raise unreachable(name, reason, also=also)
     _log.warning("%s: not asked of the hub, taken from the cache at commit %s", name, folder.name)
     return folder
 

@@ -10,6 +10,8 @@ from obert_edge.errors import UsageError
 
 #: Says that a name is one of the hub, whatever lies in the working directory.
 PREFIX = "hub:"
+#: How to write a name, for whoever gave neither a folder that is there nor a name.
+HOW_TO_NAME = "the name of a model on a hub is written owner/model, such as google-bert/bert-base-uncased"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _NAME = re.compile(rf"(?P<repository>{_PART}/{_PART})(?:@(?P<revision>[^\s@]+))?")
 #: A commit as git names it.

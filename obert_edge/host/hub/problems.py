@@ -33,7 +33,7 @@ def explained(name: HubName, doing: str, *, also: str = "") -> Iterator[None]:
     except ObertEdgeError:
         raise
     except Exception as error:
-        ours = _of_the_repository(error, name, also) or _of_the_answer(error, name, doing)
+        ours = _of_the_repository(error, name, also) or _of_the_answer(error, name, doing, also)
         ours = ours or _of_the_way(error, name, doing)
         if ours is None:
             raise
@@ -64,7 +64,7 @@ def _of_the_repository(error: Exception, name: HubName, also: str) -> Optional[O
         )
     # Without a connection the cache was looked at; with one, a listed file has gone.
     if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
-        return unreachable(name, error)
+        return unreachable(name, error, also=also)
     if isinstance(error, errors.EntryNotFoundError):
         return HubError(
             f"{name} lacks a file that it listed: {_brief(error)}",
@@ -73,7 +73,7 @@ def _of_the_repository(error: Exception, name: HubName, also: str) -> Optional[O
     return None
 
 
-def _of_the_answer(error: Exception, name: HubName, doing: str) -> Optional[ObertEdgeError]:
+def _of_the_answer(error: Exception, name: HubName, doing: str, also: str) -> Optional[ObertEdgeError]:
     """The error for an answer that refuses."""
     from huggingface_hub import errors
 
@@ -82,27 +82,36 @@ def _of_the_answer(error: Exception, name: HubName, doing: str) -> Optional[Ober
     status = getattr(error.response, "status_code", None)
     if status in (401, 403):
         return HubError(
-            f"{endpoint()} does not let you {doing} {name.repository} (HTTP {status})", hint=_LOG_IN
+            f"{also}{endpoint()} does not let you {doing} {name.repository} (HTTP {status})", hint=_LOG_IN
         )
     return HubError(
-        f"{endpoint()} answered HTTP {status} when asked to {doing} {name}: {_brief(error)}",
+        f"{also}{endpoint()} answered HTTP {status} when asked to {doing} {name}: {_brief(error)}",
         hint="try again later",
     )
 
 
-def unreachable(name: HubName, error: BaseException) -> HubError:
-    """Neither the hub nor the cache has it."""
+def unreachable(name: HubName, error: BaseException, *, also: str = "") -> HubError:
+    """Neither the hub nor the cache has it.
+
+    Args:
+        name: what was asked for.
+        error: why the hub was not.
+        also: what else the text could have meant, as for :func:`explained`.
+    """
     from huggingface_hub import constants
 
     cache = constants.HF_HUB_CACHE
+    path = "check the path; where a name on the hub is meant, " if also else ""
+    folder = "" if also else ", or give a folder"
     if constants.HF_HUB_OFFLINE:
         return HubError(
-            f"HF_HUB_OFFLINE is set, and {name} is not whole in the cache {cache}",
-            hint="unset HF_HUB_OFFLINE and run once with a connection, or give a folder",
+            f"{also}HF_HUB_OFFLINE is set, and {name} is not whole in the cache {cache}",
+            hint=f"{path}unset HF_HUB_OFFLINE and run once with a connection" + folder,
         )
     return HubError(
-        f"{endpoint()} could not be reached, and {name} is not whole in the cache {cache}: {_brief(error)}",
-        hint="check the connection and HF_ENDPOINT, or give a folder",
+        f"{also}{endpoint()} could not be reached, and {name} is not whole in the cache {cache}: "
+        f"{_brief(error)}",
+        hint=f"{path}check the connection and HF_ENDPOINT" + folder,
     )
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional, Sequence
 
-from obert_edge.bundle.container import Bundle
+from obert_edge.bundle.container import Bundle, check_bundle_output
 from obert_edge.bundle.packed import SUFFIX as PACKED
 from obert_edge.bundle.packed import pack_bundle, unpack_bundle
 from obert_edge.bundle.signature import Key
 from obert_edge.errors import HubError, UsageError
-from obert_edge.files import atomic_file, check_file
+from obert_edge.files import atomic_file
 from obert_edge.host.hub.card import MARK, card_path, card_text, is_ours
 from obert_edge.host.hub.download import CARD, snapshot
 from obert_edge.host.hub.names import HubName, repository_name
@@ -133,7 +132,7 @@ def pull(
     """
     name = repository_name(repository)
     if output is not None:
-        _check_output(Path(output))
+        check_bundle_output(Path(output))
     require_packages("`pull`", ("huggingface_hub",))
     chosen: List[str] = []
 
@@ -145,7 +144,7 @@ def pull(
     found = folder / chosen[0]
     packed = found.suffix == PACKED
     target = Path(output) if output is not None else Path(found.stem if packed else found.name)
-    _check_output(target)
+    check_bundle_output(target)
     # The very bytes that will be run are checked, not those of a cache that others may write.
     if packed:
         unpack_bundle(found, target, trusted_keys)
@@ -176,16 +175,6 @@ def _one_bundle(name: HubName, paths: Sequence[str], file: Optional[str]) -> str
             f"{name} has {len(bundles)} bundles: {', '.join(bundles)}", hint="name one with --file"
         )
     return bundles[0]
-
-
-def _check_output(target: Path) -> None:
-    """Refuse a place where a pull would do harm."""
-    check_file(target)
-    if target.is_file() and target.stat().st_size and not zipfile.is_zipfile(target):
-        raise UsageError(
-            f"the output {target} is there already and is no bundle: it would be lost",
-            hint="name another output with -o, such as one that ends in .oeb",
-        )
 
 
 def _pull_card(card: Path, target: Path) -> Optional[Path]:

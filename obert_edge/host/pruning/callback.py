@@ -164,6 +164,11 @@ class PruningCallback(TrainerCallback):
         state.log_history.append({"step": state.global_step, "sparsity": report.sparsity})
         _logger.info("step %d: %.2f %% of the encoder pruned", state.global_step, 100 * report.sparsity)
 
+    def steps_to_come(self, step: int) -> int:
+        """How many pruning steps there are still to be, from before an optimizer step on."""
+        sparsity = 0.0 if self.masks is None else self.masks.sparsity
+        return sum(at >= step and target > sparsity for at, target in self._plan.items())
+
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Set pruned weights back to exactly zero."""
         if self.masks is not None:

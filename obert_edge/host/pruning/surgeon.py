@@ -65,6 +65,7 @@ class Surgeon(Criterion):
 
     def __init__(self, **options: Any) -> None:
         self.options = SurgeonOptions(**options)
+        self._warned = False
 
     def prune(
         self,
@@ -160,7 +161,7 @@ class Surgeon(Criterion):
                     seconds[what] += spent
                 increase += step.loss_increase()
                 facts = step.facts()
-                _warn_if_degenerate(facts)
+                self._warn_if_degenerate(facts)
         return PruningReport(
             criterion=self.name,
             pattern=str(pattern),
@@ -212,6 +213,24 @@ class Surgeon(Criterion):
             scores = found.setdefault(name, torch.empty(weight.shape, device=weight.device))
             send_to_all(scores, owners[name])
         return found
+
+    def _warn_if_degenerate(self, facts: FisherFacts) -> None:
+        """Say once when dampening is all there is of most Fisher matrices, where oBERT is magnitude."""
+        if facts.degenerate < 0.5 or self._warned or this_process()[0]:
+            return
+        self._warned = True
+        _log.warning(
+            "the gradients are so small that they hardly decide what is pruned: in %.0f %% of the matrices "
+            "their mean square (%.2g in the middle one) is below the dampening of %.2g, and there the "
+            "weights nearest to zero go, as with method magnitude. So it is where a model fits its training "
+            "data almost without error, or answers nearly the same to everything. Take gradients of the "
+            "outputs, which do not vanish (`gradients_of: outputs` in a recipe, --gradients-of outputs on "
+            "the command line), or dampen less (`dampening` or `relative_dampening`; --dampening or "
+            "--relative-dampening). This is said once, also where later pruning steps find the same",
+            100 * facts.degenerate,
+            facts.median_diagonal,
+            facts.dampening,
+        )
 
     def _layouts(self, weights: Mapping[str, nn.Parameter]) -> Dict[str, BlockLayout]:
         return {
@@ -309,21 +328,6 @@ class Surgeon(Criterion):
             f"pruning with Fisher blocks of {size} weights takes at least {need} bytes of memory, one matrix "
             f"at a time; {f'memory_budget is {most}' if asked else f'{most} are free'}",
             hint=hint,
-        )
-
-
-def _warn_if_degenerate(facts: FisherFacts) -> None:
-    """Say when dampening is all there is of most Fisher matrices: oBERT then chooses as magnitude does."""
-    if facts.degenerate >= 0.5:
-        _log.warning(
-            "gradients say little: the diagonal of the Fisher matrix (mean %.2g, median over matrices %.2g) "
-            "is below the dampening of %.2g in %.0f %% of the matrices, where oBERT chooses as magnitude "
-            "does; use a lower --dampening or --relative-dampening, or a loss that is not at its minimum: "
-            "--gradients-of outputs has none",
-            facts.mean_diagonal,
-            facts.median_diagonal,
-            facts.dampening,
-            100 * facts.degenerate,
         )
 
 

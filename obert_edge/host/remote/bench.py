@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 from obert_edge import errors
+from obert_edge.device.bench.benchmark import check_min_speedup
 from obert_edge.device.commands.command_line import VERBS
 from obert_edge.device.commands.verbs import Outcome
 from obert_edge.device.progress import Progress, silent
@@ -63,9 +64,10 @@ def bench_devices(
         The table; the exit code is the worst of all devices.
 
     Raises:
-        UsageError: an address is not one.
+        UsageError: an address is not one, or a least speed-up is asked for without a baseline.
     """
     addresses = [Address.parse(text) for text in devices]
+    check_min_speedup(options.get("min_speedup"), options.get("baselines", ()))
     declared = {option.parameter: option for option in VERBS["bench"].options}
     arguments = ["--json"]
     for name, value in options.items():

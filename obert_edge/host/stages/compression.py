@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, List, Optional
 
-from obert_edge.errors import UnsupportedDeviceError, UsageError
+from obert_edge.errors import UnsupportedDeviceError
 from obert_edge.files import alone_in, check_apart, check_folder
 from obert_edge.host.data.base import ENCODER
 from obert_edge.host.hub.card import card_path, is_ours
 from obert_edge.host.hub.download import model_folder
+from obert_edge.host.stages.claim import SUMMARY, claim, score_of
 from obert_edge.host.stages.evaluation import evaluate
-from obert_edge.host.stages.folders import is_main_process, remove_work, work_of, write_json
-from obert_edge.host.stages.lengths import fitted_to
+from obert_edge.host.stages.folders import is_main_process, remove_work, write_json
+from obert_edge.host.stages.lengths import fitted_to, fitted_to_recipe
 from obert_edge.host.stages.models import check_head, has_head, read_config
-from obert_edge.host.stages.recipe import STAGES, Recipe
+from obert_edge.host.stages.recipe import Recipe
 from obert_edge.host.stages.reports import Score, Summary
 from obert_edge.host.stages.runner import check_folder_is_model, check_stage, run_stage, with_length
-from obert_edge.host.stages.stage import RecipeContext, Stage
+from obert_edge.host.stages.stage import RecipeContext
 from obert_edge.progress import shown
 
 if TYPE_CHECKING:
     from obert_edge.host.data import Task
 
 _log = logging.getLogger(__name__)
-
-RECIPE_RECORD = "recipe.json"
-SUMMARY = "summary.json"
 
 
 def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
@@ -61,11 +58,12 @@ def compress(recipe: Recipe, *, progress: bool = True) -> Summary:
         sys.stderr.write(f"{task.describe()}\n")
     start = str(current) if has_head(current, read_config(current), task) else None
     context = recipe.context(start=start)
+    task = fitted_to_recipe(current, task, recipe.with_default_length())
     _check_stages(recipe, current, task, context)
     if not is_main_process():
         return _run(recipe, current, task, context, progress)
     with alone_in(output):
-        _claim(output, recipe)
+        claim(output, recipe)
         return _run(recipe, current, task, context, progress)
 
 
@@ -106,52 +104,12 @@ def _check_stages(recipe: Recipe, model: Path, task: Task, context: RecipeContex
     if recipe.task.max_length is not None:
         fitted_to(model, task, recipe.task.max_length)
     config = read_config(model)
+    if learning is not None or (task.labeled and has_head(model, config, task)):
+        task.require(recipe.task.evaluate)
     if learning is not None:  # what comes before it keeps the head
         check_head(model, config, task, new_head=learning.makes_head, quiet=True)
     elif task.labeled and has_head(model, config, task):  # which is scored
         check_head(model, config, task, training=False, quiet=True)
-
-
-def _claim(output: Path, recipe: Recipe) -> None:
-    """Tie an output folder to one recipe: stages of two recipes must not mix.
-
-    Stages that have left nothing yet may change: whoever sees the score of a pruned model may choose another
-    fine-tuning in 8 bit for it.
-    """
-    record = output / RECIPE_RECORD
-    ours = recipe.to_dict()
-    if record.is_file():
-        try:
-            content = json.loads(record.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            content = None
-        if not isinstance(content, dict):
-            raise UsageError(
-                f"{record} is no record of a recipe, so that nobody knows whose the stages of {output} are",
-                hint="name another output in the recipe, or remove that folder",
-            )
-        recorded = _read(content)
-        theirs = content if recorded is None else recorded.to_dict()
-        changed = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
-        if not changed:
-            return
-        hint = "name another output in the recipe, or remove that folder"
-        if recorded is not None and set(changed) <= {stage.name for stage in STAGES}:
-            left = _left(output, recorded, Recipe.from_dict(ours))
-            if not left:
-                _record(output, ours)
-                return
-            hint = f"name another output in the recipe, or remove {', '.join(map(str, left))} to make it anew"
-        raise UsageError(
-            f"{output} holds the stages of another recipe: {', '.join(changed)} differ", hint=hint
-        )
-    _record(output, ours)
-
-
-def _record(output: Path, recipe: Dict[str, Any]) -> None:
-    """Say whose the folder is from now on; the summary of the recipe before is not of this one."""
-    (output / SUMMARY).unlink(missing_ok=True)
-    write_json(output / RECIPE_RECORD, recipe)
 
 
 def _forget(result: Path) -> None:
@@ -161,43 +119,12 @@ def _forget(result: Path) -> None:
     """
     if not is_main_process():
         return
-    stale = [result.parent / SUMMARY, _score_of(result)]
+    stale = [result.parent / SUMMARY, score_of(result)]
     card = card_path(result)
     if is_ours(card):
         stale.append(card)
     for path in stale:
         path.unlink(missing_ok=True)
-
-
-def _left(output: Path, theirs: Recipe, ours: Recipe) -> List[Path]:
-    """What the first stage that differs between two recipes, and all after it, have left in a folder."""
-    before, now = theirs.stages(), ours.stages()
-    pairs = zip(before, now)
-    same = itertools.takewhile(lambda pair: _told(pair[0], theirs) == _told(pair[1], ours), pairs)
-    first = sum(1 for _ in same)
-    results = [
-        output / stage.output_name(number)
-        for stages in (before, now)
-        for number, (stage, _) in enumerate(stages[first:], start=first + 1)
-    ]
-    # A score without its result is nobody's, and will be removed.
-    begun = (result for result in results if result.exists() or work_of(result).exists())
-    paths = (path for result in begun for path in (result, work_of(result), _score_of(result)))
-    return [path for path in dict.fromkeys(paths) if path.exists()]
-
-
-def _told(step: Tuple[Stage[Any], Any], recipe: Recipe) -> Tuple[str, Any]:
-    """A stage's name, and what it is told in a recipe."""
-    stage, settings = step
-    return stage.name, stage.in_recipe(settings, recipe.context())
-
-
-def _read(content: Dict[str, Any]) -> Optional[Recipe]:
-    """A recorded recipe, with the defaults of options that came later; ``None`` where it cannot be read."""
-    try:
-        return Recipe.from_dict(content)
-    except UsageError:
-        return None
 
 
 def _runs_here(bundle: Path) -> bool:
@@ -221,15 +148,11 @@ def _runs_here(bundle: Path) -> bool:
     return True
 
 
-def _score_of(result: Path) -> Path:
-    return result.parent / f"{result.name}.score.json"
-
-
 def _scored(
     recipe: Recipe, task: Task, stage: str, result: Path, progress: bool, against: Optional[Path] = None
 ) -> Score:
     """Score a stage's result once; the score is kept beside it."""
-    path = _score_of(result)
+    path = score_of(result)
     if not path.is_file():
         with shown(progress) as told:
             score = evaluate(

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
 from obert_edge.errors import ObertEdgeError
-from obert_edge.files import atomic_file, atomic_folder
+from obert_edge.files import alone_in, atomic_file, atomic_folder, empty_folder
 
 #: The logs of training in a work folder, which a finished stage has too.
 LOG_FILE = "train_log.csv"
 EVENTS = "tensorboard"
+#: The folder of checkpoints in a work folder, and the file in each that was written to its end.
+CHECKPOINTS, COMPLETE = "checkpoints", "complete"
 _IDENTITY = "identity.json"
 #: Seconds that the other processes wait for the main one.
 _PATIENCE = 60
@@ -62,13 +64,16 @@ def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
     """The folder ``.<output>.work`` beside a stage's output: checkpoints and logs while it runs.
 
     It is kept when the stage is interrupted, so that running the very same stage again goes on from
-    the last checkpoint; :func:`remove_work` removes it when the output is in its place. What another
-    stage, or the same with other options, another model or other data, has left there is thrown away, and
-    that is said.
+    the last checkpoint; :func:`remove_work` removes it when the output is in its place. A stage that ends in
+    an error before it trained, such as a refusal, leaves none. What another stage, or the same with other
+    options, another model or other data, has left there is thrown away, and that is said.
 
     Args:
         output: the stage's output.
         identity: plain values that together say what "the very same stage" means.
+
+    Raises:
+        UsageError: another process makes the same output.
     """
     work = work_of(output)
     identity = json.loads(json.dumps(identity))  # as it will be read: tuples are lists
@@ -77,7 +82,7 @@ def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
         _wait_for(record, identity)
         yield work
         return
-    if work.exists():
+    with alone_in(work):
         theirs = _recorded(record)
         if theirs is not None and theirs != identity:
             _log.warning(
@@ -87,11 +92,20 @@ def work_folder(output: Path, identity: Dict[str, Any]) -> Iterator[Path]:
                 _difference(theirs, identity),
             )
         if theirs != identity:
-            shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    with atomic_file(record) as path:
-        path.write_text(json.dumps(identity), encoding="utf-8")
-    yield work
+            empty_folder(work)
+        with atomic_file(record) as path:
+            path.write_text(json.dumps(identity), encoding="utf-8")
+        try:
+            yield work
+        except BaseException:
+            if not _has_trained(work):
+                remove_work(output)
+            raise
+
+
+def _has_trained(work: Path) -> bool:
+    """Whether a work folder holds what another run goes on from, or a log of how far this one came."""
+    return (work / LOG_FILE).is_file() or any(work.glob(f"{CHECKPOINTS}/*/{COMPLETE}"))
 
 
 def remove_work(output: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
@@ -130,8 +131,31 @@ def _event_writer(folder: Path, step: int) -> Any:
     return writer(str(folder), purge_step=step + 1)
 
 
+def _time_left(title: str, work: Lines) -> Any:
+    """A column of a bar with the time that is left, and for training the one that counts pruning steps."""
+    from rich.progress import Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class Column(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            if task.description != title:
+                return super().render(task)
+            seconds = work.seconds_left(title)
+            left = "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))
+            return Text(left, style="progress.remaining")
+
+    return Column()
+
+
 class ProgressCallback(TrainerCallback):
-    """Loss and time left on stderr, and how far a pruning step is: bars on a terminal, lines in a log."""
+    """Loss and time left on stderr, and how far a pruning step is: bars on a terminal, lines in a log.
+
+    Args:
+        title: what is done.
+
+    Attributes:
+        pauses_from: how many pauses, such as pruning steps, there are from before an optimizer step on.
+    """
 
     def __init__(self, title: str) -> None:
         from rich.console import Console
@@ -141,17 +165,19 @@ class ProgressCallback(TrainerCallback):
             Progress,
             TextColumn,
             TimeElapsedColumn,
-            TimeRemainingColumn,
         )
 
         console = Console(file=sys.stderr)
-        self._lines = None if console.is_terminal else Lines()
+        self.pauses_from: Callable[[int], int] = lambda step: 0
+        # On a terminal it writes nothing, and knows the time that is left.
+        self._work = Lines(every=math.inf) if console.is_terminal else Lines()
+        self._lines = None if console.is_terminal else self._work
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            _time_left(title, self._work),
             TextColumn("{task.fields[loss]}"),
             console=console,
         )
@@ -164,7 +190,9 @@ class ProgressCallback(TrainerCallback):
         """Show the bar at the step training starts or resumes from."""
         if self._lines is not None:
             self._lines.__enter__()
-            self._lines.show(self._title, state.global_step, state.max_steps)
+        self._work.show(self._title, state.global_step, state.max_steps)
+        self._work.go_on(self._title, self.pauses_from(state.global_step))
+        if self._lines is not None:
             return
         self._bar.start()
         self._task = self._bar.add_task(
@@ -173,6 +201,7 @@ class ProgressCallback(TrainerCallback):
 
     def within_step(self, stage: str, done: int, total: int) -> None:
         """Show how far a pruning step is: a row per part of it, gone when the part is done."""
+        self._work.rest(self._title)
         if self._lines is not None:
             if done < total:
                 self._lines.show(stage, done, total)
@@ -185,10 +214,15 @@ class ProgressCallback(TrainerCallback):
         if done >= total:
             self._bar.remove_task(self._inner.pop(stage))
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A pruning step before this optimizer step, if there was one, is over."""
+        self._work.go_on(self._title, self.pauses_from(state.global_step + 1))
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Advance."""
+        self._work.go_on(self._title, self.pauses_from(state.global_step))
+        self._work.show(self._title, state.global_step, state.max_steps, self._loss)
         if self._lines is not None:
-            self._lines.show(self._title, state.global_step, state.max_steps, self._loss)
             return
         for row in self._inner.values():
             self._bar.remove_task(row)

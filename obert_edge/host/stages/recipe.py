@@ -17,7 +17,7 @@ from obert_edge.host.hub.names import PREFIX, hub_name
 from obert_edge.host.options import S, Settings, brief, option, part
 from obert_edge.host.pruning.settings import Distillation, Pruning
 from obert_edge.host.stages.recipe_files import read_yaml
-from obert_edge.host.stages.settings import Quantization, TaskSettings, Training
+from obert_edge.host.stages.settings import Quantization, TaskSettings, Training, training_of
 from obert_edge.host.stages.stage import RecipeContext, Stage
 from obert_edge.host.stages.stage_build import Build, BuildSettings
 from obert_edge.host.stages.stage_drop import Drop, DropSettings
@@ -89,6 +89,12 @@ class Recipe(Settings):
         """The stages that run, in their order, with their settings."""
         told = [(stage, getattr(self, stage.name)) for stage in STAGES]
         return [(stage, settings) for stage, settings in told if settings is not None]
+
+    def with_default_length(self) -> List[str]:
+        """What takes features of the task's own length: stages that train, and the scores."""
+        trained = [(stage.name, training_of(settings)) for stage, settings in self.stages()]
+        named = [name for name, training in trained if training is not None and training.max_length is None]
+        return named if self.task.max_length is not None else [*named, "the scores"]
 
     def load_task(self) -> Task:
         """The task, whose rows need labels where a stage learns from them.
@@ -224,10 +230,9 @@ def _make(kind: Type[S], content: Any, where: str) -> S:
     names = kind.keys()
     for key in content:
         if key not in names:
-            near = difflib.get_close_matches(str(key)[:60], names, n=1)
             raise UsageError(
                 f"{where} has an unknown key {brief(str(key))}; its keys are {', '.join(names)}",
-                hint=f"did you mean {near[0]!r}?" if near else "remove it",
+                hint=_instead(kind, str(key)[:60], where),
             )
     missing = [name for name in kind.required() if content.get(name) is None]
     if missing:
@@ -242,3 +247,28 @@ def _make(kind: Type[S], content: Any, where: str) -> S:
         return kind(**values)
     except UsageError as error:
         raise UsageError(f"{where}.{error.message}", hint=error.hint) from error
+
+
+def _instead(kind: Type[Settings], key: str, where: str) -> str:
+    """What to write in place of an unknown key: the key itself, where a part has it, or a name like it."""
+    prefix = where.partition(".")[2] + "." if "." in where else ""
+    below = [prefix + path for path in _below(kind)]
+    same = [path for path in below if path.rpartition(".")[2] == key]
+    if same:
+        return f"there is {', '.join(same)}"
+    own = kind.keys()
+    near = difflib.get_close_matches(key, [*own, *(path.rpartition(".")[2] for path in below)], n=1)
+    if not near:
+        return "remove it"
+    alike = [path for path in below if path.rpartition(".")[2] == near[0]]
+    return f"did you mean {', '.join([repr(near[0])] if near[0] in own else alike)}?"
+
+
+def _below(kind: Type[Settings], prefix: str = "") -> List[str]:
+    """The keys of the parts of settings, and of theirs, with the keys that lead there."""
+    found: List[str] = []
+    for name, part_kind in kind.parts().items():
+        keys = part_kind.keys()
+        found += [f"{prefix}{name}.{key}" for key in keys]
+        found += _below(part_kind, f"{prefix}{name}.")
+    return found

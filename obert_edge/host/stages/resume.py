@@ -11,10 +11,7 @@ import torch
 from transformers import TrainerCallback
 
 from obert_edge.files import no_torn_file
-from obert_edge.host.stages.folders import is_main_process
-
-CHECKPOINTS = "checkpoints"
-_COMPLETE = "complete"
+from obert_edge.host.stages.folders import COMPLETE, is_main_process
 
 
 class CompleteCheckpoint(TrainerCallback):
@@ -33,7 +30,7 @@ class CompleteCheckpoint(TrainerCallback):
             return
         folder = Path(args.output_dir)
         newest = folder / f"checkpoint-{state.global_step}"
-        (newest / _COMPLETE).touch()
+        (newest / COMPLETE).touch()
         for checkpoint in _all(folder):
             if checkpoint != newest:
                 shutil.rmtree(checkpoint, ignore_errors=True)
@@ -51,7 +48,7 @@ def whole_checkpoints(folder: Path) -> Iterator[None]:
     if not is_main_process():
         yield
         return
-    with no_torn_file(folder, "checkpoint-*", whole=_COMPLETE):
+    with no_torn_file(folder, "checkpoint-*", whole=COMPLETE):
         yield
 
 
@@ -59,7 +56,7 @@ def last_complete_checkpoint(folder: Path) -> Optional[Path]:
     """The newest checkpoint that was written to its end, or ``None``; unfinished ones are removed."""
     newest: Optional[Path] = None
     for checkpoint in reversed(_all(folder)):
-        if newest is None and (checkpoint / _COMPLETE).is_file():
+        if newest is None and (checkpoint / COMPLETE).is_file():
             newest = checkpoint
         else:
             shutil.rmtree(checkpoint, ignore_errors=True)

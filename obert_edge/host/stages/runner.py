@@ -24,7 +24,7 @@ from obert_edge.host.stages.folders import (
     write_json,
 )
 from obert_edge.host.stages.reports import StageReport
-from obert_edge.host.stages.settings import Rows, Training
+from obert_edge.host.stages.settings import Rows, training_of
 from obert_edge.host.stages.stage import REPORT, S, Stage, StageRun
 from obert_edge.packages import require_packages
 
@@ -77,7 +77,8 @@ def run_stage(
     check_output(stage, source, target, overwrite=overwrite)
     source = model_folder(source)
     check_folder_is_model(source)
-    task = _with_head(stage, settings, source, with_length(settings, source, task))
+    features = f"features of stage {stage.name}"
+    task = _with_head(stage, settings, source, with_length(settings, source, task, features))
 
     def run(place: Path, work: Path) -> StageReport:
         as_it_is = not stage.needs_labels(settings)
@@ -133,7 +134,7 @@ def _check_teacher(settings: Settings, task: Optional[Task]) -> None:
     Raises:
         UsageError: labels are asked for, or there is nobody to learn from.
     """
-    training = settings if isinstance(settings, Training) else getattr(settings, "training", None)
+    training = training_of(settings)
     if task is None or task.head != ENCODER or training is None or training.none:
         return
     plan = getattr(settings, "distillation", None)
@@ -181,18 +182,20 @@ def check_folder_is_model(source: Path) -> None:
     read_model_config(source)
 
 
-def with_length(settings: Settings, source: Path, task: Optional[Task]) -> Optional[Task]:
-    """The task with features that the model has positions for.
+def with_length(
+    settings: Settings, source: Path, task: Optional[Task], what: str = "features"
+) -> Optional[Task]:
+    """The task with features that the model has positions for; ``what``: see ``fitted_to``.
 
     Raises:
         UsageError: more are asked for than the model has positions for.
     """
-    training = settings if isinstance(settings, Training) else getattr(settings, "training", None)
+    training = training_of(settings)
     if task is None or training is None:
         return task
     from obert_edge.host.stages.lengths import fitted_to
 
-    return fitted_to(source, task, training.max_length)
+    return fitted_to(source, task, training.max_length, what)
 
 
 def _with_head(stage: Stage[S], settings: S, source: Path, task: Optional[Task]) -> Optional[Task]:

@@ -39,7 +39,7 @@ class TaskSettings(Settings):
         minimum=8,
         absent="the task's",
         example=128,
-        help="Tokens per feature when scoring.",
+        help="Tokens per feature when scoring; when training, max_length of each stage's training.",
         recipe_only=_NOT_SCORED,
     )
     text_columns: Tuple[str, ...] = option(
@@ -222,6 +222,11 @@ class Training(Settings):
     def none(self) -> bool:
         """Whether there is nothing to train: a stage that acts in one shot."""
         return self.max_steps == 0 or (self.max_steps is None and self.epochs == 0)
+
+
+def training_of(settings: Settings) -> Optional[Training]:
+    """How the stage of some settings trains; ``None``: it does not."""
+    return settings if isinstance(settings, Training) else getattr(settings, "training", None)
 
 
 @dataclass(frozen=True)

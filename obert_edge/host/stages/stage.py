@@ -31,7 +31,7 @@ from obert_edge.host.data.base import ENCODER
 from obert_edge.host.options import Settings
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, TrainingFigures
-from obert_edge.host.stages.settings import Training
+from obert_edge.host.stages.settings import Training, training_of
 from obert_edge.host.stages.timing import TrainingPlan, plain_rates, total_steps
 from obert_edge.packages import TORCH_PACKAGES, TRAINING_PACKAGES
 
@@ -130,7 +130,7 @@ class Stage(ABC, Generic[S]):
 
     def needed_packages(self, settings: S) -> Tuple[str, ...]:
         """The optional packages that it cannot do without, with these settings."""
-        training = settings if isinstance(settings, Training) else getattr(settings, "training", None)
+        training = training_of(settings)
         return TORCH_PACKAGES if training is None or training.none else TRAINING_PACKAGES
 
     def in_recipe(self, settings: S, context: RecipeContext) -> S:

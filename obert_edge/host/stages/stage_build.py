@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, List, Optional, Tuple
 
 from obert_edge.host.checkpoints.quantization_format import ACTIVATION_CHOICES, EMBEDDINGS
 from obert_edge.host.options import Settings, option
@@ -17,6 +17,7 @@ from obert_edge.progress import shown
 
 if TYPE_CHECKING:
     from obert_edge.host.data import Task
+    from obert_edge.host.data.base import Text
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class BuildSettings(Settings):
     calibration_data: Optional[str] = option(
         None,
         path=True,
-        absent="a few built-in texts",
+        absent="in a recipe train rows of its task, else a few built-in texts",
         help="File of texts to find activation ranges with, for a model that is not quantized.",
     )
     activations: Optional[str] = option(
@@ -90,6 +91,10 @@ class BuildSettings(Settings):
     sign: Optional[str] = option(
         None, path=True, absent="not signed", help="Private key to sign the bundle with, as `keygen` makes."
     )
+
+
+#: Train rows that a model is calibrated on, as many texts as are read of a file.
+_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -142,12 +147,13 @@ class Build(Stage[BuildSettings]):
         from obert_edge.host.compiler.build import build
 
         texts = settings.calibration_data
+        calibration = _rows_to_calibrate_on(run) if texts is None else Path(texts)
         with shown(run.progress) as progress:
             build(
                 run.source,
                 settings.target,
                 run.output,
-                calibration=None if texts is None else Path(texts),
+                calibration=calibration,
                 task=settings.head,
                 pooling=settings.pooling,
                 max_length=settings.max_length,
@@ -161,3 +167,20 @@ class Build(Stage[BuildSettings]):
                 progress=None if progress is None else lambda stage, fraction: progress(stage, 0, 0),
             )
         return BuildFigures(run.output.stat().st_size)
+
+
+def _rows_to_calibrate_on(run: StageRun) -> Optional[List[Text]]:
+    """Train rows of a recipe's task, for a model without ranges; ``None``: it has some, or rows lack."""
+    from obert_edge.host.checkpoints.checkpoint import Checkpoint
+    from obert_edge.host.checkpoints.quantization_format import FILE
+    from obert_edge.host.checkpoints.sentence_transformers import encoder_folder
+    from obert_edge.host.checkpoints.tokenizer_files import has_tokenizer
+
+    if run.task is None or "train" not in run.task.splits:
+        return None
+    folder = encoder_folder(run.source)
+    if not has_tokenizer(folder) or (folder / FILE).is_file():
+        return None
+    if Checkpoint.open(folder).quantization is not None:
+        return None
+    return run.task.texts("train", limit=_ROWS) or None

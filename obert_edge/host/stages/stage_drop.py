@@ -26,6 +26,7 @@ from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.stage import PlannedStage, Stage, StageRun
+from obert_edge.host.stages.tasks import takes_task
 from obert_edge.host.stages.timing import TrainingPlan, plan_training
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Drop(Stage[DropSettings]):
         return DropFigures(keep, figures)
 
 
+@takes_task
 def drop_layers(
     model: Union[str, Path],
     task: Task,

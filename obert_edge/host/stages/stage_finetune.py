@@ -13,6 +13,7 @@ from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
+from obert_edge.host.stages.tasks import takes_task
 from obert_edge.host.stages.timing import plan_training, refuse_no_steps
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Finetune(Stage[FinetuneSettings]):
         return figures
 
 
+@takes_task
 def finetune(
     model: Union[str, Path],
     task: Task,

@@ -18,6 +18,7 @@ from obert_edge.host.pruning.settings import Distillation, Pruning
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
+from obert_edge.host.stages.tasks import takes_task
 from obert_edge.host.stages.timing import (
     PruningMoment,
     TrainingPlan,
@@ -151,6 +152,7 @@ class Prune(Stage[PruneSettings]):
         return dataclasses.replace(figures, sparsity=after.sparsity, channel_permutation=permutation)
 
 
+@takes_task
 def prune(
     model: Union[str, Path],
     task: Task,
@@ -215,7 +217,8 @@ def _permute(
     A run that goes on from a checkpoint has the permuted weights in it, and the shares in its work folder.
     """
     from obert_edge.host.pruning import Surgeon, permute_channels
-    from obert_edge.host.stages.resume import CHECKPOINTS, last_complete_checkpoint
+    from obert_edge.host.stages.folders import CHECKPOINTS
+    from obert_edge.host.stages.resume import last_complete_checkpoint
     from obert_edge.host.stages.training import flushed_denormals
 
     if not settings.channel_permutation or not isinstance(criterion, Surgeon):
@@ -284,6 +287,8 @@ def _prune_gradually(
         keep_zeros=not training.dense,
         progress=run.bar.within_step if run.bar else None,
     )
+    if run.bar is not None:
+        run.bar.pauses_from = callback.steps_to_come
     figures = run.train(
         network,
         features,

@@ -14,6 +14,7 @@ from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Quantization, Training
 from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
+from obert_edge.host.stages.tasks import takes_task
 from obert_edge.host.stages.timing import TrainingPlan, plan_training
 from obert_edge.packages import TORCH_PACKAGES
 
@@ -145,6 +146,7 @@ class Quantize(Stage[QuantizeSettings]):
         return figures
 
 
+@takes_task
 def quantize(
     model: Union[str, Path],
     task: Task,

@@ -13,6 +13,7 @@ from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, StageReport, TrainingFigures
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
+from obert_edge.host.stages.tasks import takes_task
 from obert_edge.host.stages.timing import TrainingPlan, plan_training, refuse_no_steps
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Transfer(Stage[TransferSettings]):
         return TransferFigures(training, zeros)
 
 
+@takes_task
 def transfer(
     model: Union[str, Path],
     task: Task,

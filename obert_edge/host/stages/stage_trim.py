@@ -38,6 +38,7 @@ from obert_edge.host.stages.companions import copy_companions
 from obert_edge.host.stages.reports import Figures, StageReport
 from obert_edge.host.stages.settings import Training
 from obert_edge.host.stages.stage import PlannedStage, RecipeContext, Stage, StageRun
+from obert_edge.host.stages.tasks import takes_task
 from obert_edge.host.stages.vocabulary import (
     Choice,
     Counts,
@@ -170,6 +171,7 @@ class Trim(Stage[TrimSettings]):
         return _figures(config, description, counts, choice, saved)
 
 
+@takes_task
 def trim_vocabulary(
     model: Union[str, Path],
     output: Union[str, Path],

@@ -43,13 +43,12 @@ from obert_edge.host.stages.batching import (
     PadCollator,
     answer_features,
 )
-from obert_edge.host.stages.folders import is_main_process
+from obert_edge.host.stages.folders import CHECKPOINTS, is_main_process
 from obert_edge.host.stages.lengths import longest_sequence
 from obert_edge.host.stages.logs import LogCallback, ProgressCallback
 from obert_edge.host.stages.models import check_head, has_head, load_model, read_config
 from obert_edge.host.stages.reports import TrainingFigures
 from obert_edge.host.stages.resume import (
-    CHECKPOINTS,
     CompleteCheckpoint,
     last_complete_checkpoint,
     step_of,

@@ -26,7 +26,7 @@ def measured(name: str, ms: float) -> Measurement:
 def report(ours=2.0, **rounds) -> Report:
     mine = [[int(ours * MS)] * 3] * 10
     return Report(
-        bundle={"path": "m.oeb", "layers": 6, "hidden": 384, "sparsity": 0.8, "target": "x86"},
+        bundle={"path": "m.oeb", "layers": 6, "hidden": 384, "encoder_sparsity": 0.8, "target": "x86"},
         batch_size=1,
         sequence_length=128,
         threads=2,
@@ -91,7 +91,7 @@ def test_text_names_every_engine_and_the_environment(plain):
     text = one.to_text(plain=plain)
     for part in (
         "6 layers",
-        "80 % sparse",
+        "80 % sparse in the linears of the layers",
         "2 threads",
         "fast avx2",
         "4.00x",

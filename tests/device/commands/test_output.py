@@ -1,4 +1,4 @@
-"""What a command says where its result cannot be written, where memory is short, and where it is stopped early."""
+"""What a command says where nothing takes its result, memory is short, or it is stopped early."""
 
 from __future__ import annotations
 

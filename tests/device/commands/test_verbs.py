@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import os
 import shutil
@@ -111,6 +113,31 @@ def test_min_speedup_fails_the_command_but_still_reports(classifier):
     assert commands.bench(classifier, min_speedup=1e-6, **options).exit_code == 0
 
 
+def test_a_least_speedup_over_nothing_is_refused_before_anything_is_measured(tmp_path):
+    with pytest.raises(UsageError, match="over a baseline, and none was given") as caught:
+        commands.bench(tmp_path / "not there.oeb", min_speedup=2.0)
+    assert "--baseline" in caught.value.hint
+
+
+def test_what_makes_bundles_is_said_to_be_a_hosts(bare_device):
+    """Where the host's part is not installed, as in a bundle on ``sys.path``."""
+    source = "import sys; sys.path[:0] = ['model.oeb']; import obert_edge; obert_edge.build"
+    words = [sys.executable, "-I", "-S", "-c", source]
+    done = subprocess.run(words, cwd=bare_device.folder, capture_output=True, text=True, timeout=120)
+    last = done.stderr.split("UnsupportedDeviceError: ")[-1]
+    assert "obert_edge.build makes bundles, which is done on a host" in last
+    assert "pip install 'obert-edge[host]'" in last
+
+
+def test_inspect_says_what_its_sparsities_are_of(classifier):
+    outcome = commands.inspect(classifier)
+    alone, all_of_them = (100 * outcome.data[name] for name in ("encoder_sparsity", "sparsity"))
+    line = next(line for line in outcome.text.splitlines() if line.startswith("sparsity"))
+    assert f"{alone:.1f} % in the linears of the encoder's layers" in line
+    assert f"{all_of_them:.1f} % with those of pooler and head" in line
+    assert "sparsity gains nothing" not in outcome.text
+
+
 def test_inputs_come_from_arguments_and_files(classifier, answerer, tmp_path):
     lines = ['"the film is good"', '["hello", "world"]', "", '{"text": "bad"}']
     (tmp_path / "in.jsonl").write_text("\n".join(lines))
@@ -128,6 +155,76 @@ def test_a_line_ends_at_a_line_feed_and_nowhere_else(classifier, tmp_path):
     items = commands.read_inputs(tmp_path / "in.txt")
     assert [item.value for item in items] == ["good\u2028film\x0cnow", "bad"]
     assert [item.where for item in items] == [f"line {n} of {tmp_path / 'in.txt'}" for n in (1, 2)]
+
+
+def test_every_line_of_a_text_file_is_a_text(classifier, tmp_path):
+    path = tmp_path / "in.txt"
+    for content in ("good\n\n \nbad\n", "good\n\n \nbad", "good\r\n\r\n \r\nbad\r\n"):
+        path.write_bytes(content.encode())
+        assert [item.value for item in commands.read_inputs(path)] == ["good", "", " ", "bad"]
+    assert commands.read_inputs(path)[3].where == f"line 4 of {path}"
+    answers = commands.run(classifier, input_file=path).data["predictions"]
+    assert [answers[0], answers[3]] == [
+        commands.run(classifier, [text]).data["predictions"][0] for text in ("good", "bad")
+    ]
+    path.write_text("\n")
+    assert [item.value for item in commands.read_inputs(path)] == [""]
+    path.write_text("")
+    with pytest.raises(UsageError, match="nothing to run"):
+        commands.run(classifier, input_file=path)
+
+
+def test_a_text_that_the_task_cannot_answer_is_named_with_its_line(build_bundle, tmp_path):
+    bundle = build_bundle("BertForMaskedLM", task="masked-lm")
+    (tmp_path / "in.txt").write_text("the film is [MASK]\n\nthe [MASK]\n")
+    with pytest.raises(InputError, match="line 2 of .*: a text has no \\[MASK\\]") as caught:
+        commands.run(bundle, input_file=tmp_path / "in.txt")
+    assert "put [MASK] where" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.TSV", "in.conll"])
+def test_rows_of_a_table_are_no_texts_unless_the_caller_says_so(classifier, tmp_path, name):
+    path = tmp_path / name
+    path.write_text("text,label\ngood,1\n")
+    with pytest.raises(UsageError, match="a table by its name") as caught:
+        commands.run(classifier, input_file=path)
+    assert all(way in caught.value.hint for way in ("one text per line", ".jsonl", "--lines text"))
+    assert [item.value for item in commands.read_inputs(path, "text")] == ["text,label", "good,1"]
+
+
+@pytest.mark.parametrize("name", ["in.txt.gz", "in.jsonl.gz", "in.txt"])
+@pytest.mark.parametrize("lines", [None, "text"])
+def test_a_compressed_file_is_to_be_unpacked(classifier, tmp_path, name, lines):
+    (tmp_path / name).write_bytes(gzip.compress(b"good\n"))
+    with pytest.raises(UsageError, match="is compressed by gzip") as caught:
+        commands.run(classifier, input_file=tmp_path / name, lines=lines)
+    assert "gunzip -c" in caught.value.hint
+
+
+def test_texts_side_by_side_are_embedded_one_by_one(build_bundle, tmp_path):
+    bundle = build_bundle("BertModel", task="encoder")
+    texts = ["the film is good", "hello world", "anna"]
+    together = commands.run(bundle, texts).data["predictions"]
+    assert together == [commands.run(bundle, [text]).data["predictions"][0] for text in texts]
+    (tmp_path / "pair.jsonl").write_text(json.dumps(texts[:2]))
+    (pair,) = commands.run(bundle, input_file=tmp_path / "pair.jsonl").data["predictions"]
+    assert pair not in together
+
+
+def test_texts_side_by_side_are_inputs_of_their_own_where_the_task_takes_no_pair(roberta_tagger):
+    both = commands.run(roberta_tagger, ["anna", "bob"]).data["predictions"]
+    assert both == [commands.run(roberta_tagger, [text]).data["predictions"][0] for text in ("anna", "bob")]
+
+
+def test_two_texts_are_a_pair_to_classification_and_to_question_answering(classifier, answerer, capsys):
+    for bundle in (classifier, answerer):
+        assert len(commands.run(bundle, ["bob ?", "anna"]).data["predictions"]) == 1
+        with pytest.raises(UsageError, match="3 texts"):
+            commands.run(bundle, ["a", "b", "c"])
+    for run in (bundle_main.main, cli.run_command):
+        with contextlib.suppress(SystemExit):
+            run(["run", "--help"])
+        assert "two, which are one input: a pair" in " ".join(capsys.readouterr().out.split())
 
 
 def test_lines_come_from_standard_input(bare_device):
@@ -211,6 +308,8 @@ def test_a_wrong_command_line_is_json_too(capsys, words):
         out, err = capsys.readouterr()
         assert json.loads(out)["error"] == "UsageError"
         assert json.loads(out)["message"] in err
+        assert json.loads(out)["fix"] in err and "--help`" in json.loads(out)["fix"]
+        assert ("put -- before a text" in err) == ("--no-such" in words)
 
 
 def test_bad_input_files_are_named_with_the_line(classifier, tmp_path):

@@ -12,7 +12,7 @@ from obert_edge.cli import run_command
 from obert_edge.device.export.dense import Dense, read_dense_model
 from obert_edge.device.export.litert_runtime import load_tflite, read_case
 from obert_edge.device.runtime.session import load
-from obert_edge.errors import BundleError, UnsupportedDeviceError, UsageError, VerificationError
+from obert_edge.errors import BundleError, InputError, UnsupportedDeviceError, UsageError, VerificationError
 from tests.emulation.bundles import make_bundle
 
 
@@ -33,6 +33,23 @@ def test_it_answers_as_the_bundle_does_but_for_8_bit_steps(built):
         ours = session.run(input_ids=case["ids"], attention_mask=case["mask"], token_type_ids=case["types"])
     (theirs,) = load_tflite(tflite, threads=1)(case["ids"], case["mask"], case["types"])
     np.testing.assert_allclose(theirs, ours["logits"], atol=0.3 * np.abs(ours["logits"]).max())
+
+
+def test_arrays_of_another_size_are_refused_with_the_size_it_takes(built):
+    run = load_tflite(built[1], threads=1)
+    length = read_case(built[1])["ids"].shape[1]
+    whole, short = np.ones((1, length), np.int64), np.ones((1, 5), np.int64)
+    for arrays, name, found in (
+        ((short, short, short), "ids", [1, 5]),
+        ((whole, short, whole), "mask", [1, 5]),
+        ((np.ones((2, length), np.int64),) * 3, "ids", [2, length]),
+        ((whole[0],) * 3, "ids", [length]),
+    ):
+        with pytest.raises(InputError) as caught:
+            run(*arrays)
+        assert f"{name} has the shape {found}; {built[1]} takes [1, {length}]" in caught.value.message
+        assert f"pad or cut each sequence to {length} tokens" in caught.value.hint
+    run(whole, whole, whole)
 
 
 def test_the_same_command_writes_the_compiled_graph_for_our_delegate(built):

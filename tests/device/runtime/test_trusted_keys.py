@@ -13,7 +13,7 @@ import pytest
 
 import obert_edge
 from obert_edge.bundle import archive
-from obert_edge.bundle.container import ENGINE, MANIFEST, WEIGHTS, Bundle, sign_bundle
+from obert_edge.bundle.container import ENGINE, MANIFEST, WEIGHTS, Bundle, sign_bundle, write_bundle
 from obert_edge.cli import run_command
 from obert_edge.device.export.litert_models import write_encoder_tflite
 from obert_edge.device.runtime.verify import verify
@@ -85,6 +85,42 @@ def test_a_key_that_is_neither_text_nor_path_is_refused(signed, key):
         obert_edge.load(signed, trusted_keys=[key])
 
 
+def test_files_and_signature_are_checked_on_a_machine_that_cannot_run_the_bundle(
+    classifier, release, stranger, tmp_path, capsys
+):
+    with Bundle.open(classifier) as bundle:
+        members = {name: bytes(bundle.member(name)) for name in bundle.names if name != MANIFEST}
+        engine = bytearray(members[ENGINE])
+        engine[18:20] = (22).to_bytes(2, "little")  # e_machine of IBM S/390
+        path = write_bundle(tmp_path / "other.oeb", bundle.manifest, {**members, ENGINE: bytes(engine)})
+    sign_bundle(path, read_signer(release[0]), path)
+    command = ["verify", str(path), "--json"]
+    assert run_command([*command, "--key", str(release[1])]) == 0
+    printed = capsys.readouterr()
+    for said in (
+        "which is trusted",
+        "hashes and signature are right",
+        "python3 other.oeb verify",
+        "ELF machine 22",
+    ):
+        assert said in printed.err
+    assert "FAILED" not in printed.err and "\nverified" not in printed.err
+    found = json.loads(printed.out)
+    assert (found["trusted"], found["ok"], found["checks"]) == (True, False, [])
+    assert "was built for ELF machine 22" in found["not_run"]
+    assert "error" not in found
+
+    assert run_command(command) == 3
+    printed = capsys.readouterr()
+    assert "all hashes are right, but the 4 embedded cases were not run" in printed.err
+    found = json.loads(printed.out)
+    assert (found["error"], found["trusted"]) == ("UnsupportedDeviceError", False)
+    assert found["fix"].startswith("run `python3 other.oeb verify` on the device; for this machine, build it")
+
+    assert run_command([*command, "--key", str(stranger[1])]) == 1
+    assert json.loads(capsys.readouterr().out)["error"] == "VerificationError"
+
+
 def test_a_verification_says_who_signed_and_whether_that_was_checked(signed, classifier, release):
     key = release[1].read_text().strip()
     checked = verify(signed, threads=1, implementation="scalar", trusted_keys=[release[1]])
@@ -151,9 +187,9 @@ def test_a_device_with_numpy_alone_checks_a_new_bundle_with_the_code_of_one_it_t
 def test_inspect_names_the_key_and_says_that_it_checked_nothing(signed, classifier, release, capsys):
     assert run_command(["inspect", str(signed)]) == 0
     key = release[1].read_text().strip()
-    assert f"says it is signed by {key} (`verify --key` checks it)" in capsys.readouterr().err
+    assert f"says it is signed by {key} (`verify --key` checks it)" in capsys.readouterr().out
     assert run_command(["inspect", str(classifier)]) == 0
-    assert "\nnot signed\n" in capsys.readouterr().err
+    assert "\nnot signed\n" in capsys.readouterr().out
 
 
 def test_a_file_for_litert_is_that_of_the_unsigned_bundle_and_an_altered_one_gives_none(

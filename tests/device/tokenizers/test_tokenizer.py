@@ -89,6 +89,17 @@ def test_windows_over_a_long_context_are_those_of_the_library(name, limit, strid
     assert [w.offsets for w in found] == [w.offsets for w in expected]
 
 
+@pytest.mark.parametrize("stride", [9, 128, 10**6])
+def test_windows_share_at_most_two_thirds_of_themselves(stride):
+    """A stride that leaves no room would give a window for each token."""
+    tokenizer, context = PAIRS["bert-uncased"][0], " ".join(CORPUS)
+    room = 16 - len(tokenizer.encode("the fox", ""))
+    found = tokenizer.encode_windows("the fox", context, 16, stride)
+    at_most = tokenizer.encode_windows("the fox", context, 16, 2 * room // 3)
+    assert [window.ids for window in found] == [window.ids for window in at_most]
+    assert sum(map(len, found)) < 7 * len(tokenizer.encode(context))
+
+
 def test_merges_may_be_strings_or_pairs():
     description = json.loads(DESCRIPTIONS["roberta"])
     as_pairs = BytePair.from_json(description["model"])

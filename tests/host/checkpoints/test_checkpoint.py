@@ -116,9 +116,17 @@ def test_truncated_weights_are_refused(folder: Path, fraction: float, kind: str)
         Checkpoint.open(folder)
 
 
+def test_whoever_gives_half_a_name_is_told_how_a_name_on_a_hub_is_written() -> None:
+    with pytest.raises(CheckpointError, match="there is no model folder bert-base-uncased") as caught:
+        Checkpoint.open(Path("bert-base-uncased"))
+    assert "owner/model, such as google-bert/bert-base-uncased" in caught.value.hint
+
+
 def test_a_folder_without_config_or_weights_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no model folder"):
         Checkpoint.open(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="is a file, not a folder"):
+        Checkpoint.open(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="neither model.safetensors nor pytorch_model.bin"):
         Checkpoint.open(folder)

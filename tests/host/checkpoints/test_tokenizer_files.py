@@ -11,6 +11,7 @@ from typing import Dict
 
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer
 
 from obert_edge.errors import CheckpointError
 from obert_edge.host.checkpoints.tokenizer_files import (
@@ -60,6 +61,55 @@ def test_a_tokenizer_json_is_taken_as_it_is(older: Path) -> None:
     (older / "vocab.txt").unlink()
     assert read_tokenizer(older) == made
     assert load_tokenizer(older).to_str().encode() == made
+
+
+def test_a_file_that_transformers_reads_otherwise_is_told_with_what_differs(
+    older: Path, saved: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The `tokenizers` library lists no special token that nobody added; transformers adds them."""
+    (older / "vocab.txt").unlink()
+    (older / "tokenizer_config.json").unlink()
+    made = read_tokenizer(older)
+    assert made is not None
+    assert made != saved
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert f"{older / 'tokenizer.json'} is not the tokenizer that transformers makes" in told
+    assert (
+        "transformers finds [PAD], [UNK], [CLS], [SEP], [MASK] in a text as one token, and the file cuts it "
+        "like words" in told
+    )
+    assert "bundle go by transformers; AutoTokenizer.from_pretrained(folder).save_pretrained(folder)" in told
+    # The fix that it names is one.
+    AutoTokenizer.from_pretrained(older).save_pretrained(older)
+    caplog.clear()
+    read_tokenizer(older)
+    assert not caplog.records
+
+
+def test_a_file_that_the_library_made_with_its_special_tokens_is_taken_as_it_is(
+    older: Path, saved: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (older / "vocab.txt").unlink()
+    (older / "tokenizer_config.json").unlink()
+    tokenizer = Tokenizer.from_str(saved.decode())
+    tokenizer.add_special_tokens(WORDS[:5])
+    tokenizer.save(str(older / "tokenizer.json"))
+    assert read_tokenizer(older) == (older / "tokenizer.json").read_bytes()
+    assert not caplog.records
+
+
+def test_a_configuration_that_contradicts_the_file_is_told_field_by_field(
+    older: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = read_tokenizer(older)
+    assert made is not None
+    (older / "tokenizer.json").write_bytes(made)
+    config = {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "truncation_side": "left"}
+    (older / "tokenizer_config.json").write_text(json.dumps(config))
+    read_tokenizer(older)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "normalizer lowercase is true in the file and false in transformers" in told
+    assert "the file cuts long texts at the end, and transformers at the beginning" in told
 
 
 def test_a_loaded_tokenizer_neither_cuts_nor_pads(older: Path) -> None:

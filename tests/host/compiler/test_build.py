@@ -202,6 +202,29 @@ def test_a_tokenizer_of_another_model_is_refused(saved, tmp_path: Path) -> None:
         build(model_dir, output=tmp_path / "m.oeb", ranges=ranges)
 
 
+def test_a_file_for_a_target_is_told_where_it_belongs(saved, tmp_path: Path) -> None:
+    for file in ("py.oeb", tmp_path / "py"):
+        with pytest.raises(UsageError, match="looks like a file") as caught:
+            build(saved[0], file)
+        assert f"build(model, target='x86', output={str(file)!r})" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("m.onnx", "m.oeb"),
+        ("m.tflite", "m.oeb; with --tflite"),
+        ("m.oeb.gz", "m.oeb; `obert-edge pack`"),
+        ("m.safetensors", "m.oeb"),
+    ],
+)
+def test_a_bundle_is_not_called_like_something_else(saved, tmp_path: Path, name: str, fix: str) -> None:
+    with pytest.raises(UsageError, match=r"is called like .*, and `build` writes a bundle") as caught:
+        build(saved[0], "x86", tmp_path / name)
+    assert caught.value.hint.startswith(f"name it {tmp_path / fix}")
+    assert not (tmp_path / name).exists()
+
+
 def test_an_unknown_target_is_refused(saved, tmp_path: Path) -> None:
     folder, ranges, _ = saved
     with pytest.raises(UsageError, match="no target 'toaster'"):

@@ -38,4 +38,4 @@ def test_a_bundle_for_another_machine_holds_its_engine_and_the_same_cases(saved,
         for found, case in zip(cases, bundle.cases):
             assert found.tobytes() == case.outputs["logits"].tobytes()
     with pytest.raises(UnsupportedDeviceError, match=r"arm\.oeb was built for aarch64 \(target arm64\)"):
-        verify(tmp_path / "arm.oeb")
+        verify(tmp_path / "arm.oeb").require()

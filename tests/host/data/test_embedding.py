@@ -61,7 +61,7 @@ def test_a_single_file_gives_a_tenth_to_dev(write):
 
 def test_a_corpus_of_one_line_is_refused(write):
     folder = write("corpus.txt", ["only this"])
-    with pytest.raises(UsageError, match="1 rows cannot be held out of the 1 rows"):
+    with pytest.raises(UsageError, match="the train split has 1 row"):
         load_task("embedding", folder / "corpus.txt")
 
 

@@ -111,3 +111,27 @@ def test_the_identity_of_an_embedders_task_follows_the_prompts(tmp_path):
     prompts = [Prompts({"query": text}) for text in ("query: ", "Q: ")]
     fitted = [told.for_embedder(one, "the model").identity() for one in prompts]
     assert fitted[0] != fitted[1]
+
+
+def test_the_texts_of_a_split_are_what_a_model_reads_without_what_it_learns(tmp_path):
+    files = {
+        "text": ("train.csv", "text,label\na film,1\nbad,0\n", ["a film", "bad"]),
+        "sst2": ("train.tsv", "sentence\tlabel\ngood\t1\nbad\t0\n", ["good", "bad"]),
+        "rte": ("train.tsv", "sentence1\tsentence2\tlabel\na\tb\tentailment\n", [("a", "b")]),
+        "tokens": ("train.conll", "good B-X\nfilm O\n\nbad O\n", ["good film", "bad"]),
+        "mlm": ("train.txt", "a good film\na bad film\n", ["a good film", "a bad film"]),
+        "embedding": ("train.csv", "sentence1,sentence2\na,b\nc,d\n", ["a", "b", "c", "d"]),
+        "squad": ("train.json", json.dumps(PARAGRAPH), [("what?", "a bad film")]),
+    }
+    for name, (file, content, expected) in files.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for split in ("train", "dev"):
+            (folder / file.replace("train", split)).write_text(content)
+        assert load_task(name, folder).texts("train", limit=256) == expected, name
+
+
+def test_few_texts_of_many_rows_are_spread_evenly(tmp_path):
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.txt").write_text("\n".join(f"t{n}" for n in range(10)))
+    assert load_task("mlm", tmp_path).texts("train", limit=3) == ["t0", "t3", "t6"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
@@ -170,6 +171,8 @@ def test_splits_are_found_by_their_usual_names(tmp_path):
         find_splits(tmp_path, (".tsv",))
     with pytest.raises(DataError, match="does not exist"):
         find_splits(tmp_path / "nowhere", (".tsv",))
+    with pytest.raises(DataError, match="train.csv is a file; a folder with a file for each split"):
+        find_splits(tmp_path / "train.csv", (".csv",))
 
 
 @pytest.mark.parametrize("second", ["train.jsonl", "training.csv"])
@@ -189,8 +192,25 @@ def test_a_folder_called_as_a_file_is_no_split(tmp_path):
 
 
 def test_a_missing_column_is_named_with_the_columns_there_are():
-    with pytest.raises(DataError, match="line 7: there is no column 'text'; there are sentence, label"):
-        column((7, {"sentence": "x", "label": "y"}), "text", "file.csv")
+    with pytest.raises(
+        DataError, match="line 7: there is no column 'text'; there are sentence, label"
+    ) as error:
+        column((7, {"sentence": "x", "label": "y"}), "text", Path("file.csv"))
+    assert "the first line of a table must name its columns" in error.value.hint
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json.gz"])
+def test_a_missing_key_of_an_object_is_not_called_a_column_of_a_header(name):
+    with pytest.raises(DataError, match="line 7: the object has no key 'label'; it has text") as error:
+        column((7, {"text": "x"}), "label", Path(name))
+    assert "first line" not in error.value.hint
+    assert "the key 'label'" in error.value.hint
+
+
+def test_a_missing_column_of_a_set_on_the_hub_is_not_one_of_a_header():
+    with pytest.raises(DataError, match="there is no column 'label'; there are text") as error:
+        column((7, {"text": "x"}), "label", "owner/set train")
+    assert "first line" not in error.value.hint
 
 
 def test_a_null_is_not_a_missing_column():

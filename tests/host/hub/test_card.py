@@ -19,7 +19,8 @@ def test_the_card_says_what_the_manifest_says(bundle: Path) -> None:
     for fact in (
         manifest.quality.summary,
         f"{bundle.stat().st_size / 1e6:.1f} MB",
-        f"{100 * manifest.sparsity:.1f} %",
+        f"{100 * manifest.encoder_sparsity:.1f} % of the weights of the encoder layers' linears",
+        f"{100 * manifest.sparsity:.1f} % with those of pooler and head",
         "`x86`",
         "BertForSequenceClassification, 2 layers",
         "Labels: `bad`, `good`",

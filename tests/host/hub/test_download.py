@@ -76,6 +76,27 @@ def test_an_unreachable_hub_leaves_the_cache(hub: Hub, monkeypatch: pytest.Monke
         model_folder("org/other")
 
 
+def test_a_path_that_is_mistyped_is_no_matter_of_the_network_alone(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("models/typo", "models/typo@v1"):
+        with monkeypatch.context() as context:
+            context.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+            with pytest.raises(
+                HubError, match=f"^there is no folder {name} here, and .*not be reached"
+            ) as caught:
+                model_folder(name)
+            assert caught.value.hint.startswith("check the path")
+            with pytest.raises(HubError, match="^http://127.0.0.1:9 could not be reached"):
+                model_folder(f"hub:{name}")
+    offline(monkeypatch)
+    with pytest.raises(
+        HubError, match="^there is no folder models/typo here, and HF_HUB_OFFLINE is set"
+    ) as caught:
+        model_folder("models/typo")
+    assert "check the path" in caught.value.hint
+
+
 def test_offline_without_a_cache(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     offline(monkeypatch)
     with pytest.raises(
@@ -175,6 +196,7 @@ def test_a_stage_takes_a_name_and_keeps_the_source(hub: Hub, capsys: pytest.Capt
     prune = ["prune", MODEL, "-o", "pruned", *data, "--method", "magnitude", "--epochs", "0"]
     assert run_command(prune) == 0
     assert run_command(["build", "pruned", "-o", "pruned.oeb", "--no-card"]) == 0
+    capsys.readouterr()
     assert run_command(["inspect", "pruned.oeb", "--json"]) == 0
     printed = capsys.readouterr()
     source = json.loads(printed.out)["source"]

@@ -72,6 +72,19 @@ def test_the_schedule_is_followed_and_what_is_pruned_stays_zero(tmp_path, criter
     assert logged == [report.sparsity for report in callback.reports]
 
 
+def test_the_pruning_steps_to_come_are_counted_from_a_step_on(tmp_path):
+    callback = make_callback()
+    assert callback.steps_to_come(0) == 0  # training has not begun
+    counted = []
+
+    class Counts(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            counted.append(callback.steps_to_come(state.global_step))
+
+    make_trainer(tmp_path, [callback, Counts()]).train()
+    assert counted == [3, 3, 2, 2, 1, 1, 0, 0, 0, 0]
+
+
 def test_gradient_accumulation_counts_optimizer_steps(tmp_path):
     watch = Watch()
     trainer = make_trainer(tmp_path, [make_callback(), watch], gradient_accumulation_steps=2)

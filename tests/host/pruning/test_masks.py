@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from obert_edge.bundle.manifest import LinearFacts
 from obert_edge.errors import CheckpointError, UsageError
 from obert_edge.host.architectures import ARCHITECTURES as KNOWN
 from obert_edge.host.pruning import Masks, Pattern, prunable_linears
@@ -11,6 +12,15 @@ from obert_edge.host.pruning.masks import _lowest, check_sparsity, kept, select
 from .models import ARCHITECTURES, make_bert
 
 NONE = float("-inf")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_bundle_tells_them_by_their_names_as_well(architecture):
+    """The sparsity that ``inspect`` shows is that of the linears which pruning counts."""
+    model = ARCHITECTURES[architecture]()
+    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    facts = [LinearFacts(name, 1, 1, 0.0, "DENSE_4", 1, 1.0, 1.0, True) for name in names]
+    assert {fact.name for fact in facts if fact.in_layer} == set(prunable_linears(model))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -9,6 +9,7 @@ from obert_edge.errors import UsageError
 from obert_edge.host.pruning import Masks, Pattern, Surgeon, prunable_weights, prune_one_shot
 from obert_edge.host.pruning.criteria import SurgeonOptions
 from obert_edge.host.pruning.fisher import BlockLayout, first_products
+from obert_edge.host.pruning.gradients import own_loss
 from obert_edge.host.pruning.step import PruningStep
 
 from .models import ARCHITECTURES, definition, make_batches, make_bert
@@ -399,6 +400,18 @@ def test_the_fisher_matrix_is_reported_beside_its_dampening():
     assert report.to_dict()["fisher"]["degenerate"] == facts.degenerate
 
 
+def test_small_gradients_are_told_once_in_a_run_of_several_pruning_steps(caplog):
+    model, surgeon = make_bert(), Surgeon()
+    masks = Masks.from_weights(model)
+    for sparsity in (0.5, 0.6, 0.7):
+        options = {"sparsity": sparsity, "pattern": Pattern(), "batches": make_batches(2)}
+        found = surgeon.prune(
+            model, masks, **options, loss_fn=lambda model, batch: 1e-7 * own_loss(model, batch)
+        )
+        assert found.fisher.degenerate == 1.0
+    assert len(caplog.records) == 1
+
+
 def test_a_fisher_matrix_below_its_dampening_is_said_to_be_magnitude(caplog):
     """At the minimum of a loss gradients vanish, and oBERT chooses what magnitude chooses."""
 
@@ -415,7 +428,10 @@ def test_a_fisher_matrix_below_its_dampening_is_said_to_be_magnitude(caplog):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert report.fisher.degenerate == 1.0
     (said,) = [record.getMessage() for record in caplog.records]
-    assert "below the dampening of 1e-07 in 100 % of the matrices" in said and "magnitude" in said
+    assert "in 100 % of the matrices" in said and "below the dampening of 1e-07" in said
+    assert "as with method magnitude" in said
+    for option in ("gradients_of: outputs", "--gradients-of outputs", "relative_dampening", "--dampening"):
+        assert option in said
     caplog.clear()
     relative = prune_one_shot(
         make_bert(), make_batches(4), sparsity=0.5, dampening=0.01, relative_dampening=True, loss_fn=flat

@@ -14,6 +14,7 @@ import pytest
 
 from obert_edge.bundle.container import ENGINE, Bundle, write_bundle
 from obert_edge.cli import run_command
+from obert_edge.errors import UsageError
 from obert_edge.host.remote import bench_devices
 from obert_edge.host.remote.device import _RECEIVE
 
@@ -79,10 +80,10 @@ def test_the_command_line_prints_the_same(device, classifier, capsys):
     assert printed["devices"][0]["report"]["engine"]["name"] == "obert-edge"
 
 
-def test_a_baseline_that_is_missing_there_and_a_least_speedup_are_reported(device, classifier):
-    outcome = bench_devices(classifier, ["ssh://device"], min_speedup=2.0, **QUICK)
-    assert outcome.exit_code == 2  # as on the device: a least speed-up needs a baseline
-    assert "baseline" in error_of(outcome)["message"]
+def test_a_least_speedup_over_nothing_is_refused_before_a_device_is_asked(device, classifier):
+    with pytest.raises(UsageError, match="over a baseline, and none was given"):
+        bench_devices(classifier, ["ssh://device"], min_speedup=2.0, **QUICK)
+    assert leftovers(device.home) == []
 
 
 def test_no_python_there(device, classifier):

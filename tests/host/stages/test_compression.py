@@ -86,8 +86,48 @@ def test_a_second_run_goes_on_inside_the_stage_that_was_killed(recipe, tmp_path,
 def test_an_output_belongs_to_one_recipe(recipe):
     recipe = dataclasses.replace(recipe, prune=None, quantize=None, build=None)
     compress(recipe, progress=False)
-    with pytest.raises(UsageError, match="another recipe: finetune differ"):
-        compress(dataclasses.replace(recipe, finetune=Training(max_steps=2)), progress=False)
+    other = dataclasses.replace(recipe, finetune=dataclasses.replace(FAST, max_steps=2, dropout=None))
+    with pytest.raises(UsageError) as found:
+        compress(other, progress=False)
+    assert found.value.message == (
+        f"{recipe.output} holds the stages of another recipe: finetune.dropout is 0.0 there and absent in "
+        "this recipe; finetune.max_steps is 60 there and 2 in this recipe"
+    )
+
+
+def test_of_two_recipes_that_have_little_in_common_a_few_differences_are_named(recipe, data):
+    recipe = dataclasses.replace(recipe, finetune=SHORT, prune=None, quantize=None, build=None)
+    compress(recipe, progress=False)
+    task = TaskSettings("text", str(data), tune=8)
+    other = dataclasses.replace(recipe, finetune=Training(), task=task, build=BuildSettings())
+    with pytest.raises(UsageError, match="build is absent there and present in this recipe; ") as found:
+        compress(other, progress=False)
+    assert found.value.message.endswith(" more")
+    assert len(found.value.message) < 600
+
+
+def test_a_split_to_score_that_is_not_there_is_refused_before_the_first_stage(recipe, data, tmp_path):
+    recipe = dataclasses.replace(recipe, task=TaskSettings("text", str(data), evaluate="tune"))
+    with pytest.raises(UsageError, match="no split 'tune' here") as found:
+        compress(recipe, progress=False)
+    assert "`tune: N` below task" in found.value.hint
+    assert not (tmp_path / "out" / "1-finetune").exists()
+
+
+def test_a_length_that_the_model_lacks_is_said_once_and_of_whom_it_is_true(recipe, data, tmp_path, caplog):
+    unasked = dataclasses.replace(SHORT, max_steps=2, max_length=None)
+    recipe = dataclasses.replace(
+        recipe,
+        task=TaskSettings("text", str(data), max_length=16),
+        finetune=unasked,
+        prune=None,
+        quantize=QuantizeSettings(training=unasked),
+        build=None,
+    )
+    compress(recipe, progress=False)
+    cut = [record.getMessage() for record in caplog.records if "are cut to" in record.getMessage()]
+    assert len(cut) == 1
+    assert cut[0].startswith("features of finetune and quantize are cut to 32 tokens")
 
 
 def test_a_stage_that_has_left_nothing_may_change(recipe, tmp_path):
@@ -100,7 +140,9 @@ def test_a_stage_that_has_left_nothing_may_change(recipe, tmp_path):
     assert json.loads((out / "recipe.json").read_text()) == recipe.to_dict()
     trained = dataclasses.replace(SHORT, seed=7)
     other = dataclasses.replace(recipe, quantize=QuantizeSettings(training=trained))
-    with pytest.raises(UsageError, match="another recipe: quantize differ") as found:
+    with pytest.raises(
+        UsageError, match="another recipe: quantize.training.seed is 42 there and 7 in"
+    ) as found:
         compress(other, progress=False)
     left = [out / "3-quantize", out / "3-quantize.score.json"]
     assert found.value.hint.endswith(f"or remove {left[0]}, {left[1]} to make it anew")
@@ -166,7 +208,7 @@ def test_a_stage_that_was_begun_may_not_change(recipe, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         compress(recipe, progress=False)
     other = dataclasses.replace(recipe, prune=dataclasses.replace(recipe.prune, sparsity=0.6))
-    with pytest.raises(UsageError, match="another recipe: prune differ") as found:
+    with pytest.raises(UsageError, match="another recipe: prune.sparsity is 0.5 there and 0.6 in") as found:
         compress(other, progress=False)
     assert str(tmp_path / "out" / ".2-prune.work") in found.value.hint
     assert (tmp_path / "out" / ".2-prune.work").is_dir()
@@ -201,7 +243,7 @@ def test_what_lies_in_the_place_of_a_new_stage_is_not_taken_for_its_result(recip
     recipe = dataclasses.replace(recipe, finetune=SHORT, quantize=None, build=None)
     compress(dataclasses.replace(recipe, prune=None), progress=False)
     shutil.copytree(tmp_path / "out" / "1-finetune", tmp_path / "out" / "2-prune")
-    with pytest.raises(UsageError, match="prune differ") as found:
+    with pytest.raises(UsageError, match="prune is absent there and present in this recipe") as found:
         compress(recipe, progress=False)
     assert found.value.hint.endswith(f"or remove {tmp_path / 'out' / '2-prune'} to make it anew")
 
@@ -209,7 +251,7 @@ def test_what_lies_in_the_place_of_a_new_stage_is_not_taken_for_its_result(recip
 def test_what_a_later_stage_tells_an_earlier_one_counts_as_the_earlier_ones(recipe, tmp_path):
     recipe = dataclasses.replace(recipe, finetune=SHORT, prune=None)
     compress(dataclasses.replace(recipe, build=None), progress=False)  # trained with embeddings of 8 bit
-    with pytest.raises(UsageError, match="another recipe: build differ") as found:
+    with pytest.raises(UsageError, match="another recipe: build is absent there and present in") as found:
         compress(recipe, progress=False)
     assert str(tmp_path / "out" / "2-quantize") in found.value.hint
 
@@ -223,7 +265,7 @@ def test_an_output_of_before_an_option_was_added_is_gone_on_with(recipe, tmp_pat
     record.write_text(json.dumps(content))
     assert compress(recipe, progress=False) == summary
     changed = dataclasses.replace(recipe, finetune=dataclasses.replace(FAST, weight_decay=0.5))
-    with pytest.raises(UsageError, match="another recipe: finetune differ"):
+    with pytest.raises(UsageError, match="another recipe: finetune.weight_decay is 0.01 there and 0.5 in"):
         compress(changed, progress=False)
 
 

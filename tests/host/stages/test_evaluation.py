@@ -40,14 +40,41 @@ def test_an_agreement_below_the_bound_fails_the_check():
         require_agreement(Score("a", "float", "text", "dev", 10, "accuracy", {}), 99.5)
 
 
+def test_the_advice_at_a_low_agreement_fits_what_was_compared(dense, task, models, tmp_path):
+    """A bundle should answer as its own folder does; a pruned model need not answer as its dense one."""
+    pruned = tmp_path / "pruned"
+    prune(dense, task, pruned, sparsity=0.5, method="magnitude", training=Training(epochs=0), progress=False)
+    of_pruned = build(pruned, "x86", tmp_path / "pruned.oeb")
+
+    def advice(model, against, kind):
+        score = Score(
+            str(model), kind, "text", "dev", 10, "accuracy", {}, against=str(against), agreement=90.0
+        )
+        with pytest.raises(VerificationError) as error:
+            require_agreement(score, 99.0)
+        return error.value.hint
+
+    for model, against in ((models["bundle"], models["fake-quant"]), (of_pruned, pruned)):
+        assert advice(model, against, "bundle").startswith("rebuild the bundle from this very folder")
+    for model, against, kind in (
+        (pruned, dense, "float"),
+        (of_pruned, dense, "bundle"),
+        (of_pruned, models["bundle"], "bundle"),
+    ):
+        assert "prune less, train longer, or lower --min-agreement" in advice(model, against, kind)
+
+
 def test_a_model_agrees_with_itself_and_the_first_rows_can_be_scored_alone(dense, task):
     result = evaluate(dense, task, limit=10, against=dense)
     assert (result.n, result.agreement, result.kind) == (10, 100.0, "float")
 
 
 def test_a_path_that_is_nothing_is_refused(task, tmp_path):
-    with pytest.raises(CheckpointError, match="does not exist"):
+    with pytest.raises(CheckpointError, match="there is no model folder or bundle .*nowhere"):
         evaluate(tmp_path / "nowhere", task)
+    with pytest.raises(CheckpointError, match="bert-base-uncased") as caught:
+        evaluate("bert-base-uncased", task)
+    assert "written owner/model" in caught.value.hint
 
 
 QUESTION = {"id": "1", "question": "what", "answers": [{"text": "a", "answer_start": 0}]}

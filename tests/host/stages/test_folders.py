@@ -26,26 +26,51 @@ def test_only_the_main_process_writes(tmp_path, monkeypatch):
 IDENTITY = {"stage": "finetune", "settings": {"seed": 42, "keep": (0, 2)}}
 
 
+def trained(folder):
+    """Leave what training leaves that came to a checkpoint."""
+    (folder / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    (folder / "checkpoints" / "checkpoint-1" / "complete").touch()
+
+
 def test_the_work_folder_survives_a_failure_and_goes_with_success(tmp_path):
     with pytest.raises(RuntimeError), work_folder(tmp_path / "o", IDENTITY) as folder:
-        (folder / "checkpoint").touch()
+        trained(folder)
         raise RuntimeError
+    with pytest.raises(UsageError), work_folder(tmp_path / "o", IDENTITY):
+        raise UsageError("a refusal of the very same stage")
     with work_folder(tmp_path / "o", IDENTITY) as folder:
-        assert (folder / "checkpoint").exists()
+        assert (folder / "checkpoints" / "checkpoint-1").exists()
     remove_work(tmp_path / "o")
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("error", [UsageError("a refusal"), RuntimeError(), KeyboardInterrupt()])
+def test_a_failure_before_training_leaves_no_work_folder(tmp_path, error):
+    with pytest.raises(type(error)), work_folder(tmp_path / "o", IDENTITY) as folder:
+        (folder / "tensorboard").mkdir()
+        (folder / "checkpoints" / "checkpoint-1").mkdir(parents=True)  # half of one
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_log_of_a_training_that_fails_early_stays(tmp_path):
+    with pytest.raises(RuntimeError), work_folder(tmp_path / "o", IDENTITY) as folder:
+        (folder / "train_log.csv").touch()
+        raise RuntimeError
+    assert (folder / "train_log.csv").is_file()
+
+
 def test_other_options_start_with_an_empty_work_folder(tmp_path):
     with pytest.raises(RuntimeError), work_folder(tmp_path / "o", IDENTITY) as folder:
-        (folder / "checkpoint").touch()
+        trained(folder)
         raise RuntimeError
     with work_folder(tmp_path / "o", {**IDENTITY, "settings": {"seed": 1, "keep": (0, 2)}}) as folder:
-        assert not (folder / "checkpoint").exists()
+        assert not (folder / "checkpoints").exists()
 
 
 def test_work_that_is_thrown_away_is_spoken_of(tmp_path, caplog):
-    with pytest.raises(RuntimeError), work_folder(tmp_path / "o", {**IDENTITY, "task": ["a"]}):
+    with pytest.raises(RuntimeError), work_folder(tmp_path / "o", {**IDENTITY, "task": ["a"]}) as folder:
+        trained(folder)
         raise RuntimeError
     with work_folder(tmp_path / "o", {**IDENTITY, "task": ["a"]}):
         assert caplog.messages == []
@@ -83,3 +108,15 @@ def test_other_processes_wait_for_the_main_one(tmp_path, monkeypatch):
     with work_folder(tmp_path / "o", IDENTITY):
         assert ready.wait(30)
         thread.join()
+
+
+@pytest.mark.parametrize("other", [IDENTITY, {**IDENTITY, "stage": "prune"}], ids=["same", "another"])
+def test_two_stages_do_not_make_one_output(tmp_path, other):
+    with work_folder(tmp_path / "o", {"stage": "an older one"}) as folder:
+        (folder / "left").touch()
+    with work_folder(tmp_path / "o", IDENTITY) as folder:  # which throws the older one's work away
+        (folder / "checkpoint").touch()
+        with pytest.raises(UsageError, match="another command works in"), work_folder(tmp_path / "o", other):
+            pass
+        assert (folder / "checkpoint").exists()
+        assert not (folder / "left").exists()

@@ -38,7 +38,7 @@ def largest_file(size: int) -> Iterator[None]:
 def left_in(folder: Path) -> list[str]:
     """Every file below a folder, without what tells of the run itself."""
     files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    return sorted(str(path) for path in files if path.name not in ("identity.json", "train_log.csv"))
+    return sorted(str(path) for path in files if path.name not in ("identity.json", "train_log.csv", ".lock"))
 
 
 def checkpoints_in(folder: Path) -> list[str]:

@@ -75,9 +75,9 @@ def test_the_tasks_default_is_cut_to_the_model_and_one_line_says_so(dense, long,
     stage, settings = asking(name, None)
 
     run_stage(stage, dense, long, tmp_path / "o", settings, progress=False)
-    said = [record.getMessage() for record in caplog.records if "features are cut" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "are cut to" in record.getMessage()]
     assert len(said) == 1
-    assert "cut to 32 tokens" in said[0] and "128" in said[0]
+    assert said[0].startswith(f"features of stage {stage.name} are cut to 32 tokens") and "128" in said[0]
 
 
 def test_roberta_has_two_positions_fewer(roberta, long, tmp_path):

@@ -126,6 +126,30 @@ def test_a_wrong_key_or_value_is_named_with_what_to_write(change, message, expec
     assert error.value.hint
 
 
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ({"prune": {"epochs": 3}}, "there is prune.training.epochs"),
+        ({"quantize": {"hardness": 1}}, "there is quantize.distillation.hardness"),
+        ({"sparsity": 0.8}, "there is prune.sparsity"),
+        ({"prune": {"epoch": 3}}, "did you mean prune.training.epochs?"),
+        ({"prune": {"rewind_epoch": 3}}, "did you mean 'rewind_epochs'?"),
+        ({"prune": {"learning_rat": 1e-4}}, "did you mean prune.training.learning_rate?"),
+        ({"prune": {"training": {"sparsity": 0.5}}}, "remove it"),
+    ],
+)
+def test_a_key_that_is_at_home_deeper_in_its_section_is_named_with_the_way_there(change, hint):
+    with pytest.raises(UsageError, match="has an unknown key") as error:
+        Recipe.from_dict({**MINIMAL, **change})
+    assert error.value.hint == hint
+
+
+def test_a_key_that_several_stages_have_is_named_for_each():
+    with pytest.raises(UsageError, match="recipe has an unknown key 'epochs'") as error:
+        Recipe.from_dict({**MINIMAL, "epochs": 3})
+    assert error.value.hint.startswith("there is finetune.epochs, drop.training.epochs, ")
+
+
 @pytest.mark.parametrize("content", ["a: [", "- 1", ""])
 def test_a_file_that_is_no_recipe_is_refused(tmp_path, content):
     path = tmp_path / "recipe.yaml"

@@ -143,6 +143,7 @@ def test_pruning_at_once_to_what_a_model_is_already_is_nothing_done(pruned, dens
         prune(pruned, task, tmp_path / "o", pruning=PLAN, training=AT_ONCE, progress=False)
     with pytest.raises(UsageError, match="would remove nothing"):
         prune(dense, task, tmp_path / "o", sparsity=0.0, method="magnitude", training=AT_ONCE, progress=False)
+    assert list(tmp_path.iterdir()) == []  # nor a work folder, of which the next run would speak
 
 
 @pytest.mark.parametrize("pattern", ["1x4", "8x1", "2:4", "unstructured"])

@@ -142,6 +142,6 @@ def test_the_command_prints_the_plan_and_starts_nothing(tmp_path: Path) -> None:
         "--dry-run",
     ]
     done = subprocess.run([*command, "-o", str(tmp_path / "out")], capture_output=True, text=True, check=True)
-    assert "prune step   11066 (epoch 2) to 70.00 %" in done.stderr
-    assert "learning rate 8.00e-05 at 0" in done.stderr
+    assert "prune step   11066 (epoch 2) to 70.00 %" in done.stdout
+    assert "learning rate 8.00e-05 at 0" in done.stdout
     assert not (tmp_path / "out").exists()

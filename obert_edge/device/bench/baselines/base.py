@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Callable, ClassVar, List, Tuple
@@ -45,15 +46,19 @@ class Baseline(ABC):
         """Import a package the baseline needs.
 
         Raises:
-            UnsupportedDeviceError: it is not installed.
+            UnsupportedDeviceError: it is not installed; if the engine that runs what it makes is not either,
+                both are named.
         """
         module, distribution = package
         try:
             importlib.import_module(module)
         except ImportError as error:
+            names, reason = [distribution], f": {error}"
+            if package != self.engine and not _is_installed(self.engine):
+                names, reason = list(dict.fromkeys([distribution, self.engine[1]])), ""
             raise UnsupportedDeviceError(
-                f"the baseline {self.name} needs {distribution}, which cannot be imported: {error}",
-                hint=f"run `pip install {distribution}`, or measure without --baseline {self.name}",
+                f"the baseline {self.name} needs {' and '.join(names)}, which cannot be imported{reason}",
+                hint=f"run `pip install {' '.join(names)}`, or measure without --baseline {self.name}",
             ) from error
 
     @abstractmethod
@@ -99,3 +104,7 @@ def check_length(sequence_length: int, longest: int) -> None:
             f"a sequence length of {sequence_length} was asked for; this model takes 1 to {longest} tokens",
             hint=f"use a sequence length of at most {longest}",
         )
+
+
+def _is_installed(package: Package) -> bool:
+    return importlib.util.find_spec(package[0].partition(".")[0]) is not None
