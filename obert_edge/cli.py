@@ -8,6 +8,7 @@ device verbs work where torch is absent.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from inspect import getdoc
@@ -18,13 +19,14 @@ import click
 
 from obert_edge import __version__
 from obert_edge.cli_options import HeadedCommand, HeadedOption, declared, given, read
+from obert_edge.device.commands import output
 from obert_edge.device.commands.command_line import JSON, KEY, VERBS, Verb
 from obert_edge.device.commands.option import TASK
 from obert_edge.device.commands.option import Option as CommandOption
 from obert_edge.device.commands.verbs import INTERRUPTED, failure, print_any_text, to_json
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.host.stages.recipe import STAGES, BuildSettings, Recipe, TaskSettings
-from obert_edge.host.stages.settings import Rows
+from obert_edge.host.stages.settings import Rows, Training
 from obert_edge.host.stages.stage import Stage, TaskKind
 from obert_edge.packages import EXTRAS, TORCH_PACKAGES, how_to_install, require_packages
 from obert_edge.progress import Bar
@@ -32,8 +34,9 @@ from obert_edge.serve.settings import OPTIONS as SERVE_OPTIONS
 from obert_edge.serve.settings import Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+#: What Ctrl-C means to verbs that leave checkpoints behind.
 _INTERRUPTED = (
-    "interrupted: the output was not written. Run the same command again, and a stage goes on from its last "
+    "interrupted: the output was not written. Run the same command again, and it goes on from the last "
     "checkpoint."
 )
 _RECIPE_INTERRUPTED = (
@@ -47,7 +50,7 @@ _TASK = "task__"
 def main(arguments: Optional[Sequence[str]] = None) -> NoReturn:
     """Run the command line and exit with its code."""
     print_any_text()
-    sys.exit(run_command(arguments))
+    sys.exit(output.ended(run_command(arguments)))
 
 
 def run_command(arguments: Optional[Sequence[str]] = None) -> int:
@@ -59,14 +62,20 @@ def run_command(arguments: Optional[Sequence[str]] = None) -> int:
     except ObertEdgeError as error:
         return _fail(error, as_json)
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         return error.exit_code
     except click.ClickException as error:
         return _fail(_refusal(error, words), as_json)
     except (click.Abort, KeyboardInterrupt):
-        of_recipe = words[:1] == [compress.name]
-        _complain(_RECIPE_INTERRUPTED if of_recipe else _INTERRUPTED, INTERRUPTED.data, as_json)
+        _complain(_interrupted(words), INTERRUPTED.data, as_json)
         return INTERRUPTED.exit_code
+    except MemoryError:
+        return _fail(output.no_memory(), as_json)
+    except OSError as error:
+        if not {"-h", "--help", "--version"} & set(words):
+            raise
+        return _fail(output.unwritten(error), as_json)  # click's own text
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
@@ -74,6 +83,16 @@ def run_command(arguments: Optional[Sequence[str]] = None) -> int:
         missing = UsageError(f"{error.name} is not installed", hint=how_to_install(package))
         return _fail(missing, as_json)
     return result if isinstance(result, int) else 0
+
+
+def _interrupted(words: Sequence[str]) -> str:
+    """What Ctrl-C means to a verb: those that train go on from a checkpoint when they are run again."""
+    verb = next((word for word in words if word in cli.commands), "")
+    if verb == compress.name:
+        return _RECIPE_INTERRUPTED
+    kinds = [stage.settings for stage in STAGES if stage.verb == verb]
+    trains = any(issubclass(kind, Training) or Training in kind.parts().values() for kind in kinds)
+    return _INTERRUPTED if trains else INTERRUPTED.text
 
 
 def _fail(error: ObertEdgeError, as_json: bool) -> int:
@@ -567,7 +586,7 @@ def _log_to_stderr() -> None:
 def _load_task(values: Dict[str, Any], needs_labels: bool = True) -> Any:
     """The task that the user names; what its data were taken for is shown."""
     task = read(TaskSettings, values, below=_TASK).load(needs_labels)
-    click.echo(task.describe(), err=True)
+    _say(task.describe())
     return task
 
 
@@ -578,17 +597,29 @@ def _outcome(outcome: Any, as_json: bool) -> int:
 
 def _print(text: str, data: Any, as_json: bool) -> None:
     """Print a result on stdout: as text, or as JSON with the text beside it on stderr."""
-    click.echo(text, err=as_json)
+    try:
+        click.echo(to_json(data) if as_json else text)
+    except BrokenPipeError:  # a reader that closes early (`| head`) has what it wants
+        raise click.exceptions.Exit(1) from None
+    except OSError as error:
+        raise output.unwritten(error) from error
     if as_json:
-        click.echo(to_json(data))
+        _say(text)
 
 
 def _complain(text: str, data: Any, as_json: bool) -> None:
     """Print what is no result on stderr; who reads JSON finds it on stdout as well."""
     if text:
-        click.echo(text, err=True)
+        _say(text)
     if as_json:
-        click.echo(to_json(data))
+        with contextlib.suppress(OSError):
+            click.echo(to_json(data))
+
+
+def _say(text: str) -> None:
+    """Write a line to stderr; where that cannot be written, nobody listens."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 if __name__ == "__main__":

@@ -21,19 +21,38 @@ _LOCK = ".lock"
 def check_file(path: Path) -> None:
     """Refuse a place where no file can be written; asked before the work whose result goes there.
 
-    Folders above it that do not exist yet are made when it is written.
+    Where it is a symbolic link, what counts is where that leads to. Folders above it that do not exist yet
+    are made when it is written.
 
     Raises:
         UsageError: ``path`` is a folder or a device, or lies below a file.
         ObertEdgeError: its folder cannot be written, or its name is too long.
     """
-    path = Path(path)
+    path = _behind_links(Path(path))
     with _explain_names(path):
         if path.is_dir():
             raise UsageError(f"the output {path} is a folder; expected a file", hint="name a file in it")
         if path.exists() and not path.is_file():
             raise UsageError(f"the output {path} is neither file nor folder", hint="name a file")
         _check_place(path)
+
+
+def _behind_links(path: Path) -> Path:
+    """The file or folder that a symbolic link leads to, there or not; what is no link is itself.
+
+    Raises:
+        UsageError: it leads round in a circle.
+    """
+    try:
+        if not path.is_symlink():
+            return path
+        real = Path(os.path.realpath(path))
+        goes_round = real.is_symlink()
+    except OSError:  # explained where it is written
+        return path
+    if goes_round:
+        raise UsageError(f"the output {path} is a link that leads to itself", hint="name another output")
+    return real
 
 
 def check_replaced(path: Path, what: str, is_one: Callable[[Path], bool], ending: str) -> None:
@@ -74,7 +93,7 @@ def check_folder(path: Path, *, overwrite: bool = False) -> None:
         UsageError: ``path`` is a file, or is not empty and ``overwrite`` is false, or lies below a file.
         ObertEdgeError: the folder above it cannot be written, or its name is too long.
     """
-    path = Path(path)
+    path = _behind_links(Path(path))
     if not path.name:
         raise UsageError(f"the output {path} is where you are", hint="name a new folder")
     with _explain_names(path):
@@ -113,14 +132,15 @@ def check_apart(output: Path, source: Path, *, replaced: bool = False) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it there when the block succeeds.
 
-    On any error, Ctrl-C included, the temporary file is removed and what was at ``path`` before is untouched.
+    Where ``path`` is a symbolic link, it stays one, and the file that it leads to is written. On any error,
+    Ctrl-C included, the temporary file is removed and what was at ``path`` before is untouched.
     A process that is killed cannot clean up; what it leaves is removed by the next one that writes ``path``.
 
     Raises:
         UsageError: ``path`` is a folder, a device or a pipe, or lies below a file.
         ObertEdgeError: the disk is full or the folder cannot be written.
     """
-    path = Path(path)
+    path = _behind_links(Path(path))
     check_file(path)
     with _explain(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +200,7 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         UsageError: ``path`` is a file, or is not empty and ``overwrite`` is false.
         ObertEdgeError: the disk is full or the folder cannot be written.
     """
-    path = Path(path)
+    path = _behind_links(Path(path))
     _remove_leftovers(path)
     check_folder(path, overwrite=overwrite)
     with _explain(path):

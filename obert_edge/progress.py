@@ -13,7 +13,10 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, TextIO
+from typing import TYPE_CHECKING, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, TextIO
+
+if TYPE_CHECKING:
+    import rich.progress
 
 #: Called as ``progress(what, done, total)``; a total of 0: nobody knows how much there is, and where nothing
 #: is counted as done either, no count is shown.
@@ -185,8 +188,10 @@ class Lines:
         """Begin to tell."""
         self._told = self._clock()
         self._ended.clear()
-        self._thread = threading.Thread(target=self._tell_again, name="progress", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._tell_again, name="progress", daemon=True)
+        with contextlib.suppress(RuntimeError):  # no memory for a thread: lines come when there is news
+            thread.start()
+            self._thread = thread
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -254,6 +259,8 @@ class Lines:
             self._told = now
             line = self._line(now)
             stream = self._stream or sys.stderr
+            if stream is None:  # a process without stderr
+                return
             with contextlib.suppress(OSError, ValueError):  # a log that is full or closed stops no work
                 stream.write(f"{line}\n")
                 stream.flush()
@@ -289,50 +296,75 @@ def _duration(seconds: float) -> str:
 
 
 class Bar:
-    """Progress of one kind of work at a time: a bar that goes away when it is done, or lines of a log."""
+    """Progress of one kind of work at a time: a bar that goes away when it is done, or lines of a log.
+
+    Where there is no memory or thread left for a bar, it shows nothing: no work fails for it.
+    """
 
     def __enter__(self) -> Bar:
         """Show the bar."""
+        self._lines: Optional[Lines] = None
+        self._progress: Optional[rich.progress.Progress] = None
+        with contextlib.suppress(MemoryError, OSError):
+            self._begin()
+        return self
+
+    def _begin(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        self._lines: Optional[Lines] = None
         console = Console(file=sys.stderr)
         if not console.is_terminal:
             self._what = ""
             self._lines = Lines().__enter__()
-            return self
-        self._progress = Progress(
+            return
+        self._moves_itself = _threads_start()
+        bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            auto_refresh=self._moves_itself,
         )
-        self._row = self._progress.add_task("", total=None)
-        self._progress.start()
-        return self
+        self._row = bar.add_task("", total=None)
+        bar.start()
+        self._progress = bar
 
     def __exit__(self, *_: object) -> None:
         """Take the bar away."""
         if self._lines is not None:
             self._lines.__exit__()
-        else:
+        elif self._progress is not None:
             self._progress.stop()
 
     def show(self, what: str, done: int, total: int) -> None:
         """Move the bar."""
+        bar = self._progress
+        if bar is not None:
+            if not total and bar.tasks[0].total is not None:  # a total cannot be taken back
+                bar.remove_task(self._row)
+                self._row = bar.add_task(what, total=None)
+            by_hand = not self._moves_itself
+            bar.update(self._row, description=what, completed=done, total=total or None, refresh=by_hand)
         if self._lines is None:
-            if not total and self._progress.tasks[0].total is not None:  # a total cannot be taken back
-                self._progress.remove_task(self._row)
-                self._row = self._progress.add_task(what, total=None)
-            self._progress.update(self._row, description=what, completed=done, total=total or None)
             return
         if what != self._what:
             self._lines.drop()
             self._what = what
         self._lines.show(what, done, total)
+
+
+def _threads_start() -> bool:
+    """Whether there is memory for another thread, and this process may have one."""
+    thread = threading.Thread(target=bool)
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    thread.join()
+    return True
 
 
 @contextlib.contextmanager

@@ -123,6 +123,13 @@ def test_the_version_is_the_packages(capsys):
         (["drop-layers", "x", "--task", "sst2", "--data", "d", "-o", "o", "--keep", "0,b"], 2, "'0,b'"),
         (["prune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--sparsity", "1.5"], 2, "sparsity"),
         (["finetune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--limit", "0"], 2, "limit is 0"),
+        (["finetune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--seed", "-1"], 2, "[0, 4294967295]"),
+        (
+            ["finetune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--seed", str(2**32)],
+            2,
+            "seed is 42",
+        ),
+        (["finetune", "x", "--task", "sst2", "--data", "d", "-o", "o", "--seed", "9" * 20], 2, "seed is 99"),
         (["evaluate", "x", "--task", "sst2", "--data", "d", "--limit", "-5"], 2, "limit is -5"),
     ],
 )
@@ -200,6 +207,23 @@ def test_an_error_goes_to_stderr_and_as_json_to_stdout(capsys, tmp_path):
     assert code == 1
     assert set(json.loads(out)) == {"error", "message", "fix"}
     assert again == err
+
+
+@pytest.mark.parametrize(
+    ("verb", "goes_on"),
+    [("finetune", True), ("compress", True), ("trim-vocabulary", False), ("verify", False)],
+)
+def test_an_interrupt_speaks_of_checkpoints_only_where_there_are_some(capsys, monkeypatch, verb, goes_on):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.cli.commands[verb], "invoke", interrupted)
+    words = {"compress": ["recipe.yaml"], "verify": [GOLDEN]}.get(verb, ["m", "-o", "o"])
+    words += ["--task", "sst2", "--data", "d"] if verb == "finetune" else []
+    code, _, err = run(capsys, verb, *words)
+    assert code == 130
+    assert err.strip().startswith("interrupted")
+    assert ("checkpoint" in err) == goes_on
 
 
 def test_a_terminal_of_another_encoding_gets_escapes(tmp_path):

@@ -244,6 +244,40 @@ def test_a_new_file_replaces_none_and_is_gone_when_the_block_fails(tmp_path):
     assert names(tmp_path) == ["deep"] and (tmp_path / "deep" / "x.key").read_bytes() == b"x"
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_file_is_written_through_a_link_which_stays(tmp_path, there):
+    real, link = tmp_path / "versions" / "2.oeb", tmp_path / "model.oeb"
+    real.parent.mkdir()
+    if there:
+        real.write_bytes(b"old")
+    link.symlink_to(Path("versions") / "2.oeb")
+    with atomic_file(link) as temporary:
+        assert temporary.parent == real.parent
+        temporary.write_bytes(b"new")
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+    assert names(tmp_path) == ["model.oeb", "versions"]
+    assert names(real.parent) == ["2.oeb"]
+
+
+def test_a_folder_is_written_through_a_link_which_stays(tmp_path):
+    real, link = tmp_path / "disk", tmp_path / "out"
+    real.mkdir()
+    link.symlink_to(real)
+    with atomic_folder(link) as temporary:
+        (temporary / "config.json").write_text("{}")
+    assert link.is_symlink()
+    assert names(real) == ["config.json"]
+    assert names(tmp_path) == ["disk", "out"]
+
+
+@pytest.mark.parametrize("check", [check_file, check_folder])
+def test_a_link_that_leads_to_itself_is_refused(tmp_path, check):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UsageError, match="leads to itself"):
+        check(tmp_path / "loop")
+
+
 def test_a_folder_that_another_command_made_meanwhile_stays(tmp_path):
     with pytest.raises(UsageError, match="not an empty folder"), atomic_folder(tmp_path / "out") as ours:
         (ours / "ours").touch()

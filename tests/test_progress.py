@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import time
 from typing import List
 
@@ -188,3 +189,25 @@ def test_a_bar_without_a_terminal_writes_lines_of_what_is_done_just_then(monkeyp
     said = capsys.readouterr().err
     assert "copying: 1 of 2" in said and "verifying: 1 of 4" in said
     assert "\x1b" not in said and "copying" not in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_work_goes_on_where_no_thread_can_be_started(monkeypatch, capsys, terminal) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")  # what Python says where memory is short
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    with Bar() as bar:
+        bar.show("verifying", 1, 2)
+        bar.show("verifying", 0, 0)
+    assert ("verifying" in capsys.readouterr().err) == terminal
+
+
+def test_a_process_without_stderr_gets_no_bar(monkeypatch, clock) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    with Bar() as bar:
+        bar.show("verifying", 1, 2)
+    with Lines(clock=clock, every=0.0) as lines:
+        lines.show("verifying", 1, 2)

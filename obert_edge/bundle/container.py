@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import mmap
 import os
 import stat
@@ -19,7 +20,7 @@ from obert_edge.bundle.hashes import CHUNK_BYTES, Crc32, chunk_digests, crc32, o
 from obert_edge.bundle.manifest import Manifest, MemberFacts, SignatureFacts
 from obert_edge.bundle.program import Program
 from obert_edge.bundle.signature import Key, Signer, check_signature, read_keys, sign_manifest
-from obert_edge.errors import BundleError, UsageError
+from obert_edge.errors import BundleError, UnsupportedDeviceError, UsageError
 from obert_edge.files import atomic_file, begins_with, check_replaced
 
 MANIFEST = "manifest.json"
@@ -121,6 +122,20 @@ def sign_bundle(path: Path, signer: Signer, output: Path) -> Path:
         return _write(Path(output), {**members, MANIFEST: sign_manifest(bytes(members[MANIFEST]), signer)})
 
 
+def path_of(path: Union[str, Path]) -> Path:
+    """A bundle's path as it was given.
+
+    Raises:
+        UsageError: it is no path.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(
+            f"the path of a bundle is {repr(path)[:60]}; expected a text or a pathlib.Path",
+            hint="give the .oeb file that `obert-edge build` wrote",
+        )
+    return Path(path)
+
+
 def _write(path: Path, members: Dict[str, Data]) -> Path:
     with atomic_file(path) as temporary, temporary.open("wb") as stream:
         write_archive(stream, members)
@@ -169,7 +184,8 @@ class Bundle:
                 ``None``: whether it is signed does not count.
 
         Raises:
-            UsageError: ``verify`` is none of these, or a key is no public key.
+            UsageError: ``path`` is none, ``verify`` is none of these, or a key is no public key.
+            UnsupportedDeviceError: there is not enough memory.
             BundleError: no such file, not a bundle, truncated, altered, or of a newer format.
             VerificationError: none of the trusted keys signed it.
         """
@@ -178,7 +194,7 @@ class Bundle:
                 f"verify={verify!r} is none of {', '.join(map(repr, CHECKS))}", hint="pass one of them"
             )
         trusted = None if trusted_keys is None else read_keys(trusted_keys)
-        path = Path(path)
+        path = path_of(path)
         data = _read(path)
         entries = {entry.name: entry for entry in read_archive(data, str(path))}
         text = bytes(_manifest_bytes(data, entries, path))
@@ -341,6 +357,11 @@ def _read(path: Path) -> memoryview:
     except FileNotFoundError as error:
         raise BundleError(f"there is no bundle at {path}", hint="check the path") from error
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise UnsupportedDeviceError(
+                f"there is not enough memory to read {path}, which has {path.stat().st_size} bytes",
+                hint="end other programs, or raise the limit of this process (ulimit -v) or of its container",
+            ) from error
         raise BundleError(
             f"{path} cannot be read: {error}", hint="give the .oeb file that `obert-edge build` wrote"
         ) from error

@@ -103,9 +103,14 @@ def of_each(chunks: Sequence[_Chunk], function: Callable[[_Chunk], _T]) -> List[
             errors.append(error)
 
     threads = min(_cpus(), _MOST_THREADS, len(chunks))
-    others = [threading.Thread(target=work) for _ in range(threads - 1)]
-    for thread in others:
-        thread.start()
+    others: List[threading.Thread] = []
+    for _ in range(threads - 1):
+        thread = threading.Thread(target=work)
+        try:
+            thread.start()
+        except RuntimeError:  # no memory for its stack, or no more threads allowed: fewer will do
+            break
+        others.append(thread)
     work()
     for thread in others:
         thread.join()

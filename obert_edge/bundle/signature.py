@@ -10,6 +10,7 @@ A public key is a text such as ``ed25519:`` and 64 hexadecimal digits; a file of
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional, Sequence, Union
@@ -56,6 +57,11 @@ def read_key(key: Key) -> str:
     Raises:
         UsageError: it is no public key, or there is no such file.
     """
+    if not isinstance(key, (str, os.PathLike)):
+        raise UsageError(
+            f"a public key is {repr(key)[:60]}; expected a text or a pathlib.Path",
+            hint="give a .pub file that `obert-edge keygen` wrote, or the key itself: ed25519:...",
+        )
     given = str(key)
     text = given if isinstance(key, str) and key.startswith(_ALGORITHM) else _text_of(Path(given))
     if "PRIVATE KEY" in text:
@@ -78,13 +84,16 @@ def read_keys(keys: Sequence[Key]) -> List[str]:
     Raises:
         UsageError: none are given, or one is no public key.
     """
-    if isinstance(keys, (str, Path)) or not keys:
-        found = repr(keys) if isinstance(keys, (str, Path)) else "empty"
+    listed = [] if isinstance(keys, (str, bytes, Path)) or not hasattr(keys, "__iter__") else list(keys)
+    if not listed:
+        found = (
+            "empty" if hasattr(keys, "__iter__") and not isinstance(keys, (str, bytes)) else repr(keys)[:80]
+        )
         raise UsageError(
             f"trusted_keys is {found}; expected a list of one or more public keys",
             hint="give a list of .pub files, or leave trusted_keys out where no signature is asked for",
         )
-    return [read_key(key) for key in keys]
+    return [read_key(key) for key in listed]
 
 
 def sign_manifest(text: bytes, signer: Signer) -> bytes:

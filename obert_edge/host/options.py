@@ -204,7 +204,7 @@ class Option:
             # YAML 1.1 reads 5e-5 as text: it wants 5.0e-5.
             try:
                 return float(value)
-            except ValueError:
+            except (ValueError, OverflowError):
                 pass
         elif isinstance(value, self.kind) and not (self.kind is int and isinstance(value, bool)):
             return value
@@ -220,6 +220,7 @@ class Option:
             raise self.refusal(value)  # a number in quotes is one for recipes only
         parsed = self.parse(value)
         d = self.declared
+        largest = _LARGEST.get(self.kind)
         for item in [] if parsed is None else parsed if self.several else [parsed]:
             # Comparisons are written so that a NaN fails them.
             good = (
@@ -231,9 +232,17 @@ class Option:
             )
             if not good:
                 raise self.refusal(value)
+            if largest is not None and not abs(item) <= largest:
+                raise self.refusal(value, beyond=written(largest))
 
-    def refusal(self, value: Any, where: str = "") -> UsageError:
-        """The error that says what was found, what is expected, and what to write instead."""
+    def refusal(self, value: Any, where: str = "", beyond: str = "") -> UsageError:
+        """The error that says what was found, what is expected, and what to write instead.
+
+        Args:
+            value: what was found.
+            where: its place; default: the option's name.
+            beyond: the largest number of this type, where the value is beyond it.
+        """
         near = difflib.get_close_matches(brief(value).strip("'\""), self.declared.choices, n=1)
         example = self.declared.example
         if example is None and not self.required:
@@ -246,7 +255,10 @@ class Option:
             else f"give {self.expected}"
         )
         return refusal(
-            where or self.name, value, self.expected, hint=f"did you mean {near[0]!r}?" if near else hint
+            where or self.name,
+            value,
+            f"{self.expected}, at most {beyond}" if beyond else self.expected,
+            hint=f"did you mean {near[0]!r}?" if near else hint,
         )
 
 
@@ -358,6 +370,8 @@ def help_of(kind: Type[Settings], name: str) -> str:
     return cast(Declared, field.metadata[_METADATA]).help
 
 
+#: The largest numbers that count: what is beyond them no library takes. An infinity and a NaN are none.
+_LARGEST: Dict[Type[Any], Union[int, float]] = {int: 2**63 - 1, float: 1e300}
 #: What was found out once about a class.
 _OPTIONS: Dict[Type[Settings], Tuple[Option, ...]] = {}
 

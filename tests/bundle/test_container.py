@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import hashlib
 import io
+import os
 import subprocess
 import sys
 import zipfile
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from obert_edge.bundle import archive
+from obert_edge.bundle.archive import PREFIX
 from obert_edge.bundle.container import CASES, MANIFEST, PROGRAM, WEIGHTS, Bundle, write_bundle
 from obert_edge.bundle.hashes import CHUNK_BYTES, chunk_digests
 from obert_edge.bundle.manifest import FORMAT_VERSION, MemberFacts
@@ -303,3 +305,21 @@ def test_unknown_ways_to_verify_and_closed_bundles(tmp_path: Path) -> None:
     bundle.close()
     with pytest.raises(BundleError, match="was closed"):
         bundle.member(WEIGHTS)
+
+
+def test_a_bundle_that_is_larger_than_the_memory_says_so(tmp_path):
+    (tmp_path / "large.oeb").write_bytes(PREFIX)
+    os.truncate(tmp_path / "large.oeb", (1 << 32) - 1)  # no bytes on the disk
+    code = (
+        "import resource, sys\n"
+        "from obert_edge.bundle import Bundle\n"
+        "from obert_edge.errors import UnsupportedDeviceError\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))\n"
+        "try: Bundle.open(sys.argv[1])\n"
+        "except UnsupportedDeviceError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "large.oeb")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "not enough memory to read" in said
+    assert "4294967295 bytes" in said
+    assert "ulimit -v" in said

@@ -28,6 +28,7 @@ class Base(Settings):
     count: int = option(4, minimum=1, help="A count.")
     share: Optional[float] = option(None, minimum=0, maximum=1, absent="all", example=0.5, help="A share.")
     kind: str = option("row", choices=("row", "flat"), help="A kind.")
+    weight: float = option(0.5, minimum=0, help="A weight.")
     places: Tuple[int, ...] = option((0, 2), minimum=0, help="Places.")
 
 
@@ -51,6 +52,13 @@ class Derived(Base):
         ({"kind": "column"}, "kind is 'column'; expected one of row, flat", "use a value such as row"),
         ({"kind": "flatt"}, "kind is 'flatt'; expected one of row, flat", "did you mean 'flat'?"),
         ({"places": (1, -1)}, "places is [1, -1]; expected a list of whole numbers of 0 or more", "0,2"),
+        (
+            {"count": 10**20},
+            "a whole number of 1 or more, at most 9223372036854775807",
+            "use a value such as 4",
+        ),
+        ({"weight": math.inf}, "weight is inf; expected a number of 0 or more, at most 1e300", "as 0.5"),
+        ({"weight": 10**400}, "expected a number of 0 or more", "use a value such as 0.5"),
         ({"on": 1}, "on is 1; expected true or false", "use a value such as false"),
     ],
 )
@@ -87,7 +95,7 @@ def test_a_text_of_the_command_line_becomes_a_value(name, text, value):
 
 def test_options_stand_below_the_heading_of_the_class_that_declares_them():
     found = [(heading, [one.name for one in options]) for heading, options in Derived.sections()]
-    assert found == [("Derived", ["on"]), ("Base", ["count", "share", "kind", "places"])]
+    assert found == [("Derived", ["on"]), ("Base", ["count", "share", "kind", "weight", "places"])]
     assert Derived.parts() == {"inner": Inner}
     assert Derived().narrow(Base) == Base()
 

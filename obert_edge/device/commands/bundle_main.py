@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import signal
 import sys
 from typing import Any, List, NoReturn, Optional
 
-from obert_edge.device.commands import verbs
+from obert_edge.device.commands import output, verbs
 from obert_edge.device.commands.command_line import VERBS, Verb
 from obert_edge.errors import ObertEdgeError, UnsupportedDeviceError, UsageError
 
@@ -45,7 +46,12 @@ def main(arguments: Optional[List[str]] = None, bundle: Optional[str] = None) ->
         return _complain(verbs.failure(error), as_json)
     except KeyboardInterrupt:
         return _complain(verbs.INTERRUPTED, as_json)
-    return _print(outcome, as_json)
+    except MemoryError:
+        return _complain(verbs.failure(output.no_memory()), as_json)
+    try:
+        return _print(outcome, as_json)
+    except OSError as error:
+        return _complain(verbs.failure(output.unwritten(error)), as_json)
 
 
 def _own_witness(path: str) -> UsageError:
@@ -95,7 +101,7 @@ def _parser(path: str) -> argparse.ArgumentParser:
 
 def _progress(what: str, done: int, total: int) -> None:
     """One line on the terminal that replaces itself; nothing in a log file."""
-    if sys.stderr.isatty():
+    if _on_terminal():
         end = "\r\033[K" if done >= total else ""
         sys.stderr.write(f"\r\033[K{what} ({done}/{total}){end}")
         sys.stderr.flush()
@@ -103,29 +109,47 @@ def _progress(what: str, done: int, total: int) -> None:
 
 def _print(outcome: verbs.Outcome, as_json: bool) -> int:
     """Print a result on stdout, as JSON with the text beside it on stderr, and return its exit code."""
-    if not as_json:
-        _clear_progress()
-        sys.stdout.write(outcome.text + "\n")
-        return outcome.exit_code
-    return _complain(outcome, as_json)
+    if as_json:
+        _write(verbs.to_json(outcome.data))
+    _clear_progress()
+    if as_json:
+        output.say(outcome.text)
+    else:
+        _write(outcome.text)
+    return outcome.exit_code
 
 
 def _complain(outcome: verbs.Outcome, as_json: bool) -> int:
     """Print what is no result on stderr, as JSON also on stdout, and return its exit code."""
     if as_json:
-        sys.stdout.write(verbs.to_json(outcome.data) + "\n")
+        with contextlib.suppress(OSError):
+            _write(verbs.to_json(outcome.data))
     _clear_progress()
-    sys.stderr.write(outcome.text + "\n")
+    output.say(outcome.text)
     return outcome.exit_code
 
 
+def _write(text: str) -> None:
+    if sys.stdout is not None:  # a process may have been started without one
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
 def _clear_progress() -> None:
-    if sys.stderr.isatty():
+    if _on_terminal():
         sys.stderr.write("\r\033[K")
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 if __name__ == "__main__":
     # A reader that closes early (`| head`) ends the program quietly, as it does other programs.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     verbs.print_any_text()
-    sys.exit(main())
+    try:
+        code: Any = main()
+    except SystemExit as end:  # of --help
+        code = end.code
+    sys.exit(output.ended(code or 0))

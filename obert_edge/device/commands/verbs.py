@@ -7,11 +7,12 @@ two commands only parse them and print.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from obert_edge.device.progress import Progress
 from obert_edge.errors import InputError, ObertEdgeError, UsageError
@@ -269,6 +270,11 @@ def read_inputs(path: Path, lines: Optional[str] = None) -> List[Item]:
         UsageError: its name says that it is compressed, or a table, and not what its lines are.
     """
     name = "standard input" if str(path) == "-" else str(path)
+    if str(path) == "-" and sys.stdin is None:
+        raise InputError(
+            "--input - reads standard input, and this process was started without one",
+            hint="give a file, or pipe the inputs in",
+        )
     try:
         data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
@@ -315,12 +321,22 @@ def _check_kind(path: Path, name: str, data: bytes, lines: Optional[str]) -> Non
 
 def _parsed(line: str, where: str) -> Any:
     try:
-        item = json.loads(line)
+        item = json.loads(line, object_pairs_hook=functools.partial(_without_twice, where))
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{where} is not JSON: {error}", hint='write one input per line, for instance {"text": "..."}'
         ) from error
     return tuple(item) if isinstance(item, list) else item
+
+
+def _without_twice(where: str, pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    """The object of its pairs; refuses a key that is there twice, as data files do."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        left = iter(made)
+        twice = next(key for key, _ in pairs if key != next(left, None))
+        raise InputError(f"{where} has the key {twice[:60]!r} twice", hint="keep the right one")
+    return made
 
 
 def _rounded(value: Any) -> Any:

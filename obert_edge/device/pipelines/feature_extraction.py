@@ -75,7 +75,9 @@ class Embedder(Pipeline):
             BundleError: the bundle makes no vectors of texts.
         """
         for name, number in (("truncate_dim", self.truncate_dim), ("batch_size", batch_size)):
-            if number is not None and (not isinstance(number, int) or number < 1):
+            if number is None and name == "truncate_dim":
+                continue
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise UsageError(f"{name} is {number!r}", hint="pass a whole number from 1")
         prompt, skipped = self.prompt_and_tokens()
         if not texts:

@@ -18,6 +18,7 @@ from typing import (
     List,
     Mapping,
     NamedTuple,
+    NoReturn,
     Optional,
     Sequence,
     Tuple,
@@ -27,7 +28,7 @@ from typing import (
 
 import numpy as np
 
-from obert_edge.bundle.container import MODULES, PROGRAM, TOKENIZER, Bundle
+from obert_edge.bundle.container import MODULES, PROGRAM, TOKENIZER, Bundle, path_of
 from obert_edge.bundle.manifest import Manifest
 from obert_edge.bundle.program import Domain, Program
 from obert_edge.bundle.signature import Key
@@ -90,12 +91,14 @@ def load(
         BundleError: no such file, not a bundle, truncated, altered, or of a newer format.
         UnsupportedDeviceError: the bundle is for another CPU, the implementation cannot run on this one, or
             there is not enough memory.
-        UsageError: ``threads``, ``verify`` or ``cache_bytes`` out of range, or a key is no public key.
+        UsageError: ``path`` is none, ``threads``, ``verify`` or ``cache_bytes`` is out of range, or a key is
+            no public key.
         VerificationError: none of the trusted keys signed it.
     """
     asked = (threads, implementation, verify, cache_bytes, trusted_keys)
     _check_number("threads", threads, 1, MOST_THREADS)
     _check_number("cache_bytes", cache_bytes, 0, sys.maxsize)
+    path = path_of(path)
     # Asked before the file is read: one that changes meanwhile is loaded once too often, and never too late.
     state = _file_state(path)
     # The weights are checked below, by the library.
@@ -143,6 +146,8 @@ def _only_score(answer: Prediction) -> float:
 
 
 def _print_progress(what: str, done: int, total: int) -> None:
+    if sys.stderr is None:  # a process without one
+        return
     sys.stderr.write(f"\r{what} {done} of {total} texts" + "\n" * (done == total))
     sys.stderr.flush()
 
@@ -167,10 +172,10 @@ def _check_number(name: str, value: Optional[int], smallest: int, largest: Optio
 _FileState = Tuple[int, int, int, int]
 
 
-def _file_state(path: Union[str, Path]) -> Optional[_FileState]:
+def _file_state(path: Path) -> Optional[_FileState]:
     """The state of a file; ``None`` where there is none that can be asked."""
     try:
-        found = Path(path).stat()
+        found = path.stat()
     except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
@@ -589,6 +594,13 @@ class Session:
 
     def __enter__(self) -> Session:
         return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: the memory and the threads are this process's own."""
+        raise TypeError(
+            "a Session cannot be pickled or copied: it holds memory and threads of its process. Send the "
+            f"path instead, and open it there: obert_edge.load({str(self.path)!r})"
+        )
 
     def __exit__(
         self,

@@ -173,9 +173,7 @@ def read_config(
     head = architecture.heads.get(chosen)
     named = (head.activation if head else "") or fields.head_activation
     head_activation = activation_named(checkpoint, config.get(named, "gelu")) if named else activation
-    pad_id = config.get("pad_token_id") if architecture.padding_id is None else architecture.padding_id
-    if not isinstance(pad_id, int):
-        pad_id = 1 if architecture.positions_after_padding else 0
+    pad_id = _pad_id(checkpoint, architecture)
     pooled: str = ""
     modules: Tuple[ModuleFacts, ...] = ()
     if chosen == "encoder":
@@ -281,6 +279,23 @@ def _type_vocabulary(checkpoint: Checkpoint, architecture: Architecture) -> int:
     if not architecture.token_type or (architecture.rotary and checkpoint.config.get("type_vocab_size") == 0):
         return 0
     return size(checkpoint, "type_vocab_size")
+
+
+def _pad_id(checkpoint: Checkpoint, architecture: Architecture) -> int:
+    """The id of padding, which is a row of the word embeddings."""
+    if architecture.padding_id is not None:
+        return architecture.padding_id
+    value = checkpoint.config.get("pad_token_id")
+    if value is None:
+        return 1 if architecture.positions_after_padding else 0
+    rows = size(checkpoint, "vocab_size")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < rows:
+        raise CheckpointError(
+            f"config.json of {checkpoint.folder} has pad_token_id = {repr(value)[:60]}; expected a whole "
+            f"number from 0 to {rows - 1}, as vocab_size is {rows}",
+            hint="write the id that the tokenizer has for its padding token",
+        )
+    return value
 
 
 def _head_pooling(checkpoint: Checkpoint, architecture: Architecture) -> str:

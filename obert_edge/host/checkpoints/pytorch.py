@@ -66,6 +66,9 @@ def load_pytorch(checkpoint: Checkpoint, class_name: str, **options: Any) -> Tup
         fields.update({} if labels is None else {"num_labels": labels})
     for field in ("torch_dtype", "dtype", "quantization_config"):
         fields.pop(field, None)
+    if "chunk_size_feed_forward" in fields:
+        # It saves memory, changes no result, and refuses lengths that it does not divide.
+        fields["chunk_size_feed_forward"] = 0
     try:
         with quiet_transformers():
             config = model_class.config_class.from_dict(fields)

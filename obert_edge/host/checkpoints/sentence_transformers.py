@@ -461,13 +461,22 @@ def _lengths(folder: Path, root: Path, *, strict: bool) -> Tuple[Optional[int], 
     own = read_json(folder / "tokenizer_config.json") or {}
     # Tokenizers of 2019 call their limit max_len.
     limit = own.get("model_max_length", own.get("max_len"))
-    said = processor.get("model_max_length"), config.get("max_seq_length"), limit
-    given = next((length for length in said if length is not None), None)
+    said = (
+        (path, processor.get("model_max_length")),
+        (path, config.get("max_seq_length")),
+        (folder / "tokenizer_config.json", limit),
+    )
+    place, given = next(((place, length) for place, length in said if length is not None), (path, None))
     # A tokenizer without a limit says 1e30.
     if given is None or (isinstance(given, (int, float)) and given > _NO_LIMIT):
         return None, config.get("do_lower_case") is True
     if type(given) is not int or given < 1:
-        _refuse(path, f"cuts texts to {given!r} tokens", "expected a whole number above 0")
+        if place != path:
+            raise CheckpointError(
+                f"{place} has model_max_length = {repr(given)[:60]}; expected a whole number above 0",
+                hint="write the tokens that a text may have, or leave model_max_length out",
+            )
+        _refuse(path, f"cuts texts to {repr(given)[:60]} tokens", "expected a whole number above 0")
     return given, config.get("do_lower_case") is True
 
 

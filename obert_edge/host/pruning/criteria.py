@@ -22,7 +22,8 @@ class SurgeonOptions(Settings):
         32,
         minimum=1,
         help="B, the weights in a block of the Fisher matrix, a multiple of the pattern's IN (or M); costs "
-        "4 B bytes of memory and a time proportional to B for each weight and gradient. The paper has 50 for "
+        "4 B bytes of memory and a time proportional to B for each weight and gradient. A block larger than "
+        "its row (in the layout flat, its matrix) counts as one of that size. The paper has 50 for "
         "single weights, its code 32 for 1x4.",
     )
     dampening: float = option(
@@ -69,7 +70,8 @@ class SurgeonOptions(Settings):
         absent="half of what is free",
         example=8000000000,
         help="Bytes that Fisher blocks, waiting gradients and saliencies may take beside the model; with "
-        "less than they need, matrices are taken in several passes over the gradients.",
+        "less than they need, matrices are taken in several passes over the gradients; with less than one "
+        "of them needs, pruning is refused.",
     )
 
 

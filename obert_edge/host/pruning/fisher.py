@@ -32,7 +32,8 @@ class BlockLayout:
     ``kind="flat"``: blocks of the row-major flattened matrix, straddling rows, as in the paper
     (section 3.3); the end of the matrix is padded.
 
-    Padding carries no weight and no gradient: it is inert.
+    Padding carries no weight and no gradient: it is inert. A block that would be larger than its row
+    (or, flat, the matrix) is as large as that: the rest would be padding.
     """
 
     shape: Tuple[int, int]
@@ -41,6 +42,7 @@ class BlockLayout:
 
     def __post_init__(self) -> None:
         SurgeonOptions.check(layout=self.kind, block_size=self.block_size)
+        object.__setattr__(self, "block_size", min(self.block_size, self.lines[1]))
 
     @property
     def lines(self) -> Tuple[int, int]:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Dict, Iterable, Iterator, List, Mapping, Optio
 import torch
 from torch import Tensor, nn
 
+from obert_edge.device.runtime.preflight import free_memory
 from obert_edge.errors import UsageError
 from obert_edge.files import no_torn_file
 from obert_edge.host.pruning.criteria import SurgeonOptions
@@ -251,9 +252,9 @@ class Surgeon(Criterion):
         """Fisher blocks, in as few passes over the gradients as memory allows: (number, blocks, is last)."""
         device = next(iter(weights.values())).device
         count = sum(everyones(len(source), device))
-        sizes, owners = _sizes(layouts), _owners(layouts)
-        passes, chunk = self._plan(sizes, owners, count, pattern, device)
-        firsts = dict(zip(sizes, first_products(len(sizes), chunk)))
+        owners = _owners(layouts)
+        passes, chunk = self._plan(layouts, owners, count, pattern, device)
+        firsts = dict(zip(layouts, first_products(len(layouts), chunk)))
         for index, names in enumerate(passes):
             fishers = accumulate(
                 source,
@@ -269,19 +270,24 @@ class Surgeon(Criterion):
 
     def _plan(
         self,
-        sizes: Dict[str, int],
-        owners: Dict[str, int],
+        layouts: Mapping[str, BlockLayout],
+        owners: Mapping[str, int],
         gradients: int,
         pattern: Pattern,
         device: torch.device,
     ) -> Tuple[List[List[str]], int]:
-        """The matrices of each pass, in as few as the memory budget allows, and the chunk of gradients."""
-        budget = (
-            self.options.memory_budget if self.options.memory_budget is not None else _free_bytes(device) // 2
-        )
+        """The matrices of each pass, in as few as the memory budget allows, and the chunk of gradients.
+
+        Raises:
+            UsageError: a matrix alone takes more than the budget, or without one than there is.
+        """
+        asked, sizes = self.options.memory_budget, _sizes(layouts)
         # Everyone must make the same plan. The saliencies of all groups stay in memory throughout.
-        budget = lowest(budget, device) - 4 * sum(sizes.values()) // pattern.size
+        scores = 4 * sum(sizes.values()) // pattern.size
+        budget = lowest(asked if asked is not None else _free_bytes(device) // 2, device) - scores
         processes = this_process()[1]
+        # B floats of Fisher, and what autograd returns at once, of everyone's matrices.
+        floats = {name: layout.block_size + processes for name, layout in layouts.items()}
         plans = []
         for chunk in sorted({min(chunk, gradients) for chunk in _CHUNKS}, reverse=True):
             firsts = dict(zip(sizes, first_products(len(sizes), chunk)))
@@ -290,8 +296,7 @@ class Surgeon(Criterion):
                     {name: sizes[name] for name in sizes if owners[name] == rank},
                     firsts,
                     chunk,
-                    # B floats of Fisher, and what autograd returns at once, of everyone's matrices.
-                    self.options.block_size + processes,
+                    floats,
                     budget,
                 )
                 for rank in range(processes)
@@ -300,8 +305,30 @@ class Surgeon(Criterion):
                 [name for share in shares if index < len(share) for name in share[index]]
                 for index in range(max(len(share) for share in shares))
             ]
-            plans.append((passes, chunk))
-        return min(plans, key=lambda plan: len(plan[0]))  # of equals the first, with the largest chunk
+            # Before a product all gradients of its chunk but one wait.
+            alone = max(4 * sizes[name] * (floats[name] + chunk - 1) for name in sizes)
+            plans.append((max(alone - budget, 0), len(passes), passes, chunk))
+        # Of those that fit the fewest passes, and of equals the first, with the largest chunk.
+        beyond, _, passes, chunk = min(plans, key=lambda plan: plan[:2])
+        there = _most_bytes(device) if asked is None else asked
+        if beyond and there is not None:
+            most = lowest(there, device)
+            self._refuse_beyond(most, budget + scores + beyond, layouts, asked is not None)
+        return passes, chunk
+
+    def _refuse_beyond(self, most: int, need: int, layouts: Mapping[str, BlockLayout], asked: bool) -> None:
+        """Refuse Fisher blocks of a matrix for which there is too little memory."""
+        if need <= most:
+            return
+        size = max(layout.block_size for layout in layouts.values())
+        hint = (
+            f"use a smaller block_size, or a memory_budget of {need}" if asked else "use a smaller block_size"
+        )
+        raise UsageError(
+            f"pruning with Fisher blocks of {size} weights takes at least {need} bytes of memory, one matrix "
+            f"at a time; {f'memory_budget is {most}' if asked else f'{most} are free'}",
+            hint=hint,
+        )
 
 
 def _sizes(layouts: Mapping[str, BlockLayout]) -> Dict[str, int]:
@@ -315,7 +342,7 @@ def _owners(layouts: Mapping[str, BlockLayout]) -> Dict[str, int]:
 
 
 def _in_passes(
-    sizes: Mapping[str, int], firsts: Mapping[str, int], chunk: int, floats: int, budget: int
+    sizes: Mapping[str, int], firsts: Mapping[str, int], chunk: int, floats: Mapping[str, int], budget: int
 ) -> List[List[str]]:
     """Cut names, in their order, into lists that need up to ``budget`` bytes, with one name at least.
 
@@ -323,20 +350,25 @@ def _in_passes(
         sizes: weights by name.
         firsts: gradients in the first product, by name.
         chunk: gradients in the later products.
-        floats: per weight, apart from the gradients that wait.
+        floats: per weight, apart from the gradients that wait, by name.
         budget: bytes.
     """
     passes: List[List[str]] = []
     used, waiting = 0, [0] * chunk  # floats; the second by the number of gradients taken so far
     for name, size in sizes.items():
         more = [size * ((taken - firsts[name]) % chunk) for taken in range(chunk)]
-        if not passes or 4 * (used + floats * size + max(map(sum, zip(waiting, more)))) > budget:
+        if not passes or 4 * (used + floats[name] * size + max(map(sum, zip(waiting, more)))) > budget:
             passes.append([])
             used, waiting = 0, [0] * chunk
         passes[-1].append(name)
-        used += floats * size
+        used += floats[name] * size
         waiting = [sum(both) for both in zip(waiting, more)]
     return passes
+
+
+def _most_bytes(device: torch.device) -> Optional[int]:
+    """Memory that this process can get, caches of the system included; None: nobody says."""
+    return free_memory() if device.type == "cpu" else None
 
 
 def _free_bytes(device: torch.device) -> int:

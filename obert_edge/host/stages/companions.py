@@ -8,6 +8,7 @@ belong to the model whatever a stage does to its weights. What is left out, and 
 * the state of a training run (``optimizer.pt``, ``checkpoint-*/``, ``trainer_state.json``);
 * ``config.json`` and whatever a stage writes itself, ``quantization.json`` with it;
 * ``README.md``: it describes another model, and its numbers are not those of the new one;
+* bundles, with their cards and scores: they are of the model before, too;
 * hidden files, and links that lead out of the folder.
 """
 
@@ -54,6 +55,8 @@ _READ = re.compile(
     r"tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|vocab\.(txt|json)|"
     r"merges\.txt|sentencepiece\.bpe\.model|spm\.model|spiece\.model"
 )
+#: A bundle, and what is written beside one and named after it.
+_OF_A_BUNDLE = re.compile(r".*\.oeb(\..*)?")
 #: A module of sentence-transformers, such as ``1_Pooling`` or ``2_Dense``.
 _MODULE = re.compile(r"\d+_\w+")
 
@@ -102,7 +105,8 @@ def transformer_folder(source: Path) -> str:
 
 def _goes_along(path: Path) -> bool:
     name = path.name.lower()
-    if name.startswith(".") or name in _LEFT_OUT or name.endswith(".index.json"):
+    left_out = name.startswith(".") or name in _LEFT_OUT or name.endswith(".index.json")
+    if left_out or _OF_A_BUNDLE.fullmatch(name):
         return False
     return path.suffix.lower() in _SUFFIXES
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from obert_edge.host.data import Task
 
 _NOT_SCORED = "a single stage is not scored, which `obert-edge evaluate` does"
+#: The largest seed that numpy takes.
+_LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,12 @@ class Training(Settings):
         help="Compute activations again in the backward pass: less memory, about a third more time, the same "
         "weights.",
     )
-    seed: int = option(42, help="Seed of the order of the data, of dropout and of new heads.")
+    seed: int = option(
+        42,
+        minimum=0,
+        maximum=_LARGEST_SEED,
+        help="Seed of the order of the data, of dropout and of new heads.",
+    )
     dropout: Optional[float] = option(
         None,
         minimum=0,

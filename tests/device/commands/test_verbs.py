@@ -318,6 +318,9 @@ def test_bad_input_files_are_named_with_the_line(classifier, tmp_path):
         commands.run(classifier, input_file=tmp_path / "in.jsonl")
     with pytest.raises(InputError, match="cannot be read"):
         commands.run(classifier, input_file=tmp_path / "missing.jsonl")
+    (tmp_path / "in.jsonl").write_text('"fine"\n\n{"text": "a", "text_pair": "b", "text": "c"}\n')
+    with pytest.raises(InputError, match="line 3 of .* has the key 'text' twice"):
+        commands.run(classifier, input_file=tmp_path / "in.jsonl")
     (tmp_path / "in.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot be read"):
         commands.run(classifier, input_file=tmp_path / "in.txt")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 import obert_edge
+from obert_edge.errors import UsageError
 from obert_edge.host.compiler import build
 from tests.device.bundles import TEXTS, make_bundle
 
@@ -68,3 +70,11 @@ def test_the_default_prompt_is_put_before_a_text_unless_another_is_given(embedde
         usual = session.encode("the film")
         assert np.array_equal(session.encode("the film", prompt="hello world : "), usual)
         assert not np.allclose(session.encode("the film", prompt=""), usual)
+
+
+@pytest.mark.parametrize("size", [None, 0, 1.5, "8", True])
+def test_a_batch_that_is_no_number_of_texts_is_refused(embedder: Path, size: Any) -> None:
+    with obert_edge.load(embedder, threads=1) as session:
+        for embed in (session.encode, lambda texts, **options: session.rank("hello", texts, **options)):
+            with pytest.raises(UsageError, match="batch_size is"):
+                embed(["hello"], batch_size=size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 
 import numpy as np
@@ -207,6 +209,20 @@ def test_a_file_that_is_no_bundle_is_refused(tmp_path):
         obert_edge.load(tmp_path / "model.oeb")
     with pytest.raises(BundleError, match="no bundle"):
         obert_edge.load(tmp_path / "missing.oeb")
+
+
+@pytest.mark.parametrize("path", [None, 5, b"model.oeb"])
+def test_what_is_no_path_is_refused(path):
+    for opening in (obert_edge.load, Bundle.open):
+        with pytest.raises(UsageError, match="path of a bundle is .*; expected a text or a pathlib.Path"):
+            opening(path)
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_session_cannot_leave_its_process_and_says_what_to_do(session, copied):
+    with pytest.raises(TypeError, match="cannot be pickled or copied") as caught:
+        copied(session)
+    assert f"obert_edge.load({str(session.path)!r})" in str(caught.value)
 
 
 def test_the_environment_may_force_an_implementation(classifier, monkeypatch):

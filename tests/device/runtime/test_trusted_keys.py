@@ -73,6 +73,18 @@ def test_a_load_refuses_what_no_trusted_key_signed(signed, classifier, stranger)
         obert_edge.load(signed, trusted_keys=[])
 
 
+@pytest.mark.parametrize("keys", [5, b"ed25519:", iter(()), "ed25519:", {}])
+def test_trusted_keys_are_a_list_of_one_or_more(signed, keys):
+    with pytest.raises(UsageError, match="trusted_keys is .*; expected a list of one or more public keys"):
+        obert_edge.load(signed, trusted_keys=keys)
+
+
+@pytest.mark.parametrize("key", [5, None, b"ed25519:"])
+def test_a_key_that_is_neither_text_nor_path_is_refused(signed, key):
+    with pytest.raises(UsageError, match="a public key is .*; expected a text or a pathlib.Path"):
+        obert_edge.load(signed, trusted_keys=[key])
+
+
 def test_files_and_signature_are_checked_on_a_machine_that_cannot_run_the_bundle(
     classifier, release, stranger, tmp_path, capsys
 ):

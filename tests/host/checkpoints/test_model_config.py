@@ -47,6 +47,10 @@ def config_of(saved: Path, folder: Path, changes: Dict[str, Any], **arguments: A
         ({"hidden_size": "64"}, "hidden_size = '64'"),
         ({"num_hidden_layers": 0}, "num_hidden_layers = 0"),
         ({"vocab_size": None}, "vocab_size = None"),
+        ({"pad_token_id": -1}, "pad_token_id = -1; expected a whole number from 0 to "),
+        ({"pad_token_id": 1 << 20}, "pad_token_id = 1048576; expected a whole number from 0 to "),
+        ({"pad_token_id": "0"}, "pad_token_id = '0'; expected a whole number"),
+        ({"pad_token_id": True}, "pad_token_id = True; expected a whole number"),
         ({"architectures": ["BertForMultipleChoice"]}, "BertForMultipleChoice, a head that is not supported"),
     ],
 )

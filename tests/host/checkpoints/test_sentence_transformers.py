@@ -318,6 +318,17 @@ def test_settings_of_the_transformer_that_change_answers_are_refused(folder: Fol
         folder.read()
 
 
+@pytest.mark.parametrize("length", [0, -1, "512", 8.0])
+def test_a_length_of_the_tokenizer_that_is_none_is_refused_by_the_name_of_its_file(
+    folder: Folder, length: Any
+) -> None:
+    folder.pooling().write("tokenizer_config.json", {"model_max_length": length})
+    with pytest.raises(CheckpointError, match="tokenizer_config.json has model_max_length = ") as caught:
+        folder.read()
+    assert repr(length) in caught.value.message
+    assert "sentence_bert_config" not in str(caught.value)
+
+
 def test_an_encoder_in_a_folder_of_its_own_is_found(tmp_path: Path, saved: Path) -> None:
     inner = tmp_path / "0_Transformer"
     inner.mkdir()

@@ -48,7 +48,7 @@ def test_cutting_into_blocks_and_back_changes_nothing(out, inputs, size, kind):
     layout = BlockLayout((out, inputs), size, kind)
     matrix = torch.arange(1.0, out * inputs + 1).reshape(out, inputs)
     blocks = layout.to_blocks(matrix)
-    assert blocks.shape == (layout.blocks, size)
+    assert blocks.shape == (layout.blocks, layout.block_size)
     assert torch.equal(layout.to_matrix(blocks), matrix)
     assert blocks.sum() == matrix.sum()  # padding is zero
 
@@ -59,6 +59,12 @@ def test_row_blocks_stay_within_an_output_unit_and_flat_blocks_straddle():
     assert row.tolist() == [[0, 1, 2, 3], [4, 5, 0, 0], [6, 7, 8, 9], [10, 11, 0, 0]]
     flat = BlockLayout((2, 6), 4, "flat").to_blocks(matrix)
     assert flat.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+def test_a_block_is_never_larger_than_the_row_or_the_matrix_that_it_lies_in():
+    matrix = torch.arange(12.0).reshape(2, 6)
+    assert torch.equal(BlockLayout((2, 6), 100_000, "row").to_blocks(matrix), matrix)
+    assert torch.equal(BlockLayout((2, 6), 100_000, "flat").to_blocks(matrix), matrix.reshape(1, 12))
 
 
 @pytest.mark.parametrize("layout", ["row", "flat"])

@@ -53,6 +53,9 @@ STAYS = {
     "README.md": "numbers of another model",
     ".gitattributes": "x",
     "old.oeb": "x",
+    "old.oeb.md": "the card of that bundle",
+    "old.oeb.score.json": "{}",
+    "old.oeb.previous": "x",
 }
 
 
