@@ -492,10 +492,12 @@ class Session:
             asked for.
 
         Raises:
-            UsageError: the bundle is neither, or has no such prompt; ``top_k`` is out of range.
+            UsageError: the bundle is neither, or has no such prompt; ``top_k`` or ``batch_size`` is out of
+                range.
             InputError: something is no text.
         """
         _check_number("top_k", top_k, 1)
+        _check_number("batch_size", batch_size, 1)
         texts = _listed("documents", documents)
         for text in (query, *texts):
             if not isinstance(text, str):
