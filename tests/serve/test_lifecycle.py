@@ -158,6 +158,32 @@ def test_a_killed_server_breaks_connections_and_another_takes_its_place(serving,
     assert not path.exists()
 
 
+def test_a_server_that_ends_leaves_the_socket_of_its_successor(serving, place, tmp_path):
+    path = tmp_path / "socket"
+    server = serving(place, "--uds", path)
+    sent = threading.Event()
+
+    def body():
+        yield b'{"model": "model", '
+        sent.set()
+        server.wait_for("finishing what was accepted")
+        yield b'"input": '
+        serving(place, "--uds", path)
+        yield b'"the film"}'
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, server.http() as http:
+        asked = pool.submit(
+            http.post, "/v1/embeddings", content=body(), headers={"Content-Type": "application/json"}
+        )
+        assert sent.wait(60)
+        with server.http() as other:
+            assert other.get("/health").status_code == 200
+        assert server.stop(signal.SIGTERM) == 0
+        assert asked.result().status_code == 200
+    with server.http() as http:  # the same path, and the other process
+        assert http.post("/v1/embeddings", json=BODY).status_code == 200
+
+
 @pytest.mark.parametrize("how", ["SIGHUP", "watch"])
 def test_a_reload_under_load_fails_no_request(serving, place, plain_embedder, how):
     server = serving(place, "--watch", 0 if how == "SIGHUP" else 0.1)
