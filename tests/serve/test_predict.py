@@ -47,6 +47,35 @@ def test_other_tasks_answer_as_predict_does(http, answerer):
     assert both == [expected, expected]
 
 
+def test_the_tokens_of_every_window_count(http, answerer):
+    context = "the film is good. paris is fun. " * 20  # some 180 tokens; the server takes 2000
+    question = {"question": "is paris fun?", "context": context}
+
+    def ask(**parameters):
+        return http.post("/predict", json={"model": "ask", "inputs": question, "parameters": parameters})
+
+    with obert_edge.load(answerer, threads=1) as session:
+        assert ask(stride=8).json() == session.predict(question, stride=8).to_dict()
+    refused = ask(stride=95)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_many_tokens")
+    assert "count in each" in refused.json()["error"]["message"]
+    assert ask(stride=5, max_length=20).status_code == 200
+    assert ask(stride=19, max_length=20).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("parameters", "window"),
+    [({"stride": 10**6}, 96), ({"stride": 96}, 96), ({"stride": 9, "max_length": 9}, 9)],
+)
+def test_windows_cannot_share_more_tokens_than_they_have(http, parameters, window):
+    question = {"question": "is paris fun?", "context": "paris is fun."}
+    refused = http.post("/predict", json={"model": "ask", "inputs": question, "parameters": parameters})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (400, "invalid_value")
+    assert f"parameters.stride is {parameters['stride']}; expected" in error["message"]
+    assert f"below the {window} tokens of a window" in error["message"]
+
+
 def test_an_embedder_does_not_predict(http):
     refused = http.post("/predict", json={"model": "embed", "inputs": "a"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsupported_endpoint")

@@ -7,8 +7,8 @@ from typing import ClassVar, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from obert_edge.device.pipelines.base import Pipeline, Prediction, batches, softmax
-from obert_edge.device.tokenizers.tokenizer import Encoding
+from obert_edge.device.pipelines.base import Prediction, WindowedPipeline, batches, softmax
+from obert_edge.device.tokenizers.tokenizer import Encoding, Windows
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ _Scored = Tuple[float, Answer]
 
 
 @dataclass(frozen=True)
-class QuestionAnswerer(Pipeline):
+class QuestionAnswerer(WindowedPipeline):
     """Questions with contexts to spans, as BERT does for SQuAD (Devlin et al. 2019, section 4.2).
 
     A context that does not fit is read in overlapping windows; the span with the highest sum of start and end
@@ -63,13 +63,21 @@ class QuestionAnswerer(Pipeline):
     KEYS: ClassVar[Tuple[str, str]] = ("question", "context")
     PAIR: ClassVar[Optional[bool]] = True
 
+    @property
+    def window_length(self) -> int:
+        """Tokens of a window, at most."""
+        return min(self.max_length or 384, self.manifest.model.max_length)
+
+    def windows(self, text: str, pair: Optional[str]) -> Windows:
+        """The question with each window of the context."""
+        return self.tokenizer.encode_windows(text, pair or "", self.window_length, self.stride)
+
     def predict(self, texts: Sequence[Tuple[str, Optional[str]]]) -> List[Prediction]:
         """One answer per question and context."""
         return [self._answer(question, context or "") for question, context in texts]
 
     def _answer(self, question: str, context: str) -> Answer:
-        limit = min(self.max_length or 384, self.manifest.model.max_length)
-        windows = self.tokenizer.encode_windows(question, context, limit, self.stride)
+        windows = self.windows(question, context)
         spans: List[_Scored] = []
         no_answer: _Scored = (float("inf"), Answer("", 0.0, 0, 0))
         for batch in batches(windows):
