@@ -174,7 +174,7 @@ class Endpoints:
             options.update(_role_options(model, request.role))
         else:
             options.update(prompt_name=request.prompt_name, prompt=request.prompt)
-        answerer = model.answerer(**model.options(options))
+        answerer = await self._answerer(model, len(request.inputs), model.options(options))
         is_text = [isinstance(one, str) for one in request.inputs]
         if not all(is_text) and (request.prompt or request.prompt_name or request.role):
             raise bad(field, "lists of token ids", "texts, where a prompt is asked for")
@@ -221,7 +221,7 @@ class Endpoints:
         gone: Disconnected,
         field: str,
     ) -> Tuple[List[Prediction], int]:
-        answerer = model.answerer(**model.options(parameters))
+        answerer = await self._answerer(model, len(inputs), model.options(parameters))
         encodings = await self._tokenized(model, answerer, inputs, truncate, field)
         answers = await self._run(model, [(answerer, encodings)], gone)
         return answers[0], sum(map(len, encodings))
@@ -249,6 +249,26 @@ class Endpoints:
             model, whole=functools.partial(pipeline.predict, items), tokens=tokens, disconnected=gone
         )
         return [one.to_dict() for one in predictions]
+
+    async def _answerer(self, model: Model, texts: int, options: Mapping[str, Any]) -> Answerer:
+        """What answers with these options; a client's prompt before every one of some texts is measured.
+
+        Raises:
+            RefusedError: 413: prompts are too long.
+            UsageError: as of :meth:`Model.answerer`.
+        """
+        prompt = options.get("prompt")
+        length = len(prompt) if isinstance(prompt, str) else 0
+        most = self._settings.max_body_bytes
+        if length * texts > most:
+            raise RefusedError(
+                413,
+                f"the prompt has {length} characters, before each of {texts} texts; together such prompts "
+                f"may have {most}: send fewer texts, or a shorter prompt",
+                code="prompt_too_long",
+                param="prompt",
+            )
+        return await self._beside(functools.partial(model.answerer, **options), length, _FEW_CHARACTERS)
 
     async def _tokenized(
         self,
@@ -278,7 +298,8 @@ class Endpoints:
                 self._check_tokens(tokens)
             return found
 
-        return await self._beside(encode, _characters(inputs), _FEW_CHARACTERS)
+        size = _characters(inputs) + len(answerer.prompt) * len(inputs)
+        return await self._beside(encode, size, _FEW_CHARACTERS)
 
     async def _run(
         self, model: Model, lots: Sequence[Tuple[Answerer, List[Encoding]]], gone: Disconnected

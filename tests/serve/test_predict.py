@@ -32,6 +32,18 @@ def test_a_text_a_pair_and_a_batch(http, session, path):
     assert ask([[text], list(pair)]) == [one, two]
 
 
+@pytest.mark.parametrize("words", [3, 15000])
+def test_a_prompt_stands_before_every_text(http, session, words):
+    prompt = "hello " * words
+    body = {"model": "sort", "inputs": [["the film is good"], ["a"]], "parameters": {"prompt": prompt}}
+    if words > 10000:
+        body["inputs"].pop()
+    expected = [
+        labels(one.scores) for one in session.predict([text for (text,) in body["inputs"]], prompt=prompt)
+    ]
+    assert http.post("/predict", json=body).json() == expected
+
+
 def test_raw_scores_are_logits(http, session):
     body = {"model": "sort", "inputs": "the film is good", "raw_scores": True}
     assert http.post("/predict", json=body).json() == labels(session.predict("the film is good").logits)
