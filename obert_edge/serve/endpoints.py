@@ -236,12 +236,14 @@ class Endpoints:
         items = [pipeline.read(one) for one in request.inputs]
 
         def count() -> int:
-            tokens = 0
+            tokens = characters = 0
             for text, pair in items:
                 # What is too long need not be cut into tokens to its end.
                 enough = self._settings.max_request_tokens - tokens + 1
                 tokens += pipeline.count_tokens(text, pair, max(enough, _FEWEST_TOKENS))
                 self._check_tokens(tokens, "windows of a long text share tokens, which count in each")
+                characters += pipeline.answer_characters(text, pair)
+                _check_answer(characters, _LARGEST_ANSWER * self._settings.max_body_bytes)
             return tokens
 
         tokens = await self._beside(count, _characters(items), _FEW_CHARACTERS)
@@ -334,6 +336,8 @@ class Endpoints:
             raise RefusedError(413, f"{text}; {note}" if note else text, code="too_many_tokens")
 
 
+#: Characters of an answer, at most, in those that a request may have.
+_LARGEST_ANSWER = 8
 #: What leaves room beside the special tokens of a pair.
 _FEWEST_TOKENS = 16
 _EMBEDS = "one of an encoder"
@@ -352,6 +356,18 @@ def _check_stride(stride: Optional[int], window: int) -> None:
     if stride is not None and stride >= window:
         expected = f"a number below the {window} tokens of a window"
         raise bad("parameters.stride", str(stride), expected)
+
+
+def _check_answer(characters: int, most: int) -> None:
+    """Refuse a request of some kilobytes that asks for gigabytes."""
+    if characters > most:
+        raise RefusedError(
+            413,
+            f"the answer could have {characters} characters; it may have {most}: send a smaller top_k, or "
+            "shorter texts",
+            code="answer_too_large",
+            param="parameters.top_k",
+        )
 
 
 def _of_text(model: Model, answerer: Answerer, given: Any, cut: bool, where: str) -> Encoding:

@@ -88,6 +88,20 @@ def test_windows_cannot_share_more_tokens_than_they_have(http, parameters, windo
     assert f"below the {window} tokens of a window" in error["message"]
 
 
+def test_an_answer_much_larger_than_a_request_is_refused(http, answerer):
+    question = {"question": "is paris fun?", "context": "the film is good. paris is fun. " * 20}
+
+    def ask(top_k):
+        body = {"model": "ask", "inputs": question, "parameters": {"top_k": top_k, "stride": 8}}
+        return http.post("/predict", json=body)
+
+    with obert_edge.load(answerer, threads=1) as session:
+        assert ask(200).json() == session.predict(question, top_k=200, stride=8).to_dict()
+    refused = ask(10**6)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "answer_too_large")
+    assert "it may have 800000: send a smaller top_k" in refused.json()["error"]["message"]
+
+
 def test_an_embedder_does_not_predict(http):
     refused = http.post("/predict", json={"model": "embed", "inputs": "a"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsupported_endpoint")

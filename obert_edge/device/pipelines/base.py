@@ -128,6 +128,10 @@ class Pipeline:
         """
         return len(self.encode([(text, pair)])[0])
 
+    def answer_characters(self, text: str, pair: Optional[str]) -> int:
+        """How many characters of texts the answer for a text (or pair) may hold: about so many, at most."""
+        return len(text) + len(pair or "")
+
 
 @dataclass(frozen=True)
 class WindowedPipeline(Pipeline):
