@@ -21,6 +21,7 @@ from obert_edge import __version__
 from obert_edge.serve.batcher import Batcher, log_failure
 from obert_edge.serve.bodies import parse
 from obert_edge.serve.endpoints import Disconnected, Endpoints
+from obert_edge.serve.logs import printable
 from obert_edge.serve.models import Shelf
 from obert_edge.serve.refusal import RefusedError, refusal_of
 from obert_edge.serve.settings import Settings
@@ -33,6 +34,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 _OPEN = ("/health", "/health/live", "/health/ready", "/live", "/ready")
 #: What a request for any other path is counted as, so that nobody can make labels without end.
 _ELSEWHERE = "other"
+#: Characters of a path in the log.
+_LONGEST_LOGGED = 200
 
 
 class Application:
@@ -110,7 +113,7 @@ class Application:
             seconds = time.perf_counter() - began
             self._metrics.answered(path, status, seconds)
             if self._settings.access_log:
-                log.info("%s %s %d %.1f ms", scope["method"], scope["path"], status, 1000 * seconds)
+                log.info("%s %s %d %.1f ms", scope["method"], _logged_path(scope), status, 1000 * seconds)
 
     def _may(self, scope: Scope) -> bool:
         """Whether a request may be answered at all."""
@@ -262,6 +265,13 @@ class Application:
         well = alive if request.url.path.endswith("live") else alive and not self.stopping
         state = "ok" if well else "stopping" if alive else "dead"
         return _json({"status": state, "models": self._shelf.names}, 200 if well else 503)
+
+
+def _logged_path(scope: Scope) -> str:
+    """The path of a request as a log may show it: as it was sent, without what would end or color a line."""
+    sent = scope.get("raw_path") or scope["path"].encode("utf-8", "backslashreplace")
+    path = printable(sent.decode("ascii", "backslashreplace"))
+    return path if len(path) <= _LONGEST_LOGGED else f"{path[:_LONGEST_LOGGED]}..."
 
 
 def _headers_of(scope: Scope) -> Tuple[str, str, str]:

@@ -26,6 +26,8 @@ log = logging.getLogger("obert_edge.serve")
 _SOONEST, _LATEST = 1, 60
 #: Seconds after which it is asked whether the client of a waiting request is still there.
 _PATIENCE = 2.0
+#: Seconds that the end of the thread is waited for: some ten times as long as a run takes to hear of it.
+_LAST_WAIT = 2.0
 #: The weight of a new batch in the mean of tokens per second.
 _NEWEST = 0.1
 
@@ -88,8 +90,15 @@ class _Text(NamedTuple):
     reader: Reader
 
 
+class _EndedError(RefusedError):
+    """Ends a run that nobody waits for any more."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "the server stopped before this was answered", code="stopping")
+
+
 class _Watch:
-    """Cancels the future of a job that waits for long and whose client is gone.
+    """Cancels the future of a job that is not answered for long and whose client is gone.
 
     Args:
         job: to watch; the event loop is the running one.
@@ -139,6 +148,8 @@ class Batcher:
         #: Tokens per second, the mean of late; 0: nothing was run yet.
         self._speed = 0.0
         self._closing = False
+        #: The jobs of the run under way.
+        self._running: Sequence[Job] = ()
         self._thread = threading.Thread(target=self._work, name="obert-edge-engine", daemon=True)
 
     def start(self) -> None:
@@ -151,12 +162,14 @@ class Batcher:
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Run what is waiting, and end the thread."""
+        """End the thread; what is not answered yet is cut off, the run under way included."""
         with self._condition:
             self._closing = True
             self._condition.notify()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_LAST_WAIT)
+            if self._thread.is_alive():
+                log.warning("a run does not end, and the process ends without it")
 
     def enter(self) -> None:
         """Take a place for a request, before its body is read; :meth:`leave` gives it back.
@@ -186,7 +199,8 @@ class Batcher:
         Args:
             model: that runs it.
             work: its texts.
-            whole: in place of texts, a function to run alone.
+            whole: in place of texts, a function to run alone; it is ended in a run of the model where nobody
+                waits for it any more.
             tokens: of ``whole``.
             disconnected: a coroutine function that ends when the client is gone; asked after a while.
 
@@ -236,8 +250,8 @@ class Batcher:
             with self._condition:
                 while not self._waiting and not self._closing:
                     self._condition.wait()
-                if not self._waiting:
-                    return
+                if self._closing:
+                    break
                 first = self._waiting[0]
                 if first.whole is not None:
                     self._waiting.popleft()
@@ -248,6 +262,21 @@ class Batcher:
                 self._run_whole(first)
             elif texts:
                 self._run(texts)
+        self._cut_off()
+
+    def _cut_off(self) -> None:
+        """Refuse everything that waits."""
+        with self._condition:
+            jobs = list(self._waiting)
+            self._waiting.clear()
+        for job in jobs:
+            job.texts.clear()
+        self._finish([(job, None, _EndedError()) for job in jobs])
+
+    def _check(self) -> None:
+        """Asked by the engine: end the run under way if nobody waits for it any more."""
+        if self._closing or all(job.dropped for job in self._running):
+            raise _EndedError
 
     def _take(self, model: Model) -> List[_Text]:
         """Texts of one model for the next run: one of each job in turn, so that none waits for a long one."""
@@ -297,11 +326,16 @@ class Batcher:
         failed: Dict[int, Exception] = {}
         try:
             self._answer(model, texts)
+        except _EndedError as error:
+            failed = {id(job): error for job in jobs}
+            for job in jobs:
+                self._drop(job)
         except Exception as error:
             # One text may have made a run of many fail: each job on its own says which.
             failed = self._answer_apart(model, texts, jobs, error)
-        tokens = sum(len(text.encoding) for text in texts)
-        self._note(model, len(texts), tokens, time.perf_counter() - began)
+        if not any(isinstance(error, _EndedError) for error in failed.values()):
+            tokens = sum(len(text.encoding) for text in texts)
+            self._note(model, len(texts), tokens, time.perf_counter() - began)
         done: List[Tuple[Job, Any, Optional[Exception]]] = []
         for job in jobs:
             if id(job) in failed:
@@ -312,7 +346,9 @@ class Batcher:
 
     def _answer(self, model: Model, texts: Sequence[_Text]) -> None:
         """Run texts of one model, and put the answers in their places."""
-        results = model.session.run_encodings([text.encoding for text in texts])
+        self._running = list({id(text.job): text.job for text in texts}.values())
+        with model.session.polling(self._check):
+            results = model.session.run_encodings([text.encoding for text in texts])
         rows_of: Dict[int, List[int]] = {}
         for row, text in enumerate(texts):
             rows_of.setdefault(id(text.reader), []).append(row)
@@ -351,8 +387,13 @@ class Batcher:
         began = time.perf_counter()
         self.metrics.queue_seconds.observe(began - job.waiting_since)
         assert job.whole is not None
+        self._running = [job]
         try:
-            answer, error = job.whole(), None
+            with job.model.session.polling(self._check):
+                answer, error = job.whole(), None
+        except _EndedError as ended:
+            self._finish([(job, None, ended)])
+            return
         except Exception as found:
             answer, error = None, found
             log_failure(found)
@@ -382,11 +423,15 @@ class Batcher:
             try:
                 loop.call_soon_threadsafe(_resolve, own)
             except RuntimeError:
-                log.warning("%d answers came after the server had stopped", len(own))
+                awaited = sum(not job.dropped for job, _, _ in own)
+                if awaited:
+                    log.warning("%d answers came after the server had stopped", awaited)
 
 
 def log_failure(error: Exception) -> None:
     """Log an error that a client gets as a fault of the server."""
+    if isinstance(error, RefusedError):
+        return
     if refusal_of(error).status >= 500:
         log.error("a run failed", exc_info=error)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import concurrent.futures
 import functools
 import secrets
 from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
@@ -12,12 +11,14 @@ from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequ
 import numpy as np
 
 from obert_edge.device.pipelines import Prediction
+from obert_edge.device.pipelines.base import WindowedPipeline
 from obert_edge.device.pipelines.classification import Classification, MultiLabel, Regression
 from obert_edge.device.pipelines.ranking import ranked, similarities
 from obert_edge.device.tokenizers.tokenizer import Encoding
 from obert_edge.errors import InputError
 from obert_edge.serve import bodies
 from obert_edge.serve.batcher import Batcher, Work
+from obert_edge.serve.helper import Helper
 from obert_edge.serve.models import EMBEDDINGS, OTHER, Answerer, Model, Shelf
 from obert_edge.serve.refusal import RefusedError, bad
 from obert_edge.serve.settings import Settings
@@ -44,11 +45,11 @@ class Endpoints:
         self._batcher = batcher
         self._settings = settings
         # Long texts are cut here, beside the event loop and the engine.
-        self._helper = concurrent.futures.ThreadPoolExecutor(1, "obert-edge-texts")
+        self._helper = Helper("obert-edge-texts")
 
     def close(self) -> None:
-        """End the thread that cuts long texts."""
-        self._helper.shutdown()
+        """End the thread that cuts long texts, after the text under way."""
+        self._helper.shutdown(wait=False, cancel_futures=True)
 
     async def embeddings(self, body: Mapping[str, Any], gone: Disconnected) -> Dict[str, Any]:
         """``POST /v1/embeddings``, as OpenAI has it.
@@ -173,7 +174,7 @@ class Endpoints:
             options.update(_role_options(model, request.role))
         else:
             options.update(prompt_name=request.prompt_name, prompt=request.prompt)
-        answerer = model.answerer(**model.options(options))
+        answerer = await self._answerer(model, len(request.inputs), model.options(options))
         is_text = [isinstance(one, str) for one in request.inputs]
         if not all(is_text) and (request.prompt or request.prompt_name or request.role):
             raise bad(field, "lists of token ids", "texts, where a prompt is asked for")
@@ -220,7 +221,7 @@ class Endpoints:
         gone: Disconnected,
         field: str,
     ) -> Tuple[List[Prediction], int]:
-        answerer = model.answerer(**model.options(parameters))
+        answerer = await self._answerer(model, len(inputs), model.options(parameters))
         encodings = await self._tokenized(model, answerer, inputs, truncate, field)
         answers = await self._run(model, [(answerer, encodings)], gone)
         return answers[0], sum(map(len, encodings))
@@ -230,14 +231,19 @@ class Endpoints:
     ) -> List[Dict[str, Any]]:
         """What the pipeline of any other task gives; it makes windows of long texts and runs them itself."""
         pipeline = model.answerer(**request.parameters).pipeline
+        if isinstance(pipeline, WindowedPipeline):
+            _check_stride(request.parameters.get("stride"), pipeline.window_length)
         items = [pipeline.read(one) for one in request.inputs]
 
         def count() -> int:
-            tokens = 0
+            tokens = characters = 0
             for text, pair in items:
-                most = self._settings.max_request_tokens + 1
-                tokens += len(model.tokenizer.encode(text, pair, max_length=max(most, _FEWEST_TOKENS)))
-                self._check_tokens(tokens)
+                # What is too long need not be cut into tokens to its end.
+                enough = self._settings.max_request_tokens - tokens + 1
+                tokens += pipeline.count_tokens(text, pair, max(enough, _FEWEST_TOKENS))
+                self._check_tokens(tokens, "windows of a long text share tokens, which count in each")
+                characters += pipeline.answer_characters(text, pair)
+                _check_answer(characters, _LARGEST_ANSWER * self._settings.max_body_bytes)
             return tokens
 
         tokens = await self._beside(count, _characters(items), _FEW_CHARACTERS)
@@ -245,6 +251,26 @@ class Endpoints:
             model, whole=functools.partial(pipeline.predict, items), tokens=tokens, disconnected=gone
         )
         return [one.to_dict() for one in predictions]
+
+    async def _answerer(self, model: Model, texts: int, options: Mapping[str, Any]) -> Answerer:
+        """What answers with these options; a client's prompt before every one of some texts is measured.
+
+        Raises:
+            RefusedError: 413: prompts are too long.
+            UsageError: as of :meth:`Model.answerer`.
+        """
+        prompt = options.get("prompt")
+        length = len(prompt) if isinstance(prompt, str) else 0
+        most = self._settings.max_body_bytes
+        if length * texts > most:
+            raise RefusedError(
+                413,
+                f"the prompt has {length} characters, before each of {texts} texts; together such prompts "
+                f"may have {most}: send fewer texts, or a shorter prompt",
+                code="prompt_too_long",
+                param="prompt",
+            )
+        return await self._beside(functools.partial(model.answerer, **options), length, _FEW_CHARACTERS)
 
     async def _tokenized(
         self,
@@ -274,7 +300,8 @@ class Endpoints:
                 self._check_tokens(tokens)
             return found
 
-        return await self._beside(encode, _characters(inputs), _FEW_CHARACTERS)
+        size = _characters(inputs) + len(answerer.prompt) * len(inputs)
+        return await self._beside(encode, size, _FEW_CHARACTERS)
 
     async def _run(
         self, model: Model, lots: Sequence[Tuple[Answerer, List[Encoding]]], gone: Disconnected
@@ -302,14 +329,15 @@ class Endpoints:
                 param=field,
             )
 
-    def _check_tokens(self, tokens: int) -> None:
+    def _check_tokens(self, tokens: int, note: str = "") -> None:
         most = self._settings.max_request_tokens
         if tokens > most:
-            raise RefusedError(
-                413, f"the request has more tokens than the {most} that it may have", code="too_many_tokens"
-            )
+            text = f"the request has more tokens than the {most} that it may have"
+            raise RefusedError(413, f"{text}; {note}" if note else text, code="too_many_tokens")
 
 
+#: Characters of an answer, at most, in those that a request may have.
+_LARGEST_ANSWER = 8
 #: What leaves room beside the special tokens of a pair.
 _FEWEST_TOKENS = 16
 _EMBEDS = "one of an encoder"
@@ -321,6 +349,25 @@ def _role_options(model: Model, role: str) -> Dict[str, Any]:
     """Options of ``encode_query`` or ``encode_document``: the prompt of the role, else the default."""
     name = model.role_prompt(role) or model.manifest.task.default_prompt_name
     return {"prompt_name": name} if name else {"prompt": ""}
+
+
+def _check_stride(stride: Optional[int], window: int) -> None:
+    """Refuse windows that share more tokens than they have."""
+    if stride is not None and stride >= window:
+        expected = f"a number below the {window} tokens of a window"
+        raise bad("parameters.stride", str(stride), expected)
+
+
+def _check_answer(characters: int, most: int) -> None:
+    """Refuse a request of some kilobytes that asks for gigabytes."""
+    if characters > most:
+        raise RefusedError(
+            413,
+            f"the answer could have {characters} characters; it may have {most}: send a smaller top_k, or "
+            "shorter texts",
+            code="answer_too_large",
+            param="parameters.top_k",
+        )
 
 
 def _of_text(model: Model, answerer: Answerer, given: Any, cut: bool, where: str) -> Encoding:

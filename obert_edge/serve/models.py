@@ -37,8 +37,9 @@ log = logging.getLogger("obert_edge.serve")
 EMBEDDINGS, SCORES, OTHER = "embeddings", "scores", "other"
 #: A name before the path of a bundle; a path has no "=" before its first separator.
 _NAMED = re.compile(r"([^=]+)=(.+)")
-#: Answerers of different options that are kept per model.
-_MOST_ANSWERERS = 256
+#: Answerers of different options that are kept per model, and characters of the options of one that is kept:
+#: a client may send a prompt of megabytes with every request.
+_MOST_ANSWERERS, _LONGEST_OPTIONS = 256, 4096
 #: Makes answers of what the program gave for some texts: results by name, and the tokens of each text.
 Reader = Callable[[Mapping[str, np.ndarray], Sequence[int]], Iterable[Any]]
 
@@ -150,7 +151,9 @@ class Model:
         return prompt_for(self.manifest.task, QUERY_PROMPTS if role == "query" else DOCUMENT_PROMPTS)
 
     def answerer(self, **options: Any) -> Answerer:
-        """What answers with these options, the same one for the same options.
+        """What answers with these options, the same one for the same options unless they are very long.
+
+        May be called from several threads.
 
         Raises:
             UsageError: the task has no such option, or not this value of it.
@@ -160,9 +163,10 @@ class Model:
         if found is None:
             pipeline = create_pipeline(self.manifest, self.tokenizer, self.session, options)
             found = _answerer(pipeline)
-            if len(self._answerers) >= _MOST_ANSWERERS:
-                self._answerers.clear()
-            self._answerers[key] = found
+            if sum(len(name) + len(value) for name, value in key) <= _LONGEST_OPTIONS:
+                if len(self._answerers) >= _MOST_ANSWERERS:
+                    self._answerers.clear()
+                self._answerers[key] = found
         return found
 
     def facts(self) -> Dict[str, Any]:

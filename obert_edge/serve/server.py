@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import resource
 import signal
 import socket
 import stat
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, Optional, Sequence, Type, cast
+from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type, cast
 
 import orjson
 import uvicorn
@@ -37,6 +38,7 @@ _LONGEST_HEAD = 64 << 10
 _OTHER_FILES = 64
 #: The first file descriptor that a service manager passes (sd_listen_fds(3)).
 _FIRST_PASSED = 3
+_WITHOUT_MANAGER = "unset LISTEN_PID and LISTEN_FDS, which only a service manager such as systemd sets"
 
 
 def serve(bundles: Sequence[str], settings: Settings) -> int:
@@ -59,7 +61,7 @@ def serve(bundles: Sequence[str], settings: Settings) -> int:
     keys = api_keys(os.environ)
     batcher = Batcher(settings.max_batch_tokens, settings.max_queue, settings.max_queue_tokens)
     shelf = Shelf(bundles, settings, lambda result: batcher.metrics.reloads.labels(result).inc())
-    sockets = _listen(settings)
+    sockets, own = _listen(settings)
     application = Application(shelf, batcher, settings, keys)
     for model in shelf:
         log.info(
@@ -78,9 +80,8 @@ def serve(bundles: Sequence[str], settings: Settings) -> int:
     finally:
         application.close()
         batcher.close()
-        if settings.uds is not None:
-            with contextlib.suppress(OSError):
-                Path(settings.uds).unlink()
+        if own is not None:
+            own.remove()
 
 
 def api_keys(environment: Mapping[str, str]) -> List[str]:
@@ -312,13 +313,43 @@ async def _reload(shelf: Shelf, *, again: bool) -> None:
         log.exception("a reload failed, and the older bundles go on")
 
 
-def _listen(settings: Settings) -> List[socket.socket]:
-    """The sockets to listen on: those that a service manager passed, a Unix socket, or host and port."""
+class _OwnFile(NamedTuple):
+    """A file that this process made, and what tells it from one that another has put in its place.
+
+    The time of its last change counts as well: file systems give the number of an inode again at once.
+    """
+
+    path: Path
+    state: Tuple[int, int, int]
+
+    @classmethod
+    def at(cls, path: str) -> _OwnFile:
+        """The file that was just made at a path."""
+        place = Path(path).absolute()
+        return cls(place, cls._state(place))
+
+    def remove(self) -> None:
+        """Take it away, unless another is there."""
+        with contextlib.suppress(OSError):
+            if self._state(self.path) == self.state:
+                self.path.unlink()
+
+    @staticmethod
+    def _state(path: Path) -> Tuple[int, int, int]:
+        found = path.lstat()
+        return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _listen(settings: Settings) -> Tuple[List[socket.socket], Optional[_OwnFile]]:
+    """The sockets to listen on: those that a service manager passed, a Unix socket, or host and port.
+
+    With them the file of a Unix socket that is this process's own, to be removed at the end.
+    """
     passed = _passed(os.environ)
     if passed:
-        return passed
+        return passed, None
     if settings.uds is not None:
-        return [_unix_socket(settings.uds)]
+        return [_unix_socket(settings.uds)], _OwnFile.at(settings.uds)
     where = f"{settings.host} port {settings.port}"
     try:
         found = socket.getaddrinfo(
@@ -332,18 +363,41 @@ def _listen(settings: Settings) -> List[socket.socket]:
         raise UsageError(
             f"it is not possible to listen on {where}: {error}", hint="give another --host or --port"
         ) from error
-    return [listening]
+    return [listening], None
 
 
 def _passed(environment: Mapping[str, str]) -> List[socket.socket]:
-    """Sockets of systemd's socket activation; connections wait in them while the server restarts."""
+    """Sockets of systemd's socket activation; connections wait in them while the server restarts.
+
+    Raises:
+        UsageError: the environment speaks of sockets that are not there.
+    """
     if environment.get("LISTEN_PID") != str(os.getpid()):
         return []
-    count = int(environment.get("LISTEN_FDS", "0"))
-    found = [socket.socket(fileno=_FIRST_PASSED + number) for number in range(count)]
-    for one in found:
+    given = environment.get("LISTEN_FDS", "0")
+    if not re.fullmatch("[0-9]{1,6}", given):
+        raise UsageError(
+            f"$LISTEN_FDS is {given!r}; expected how many sockets a service manager passed",
+            hint=_WITHOUT_MANAGER,
+        )
+    found = []
+    for number in range(_FIRST_PASSED, _FIRST_PASSED + int(given)):
+        try:
+            one = socket.socket(fileno=number)
+            accepts = one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except (OSError, OverflowError) as error:
+            raise UsageError(
+                f"$LISTEN_FDS is {given}, and file descriptor {number} is no socket: {error}",
+                hint=_WITHOUT_MANAGER,
+            ) from error
+        if one.type != socket.SOCK_STREAM or not accepts:
+            raise UsageError(
+                f"$LISTEN_FDS is {given}, and file descriptor {number} is a socket that does not listen",
+                hint="give the unit of the socket ListenStream= and Accept=no",
+            )
         one.setblocking(False)
-        os.set_inheritable(one.fileno(), False)
+        os.set_inheritable(number, False)
+        found.append(one)
     return found
 
 

@@ -92,7 +92,11 @@ class Settings:
         "--max-inputs", "Texts of a request, at most; others get 413.", type=int, default=2048, minimum=1
     )
     max_request_tokens: int = _declared(
-        "--max-request-tokens", "Tokens of a request, at most.", type=int, default=131072, minimum=1
+        "--max-request-tokens",
+        "Tokens of a request, those of every window of a long text included, at most.",
+        type=int,
+        default=131072,
+        minimum=1,
     )
     max_body_bytes: int = _declared(
         "--max-body-bytes", "Bytes of a request, at most.", type=int, default=2 << 20, minimum=1024

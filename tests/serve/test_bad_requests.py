@@ -75,6 +75,21 @@ NAN = b'{"model": "embed", "input": "a", "dimensions": NaN}'
             "invalid_value",
             "top_k",
         ),
+        (
+            PREDICT,
+            {"model": "sort", "inputs": [["a"]] * 11, "parameters": {"prompt": "b" * 10**4}},
+            413,
+            "prompt_too_long",
+            "10000 characters, before each of 11 texts; together such prompts may have 100000",
+        ),
+        (EMBED, {"input": ["a"] * 11, "prompt": "b" * 10**4}, 413, "prompt_too_long", "before each of 11"),
+        (
+            PREDICT,
+            {"model": "sort", "inputs": "a", "parameters": {"prompt": 3}},
+            400,
+            "invalid_value",
+            "prompt",
+        ),
         (PREDICT, {"model": "ask", "inputs": "a"}, 400, "invalid_value", "question"),
     ],
 )

@@ -158,3 +158,56 @@ def test_texts_of_a_client_that_is_gone_are_not_run(model):
     # "whole" counts as one text; of the twenty that nobody waits for, none was run.
     assert samples(batcher, "obert_edge_texts_total") == 2
     assert samples(batcher, "obert_edge_queue_tokens") == 0
+
+
+def test_a_run_that_is_under_way_is_ended_when_its_client_goes(model):
+    batcher = Batcher(1024, 100, 10**6)
+    encodings = [model.tokenizer.encode("the film is good " * 20, max_length=96)] * 16
+    running = threading.Event()
+
+    def without_end():
+        while True:
+            model.session.run_encodings(encodings)
+            running.set()
+
+    async def scenario():
+        async def gone():
+            await asyncio.get_running_loop().run_in_executor(None, running.wait, 60)
+
+        with pytest.raises(RefusedError) as refused:
+            await batcher.run(model, whole=without_end, tokens=5, disconnected=gone)
+        return refused.value, await batcher.run(model, work_of(model, "a"))
+
+    batcher.start()
+    refused, next_one = asyncio.run(scenario())
+    batcher.close()
+    assert refused.status == 499 and len(next_one[0]) == 1
+    assert not batcher.is_alive
+    assert samples(batcher, "obert_edge_queue_tokens") == 0
+    assert samples(batcher, "obert_edge_texts_total") == 1
+
+
+def test_closing_refuses_what_waits_and_what_is_under_way(model):
+    batcher = Batcher(8, 100, 10**6)
+    running = threading.Event()
+
+    def without_end():
+        while True:
+            model.session.run_encodings([model.tokenizer.encode("a")])
+            running.set()
+
+    async def scenario():
+        jobs = [
+            asyncio.ensure_future(batcher.run(model, whole=without_end, tokens=5)),
+            asyncio.ensure_future(batcher.run(model, work_of(model, "a", "the film"))),
+            asyncio.ensure_future(batcher.run(model, whole=without_end, tokens=7)),
+        ]
+        await asyncio.get_running_loop().run_in_executor(None, running.wait, 60)
+        await asyncio.get_running_loop().run_in_executor(None, batcher.close)
+        return await asyncio.gather(*jobs, return_exceptions=True)
+
+    batcher.start()
+    found = asyncio.run(scenario())
+    assert [(one.status, one.code) for one in found] == [(503, "stopping")] * 3
+    assert not batcher.is_alive
+    assert samples(batcher, "obert_edge_queue_tokens") == 0

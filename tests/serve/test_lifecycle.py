@@ -107,6 +107,26 @@ def test_what_is_not_answered_in_time_is_told_so(serving, place):
     assert not any("Traceback" in line for line in server.lines)
 
 
+def test_a_second_signal_ends_a_run_of_minutes(serving, answerer):
+    many = 10**9
+    server = serving(f"model={answerer}", "--max-request-tokens", many, "--max-queue-tokens", many)
+    question = {"question": "is paris fun?", "context": "the film is good. " * 500}
+    body = {"inputs": [question] * 150, "parameters": {"stride": 95}}  # 25 million tokens
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, server.http() as http:
+        asked = pool.submit(http.post, "/predict", json=body)
+        with server.http() as other:
+            while "obert_edge_queue_seconds_count 1.0" not in other.get("/metrics").text:
+                pass
+        server.signal(signal.SIGTERM)
+        server.wait_for("finishing what was accepted")
+        assert server.stop(signal.SIGTERM) == 1
+        with contextlib.suppress(httpx.TransportError):
+            assert asked.result().json()["error"]["code"] == "stopping"
+    assert any("what is not answered yet is cut off" in line for line in server.lines)
+    assert not any("Traceback" in line for line in server.lines)
+    assert not any("does not end" in line for line in server.lines)
+
+
 def test_connections_never_outnumber_the_files_that_may_be_open(serving, place):
     few = (96, 96)
     server = serving(place, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, few))
@@ -156,6 +176,32 @@ def test_a_killed_server_breaks_connections_and_another_takes_its_place(serving,
         assert http.post("/v1/embeddings", json=BODY).status_code == 200
     assert again.stop() == 0
     assert not path.exists()
+
+
+def test_a_server_that_ends_leaves_the_socket_of_its_successor(serving, place, tmp_path):
+    path = tmp_path / "socket"
+    server = serving(place, "--uds", path)
+    sent = threading.Event()
+
+    def body():
+        yield b'{"model": "model", '
+        sent.set()
+        server.wait_for("finishing what was accepted")
+        yield b'"input": '
+        serving(place, "--uds", path)
+        yield b'"the film"}'
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, server.http() as http:
+        asked = pool.submit(
+            http.post, "/v1/embeddings", content=body(), headers={"Content-Type": "application/json"}
+        )
+        assert sent.wait(60)
+        with server.http() as other:
+            assert other.get("/health").status_code == 200
+        assert server.stop(signal.SIGTERM) == 0
+        assert asked.result().status_code == 200
+    with server.http() as http:  # the same path, and the other process
+        assert http.post("/v1/embeddings", json=BODY).status_code == 200
 
 
 @pytest.mark.parametrize("how", ["SIGHUP", "watch"])

@@ -32,6 +32,18 @@ def test_a_text_a_pair_and_a_batch(http, session, path):
     assert ask([[text], list(pair)]) == [one, two]
 
 
+@pytest.mark.parametrize("words", [3, 15000])
+def test_a_prompt_stands_before_every_text(http, session, words):
+    prompt = "hello " * words
+    body = {"model": "sort", "inputs": [["the film is good"], ["a"]], "parameters": {"prompt": prompt}}
+    if words > 10000:
+        body["inputs"].pop()
+    expected = [
+        labels(one.scores) for one in session.predict([text for (text,) in body["inputs"]], prompt=prompt)
+    ]
+    assert http.post("/predict", json=body).json() == expected
+
+
 def test_raw_scores_are_logits(http, session):
     body = {"model": "sort", "inputs": "the film is good", "raw_scores": True}
     assert http.post("/predict", json=body).json() == labels(session.predict("the film is good").logits)
@@ -45,6 +57,49 @@ def test_other_tasks_answer_as_predict_does(http, answerer):
     assert http.post("/predict", json=body).json() == expected
     both = http.post("/predict", json={**body, "inputs": [question, question]}).json()
     assert both == [expected, expected]
+
+
+def test_the_tokens_of_every_window_count(http, answerer):
+    context = "the film is good. paris is fun. " * 20  # some 180 tokens; the server takes 2000
+    question = {"question": "is paris fun?", "context": context}
+
+    def ask(**parameters):
+        return http.post("/predict", json={"model": "ask", "inputs": question, "parameters": parameters})
+
+    with obert_edge.load(answerer, threads=1) as session:
+        assert ask(stride=8).json() == session.predict(question, stride=8).to_dict()
+    refused = ask(stride=95)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_many_tokens")
+    assert "count in each" in refused.json()["error"]["message"]
+    assert ask(stride=5, max_length=20).status_code == 200
+    assert ask(stride=19, max_length=20).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("parameters", "window"),
+    [({"stride": 10**6}, 96), ({"stride": 96}, 96), ({"stride": 9, "max_length": 9}, 9)],
+)
+def test_windows_cannot_share_more_tokens_than_they_have(http, parameters, window):
+    question = {"question": "is paris fun?", "context": "paris is fun."}
+    refused = http.post("/predict", json={"model": "ask", "inputs": question, "parameters": parameters})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (400, "invalid_value")
+    assert f"parameters.stride is {parameters['stride']}; expected" in error["message"]
+    assert f"below the {window} tokens of a window" in error["message"]
+
+
+def test_an_answer_much_larger_than_a_request_is_refused(http, answerer):
+    question = {"question": "is paris fun?", "context": "the film is good. paris is fun. " * 20}
+
+    def ask(top_k):
+        body = {"model": "ask", "inputs": question, "parameters": {"top_k": top_k, "stride": 8}}
+        return http.post("/predict", json=body)
+
+    with obert_edge.load(answerer, threads=1) as session:
+        assert ask(200).json() == session.predict(question, top_k=200, stride=8).to_dict()
+    refused = ask(10**6)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "answer_too_large")
+    assert "it may have 800000: send a smaller top_k" in refused.json()["error"]["message"]
 
 
 def test_an_embedder_does_not_predict(http):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import obert_edge
+from obert_edge.errors import UsageError
 
 QUERY = "is the film good?"
 DOCUMENTS = ["bob and anna", "the film is bad.", "the film is good and fun", "paris"]
@@ -56,6 +57,14 @@ def test_raw_scores_of_a_reranker_are_its_logits(http, reranker):
     assert {one["index"]: one["score"] for one in http.post("/rerank", json=body).json()} == dict(
         enumerate(logits)
     )
+
+
+def test_a_batch_size_of_nothing_is_refused_by_embedders_and_rerankers_alike(embedder, reranker):
+    for bundle in (embedder, reranker):
+        with obert_edge.load(bundle, threads=1) as session:
+            for size in (0, -1, 1.5):
+                with pytest.raises(UsageError, match="batch_size is"):
+                    session.rank(QUERY, DOCUMENTS, batch_size=size)
 
 
 def test_a_classifier_with_several_classes_does_not_rank(http):

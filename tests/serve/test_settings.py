@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
+import subprocess
 import sys
 
 import pytest
 
 from obert_edge import cli
 from obert_edge.errors import UsageError
-from obert_edge.serve.server import api_keys
+from obert_edge.serve.server import _passed, api_keys
 from obert_edge.serve.settings import OPTIONS, Settings
 
 
@@ -52,6 +54,44 @@ def test_keys_are_read_of_the_environment_alone(tmp_path):
     ):
         with pytest.raises(UsageError):
             api_keys(environment)
+
+
+def test_sockets_that_a_service_manager_did_not_pass_are_an_error(tmp_path):
+    me = str(os.getpid())
+    assert _passed({"LISTEN_PID": "1", "LISTEN_FDS": "abc"}) == []  # meant for another process
+    for given, said in (
+        ("abc", "LISTEN_FDS is 'abc'; expected how many"),
+        ("-1", "LISTEN_FDS is '-1'; expected how many"),
+        ("1" * 5000, "expected how many"),
+    ):
+        with pytest.raises(UsageError, match=said) as refusal:
+            _passed({"LISTEN_PID": me, "LISTEN_FDS": given})
+        assert "unset LISTEN_PID and LISTEN_FDS" in refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: os.open(os.devnull, os.O_RDONLY), "file descriptor 3 is no socket"),
+        (lambda: socket.socket().detach(), "file descriptor 3 is a socket that does not listen"),
+    ],
+)
+def test_a_passed_file_that_is_no_listening_socket_is_said_so(make, said, embedder):
+    number = make()
+    command = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+    words = [sys.executable, "-c", "from obert_edge.cli import main; main()", "serve", str(embedder)]
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command, "sh", *words],
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: os.dup2(number, 3),
+            pass_fds=(3,),
+        )
+    finally:
+        os.close(number)
+    assert done.returncode == 2
+    assert said in done.stderr and "fix: " in done.stderr and "Traceback" not in done.stderr
 
 
 def refused(capsys, *arguments) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from obert_edge.bundle.manifest import Manifest, TaskFacts
 from obert_edge.device.pipelines.modules import Modules
-from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer
+from obert_edge.device.tokenizers.tokenizer import Encoding, Tokenizer, Windows
 from obert_edge.errors import InputError, UsageError
 
 #: Prompts that every model has, whatever its files say.
@@ -124,6 +124,46 @@ class Pipeline:
         """Each text (or pair), behind a prompt, cut to what the model takes."""
         limit = self.manifest.model.max_length
         return [self.tokenizer.encode(prompt + text, pair, max_length=limit) for text, pair in texts]
+
+    def count_tokens(self, text: str, pair: Optional[str], enough: int) -> int:
+        """How many tokens are run for a text (or pair), special ones included.
+
+        Args:
+            text: the text.
+            pair: the second text.
+            enough: from here on any number may be given, so that a text need not be cut to its end.
+        """
+        return len(self.encode([(text, pair)])[0])
+
+    def answer_characters(self, text: str, pair: Optional[str]) -> int:
+        """How many characters of texts the answer for a text (or pair) may hold: about so many, at most."""
+        return len(text) + len(pair or "")
+
+
+@dataclass(frozen=True)
+class WindowedPipeline(Pipeline):
+    """A pipeline that reads a text which is too long in overlapping windows."""
+
+    @property
+    def window_length(self) -> int:
+        """Tokens of a window, at most."""
+        return self.manifest.model.max_length
+
+    def windows(self, text: str, pair: Optional[str]) -> Windows:
+        """The windows of a text or a pair.
+
+        Raises:
+            InputError: nothing of the long text fits beside the first.
+        """
+        raise NotImplementedError
+
+    def count_tokens(self, text: str, pair: Optional[str], enough: int) -> int:
+        """How many tokens are run for a text (or pair): those of every window, which share some."""
+        if len(text) + len(pair or "") > enough:  # else cutting all of it costs little
+            beginning = self.tokenizer.encode(text, pair, max_length=max(enough, self.window_length))
+            if len(beginning) >= enough:
+                return len(beginning)
+        return self.windows(text, pair).tokens
 
 
 def find_prompt(task: TaskFacts, prompt_name: Optional[str], prompt: Optional[str]) -> str:

@@ -52,6 +52,12 @@ class MaskFiller(Pipeline):
 
     PAIR: ClassVar[Optional[bool]] = False
 
+    def answer_characters(self, text: str, pair: Optional[str]) -> int:
+        """Those of the text with each candidate in its place."""
+        (encoding,) = self.encode([(text, pair)])
+        candidates = min(self.top_k, self.manifest.model.vocabulary)
+        return encoding.ids.count(self._mask_id()) * candidates * len(text)
+
     def predict(self, texts: Sequence[Tuple[str, Optional[str]]]) -> List[Prediction]:
         """The candidates of each text."""
         encodings = self.encode(texts)

@@ -7,8 +7,8 @@ from typing import ClassVar, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from obert_edge.device.pipelines.base import Pipeline, Prediction, batches, softmax
-from obert_edge.device.tokenizers.tokenizer import Encoding
+from obert_edge.device.pipelines.base import Prediction, WindowedPipeline, batches, softmax
+from obert_edge.device.tokenizers.tokenizer import Encoding, Windows
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ _Scored = Tuple[float, Answer]
 
 
 @dataclass(frozen=True)
-class QuestionAnswerer(Pipeline):
+class QuestionAnswerer(WindowedPipeline):
     """Questions with contexts to spans, as BERT does for SQuAD (Devlin et al. 2019, section 4.2).
 
     A context that does not fit is read in overlapping windows; the span with the highest sum of start and end
@@ -63,25 +63,38 @@ class QuestionAnswerer(Pipeline):
     KEYS: ClassVar[Tuple[str, str]] = ("question", "context")
     PAIR: ClassVar[Optional[bool]] = True
 
+    @property
+    def window_length(self) -> int:
+        """Tokens of a window, at most."""
+        return min(self.max_length or 384, self.manifest.model.max_length)
+
+    def windows(self, text: str, pair: Optional[str]) -> Windows:
+        """The question with each window of the context."""
+        return self.tokenizer.encode_windows(text, pair or "", self.window_length, self.stride)
+
+    def answer_characters(self, text: str, pair: Optional[str]) -> int:
+        """Those of all spans: each may be the whole context."""
+        length = len(pair or "")
+        return min(self.top_k, length * min(self.max_answer_tokens, length)) * length
+
     def predict(self, texts: Sequence[Tuple[str, Optional[str]]]) -> List[Prediction]:
         """One answer per question and context."""
         return [self._answer(question, context or "") for question, context in texts]
 
     def _answer(self, question: str, context: str) -> Answer:
-        limit = min(self.max_length or 384, self.manifest.model.max_length)
-        windows = self.tokenizer.encode_windows(question, context, limit, self.stride)
+        windows = self.windows(question, context)
         spans: List[_Scored] = []
         no_answer: _Scored = (float("inf"), Answer("", 0.0, 0, 0))
         for batch in batches(windows):
             results = self.model.run_encodings(batch)
             for window, start, end in zip(batch, results["start_logits"], results["end_logits"]):
                 found, null = self._spans(window, start, end, context)
-                spans += found
+                # Those that are behind already are let go: together all windows may find very many.
+                spans = _distinct(sorted(spans + found, key=lambda scored: -scored[0]))[: self.top_k]
                 no_answer = min(no_answer, null, key=lambda scored: scored[0])
-        ranked = _distinct(sorted(spans, key=lambda scored: -scored[0]))[: self.top_k]
         margin = self.no_answer_margin
-        beaten = margin is not None and ranked and ranked[0][0] < no_answer[0] + margin
-        answers = [answer for _, answer in ranked]
+        beaten = margin is not None and spans and spans[0][0] < no_answer[0] + margin
+        answers = [answer for _, answer in spans]
         if not answers or beaten:
             return replace(no_answer[1], alternatives=tuple(answers))
         return replace(answers[0], alternatives=tuple(answers[1:]))
@@ -105,10 +118,11 @@ class QuestionAnswerer(Pipeline):
         spans: List[_Scored] = []
         for flat in np.argsort(-sums, axis=None, kind="stable")[: self.top_k]:
             i, j = divmod(int(flat), len(positions))
-            if np.isfinite(sums[i, j]):
-                a, b = window.offsets[first + i][0], window.offsets[first + j][1]
-                score = float(probabilities[0][1 + i] * probabilities[1][1 + j])
-                spans.append((float(sums[i, j]), Answer(context[a:b], score, a, b)))
+            if not np.isfinite(sums[i, j]):
+                break
+            a, b = window.offsets[first + i][0], window.offsets[first + j][1]
+            score = float(probabilities[0][1 + i] * probabilities[1][1 + j])
+            spans.append((float(sums[i, j]), Answer(context[a:b], score, a, b)))
         return spans, null
 
 

@@ -7,9 +7,9 @@ from typing import ClassVar, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from obert_edge.device.pipelines.base import Pipeline, Prediction, batches, label_names, softmax
+from obert_edge.device.pipelines.base import Prediction, WindowedPipeline, batches, label_names, softmax
 from obert_edge.device.pipelines.tagging import OUTSIDE, Tag, Tagging, begins
-from obert_edge.device.tokenizers.tokenizer import Encoding, shared_tokens
+from obert_edge.device.tokenizers.tokenizer import Encoding, Windows, shared_tokens
 
 #: How the labels of tokens become entities.
 NONE, SIMPLE, FIRST, AVERAGE, MAX = "none", "simple", "first", "average", "max"
@@ -71,7 +71,7 @@ class _Labeled:
 
 
 @dataclass(frozen=True)
-class EntityFinder(Pipeline):
+class EntityFinder(WindowedPipeline):
     """Texts to entities, by the rules of transformers' pipeline of this name.
 
     Args:
@@ -87,6 +87,10 @@ class EntityFinder(Pipeline):
     stride: int = field(default=64, metadata={"minimum": 0})
 
     PAIR: ClassVar[Optional[bool]] = False
+
+    def windows(self, text: str, pair: Optional[str] = None) -> Windows:
+        """The windows of a text."""
+        return self.tokenizer.encode_windows(text, None, self.window_length, self.stride)
 
     def predict(self, texts: Sequence[Tuple[str, Optional[str]]]) -> List[Prediction]:
         """The entities of each text."""
@@ -107,8 +111,7 @@ class EntityFinder(Pipeline):
 
     def _tokens(self, text: str) -> List[_Token]:
         """The tokens of the text; one that two windows saw is taken from the one that saw more around it."""
-        limit = self.manifest.model.max_length
-        windows = self.tokenizer.encode_windows(text, None, limit, self.stride)
+        windows = self.windows(text)
         room = sum(sequence is not None for sequence in windows[0].sequences)
         step = room - shared_tokens(self.stride, room)
         best: Dict[int, Tuple[int, _Token]] = {}

@@ -11,7 +11,7 @@ import threading
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Generator, List, Optional, Sequence, Tuple, Union, cast
+from typing import Any, Callable, Dict, Generator, List, Optional, Sequence, Tuple, Union, cast
 
 import numpy as np
 
@@ -310,7 +310,7 @@ class NativeModel:
     ) -> None:
         self._handle: Optional[int] = None
         self._functions = library._functions
-        self._signals: Optional[_Signals] = None
+        self._signals: Optional[_Questions] = None
         self._library = library
         if cache < 0:
             raise InputError(f"cache is {cache}; it must be 0 or more bytes", hint="leave it out")
@@ -373,12 +373,19 @@ class NativeModel:
         if hasattr(self._functions, "oe_model_trim"):
             self._functions.oe_model_trim(handle)
 
-    def run(self, batch: Union[PackedBatch, Packed]) -> List[np.ndarray]:
+    def run(
+        self, batch: Union[PackedBatch, Packed], poll: Optional[Callable[[], None]] = None
+    ) -> List[np.ndarray]:
         """Run the whole graph.
 
         On Python's main thread, signal handlers are called while it runs, and an exception of theirs, such as
         the ``KeyboardInterrupt`` of Ctrl-C, ends the run within some tenths of a second. Libraries older than
         this finish it first.
+
+        Args:
+            batch: the tokens.
+            poll: called before the run, and about ten times a second during it on the thread of the caller;
+                what it raises ends the run. Libraries older than this do not call it during the run.
 
         Returns:
             Per Output op, float32 ``[tokens or sequences, channels]`` by the domain of its buffer.
@@ -389,6 +396,8 @@ class NativeModel:
             UnsupportedDeviceError: no memory for a batch of this size.
         """
         handle = self._live()
+        if poll is not None:
+            poll()
         keep: object = batch
         if isinstance(batch, Packed):
             native = batch._packed.batch
@@ -397,25 +406,34 @@ class NativeModel:
         rows = {Domain.TOKENS: native.tokens, Domain.SEQUENCES: native.sequences}
         results = [np.empty((rows[domain], channels), np.float32) for domain, channels in self._outputs]
         pointers = (ctypes.c_void_p * len(results))(*map(_address, results))
-        self._run(handle, native, pointers, len(results))
+        self._run(handle, native, pointers, len(results), poll)
         del keep
         return results
 
-    def _run(self, handle: int, batch: abi.Batch, pointers: Any, count: int) -> None:
+    def _run(
+        self,
+        handle: int,
+        batch: abi.Batch,
+        pointers: Any,
+        count: int,
+        poll: Optional[Callable[[], None]],
+    ) -> None:
         functions = self._functions
         # Python calls signal handlers on its main thread alone; runs of others have nothing to wait for.
-        if threading.get_ident() != threading.main_thread().ident or not hasattr(
-            functions, "oe_model_run_polled"
-        ):
+        is_main = threading.get_ident() == threading.main_thread().ident
+        if (poll is None and not is_main) or not hasattr(functions, "oe_model_run_polled"):
             self._check(functions.oe_model_run(handle, ctypes.byref(batch), pointers, count))
             return
-        signals = self._signals = self._signals or _Signals()
+        if poll is None:
+            questions = self._signals = self._signals or _Questions()
+        else:
+            questions = _Questions(poll)
         status = functions.oe_model_run_polled(
-            handle, ctypes.byref(batch), pointers, count, signals.poll, None
+            handle, ctypes.byref(batch), pointers, count, questions.poll, None
         )
         if status == abi.INTERRUPTED:
             self._signals = None
-            raise signals.raised[0]
+            raise questions.raised[0]
         self._check(status)
 
     def run_op(
@@ -480,23 +498,28 @@ class NativeModel:
             abi.raise_last_error(self._functions, status)
 
 
-class _Signals:
-    """Has Python call the handlers of signals that arrived while the engine runs.
+class _Questions:
+    """Has Python call the handlers of signals that arrived while the engine runs, and a function.
+
+    Args:
+        ask: the function; ``None``: there is only Python to be asked.
 
     Attributes:
         poll: for ``oe_model_run_polled``.
-        raised: what a handler raised, which ends the run.
+        raised: what a handler or the function raised, which ends the run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Optional[Callable[[], None]] = None) -> None:
         self.raised: List[BaseException] = []
-        answers = _answer_polls(self.raised)
+        answers = _answer_polls(self.raised, ask)
         next(answers)
         self.poll = abi.Poll(answers.send)
 
 
-def _answer_polls(raised: List[BaseException]) -> Generator[int, None, None]:
-    """0 for every poll until a signal handler raises, which is kept; then 1.
+def _answer_polls(
+    raised: List[BaseException], ask: Optional[Callable[[], None]]
+) -> Generator[int, None, None]:
+    """0 for every poll until a signal handler or ``ask`` raises, which is kept; then 1.
 
     Python calls handlers between any two instructions, also before the first one of a function, where no
     ``try`` helps: ctypes would print the exception and forget it. A generator goes on inside its ``try``, and
@@ -505,6 +528,8 @@ def _answer_polls(raised: List[BaseException]) -> Generator[int, None, None]:
     try:
         while True:
             yield 0
+            if ask is not None:
+                ask()
     except GeneratorExit:
         raise
     except BaseException as error:

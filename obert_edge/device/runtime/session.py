@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import sys
+import threading
 import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -239,6 +240,8 @@ class Session:
         self._bundle = bundle
         self._model = model
         self._turns = Turns()
+        #: What each thread asks for runs, as ``poll``.
+        self._asking = threading.local()
         _sessions.add(self)
         self._source: Optional[_Source] = None
         self._tokenizer: Optional[Tokenizer] = None
@@ -338,7 +341,23 @@ class Session:
         Raises:
             InputError: ids, positions, token types or lengths out of range.
         """
-        return self._turns.take(self._model.run, batch)
+        return self._turns.take(self._model.run, batch, getattr(self._asking, "poll", None))
+
+    @contextlib.contextmanager
+    def polling(self, poll: Callable[[], None]) -> Iterator[None]:
+        """Let a function end the runs that this thread begins inside the ``with`` block.
+
+        Args:
+            poll: called before each run, and about ten times a second while it lasts; what it raises ends the
+                run, which raises it. The engine of a bundle that was built by an older version does not ask
+                during a run.
+        """
+        before = getattr(self._asking, "poll", None)
+        self._asking.poll = poll
+        try:
+            yield
+        finally:
+            self._asking.poll = before
 
     def run_encodings(self, encodings: Sequence[Encoding]) -> Results:
         """Pad tokenized texts to one length and run them.
@@ -497,10 +516,12 @@ class Session:
             asked for.
 
         Raises:
-            UsageError: the bundle is neither, or has no such prompt; ``top_k`` is out of range.
+            UsageError: the bundle is neither, or has no such prompt; ``top_k`` or ``batch_size`` is out of
+                range.
             InputError: something is no text.
         """
         _check_number("top_k", top_k, 1)
+        _check_number("batch_size", batch_size, 1)
         texts = _listed("documents", documents)
         for text in (query, *texts):
             if not isinstance(text, str):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union, overload
 
 from obert_edge.device.tokenizers import create_model, vocabulary_of
 from obert_edge.device.tokenizers.added_tokens import read_added_tokens
@@ -53,6 +53,36 @@ def shared_tokens(stride: int, room: int) -> int:
     the window would give a window for each token.
     """
     return min(stride, 2 * room // 3)
+
+
+class Windows(Sequence[Encoding]):
+    """A long text as overlapping windows, each made when it is asked for: together they may be very many.
+
+    Args:
+        make: makes the window of a start, counted in tokens from the end that windows are counted from.
+        step: tokens from one start to the next.
+        count: how many windows there are.
+        tokens: of all of them together, special ones and those that windows share counted in each.
+    """
+
+    def __init__(self, make: Callable[[int], Encoding], step: int, count: int, tokens: int) -> None:
+        self.tokens = tokens
+        self._make = make
+        self._starts = range(0, count * step, step)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> Encoding: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> List[Encoding]: ...
+
+    def __getitem__(self, index: Union[int, slice]) -> Union[Encoding, List[Encoding]]:
+        if isinstance(index, slice):
+            return [self._make(start) for start in self._starts[index]]
+        return self._make(self._starts[index])
 
 
 class Tokenizer:
@@ -196,7 +226,7 @@ class Tokenizer:
         lengths = _longest_first([len(pieces) for pieces in texts], room)
         return self._assemble([self._shortened(pieces, length) for pieces, length in zip(texts, lengths)])
 
-    def encode_windows(self, text: str, pair: Optional[str], max_length: int, stride: int) -> List[Encoding]:
+    def encode_windows(self, text: str, pair: Optional[str], max_length: int, stride: int) -> Windows:
         """Tokenize a long text as windows: over the second text of a pair, or over the only one.
 
         Args:
@@ -221,12 +251,18 @@ class Tokenizer:
             )
         step = room - shared_tokens(stride, room)
         last = max(len(long) - room, 0)
-        starts = [*range(0, last, step), -(-last // step) * step]
-        if self._cuts_left:  # windows are counted from the end, and the first of the text may be shorter
-            spans = [(max(last - start, 0), len(long) - start) for start in starts]
-        else:
-            spans = [(start, start + room) for start in starts]
-        return [self._assemble([*kept, long.cut(start, end)]) for start, end in spans]
+        others = -(-last // step)
+
+        def make(start: int) -> Encoding:
+            if self._cuts_left:  # windows are counted from the end, and the first of the text may be shorter
+                part = long.cut(max(last - start, 0), len(long) - start)
+            else:
+                part = long.cut(start, start + room)
+            return self._assemble([*kept, part])
+
+        # All windows but the last one made are full.
+        tokens = others * max_length + max_length - room + len(long) - others * step
+        return Windows(make, step, others + 1, tokens)
 
     def _shortened(self, pieces: Pieces, length: int) -> Pieces:
         """As many tokens, of the beginning or, where the tokenizer says so, of the end."""

@@ -219,6 +219,61 @@ def test_masks_are_filled_with_the_likeliest_tokens(pipeline, facts):
         predict(filler, "nothing to fill")
 
 
+@pytest.mark.parametrize("times", [1, 40, 200])
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("question-answering", {"stride": 16}),
+        ("question-answering", {"stride": 3, "max_length": 20}),
+        ("question-answering", {"stride": 10**6}),
+        ("token-classification", {"stride": 8}),
+        ("masked-lm", {}),
+    ],
+)
+def test_the_tokens_of_a_text_are_counted_as_they_are_run(pipeline, facts, task, options, times):
+    def function(encoding):
+        flat = np.zeros(len(encoding))
+        return {"start_logits": flat, "end_logits": flat, "logits": np.zeros((len(encoding), 40))}
+
+    made, runner = pipeline(function, options, type=task, max_length=64)
+    text, pair = ("the film ?", "hello " * times) if made.PAIR else ("[MASK] is " + "good " * times, None)
+    predict(made, (text, pair) if pair else text)
+    run = sum(map(len, runner.encodings))
+    assert made.count_tokens(text, pair, 10**9) == run
+    # Where enough are found, no more need be counted.
+    for enough in (1, 50, run):
+        assert min(made.count_tokens(text, pair, enough), enough) == min(run, enough)
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("question-answering", {"top_k": 50, "stride": 16}),
+        ("question-answering", {"top_k": 10**6, "max_answer_tokens": 10**6}),
+        ("token-classification", {"ignore_labels": ()}),
+        ("masked-lm", {"top_k": 10**6}),
+    ],
+)
+def test_an_answer_holds_no_more_than_it_was_said_to(pipeline, facts, task, options):
+    def function(encoding):
+        flat = np.zeros(len(encoding))
+        logits = np.zeros((len(encoding), facts[0].model.vocabulary))
+        return {"start_logits": flat, "end_logits": flat, "logits": logits}
+
+    made, _ = pipeline(function, options, type=task, max_length=32)
+    text, pair = ("the film ?", "hello " * 40) if made.PAIR else ("[MASK] is [MASK] good", None)
+    (answer,) = predict(made, (text, pair) if pair else text)
+
+    def characters(value):
+        if isinstance(value, dict):
+            return sum(characters(one) for name, one in value.items() if name not in ("token", "label"))
+        if isinstance(value, (list, tuple)):
+            return sum(map(characters, value))
+        return len(value) if isinstance(value, str) else 0
+
+    assert 0 < characters(answer.to_dict()) <= made.answer_characters(text, pair)
+
+
 def test_embeddings_are_normalized_when_the_manifest_says_so(pipeline, facts):
     manifest, _ = facts
     output = manifest.outputs[0].name  # one row per sequence

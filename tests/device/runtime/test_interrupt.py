@@ -85,6 +85,32 @@ elif scenario == "another thread":
     ended_by(KeyboardInterrupt, lasting(20))
     thread.join()
     assert found == [expected], "the other thread's run was disturbed"
+elif scenario == "what a thread asks":
+    asked = []
+
+    def poll():
+        asked.append(1)
+        if len(asked) == 3:
+            raise TimeoutError("nobody waits")
+
+    def work():
+        with session.polling(poll):
+            session.run(ids)
+            assert asked, "it was not asked before a short run"
+            asked.clear()
+            assert str(ended_by(TimeoutError, lasting(20))) == "nobody waits"
+        asked.clear()
+        same()
+        assert not asked, "it was asked behind the block"
+        found.append(1)
+
+    found = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found
+    with session.polling(poll):  # on the main thread, too
+        ended_by(TimeoutError, lasting(20))
 elif scenario == "a fork":
     child = os.fork()
     if child == 0:
@@ -102,7 +128,15 @@ assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "a handler
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
-    "scenario", ["Ctrl-C", "another exception", "a handler that returns", "another thread", "a fork"]
+    "scenario",
+    [
+        "Ctrl-C",
+        "another exception",
+        "a handler that returns",
+        "another thread",
+        "what a thread asks",
+        "a fork",
+    ],
 )
 def test_a_signal_is_handled_while_a_run_is_under_way(scenario, threads):
     words = [sys.executable, "-c", PROGRAM, GOLDEN, scenario, threads]

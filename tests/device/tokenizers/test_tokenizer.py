@@ -100,6 +100,30 @@ def test_windows_share_at_most_two_thirds_of_themselves(stride):
     assert sum(map(len, found)) < 7 * len(tokenizer.encode(context))
 
 
+@pytest.mark.parametrize("direction", ["left", "right"])
+@pytest.mark.parametrize("pair", [None, "the fox"])
+@pytest.mark.parametrize(
+    ("limit", "stride"), [(16, 0), (16, 3), (16, 15), (16, 10**6), (24, 8), (400, 10), (10, 1)]
+)
+def test_windows_know_their_tokens_before_they_are_made(direction, pair, limit, stride):
+    reference = LibraryTokenizer.from_str(DESCRIPTIONS["bert-uncased"])
+    reference.enable_truncation(1 << 20, direction=direction)
+    tokenizer = Tokenizer(reference.to_str())
+    for text in ("", "fox", " ".join(CORPUS[:2]), " ".join(CORPUS)):
+        texts = (text, None) if pair is None else (pair, text)
+        windows = tokenizer.encode_windows(*texts, limit, stride)
+        made = list(windows)
+        assert windows.tokens == sum(map(len, made))
+        assert len(windows) == len(made) and windows[-1] == made[-1] and windows[1:3] == made[1:3]
+
+
+def test_windows_are_made_when_they_are_asked_for():
+    tokenizer = PAIRS["bert-uncased"][0]
+    windows = tokenizer.encode_windows("fox " * 10**5, None, 512, 10**6)
+    assert len(windows) > 500 and windows.tokens > 2 * 10**5
+    assert len(windows[500]) == 512
+
+
 def test_merges_may_be_strings_or_pairs():
     description = json.loads(DESCRIPTIONS["roberta"])
     as_pairs = BytePair.from_json(description["model"])
