@@ -60,19 +60,19 @@ def test_other_tasks_answer_as_predict_does(http, answerer):
 
 
 def test_the_tokens_of_every_window_count(http, answerer):
-    context = "the film is good. paris is fun. " * 20  # some 180 tokens; the server takes 2000
-    question = {"question": "is paris fun?", "context": context}
-
-    def ask(**parameters):
-        return http.post("/predict", json={"model": "ask", "inputs": question, "parameters": parameters})
+    def ask(times, **parameters):
+        question = {"question": "is paris fun?", "context": "the film is good. paris is fun. " * times}
+        answer = http.post("/predict", json={"model": "ask", "inputs": question, "parameters": parameters})
+        return question, answer
 
     with obert_edge.load(answerer, threads=1) as session:
-        assert ask(stride=8).json() == session.predict(question, stride=8).to_dict()
-    refused = ask(stride=95)
+        question, answer = ask(100, stride=8)  # some 900 tokens; the server takes 2000
+        assert answer.json() == session.predict(question, stride=8).to_dict()
+    refused = ask(100, stride=95)[1]
     assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_many_tokens")
     assert "count in each" in refused.json()["error"]["message"]
-    assert ask(stride=5, max_length=20).status_code == 200
-    assert ask(stride=19, max_length=20).status_code == 413
+    assert ask(20, stride=5, max_length=20)[1].status_code == 200
+    assert ask(100, stride=5, max_length=20)[1].status_code == 413
 
 
 @pytest.mark.parametrize(
