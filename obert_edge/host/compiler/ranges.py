@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
@@ -16,6 +17,7 @@ from obert_edge.host.checkpoints.quantization_format import (
     ACTIVATIONS,
     AUTO,
     EMBEDDINGS,
+    FILE,
     OPERANDS,
     input_quantizer,
     operand_quantizer,
@@ -24,6 +26,8 @@ from obert_edge.host.checkpoints.scales import Scales
 from obert_edge.host.checkpoints.sparseml import Floats
 from obert_edge.host.compiler.texts import Texts, calibration_batches
 from obert_edge.packages import how_to_install
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,12 @@ def _find_ranges(
         if found is not None:
             return _given(found)
         trained = checkpoint.quantization
+    elif (checkpoint.folder / FILE).is_file() or checkpoint.quantization is not None:
+        _log.warning(
+            "%s has ranges already, which are not used: new ones are found in the calibration texts. Leave "
+            "these out to keep what it was quantized with",
+            checkpoint.folder,
+        )
     if trained is None:
         record, parameters = _calibrate(checkpoint, config, calibration, embeddings, activations)
         scales = Scales.from_mapping(record, prefix, "the calibration")

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from obert_edge.files import check_apart, check_folder
+from obert_edge.host.hub.names import hub_name
+from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.idle import refuse_idle
 from obert_edge.host.stages.lengths import fitted_to
 from obert_edge.host.stages.recipe import Recipe
@@ -53,8 +55,18 @@ def check_stages(recipe: Recipe, model: Optional[Path], task: Optional[Task], co
         check_settings(stage, told, task)
         if model is not None:
             with_length(told, model, task)
+            _check_teacher(recipe, getattr(settings, "distillation", None))
         stage.check_ahead(told, model, task, context)
         if stage.makes_head and task is not None:
             context = dataclasses.replace(context, head=task.head)
     if recipe.task.max_length is not None and model is not None and task is not None:
         fitted_to(model, task, recipe.task.max_length)
+
+
+def _check_teacher(recipe: Recipe, taught: Optional[Distillation]) -> None:
+    """Refuse a teacher that is not there, unless the recipe itself may make it, or it is on a hub."""
+    if taught is None or taught.none or taught.teacher is None or hub_name(taught.teacher) is not None:
+        return
+    teacher = Path(taught.teacher)
+    if Path(recipe.output).absolute() not in teacher.absolute().parents:
+        check_folder_is_model(teacher)

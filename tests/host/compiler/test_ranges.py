@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -40,6 +41,19 @@ def test_calibration_texts_set_the_ranges(saved, tmp_path: Path, caplog: pytest.
     with caplog.at_level(logging.WARNING, "obert_edge"):
         build(model_dir, output=tmp_path / "c.oeb")
     assert "built-in sentences" in caplog.text
+
+
+def test_ranges_that_calibration_texts_put_aside_are_told(
+    saved, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, ranges, _ = saved
+    model_dir = link_with_tokenizer(folder, tmp_path / "model")
+    (model_dir / "quantization.json").write_text(json.dumps(ranges))
+    with caplog.at_level(logging.WARNING, "obert_edge"):
+        build(model_dir, output=tmp_path / "kept.oeb")
+        assert "has ranges already" not in caplog.text
+        build(model_dir, output=tmp_path / "new.oeb", calibration=["w1 w2 w3 w4 w5 w6", "w7 w8"])
+    assert "has ranges already, which are not used" in caplog.text
 
 
 def test_texts_need_a_tokenizer_and_one_source_of_ranges(saved, tmp_path: Path) -> None:

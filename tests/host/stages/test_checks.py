@@ -89,3 +89,13 @@ def test_with_rows_a_dry_run_needs_neither_model_nor_data(told, tmp_path):
     assert [stage.stage for stage in found.stages] == ["prune", "quantize", "build"]
     with pytest.raises(ObertEdgeError, match="there is no target 'foo'"):
         plan(Recipe.from_dict({**told, "model": "nope", "task": task, "build": {"target": "foo"}}))
+
+
+def test_a_teacher_that_is_not_there_is_refused_unless_a_stage_may_make_it(told, tmp_path):
+    def taught(teacher):
+        training = {"max_steps": 2, "learning_rate": 1.0e-4}
+        learning = {"training": training, "distillation": {"teacher": str(teacher)}}
+        return {**told, "quantize": learning}
+
+    refused(taught(tmp_path / "nowhere"), "there is no model folder .*nowhere", tmp_path)
+    plan(Recipe.from_dict(taught(tmp_path / "out" / "1-prune")))
