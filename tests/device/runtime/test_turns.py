@@ -148,11 +148,11 @@ def test_a_session_gives_its_turn_to_trim_between_two_runs_of_a_loop(classifier)
         began, go = threading.Event(), threading.Event()
         run, trim = session._model.run, session._model.trim
 
-        def slow_run(batch):
+        def slow_run(*arguments):
             order.append("run")
             began.set()
             go.wait()
-            return run(batch)
+            return run(*arguments)
 
         def told_trim() -> None:
             order.append("trim")
@@ -161,7 +161,7 @@ def test_a_session_gives_its_turn_to_trim_between_two_runs_of_a_loop(classifier)
         session._model.run, session._model.trim = slow_run, told_trim
         looping = threading.Thread(target=lambda: [session.run(ids) for _ in range(3)])
         looping.start()
-        began.wait()
+        assert began.wait(60)
         before = session._turns._last
         trimming = threading.Thread(target=session.trim)
         trimming.start()
