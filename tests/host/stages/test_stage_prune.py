@@ -38,7 +38,7 @@ def test_the_surgeons_options_reach_it(dense, task, tmp_path):
         layout="flat",
         solver="paper",
         scope="layer",
-        memory_budget=1,
+        memory_budget=520_000,
     )
     training = dataclasses.replace(FAST, max_steps=0)
     report = prune(dense, task, tmp_path / "out", pruning=pruning, training=training, progress=False)
