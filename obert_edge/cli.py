@@ -23,7 +23,7 @@ from obert_edge.device.commands import output
 from obert_edge.device.commands.command_line import JSON, KEY, VERBS, Verb
 from obert_edge.device.commands.option import TASK
 from obert_edge.device.commands.option import Option as CommandOption
-from obert_edge.device.commands.verbs import INTERRUPTED, failure, print_any_text, to_json
+from obert_edge.device.commands.verbs import INTERRUPTED, failure, to_json
 from obert_edge.errors import ObertEdgeError, UsageError
 from obert_edge.host.stages.recipe import STAGES, BuildSettings, Recipe, TaskSettings
 from obert_edge.host.stages.settings import Rows, Training
@@ -49,7 +49,7 @@ _TASK = "task__"
 
 def main(arguments: Optional[Sequence[str]] = None) -> NoReturn:
     """Run the command line and exit with its code."""
-    print_any_text()
+    output.print_any_text()
     sys.exit(output.ended(run_command(arguments)))
 
 

@@ -147,7 +147,7 @@ def _on_terminal() -> bool:
 if __name__ == "__main__":
     # A reader that closes early (`| head`) ends the program quietly, as it does other programs.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    verbs.print_any_text()
+    output.print_any_text()
     try:
         code: Any = main()
     except SystemExit as end:  # of --help

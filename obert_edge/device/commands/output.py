@@ -1,13 +1,20 @@
-"""What a command does where there is nothing to write its result to."""
+"""What a command does where its result cannot be written, or not as it is."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from typing import Optional, TextIO
 
 from obert_edge.errors import ObertEdgeError, UnsupportedDeviceError
+
+
+def print_any_text() -> None:
+    """Let stdout write escapes for what its encoding lacks, as stderr does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:

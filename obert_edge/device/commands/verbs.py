@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import json
 import sys
 from pathlib import Path
@@ -350,12 +349,6 @@ def _rounded(value: Any) -> Any:
         shown = [_rounded(item) for item in (value[:8] if long_vector else value)]
         return [*shown, f"... {len(value)} values"] if long_vector else shown
     return value
-
-
-def print_any_text() -> None:
-    """Let stdout write escapes for what its encoding lacks, as stderr does."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def to_json(data: Dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from obert_edge.device.pipelines.base import Prediction, WindowedPipeline, batches, label_names, softmax
 from obert_edge.device.pipelines.tagging import OUTSIDE, Tag, Tagging, begins
-from obert_edge.device.tokenizers.tokenizer import Encoding, Windows, shared_tokens
+from obert_edge.device.tokenizers.tokenizer import Encoding, Windows
 
 #: How the labels of tokens become entities.
 NONE, SIMPLE, FIRST, AVERAGE, MAX = "none", "simple", "first", "average", "max"
@@ -112,8 +112,6 @@ class EntityFinder(WindowedPipeline):
     def _tokens(self, text: str) -> List[_Token]:
         """The tokens of the text; one that two windows saw is taken from the one that saw more around it."""
         windows = self.windows(text)
-        room = sum(sequence is not None for sequence in windows[0].sequences)
-        step = room - shared_tokens(self.stride, room)
         best: Dict[int, Tuple[int, _Token]] = {}
         first = 0
         for batch in batches(windows):
@@ -122,7 +120,7 @@ class EntityFinder(WindowedPipeline):
                 for place, (margin, token) in enumerate(_window_tokens(window, rows), start=first):
                     if place not in best or margin > best[place][0]:
                         best[place] = (margin, token)
-                first += step
+                first += windows.step
         return [best[place][1] for place in sorted(best)]
 
     def _words(self, text: str, tokens: Sequence[_Token]) -> List[List[_Token]]:

@@ -66,6 +66,7 @@ class Windows(Sequence[Encoding]):
     """
 
     def __init__(self, make: Callable[[int], Encoding], step: int, count: int, tokens: int) -> None:
+        self.step = step
         self.tokens = tokens
         self._make = make
         self._starts = range(0, count * step, step)

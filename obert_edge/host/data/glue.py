@@ -42,10 +42,14 @@ class Definition:
     header: Optional[Tuple[str, ...]] = None
     aliases: Optional[Mapping[str, str]] = None
 
+    @property
+    def problem_type(self) -> str:
+        """What its labels are: one class alone is a number."""
+        return REGRESSION if len(self.labels) == 1 else SINGLE_LABEL
+
     def label_column(self, name: str, aliases: Mapping[str, str]) -> LabelColumn:
         """How labels are read."""
-        problem = REGRESSION if len(self.labels) == 1 else SINGLE_LABEL
-        return LabelColumn(name, problem, self.labels, aliases, hint="correct the label")
+        return LabelColumn(name, self.problem_type, self.labels, aliases, hint="correct the label")
 
 
 DEFINITIONS: Dict[str, Definition] = {

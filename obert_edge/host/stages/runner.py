@@ -172,7 +172,7 @@ def check_output(stage: Stage[Any], source: Path, target: Path, *, overwrite: bo
         if (source / CONFIG).is_file():  # else it is no model, which is said where it is read
             check_apart(target, source, replaced=overwrite)
         return
-    from obert_edge.host.compiler.build import check_output as check_bundle
+    from obert_edge.host.compiler.checks import check_output as check_bundle
 
     check_bundle(target, source)
 

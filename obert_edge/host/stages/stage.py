@@ -29,6 +29,9 @@ from typing import (
 
 from obert_edge.errors import DataError
 from obert_edge.host.data.base import ENCODER
+from obert_edge.host.data.embedding import Embeddings
+from obert_edge.host.data.glue import DEFINITIONS
+from obert_edge.host.data.label_columns import REGRESSION
 from obert_edge.host.options import Settings
 from obert_edge.host.pruning.settings import Distillation
 from obert_edge.host.stages.reports import Figures, TrainingFigures
@@ -49,9 +52,6 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=Settings)
 
 REPORT = "stage.json"
-
-#: What the labels of a task are, where its name says so.
-_PROBLEMS = {"stsb": "regression"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ class TaskKind(NamedTuple):
             return cls(task.head == ENCODER, task.problem_type == "regression")
         if told is None:
             return cls()
-        return cls(told.name == "embedding", "regression" in (told.problem_type, _PROBLEMS.get(told.name)))
+        known = DEFINITIONS.get(told.name)
+        problem_type = told.problem_type if known is None else known.problem_type
+        return cls(told.name == Embeddings.name, problem_type == REGRESSION)
 
 
 @dataclass(frozen=True)

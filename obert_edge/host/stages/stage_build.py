@@ -126,7 +126,7 @@ class Build(Stage[BuildSettings]):
         self, settings: BuildSettings, model: Optional[Path], task: Optional[Task], context: RecipeContext
     ) -> None:
         """See :meth:`Stage.check_ahead`: layers and weights change until then, head and positions do not."""
-        from obert_edge.host.compiler.build import check_asked, check_model
+        from obert_edge.host.compiler.checks import check_asked, check_model
         from obert_edge.host.compiler.ranges import check_activations
 
         texts = None if settings.calibration_data is None else Path(settings.calibration_data)
